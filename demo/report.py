@@ -1,0 +1,63 @@
+"""What the demo shows between and after the loads, read from the admin API alone.
+
+report.py progress   one line: coverage so far
+report.py settle     waits until every command has its verdict
+report.py findings   by kind, with an example each
+"""
+
+import json
+import os
+import sys
+import time
+import urllib.request
+
+ADMIN = os.environ["UNDERSTUDY_ADMIN"]
+
+
+def ask(path):
+    with urllib.request.urlopen(f"{ADMIN}/api/v1/{path}", timeout=10) as answer:
+        return json.load(answer)
+
+
+def progress():
+    status = ask("status")
+    coverage = status["coverage"]
+    skipped = sum(coverage["not_compared"].values())
+    print(
+        f"  {coverage['commands']:>7} commands  {coverage['matched']:>7} matched  {coverage['tolerated']:>7} tolerated"
+        f"  {coverage['diverged']:>4} diverged  {skipped:>5} not compared  {coverage['pending']:>4} pending"
+        f"  mirror {status['mirror']['state']}",
+        flush=True,
+    )
+
+
+def settle():
+    for _ in range(300):
+        if ask("status")["coverage"]["pending"] == 0:
+            return
+        time.sleep(0.2)
+    print("  some commands are still pending")
+
+
+def findings():
+    by_kind = {}
+    for finding in ask("findings?limit=500")["items"]:
+        by_kind.setdefault(finding["kind"], []).append(finding)
+    for kind, found in sorted(by_kind.items(), key=lambda pair: -sum(f["count"] for f in pair[1])):
+        count = sum(finding["count"] for finding in found)
+        print(f"  {kind}: {count} divergences in {len(found)} findings")
+        for finding in found[:3]:
+            print(f"      {finding['count']:>4} × {finding['protocol']:<8} {finding['fingerprint'][:110]}")
+        examples = ask(f"divergences?kind={kind}&limit=1")["items"]
+        for side in ("primary", "shadow") if examples else ():
+            said = examples[0][side]
+            if not said:
+                continue
+            error = said["error"]
+            words = f"error {error['code']} ({error['sqlstate']}) {error['message'][:90]}" if error else (
+                f"{said['rows']} rows, {said['affected_rows']} affected, {said['latency_us']} µs"
+            )
+            print(f"           {said['server']:<8} {words}")
+
+
+{"progress": progress, "settle": settle, "findings": findings}[sys.argv[1]]()

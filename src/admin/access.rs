@@ -1,0 +1,229 @@
+//! Who may ask. Without a token: callers of a loopback address, and no web page by way of them.
+
+use super::answer::Refusal;
+use crate::config;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// The rule.
+#[derive(Debug)]
+pub struct Access {
+    token: Option<config::Secret>,
+    address: SocketAddr,
+}
+
+/// Paths that a probe may ask without the token.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+impl Access {
+    /// The rule that the config sets.
+    #[must_use]
+    pub fn new(admin: &config::Admin) -> Self {
+        Self {
+            token: admin.token.clone(),
+            address: admin.address,
+        }
+    }
+
+    /// Whether a request for `path` with these headers may pass.
+    pub(super) fn judge(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.not_from_a_page(headers)?;
+        match &self.token {
+            Some(_) if OPEN.contains(&path) => Ok(()),
+            Some(token) => bearer(headers, token),
+            None => self.local(headers),
+        }
+    }
+
+    /// A browser says where a request comes from: another site's page may not ask.
+    fn not_from_a_page(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let said = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let crossed = matches!(said("sec-fetch-site"), Some("cross-site" | "same-site"));
+        let own = said("host").map(|host| format!("http://{host}"));
+        let foreign =
+            headers.contains_key(header::ORIGIN) && said("origin").map(str::to_owned) != own;
+        if crossed || foreign {
+            return Err(Refusal::forbidden(
+                "requests from another site's page are refused",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Against names that a web page had resolved to 127.0.0.1: the Host must be ours.
+    fn local(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
+        let name = host_name(host);
+        let loopback = name.eq_ignore_ascii_case("localhost")
+            || name
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback() || ip == self.address.ip());
+        if loopback {
+            return Ok(());
+        }
+        Err(Refusal::forbidden(
+            "without a token only http://127.0.0.1 and http://localhost are answered; set admin.token_file to be asked by another name",
+        ))
+    }
+}
+
+/// `name` of `name`, `name:port`, `[v6]`, `[v6]:port`.
+fn host_name(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or_default();
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+fn bearer(headers: &HeaderMap, token: &config::Secret) -> Result<(), Refusal> {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .map(axum::http::HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let given = given
+        .split_at_checked("bearer ".len())
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+        .map(|(_, given)| given);
+    match given {
+        Some(given) if bool::from(given.ct_eq(token.0.as_bytes())) => Ok(()),
+        Some(_) => Err(Refusal::unauthorized("the token is wrong")),
+        None => Err(Refusal::unauthorized(
+            "this needs `authorization: Bearer TOKEN`",
+        )),
+    }
+}
+
+/// The rule as a layer around every route.
+pub(super) async fn check(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match access.judge(request.uri().path(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+
+    fn judged(token: Option<&str>, path: &str, headers: &[(&'static str, &'static str)]) -> u16 {
+        let admin = config::Admin {
+            address: SocketAddr::from(([127, 0, 0, 1], 8306)),
+            token: token.map(|token| config::Secret(token.to_owned())),
+        };
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        Access::new(&admin)
+            .judge(path, &headers)
+            .map_or_else(|refusal| refusal.status(), |()| 200)
+    }
+
+    #[test]
+    fn without_a_token_only_loopback_names_are_answered() {
+        for (host, status) in [
+            ("127.0.0.1:8306", 200),
+            ("127.0.0.1", 200),
+            ("localhost:8306", 200),
+            ("LOCALHOST", 200),
+            ("[::1]:8306", 200),
+            ("evil.example:8306", 403),
+            ("127.0.0.1.evil.example", 403),
+            ("", 403),
+        ] {
+            assert_eq!(
+                judged(None, "/api/v1/status", &[("host", host)]),
+                status,
+                "{host}"
+            );
+        }
+        assert_eq!(judged(None, "/api/v1/status", &[]), 403);
+    }
+
+    #[test]
+    fn with_a_token_every_path_but_the_probes_needs_it() {
+        let host = ("host", "proxy.example");
+        for (path, headers, status) in [
+            ("/api/v1/status", vec![host], 401),
+            (
+                "/api/v1/status",
+                vec![host, ("authorization", "Bearer hush")],
+                200,
+            ),
+            (
+                "/api/v1/status",
+                vec![host, ("authorization", "bearer hush")],
+                200,
+            ),
+            (
+                "/api/v1/status",
+                vec![host, ("authorization", "Bearer hus")],
+                401,
+            ),
+            (
+                "/api/v1/status",
+                vec![host, ("authorization", "Bearer hush2")],
+                401,
+            ),
+            (
+                "/api/v1/status",
+                vec![host, ("authorization", "Basic hush")],
+                401,
+            ),
+            ("/api/v1/status", vec![host, ("authorization", "Bea")], 401),
+            ("/metrics", vec![host], 401),
+            ("/nothing", vec![host], 401),
+            ("/healthz", vec![host], 200),
+            ("/readyz", vec![host], 200),
+        ] {
+            assert_eq!(
+                judged(Some("hush"), path, &headers),
+                status,
+                "{path} {headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_sites_page_may_not_ask() {
+        let host = ("host", "127.0.0.1:8306");
+        for (headers, status) in [
+            (vec![host, ("origin", "http://evil.example")], 403),
+            (vec![host, ("origin", "null")], 403),
+            (vec![host, ("sec-fetch-site", "cross-site")], 403),
+            (
+                vec![
+                    host,
+                    ("origin", "http://127.0.0.1:8306"),
+                    ("sec-fetch-site", "same-origin"),
+                ],
+                200,
+            ),
+            (vec![host, ("sec-fetch-site", "none")], 200),
+        ] {
+            assert_eq!(
+                judged(None, "/api/v1/mirror", &headers),
+                status,
+                "{headers:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What every answer has in common: errors as `{"error": {"code", "message"}}`, strict queries and
+//! bodies, and reads of the ledger that are bounded.
+
+use axum::Json;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::sync::LazyLock;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// A request's body at most, in bytes.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// A request's body must arrive within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads of the ledger under way at once; more wait their turn.
+static READS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(4));
+
+/// A read of the ledger, its turn included, takes no longer than this.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A request that is not answered with what it asked for.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn unauthorized(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(super) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({"error": {"code": self.code, "message": self.message}});
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// 404.
+pub(super) async fn no_such_path(uri: Uri) -> Refusal {
+    Refusal::not_found(format!(
+        "there is nothing at {}; GET /api/v1/status is a good beginning",
+        uri.path()
+    ))
+}
+
+/// 405.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+    let message = format!("{} does not take {method}", uri.path());
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
+}
+
+/// A query, with nothing in it that is not known.
+#[derive(Debug)]
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(asked)| Self(asked))
+            .map_err(|error| {
+                let why = std::error::Error::source(&error)
+                    .map_or_else(|| error.to_string(), ToString::to_string);
+                Refusal::bad(format!("the query is wrong: {why}"))
+            })
+    }
+}
+
+/// A JSON body, with nothing in it that is not known, whatever its content type says: another
+/// site's pages are refused before, by their Origin.
+#[derive(Debug)]
+pub(super) struct Told<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
+        let body = tokio::time::timeout(BODY_TIMEOUT, body)
+            .await
+            .map_err(|_| {
+                Refusal::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "timeout",
+                    "the body did not arrive in time",
+                )
+            })?
+            .map_err(|_| {
+                let message =
+                    format!("the body broke off, or is longer than {BODY_BYTES_MAX} bytes");
+                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+            })?;
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))
+    }
+}
+
+/// Runs a read of the ledger off the runtime's thread, a few at once, within a time.
+pub(super) async fn read<T, E>(
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let turn = async {
+        let _turn = READS
+            .acquire()
+            .await
+            .map_err(|_| Refusal::unavailable("it is ending"))?;
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(Refusal::unavailable(format!(
+                "the ledger cannot be read: {error}"
+            ))),
+            Err(_) => Err(Refusal::unavailable(
+                "the ledger's read broke off; the log says why",
+            )),
+        }
+    };
+    match tokio::time::timeout(READ_TIMEOUT, turn).await {
+        Ok(done) => done,
+        Err(_) => Err(Refusal::unavailable("the ledger did not answer in time")),
+    }
+}

@@ -1,0 +1,50 @@
+//! `/healthz`, `/readyz`, `/metrics`: for load balancers, supervisors and Prometheus.
+
+use super::Parts;
+use super::answer::read;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+
+/// The process lives.
+pub(super) async fn healthz() -> Json<Value> {
+    Json(json!({"ok": true}))
+}
+
+/// Clients may be sent here: the listener is bound, the primary has answered, the ledger is open.
+/// The shadow does not matter.
+pub(super) async fn readyz(State(parts): State<Parts>) -> Response {
+    let ready = parts.house.ready();
+    let body = json!({
+        "ready": ready.is_ready(),
+        "listener": ready.listener,
+        "primary": ready.primary,
+        "ledger": ready.ledger,
+        "draining": ready.draining,
+    });
+    let status = if ready.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(body)).into_response()
+}
+
+/// Everything that is counted, for Prometheus.
+pub(super) async fn metrics(State(parts): State<Parts>) -> Response {
+    let render = move || Ok::<_, Infallible>(parts.metrics.render(&parts));
+    match read(render).await {
+        Ok(text) => (
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}

@@ -1,0 +1,160 @@
+//! The operators' door: HTTP and JSON on a runtime of its own.
+//!
+//! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
+//! the triage of findings, and taints. Without a token it answers loopback callers only; with one
+//! every path but `/healthz` and `/readyz` needs it. Nothing here can hold a relay thread.
+
+mod access;
+mod answer;
+mod findings;
+mod health;
+mod mirror;
+mod server;
+mod status;
+mod taints;
+
+#[cfg(test)]
+mod tests;
+
+pub use access::Access;
+pub use server::serve;
+
+use crate::config::{self, Writes};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::roles::RolesWatch;
+use crate::shadow::Control;
+use axum::Router;
+use axum::routing::{get, patch, post};
+use std::sync::Arc;
+
+/// What the admin reads of the running parts, and the little that it may change.
+pub trait House: Send + Sync + 'static {
+    /// Sessions by what they are.
+    fn sessions(&self) -> Sessions;
+    /// The mirror's state.
+    fn mirror(&self) -> Mirror;
+    /// Sets the mirror's switches.
+    fn set_control(&self, control: Control);
+    /// What was last seen of a server, by its name.
+    fn seen(&self, server: &str) -> Seen;
+    /// How far the start has come.
+    fn ready(&self) -> Ready;
+    /// The tee's counters.
+    fn tee(&self) -> Tee;
+    /// Every other counter: metric name and value.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Sessions by what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sessions {
+    /// Open now.
+    pub open: u64,
+    /// Open now, with a replay on the shadow.
+    pub mirrored: u64,
+    /// Open now, piped untouched and not mirrored.
+    pub tunnelled: u64,
+}
+
+/// The mirror's state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mirror {
+    /// `running`, `paused` or `suspended`.
+    pub state: &'static str,
+    /// Why it is not running; or what is wrong though it is.
+    pub reason: Option<String>,
+    /// The switches.
+    pub control: Control,
+}
+
+/// What was last seen of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The version in its greeting.
+    pub version: Option<String>,
+    /// Why it was not reached at the last try.
+    pub error: Option<String>,
+}
+
+/// How far the start has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// The listener for clients is bound.
+    pub listener: bool,
+    /// The primary has answered.
+    pub primary: bool,
+    /// The ledger is open.
+    pub ledger: bool,
+    /// SIGTERM came: clients are sent elsewhere.
+    pub draining: bool,
+}
+
+impl Ready {
+    /// Whether clients may be sent here.
+    #[must_use]
+    pub const fn is_ready(self) -> bool {
+        self.listener && self.primary && self.ledger && !self.draining
+    }
+}
+
+/// The tee's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tee {
+    /// Bytes that wait for the shadow.
+    pub queue_bytes: u64,
+    /// The most that may.
+    pub queue_bytes_max: u64,
+    /// Bytes of dropped commands' stubs.
+    pub stub_bytes: u64,
+    /// Exchanges of which only a stub stayed.
+    pub stubbed: u64,
+    /// Exchanges of which nothing stayed.
+    pub lost: u64,
+    /// Samples let go to fit more.
+    pub samples_shed: u64,
+}
+
+/// Everything a request may need.
+#[derive(Clone)]
+pub struct Parts {
+    /// The config, for limits and rules.
+    pub config: Arc<config::Config>,
+    /// Who is primary.
+    pub roles: RolesWatch,
+    /// What was found.
+    pub ledger: Ledger,
+    /// The running parts.
+    pub house: Arc<dyn House>,
+    /// The metrics' recorder.
+    pub metrics: Arc<Metrics>,
+    /// When the process started.
+    pub started: tokio::time::Instant,
+}
+
+/// Every route, and who may ask.
+pub(crate) fn router(parts: Parts) -> Router {
+    let access = Arc::new(Access::new(&parts.config.admin));
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/api/v1/status", get(status::status))
+        .route("/api/v1/divergences", get(findings::divergences))
+        .route("/api/v1/divergences/{id}", get(findings::divergence))
+        .route("/api/v1/findings", get(findings::findings))
+        .route("/api/v1/findings/{id}", patch(findings::triage))
+        .route("/api/v1/taints", get(taints::taints))
+        .route("/api/v1/taints/clear", post(taints::clear))
+        .route("/api/v1/latency", get(status::latency))
+        .route("/api/v1/mirror", patch(mirror::switch))
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(access, access::check))
+        .with_state(parts)
+}
+
+/// Whether `writes` may be set while the shadow is fed as the roles say.
+fn may_write(parts: &Parts, writes: Writes) -> bool {
+    writes != Writes::Apply || parts.roles.borrow().shadow.fed_by == config::FedBy::Mirror
+}

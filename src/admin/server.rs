@@ -1,0 +1,82 @@
+//! HTTP/1.1 with bounds: connections, header size, and time for each step.
+
+use super::{Parts, router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once; one more is closed at once.
+const CONNECTIONS_MAX: usize = 64;
+
+/// A request's head must arrive within this time, and an idle connection is closed after it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A connection's whole life: what reads or writes more slowly than this allows is cut.
+const LIFE_MAX: Duration = Duration::from_secs(300);
+
+/// Head and buffers of one connection, in bytes.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Time for answers under way once it is told to end.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Answers until told to end.
+pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
+    let app = router(parts);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                // Where no place is free the stream is dropped, which closes it.
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    let service = TowerToHyperService::new(app.clone());
+                    connections.spawn(connection(stream, service, place, shutdown.clone()));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin cannot accept a connection for now");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(DRAIN, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    service: TowerToHyperService<axum::Router>,
+    _place: OwnedSemaphorePermit,
+    shutdown: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    let life = tokio::time::sleep(LIFE_MAX);
+    tokio::pin!(life);
+    tokio::select! {
+        _ = served.as_mut() => return,
+        () = life.as_mut() => return,
+        () = shutdown.cancelled() => served.as_mut().graceful_shutdown(),
+    }
+    let _ = served.await;
+}

@@ -1,0 +1,63 @@
+//! `GET /api/v1/taints`, `POST /api/v1/taints/clear`: tables whose differences follow from a lost write.
+
+use super::Parts;
+use super::answer::{Asked, Refusal, Told, read};
+use super::status::Nothing;
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// All tainted tables and their causes.
+pub(super) async fn taints(
+    State(parts): State<Parts>,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Json<Value> {
+    Json(json!({"items": parts.ledger.taints()}))
+}
+
+/// Which taints to clear, and who says so.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Clear {
+    tables: Vec<String>,
+    who: String,
+    why: String,
+}
+
+/// Tables in one request at most.
+const TABLES_MAX: usize = 10_000;
+
+/// Clears taints, and answers with those that were cleared and those that are left.
+pub(super) async fn clear(
+    State(parts): State<Parts>,
+    Told(clear): Told<Clear>,
+) -> Result<Json<Value>, Refusal> {
+    if clear.tables.is_empty()
+        || clear.tables.len() > TABLES_MAX
+        || clear.tables.iter().any(String::is_empty)
+    {
+        return Err(Refusal::bad(
+            "tables: name at least one, as \"database.table\", \"table\" or \"*\"",
+        ));
+    }
+    for (key, text) in [("who", &clear.who), ("why", &clear.why)] {
+        if text.trim().is_empty() || text.len() > 1_000 {
+            return Err(Refusal::bad(format!(
+                "{key}: write it in 1 to 1000 bytes, for whoever reads this later"
+            )));
+        }
+    }
+    let ledger = parts.ledger.clone();
+    let cleared = read(move || {
+        Ok::<_, std::convert::Infallible>(ledger.clear_taints(
+            &clear.tables,
+            &clear.who,
+            &clear.why,
+        ))
+    })
+    .await?;
+    Ok(Json(
+        json!({"cleared": cleared, "items": parts.ledger.taints()}),
+    ))
+}

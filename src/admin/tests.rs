@@ -1,0 +1,561 @@
+//! Every route over a real socket, with a ledger in a file and a house of cards.
+
+use super::*;
+use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
+use crate::ledger::{Commands, Observation, Protocol, Side};
+use crate::roles::Roles;
+use crate::sql::{Class, Table};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+struct Cards {
+    control: Mutex<Control>,
+    ready: Mutex<Ready>,
+}
+
+impl House for Cards {
+    fn sessions(&self) -> Sessions {
+        Sessions {
+            open: 3,
+            mirrored: 2,
+            tunnelled: 1,
+        }
+    }
+
+    fn mirror(&self) -> Mirror {
+        let control = *self.control.lock();
+        Mirror {
+            state: if control.paused { "paused" } else { "running" },
+            reason: None,
+            control,
+        }
+    }
+
+    fn set_control(&self, control: Control) {
+        *self.control.lock() = control;
+    }
+
+    fn seen(&self, server: &str) -> Seen {
+        Seen {
+            version: Some(format!("{server}-1")),
+            error: None,
+        }
+    }
+
+    fn ready(&self) -> Ready {
+        *self.ready.lock()
+    }
+
+    fn tee(&self) -> Tee {
+        Tee {
+            queue_bytes: 5,
+            queue_bytes_max: 9,
+            ..Tee::default()
+        }
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("understudy_accepted_total", 7)]
+    }
+}
+
+/// A running admin, ended when dropped.
+struct Door {
+    at: SocketAddr,
+    cards: Arc<Cards>,
+    ledger: Ledger,
+    stop: CancellationToken,
+    _roles: watch::Sender<Roles>,
+    _files: tempfile::TempDir,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Door {
+    async fn open(more: &str) -> Self {
+        let files = tempfile::tempdir().expect("a directory");
+        let path = files.path().join("ledger.db");
+        let text = format!("[ledger]\npath = {path:?}\nlog = \"\"\n{more}");
+        let config = Arc::new(config::Config::parse(&text, &[]).expect("sound"));
+        let ledger = Ledger::open(&config.ledger, Arc::new(|| Commands { handed: 4, lost: 0 }))
+            .expect("a ledger");
+        let roles = Roles {
+            primary: Arc::new(config.primary.clone()),
+            shadow: Arc::new(config.shadow.clone()),
+        };
+        let (writer, roles) = watch::channel(roles);
+        let ready = Ready {
+            listener: true,
+            primary: true,
+            ledger: true,
+            draining: false,
+        };
+        let cards = Arc::new(Cards {
+            control: Mutex::new(Control::new(&config.mirror)),
+            ready: Mutex::new(ready),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let parts = Parts {
+            config,
+            roles,
+            ledger: ledger.clone(),
+            house: Arc::clone(&cards) as Arc<dyn House>,
+            metrics: Arc::new(Metrics::new()),
+            started: tokio::time::Instant::now(),
+        };
+        crate::task::spawn("admin", serve(listener, parts, stop.clone()));
+        Self {
+            at,
+            cards,
+            ledger,
+            stop,
+            _roles: writer,
+            _files: files,
+        }
+    }
+
+    async fn raw(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.at).await.expect("connected");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        let status = answer
+            .get(9..12)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
+        (
+            status,
+            answer
+                .split_once("\r\n\r\n")
+                .map(|(_, body)| body.to_owned())
+                .unwrap_or_default(),
+        )
+    }
+
+    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+        let (length, at) = (body.len(), self.at);
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        );
+        let (status, body) = self.raw(&request).await;
+        (
+            status,
+            serde_json::from_str(&body).unwrap_or(Value::String(body)),
+        )
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, "", "").await
+    }
+
+    /// Records a match, a divergence, and a command that was not compared; waits for the writer.
+    async fn fill(&self) {
+        self.ledger.record(observation(Verdict::Match));
+        self.ledger
+            .record(observation(Verdict::NotCompared(Reason::Race)));
+        self.ledger
+            .record(observation(Verdict::Diverged(Divergence {
+                kind: Kind::Value,
+                also: vec![Kind::Order],
+                detail: "column 1: value".into(),
+                examples: vec![Example {
+                    row: Some(0),
+                    names: vec!["a".into()],
+                    ..Example::default()
+                }],
+            })));
+        while self.get("/api/v1/divergences").await.1["items"] == json!([]) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn observation(verdict: Verdict) -> Observation {
+    let side = |server: &str, us| Side {
+        server: server.into(),
+        rows: 1,
+        error: None,
+        affected_rows: None,
+        first_byte_us: us / 2,
+        latency_us: us,
+    };
+    Observation {
+        at: jiff::Timestamp::now(),
+        session: 1,
+        fingerprint: "SELECT `a` FROM `t`".into(),
+        digest: 42,
+        protocol: Protocol::Text,
+        class: Class::Read,
+        user: "app".into(),
+        database: "shop".into(),
+        tables: vec![Table {
+            database: Some("shop".into()),
+            name: "t".into(),
+        }],
+        statement: Some("SELECT a FROM t".into()),
+        verdict,
+        primary: side("legacy", 1_000),
+        shadow: Some(side("vitess", 2_000)),
+        queue_us: Some(1),
+    }
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value
+        .as_object()
+        .map(|object| object.keys().map(String::as_str).collect())
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_status_has_the_contracts_shape() {
+    let door = Door::open("").await;
+    door.fill().await;
+    let (status, body) = door.get("/api/v1/status").await;
+    assert_eq!(status, 200);
+    for key in [
+        "version", "uptime_s", "primary", "shadow", "mirror", "sessions", "coverage",
+    ] {
+        assert!(body.get(key).is_some(), "{key}: {body}");
+    }
+    assert_eq!(
+        (&body["primary"], &body["shadow"]),
+        (&json!("legacy"), &json!("vitess"))
+    );
+    assert_eq!(
+        body["mirror"],
+        json!({"state": "running", "reason": null, "reads": true, "writes": "apply", "sample": 1.0,
+               "queue_bytes": 5, "queue_bytes_max": 9})
+    );
+    assert_eq!(
+        body["sessions"],
+        json!({"open": 3, "mirrored": 2, "tunnelled": 1})
+    );
+    let coverage = &body["coverage"];
+    assert_eq!(
+        (&coverage["commands"], &coverage["pending"]),
+        (&json!(4), &json!(1))
+    );
+    assert_eq!(
+        (&coverage["matched"], &coverage["diverged"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(coverage["not_compared"], json!({"race": 1}));
+}
+
+#[tokio::test]
+async fn divergences_and_findings_have_the_contracts_shape() {
+    let door = Door::open("").await;
+    door.fill().await;
+    let (_, page) = door
+        .get("/api/v1/divergences?kind=value&table=t&state=open&limit=5")
+        .await;
+    let item = &page["items"][0];
+    for key in [
+        "id",
+        "at",
+        "kind",
+        "fingerprint",
+        "digest",
+        "protocol",
+        "user",
+        "database",
+        "tables",
+        "statement",
+        "also",
+        "primary",
+        "shadow",
+        "finding_id",
+    ] {
+        assert!(item.get(key).is_some(), "{key}: {item}");
+    }
+    for key in ["server", "rows", "error", "affected_rows", "latency_us"] {
+        assert!(
+            item["primary"].get(key).is_some() && item["shadow"].get(key).is_some(),
+            "{key}: {item}"
+        );
+    }
+    assert_eq!(page["next"], Value::Null);
+    let (status, whole) = door
+        .get(&format!("/api/v1/divergences/{}", item["id"]))
+        .await;
+    assert_eq!((status, &whole["kind"]), (200, &json!("value")));
+    let (_, page) = door.get("/api/v1/findings?sort=impact&limit=5").await;
+    let finding = &page["items"][0];
+    for key in [
+        "id",
+        "kind",
+        "fingerprint",
+        "digest",
+        "protocol",
+        "tables",
+        "count",
+        "commands",
+        "first_seen",
+        "last_seen",
+        "state",
+        "impact",
+        "cause_id",
+    ] {
+        assert!(finding.get(key).is_some(), "{key}: {finding}");
+    }
+    let path = format!("/api/v1/findings/{}", finding["id"]);
+    let body = r#"{"state": "accepted", "who": "me", "until": "2030-01-31T00:00:00Z"}"#;
+    let (status, changed) = door.ask("PATCH", &path, "", body).await;
+    assert_eq!(
+        (status, &changed["state"]),
+        (200, &json!("accepted")),
+        "{changed}"
+    );
+    assert_eq!(
+        door.get("/api/v1/findings?state=open").await.1["items"],
+        json!([])
+    );
+}
+
+#[tokio::test]
+async fn latencies_stand_under_the_servers_names() {
+    let door = Door::open("").await;
+    door.fill().await;
+    let (_, body) = door.get("/api/v1/latency").await;
+    let item = &body["items"][0];
+    for server in ["legacy", "vitess"] {
+        for key in ["p50", "p90", "p99", "p999", "max"] {
+            assert!(
+                item[server][key].is_u64() && item[server]["first_byte"][key].is_u64(),
+                "{item}"
+            );
+        }
+    }
+    assert!(
+        keys(item).contains(&"fingerprint")
+            && keys(item).contains(&"class")
+            && keys(item).contains(&"count")
+    );
+}
+
+#[tokio::test]
+async fn taints_are_told_and_cleared_by_somebody_for_a_reason() {
+    let door = Door::open("").await;
+    door.ledger.taint(
+        &[Table {
+            database: Some("shop".into()),
+            name: "t".into(),
+        }],
+        "a write was dropped",
+    );
+    let (_, body) = door.get("/api/v1/taints").await;
+    assert_eq!(body["items"][0]["cause"], "a write was dropped");
+    for (body, status) in [
+        (r#"{"tables": [], "who": "a", "why": "b"}"#, 400),
+        (r#"{"tables": ["shop.t"], "who": "", "why": "b"}"#, 400),
+        (r#"{"tables": ["shop.t"], "why": "b"}"#, 400),
+        (r#"{"tables": ["shop.t"], "who": "a", "why": "b"}"#, 200),
+    ] {
+        assert_eq!(
+            door.ask("POST", "/api/v1/taints/clear", "", body).await.0,
+            status,
+            "{body}"
+        );
+    }
+    assert_eq!(door.get("/api/v1/taints").await.1["items"], json!([]));
+}
+
+#[tokio::test]
+async fn the_mirrors_switches_are_set_one_by_one() {
+    let door =
+        Door::open("[shadow]\nfed_by = \"replication\"\n[mirror]\nwrites = \"rollback\"").await;
+    for (body, status) in [
+        (r#"{"paused": true}"#, 200),
+        (r#"{"sample": 0.5, "reads": false}"#, 200),
+        (r#"{"writes": "plan"}"#, 200),
+        (r#"{"writes": "apply"}"#, 409),
+        (r#"{"writes": "some"}"#, 400),
+        (r#"{"sample": 2}"#, 400),
+        (r#"{"speed": 2}"#, 400),
+        (r#"{"paused": 1}"#, 400),
+        ("", 400),
+        ("[]", 400),
+    ] {
+        let (told, answer) = door
+            .ask(
+                "PATCH",
+                "/api/v1/mirror",
+                "content-type: application/json\r\n",
+                body,
+            )
+            .await;
+        assert_eq!(told, status, "{body}: {answer}");
+        assert_eq!(answer.get("error").is_some(), status != 200, "{answer}");
+    }
+    let control = *door.cards.control.lock();
+    assert_eq!(
+        control,
+        Control {
+            reads: false,
+            writes: Writes::Plan,
+            sample: 0.5,
+            paused: true
+        }
+    );
+}
+
+#[tokio::test]
+async fn every_error_has_a_code_and_a_message() {
+    let door = Door::open("").await;
+    for (method, path, status, code) in [
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/api/v2/status", 404, "not_found"),
+        ("POST", "/api/v1/status", 405, "method_not_allowed"),
+        ("GET", "/api/v1/mirror", 405, "method_not_allowed"),
+        ("GET", "/api/v1/status?x=1", 400, "bad_request"),
+        ("GET", "/api/v1/divergences?limit=0", 400, "bad_request"),
+        ("GET", "/api/v1/divergences?limit=-1", 400, "bad_request"),
+        ("GET", "/api/v1/divergences?kind=odd", 400, "bad_request"),
+        ("GET", "/api/v1/divergences?before=x", 400, "bad_request"),
+        ("GET", "/api/v1/divergences?state=odd", 400, "bad_request"),
+        ("GET", "/api/v1/divergences/x", 400, "bad_request"),
+        ("GET", "/api/v1/divergences/1", 404, "not_found"),
+        ("GET", "/api/v1/findings?sort=size", 400, "bad_request"),
+        ("PATCH", "/api/v1/findings/1", 400, "bad_request"),
+    ] {
+        let (told, body) = door.ask(method, path, "", "").await;
+        assert_eq!(
+            (told, body["error"]["code"].as_str()),
+            (status, Some(code)),
+            "{method} {path}: {body}"
+        );
+        assert!(
+            body["error"]["message"]
+                .as_str()
+                .is_some_and(|message| !message.is_empty())
+        );
+    }
+    let long = format!(r#"{{"paused": {}true}}"#, " ".repeat(70_000));
+    assert_eq!(door.ask("PATCH", "/api/v1/mirror", "", &long).await.0, 413);
+}
+
+#[tokio::test]
+async fn readiness_is_the_listener_the_primary_and_the_ledger() {
+    let door = Door::open("").await;
+    assert_eq!(door.get("/healthz").await.0, 200);
+    assert_eq!(door.get("/readyz").await.0, 200);
+    door.cards.ready.lock().primary = false;
+    let (status, body) = door.get("/readyz").await;
+    assert_eq!((status, &body["primary"]), (503, &json!(false)));
+    *door.cards.ready.lock() = Ready {
+        listener: true,
+        primary: true,
+        ledger: true,
+        draining: true,
+    };
+    assert_eq!(door.get("/readyz").await.0, 503);
+    assert_eq!(door.get("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn the_token_opens_what_is_closed() {
+    let door = Door::open("[admin]\ntoken = \"hush\"").await;
+    assert_eq!(door.get("/healthz").await.0, 200);
+    let (status, body) = door.get("/api/v1/status").await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (401, &json!("unauthorized"))
+    );
+    assert_eq!(
+        door.ask(
+            "GET",
+            "/api/v1/status",
+            "authorization: Bearer hush\r\n",
+            ""
+        )
+        .await
+        .0,
+        200
+    );
+    assert_eq!(
+        door.ask("GET", "/metrics", "authorization: Bearer wrong\r\n", "")
+            .await
+            .0,
+        401
+    );
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_table_and_in_base_units() {
+    let door = Door::open("").await;
+    door.fill().await;
+    let (status, body) = door.get("/metrics").await;
+    assert_eq!(status, 200);
+    let text = body.as_str().expect("text");
+    let known = || {
+        crate::metrics::METRICS
+            .iter()
+            .chain(&crate::metrics::PROCESS)
+            .chain(&crate::metrics::RELAY)
+    };
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let name = line.split(['{', ' ']).next().expect("a name");
+        assert!(known().any(|metric| metric.name == name), "{line}");
+    }
+    for metric in known() {
+        let base = ["_total", "_seconds", "_bytes", "_ratio", "_info"]
+            .iter()
+            .any(|end| metric.name.ends_with(end));
+        let counter = metric.kind == crate::metrics::Kind::Counter;
+        assert_eq!(counter, metric.name.ends_with("_total"), "{}", metric.name);
+        assert!(base || !counter, "{}", metric.name);
+        assert!(metric.name.starts_with("understudy_"), "{}", metric.name);
+    }
+    for line in [
+        "understudy_commands_total 4",
+        "understudy_not_compared_total{reason=\"race\"} 1",
+        "understudy_accepted_total 7",
+        "understudy_latency_seconds{server=\"legacy\",class=\"read\",quantile=\"1\"}",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_never_ends_its_head_takes_nothing_from_others() {
+    let door = Door::open("").await;
+    let mut slow = Vec::new();
+    for _ in 0..32 {
+        let mut stream = TcpStream::connect(door.at).await.expect("connected");
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: ")
+            .await
+            .expect("sent");
+        slow.push(stream);
+    }
+    assert_eq!(door.get("/healthz").await.0, 200);
+    let head = format!(
+        "GET /healthz HTTP/1.1\r\nhost: {}\r\nx: {}\r\n\r\n",
+        door.at,
+        "y".repeat(200_000)
+    );
+    let mut stream = TcpStream::connect(door.at).await.expect("connected");
+    let _ = stream.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}

@@ -1,0 +1,255 @@
+//! Builds every part, binds, starts, drains.
+//!
+//! The relay, the shadow side and the admin each have threads of their own; the shadow's run at a
+//! lower priority, and what breaks there never reaches the relay. Neither server needs to be there
+//! at the start: without the primary clients are told so, without the shadow nothing is mirrored.
+
+mod house;
+mod limits;
+mod probe;
+mod runtime;
+
+pub use limits::{descriptors, descriptors_max};
+
+use crate::admin;
+use crate::config::{Config, Server};
+use crate::connect::{Dial, Tcp};
+use crate::ledger::{Commands, Ledger};
+use crate::metrics::Metrics;
+use crate::relay::{self, Offer, Relay, RelayParts};
+use crate::roles::Roles;
+use crate::tee::{self, Tee};
+use house::Running;
+use runtime::Threads;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Why it does not serve, or does not any more.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The config names what cannot be used.
+    #[error("{0}")]
+    Config(String),
+    /// Something that is needed failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl AppError {
+    fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self::Failed(format!("{what}: {error}"))
+    }
+}
+
+/// After the first try to reach both servers has taken this long, clients are served anyway.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// Time for the shadow side to finish what was handed over, once no client is left.
+const MIRROR_DRAIN: Duration = Duration::from_secs(5);
+
+/// Time for the ledger to write what waits.
+const LEDGER_CLOSE: Duration = Duration::from_secs(10);
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// The config cannot be used, an address is taken, the ledger cannot be opened, or the relay broke.
+pub fn run(config: Config) -> Result<(), AppError> {
+    limits::raise_descriptors(&config);
+    let config = Arc::new(config);
+    let threads = Threads::new(&config).map_err(AppError::failed("threads cannot be started"))?;
+    let served = threads.block_on(serve(&config, &threads));
+    threads.end();
+    served
+}
+
+async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> {
+    let signals = Signals::new().map_err(AppError::failed("signals cannot be listened for"))?;
+    let started = tokio::time::Instant::now();
+    let roles = Roles {
+        primary: Arc::new(config.primary.clone()),
+        shadow: Arc::new(config.shadow.clone()),
+    };
+    let (_writer, roles) = watch::channel(roles);
+    let (tee, receiver) = tee::door(limits::tee(config));
+    let ledger = open_ledger(config, &tee)?;
+    let dial: Arc<dyn Dial> = Arc::new(Tcp);
+    let offer = Offer::all();
+    let relay = Relay::new(RelayParts {
+        listen: config.listen.clone(),
+        copy_bytes_max: config.mirror.command_bytes_max,
+        sample_bytes: config.compare.sample_bytes,
+        roles: roles.clone(),
+        dial: Arc::clone(&dial),
+        tee: tee.clone(),
+        offer: offer.clone(),
+    })
+    .map_err(|error| AppError::Config(error.to_string()))?;
+    let mirror = house::start_mirror(threads, config, &roles, &dial, receiver, &ledger);
+    let house = Arc::new(Running::new(relay.clone(), mirror, tee));
+    house.set_ledger_open();
+    let stop = CancellationToken::new();
+    let admin_at = start_admin(threads, config, &roles, &ledger, &house, started, &stop)?;
+    let probes = probe::start(&roles, &dial, &house, offer, &stop, FIRST_LOOK).await;
+    let (client_at, relay) = start_relay(threads, config, relay, &stop)?;
+    house.set_listening();
+    say_started(config, client_at, admin_at);
+    let ended = until_told(signals, relay, &house, &stop).await;
+    house.drain_mirror(MIRROR_DRAIN).await;
+    close_ledger(ledger).await;
+    stop.cancel();
+    for probe in probes {
+        let _ = probe.await;
+    }
+    ended
+}
+
+fn open_ledger(config: &Config, tee: &Tee) -> Result<Ledger, AppError> {
+    let tee = tee.clone();
+    let commands = Arc::new(move || Commands {
+        handed: tee.handed(),
+        lost: tee.lost(),
+    });
+    Ledger::open(&config.ledger, commands).map_err(|error| AppError::Failed(error.to_string()))
+}
+
+/// Sets the mark of a clean stop, unless the disk hangs.
+async fn close_ledger(ledger: Ledger) {
+    let closed = tokio::task::spawn_blocking(move || ledger.close());
+    if tokio::time::timeout(LEDGER_CLOSE, closed).await.is_err() {
+        tracing::warn!(
+            "the ledger could not be closed in time: the next start will take it for a crash"
+        );
+    }
+}
+
+/// Binds the admin's address and serves there on a thread of its own.
+fn start_admin(
+    threads: &Threads,
+    config: &Arc<Config>,
+    roles: &crate::roles::RolesWatch,
+    ledger: &Ledger,
+    house: &Arc<Running>,
+    started: tokio::time::Instant,
+    stop: &CancellationToken,
+) -> Result<SocketAddr, AppError> {
+    let address = config.admin.address;
+    let taken = format!("admin.address {address} cannot be listened on");
+    let listener = std::net::TcpListener::bind(address).map_err(AppError::failed(&taken))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(AppError::failed(&taken))?;
+    let at = listener.local_addr().map_err(AppError::failed(&taken))?;
+    let parts = admin::Parts {
+        config: Arc::clone(config),
+        roles: roles.clone(),
+        ledger: ledger.clone(),
+        house: Arc::clone(house) as Arc<dyn admin::House>,
+        metrics: Arc::new(Metrics::new()),
+        started,
+    };
+    threads
+        .admin(listener, parts, stop.clone())
+        .map_err(AppError::failed("the admin's thread cannot be started"))?;
+    Ok(at)
+}
+
+fn start_relay(
+    threads: &Threads,
+    config: &Config,
+    relay: Relay,
+    stop: &CancellationToken,
+) -> Result<(SocketAddr, JoinHandle<()>), AppError> {
+    let address = config.listen.address;
+    let taken = format!("listen.address {address} cannot be listened on");
+    let _on_its_threads = threads.relay.enter();
+    let listener = relay::bind(address).map_err(AppError::failed(&taken))?;
+    let at = listener.local_addr().map_err(AppError::failed(&taken))?;
+    let stop = stop.clone();
+    Ok((
+        at,
+        threads
+            .relay
+            .spawn(async move { relay.run(listener, stop).await }),
+    ))
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Cancel-safe.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Waits for a signal, and then for the drain; a second signal ends the drain.
+async fn until_told(
+    mut signals: Signals,
+    mut relay: JoinHandle<()>,
+    house: &Running,
+    stop: &CancellationToken,
+) -> Result<(), AppError> {
+    let signal = tokio::select! {
+        ended = &mut relay => {
+            let why = ended.err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string());
+            return Err(AppError::Failed(format!("the relay broke: {why}")));
+        }
+        signal = signals.next() => signal,
+    };
+    house.set_draining();
+    tracing::info!("{signal}: no new connections; transactions may end, idle sessions close");
+    stop.cancel();
+    tokio::select! {
+        _ = &mut relay => tracing::info!("every session has ended"),
+        signal = signals.next() => tracing::warn!("{signal} again: sessions are cut off"),
+    }
+    Ok(())
+}
+
+fn say_started(config: &Config, client_at: SocketAddr, admin_at: SocketAddr) {
+    let at = |server: &Server| format!("{} at {}:{}", server.name, server.host, server.port);
+    let tls = if config.listen.tls.is_some() {
+        "with TLS for those that ask"
+    } else {
+        "without TLS"
+    };
+    tracing::info!(
+        "understudy {} serves clients on {client_at}, {tls}",
+        env!("CARGO_PKG_VERSION")
+    );
+    tracing::info!("primary: {}, which answers them", at(&config.primary));
+    let mirror = &config.mirror;
+    tracing::info!(
+        "shadow: {}, which rehearses: reads {}, writes {}, sample {} %",
+        at(&config.shadow),
+        if mirror.reads { "on" } else { "off" },
+        mirror.writes.name(),
+        mirror.sample * 100.0,
+    );
+    let token = if config.admin.token.is_some() {
+        "with the token"
+    } else {
+        "from this host"
+    };
+    tracing::info!("operators ask http://{admin_at}, {token}");
+}

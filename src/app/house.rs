@@ -1,0 +1,186 @@
+//! The running parts, as the admin sees them.
+
+use super::runtime::Threads;
+use crate::admin::{House, Mirror, Ready, Seen, Sessions, Tee as TeeCounts};
+use crate::config::Config;
+use crate::connect::Dial;
+use crate::ledger::Ledger;
+use crate::relay::Relay;
+use crate::roles::RolesWatch;
+use crate::shadow::Control;
+use crate::tee::{Receiver, Tee};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The shadow side, until it has its own.
+pub(super) type MirrorHandle = Arc<Mutex<Control>>;
+
+/// Starts the shadow side on its own threads.
+pub(super) fn start_mirror(
+    threads: &Threads,
+    config: &Arc<Config>,
+    _roles: &RolesWatch,
+    _dial: &Arc<dyn Dial>,
+    mut receiver: Receiver,
+    _ledger: &Ledger,
+) -> MirrorHandle {
+    drop(
+        threads
+            .shadow
+            .spawn(async move { while receiver.recv().await.is_some() {} }),
+    );
+    Arc::new(Mutex::new(Control::new(&config.mirror)))
+}
+
+/// See the module.
+pub(super) struct Running {
+    relay: Relay,
+    mirror: MirrorHandle,
+    tee: Tee,
+    seen: Mutex<BTreeMap<String, Seen>>,
+    listening: AtomicBool,
+    primary_answered: AtomicBool,
+    ledger_open: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Running {
+    pub(super) fn new(relay: Relay, mirror: MirrorHandle, tee: Tee) -> Self {
+        Self {
+            relay,
+            mirror,
+            tee,
+            seen: Mutex::new(BTreeMap::new()),
+            listening: AtomicBool::new(false),
+            primary_answered: AtomicBool::new(false),
+            ledger_open: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn set_listening(&self) {
+        self.listening.store(true, Ordering::Release);
+    }
+
+    pub(super) fn set_primary_answered(&self) {
+        self.primary_answered.store(true, Ordering::Release);
+    }
+
+    pub(super) fn set_ledger_open(&self) {
+        self.ledger_open.store(true, Ordering::Release);
+    }
+
+    pub(super) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(super) fn seen_of(&self, server: &str) -> Seen {
+        self.seen.lock().get(server).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn see(&self, server: &str, seen: Seen) {
+        self.seen.lock().insert(server.to_owned(), seen);
+    }
+
+    /// Lets the shadow side finish what was handed over, within a time.
+    pub(super) async fn drain_mirror(&self, _at_most: Duration) {}
+}
+
+impl House for Running {
+    fn sessions(&self) -> Sessions {
+        let relay = self.relay.sessions();
+        Sessions {
+            open: relay.open,
+            mirrored: 0,
+            tunnelled: relay.tunnelled,
+        }
+    }
+
+    fn mirror(&self) -> Mirror {
+        let control = *self.mirror.lock();
+        let state = if control.paused { "paused" } else { "running" };
+        Mirror {
+            state,
+            reason: None,
+            control,
+        }
+    }
+
+    fn set_control(&self, control: Control) {
+        *self.mirror.lock() = control;
+    }
+
+    fn seen(&self, server: &str) -> Seen {
+        self.seen_of(server)
+    }
+
+    fn ready(&self) -> Ready {
+        Ready {
+            listener: self.listening.load(Ordering::Acquire),
+            primary: self.primary_answered.load(Ordering::Acquire),
+            ledger: self.ledger_open.load(Ordering::Acquire),
+            draining: self.draining.load(Ordering::Acquire),
+        }
+    }
+
+    fn tee(&self) -> TeeCounts {
+        let budget = self.tee.budget();
+        TeeCounts {
+            queue_bytes: budget.used(),
+            queue_bytes_max: budget.max(),
+            stub_bytes: budget.stubs_used(),
+            stubbed: self.tee.stubbed(),
+            lost: self.tee.lost(),
+            samples_shed: self.tee.samples_shed(),
+        }
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let count = self.relay.counters();
+        vec![
+            ("understudy_accepted_total", count.accepted.value()),
+            (
+                "understudy_accept_errors_total",
+                count.accept_errors.value(),
+            ),
+            ("understudy_refused_too_many_total", count.too_many.value()),
+            (
+                "understudy_refused_primary_down_total",
+                count.primary_down.value(),
+            ),
+            ("understudy_logins_total", count.logins.value()),
+            (
+                "understudy_logins_refused_total",
+                count.logins_refused.value(),
+            ),
+            (
+                "understudy_logins_mixed_tls_total",
+                count.logins_mixed.value(),
+            ),
+            (
+                "understudy_logins_timed_out_total",
+                count.logins_timed_out.value(),
+            ),
+            ("understudy_logins_bad_total", count.bad_logins.value()),
+            ("understudy_probes_total", count.probes.value()),
+            (
+                "understudy_probes_finished_total",
+                count.probes_finished.value(),
+            ),
+            (
+                "understudy_commands_too_large_total",
+                count.too_large.value(),
+            ),
+            ("understudy_commands_cut_total", count.commands_cut.value()),
+            ("understudy_tunnelled_total", count.tunnelled.value()),
+            ("understudy_unasked_total", count.unasked.value()),
+            ("understudy_primary_lost_total", count.primary_lost.value()),
+            ("understudy_drain_cut_total", count.drain_cut.value()),
+            ("understudy_client_bytes_total", count.bytes_up.value()),
+            ("understudy_primary_bytes_total", count.bytes_down.value()),
+        ]
+    }
+}

@@ -1,0 +1,217 @@
+//! Looks at both servers, at the start and from time to time: are they there, which version, what
+//! can they? From what they can follows the one dialect that clients are offered.
+//!
+//! A look logs in with the proxy's own account, for a visit that ends at the greeting counts
+//! against this host (`max_connect_errors`). Without an account it looks until it has seen the
+//! greeting once, and not again.
+
+use super::house::Running;
+use crate::admin::Seen;
+use crate::config::{Account, Server};
+use crate::connect::{self, ConnectError, Dial, Login, PacketReader, TlsContext, greet, log_in};
+use crate::relay::Offer;
+use crate::roles::RolesWatch;
+use crate::task;
+use crate::wire::capability::Capabilities;
+use crate::wire::command::Command;
+use crate::wire::greeting::Greeting;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks at a server that is there.
+const CALM: Duration = Duration::from_secs(30);
+
+/// Between two looks at a server that is not; doubles up to the second.
+const AGAIN_MIN: Duration = Duration::from_millis(500);
+const AGAIN_MAX: Duration = Duration::from_secs(10);
+
+/// utf8mb4_general_ci, which every server since 5.5 knows.
+const COLLATION: u16 = 45;
+
+/// What each server was last seen to be able to, and the offer that follows.
+struct Dialect {
+    offer: Offer,
+    primary: Mutex<Option<Capabilities>>,
+    shadow: Mutex<Option<Capabilities>>,
+}
+
+impl Dialect {
+    /// A server was seen. Until the other one was too, all is offered that the primary has.
+    fn saw(&self, primary: bool, capabilities: Capabilities) {
+        let seen = if primary { &self.primary } else { &self.shadow };
+        *seen.lock() = Some(capabilities);
+        let both = self
+            .primary
+            .lock()
+            .and_then(|ours| Some(ours.and((*self.shadow.lock())?)));
+        if let Some(both) = both.filter(|both| *both != self.offer.now()) {
+            self.offer.set(both);
+            tracing::info!("clients are offered what both servers can: {:#x}", both.0);
+        }
+    }
+}
+
+/// Starts looking, and returns once both have been looked at, or `first_look` is over.
+pub(super) async fn start(
+    roles: &RolesWatch,
+    dial: &Arc<dyn Dial>,
+    house: &Arc<Running>,
+    offer: Offer,
+    stop: &CancellationToken,
+    first_look: Duration,
+) -> Vec<JoinHandle<()>> {
+    let dialect = Arc::new(Dialect {
+        offer,
+        primary: Mutex::new(None),
+        shadow: Mutex::new(None),
+    });
+    let (primary, shadow) = {
+        let roles = roles.borrow();
+        (Arc::clone(&roles.primary), Arc::clone(&roles.shadow))
+    };
+    let mut tasks = Vec::new();
+    let mut firsts = Vec::new();
+    for (server, is_primary) in [(primary, true), (shadow, false)] {
+        let (looked, first) = oneshot::channel();
+        let look = Look {
+            tls: TlsContext::new(&server).unwrap_or_else(|_| TlsContext::off()),
+            server,
+            is_primary,
+            dial: Arc::clone(dial),
+            house: Arc::clone(house),
+            dialect: Arc::clone(&dialect),
+        };
+        tasks.push(task::spawn("probe", look.run(looked, stop.clone())));
+        firsts.push(first);
+    }
+    let _ = tokio::time::timeout(first_look, async {
+        for first in firsts {
+            let _ = first.await;
+        }
+    })
+    .await;
+    tasks
+}
+
+/// Looks at one server.
+struct Look {
+    server: Arc<Server>,
+    tls: TlsContext,
+    is_primary: bool,
+    dial: Arc<dyn Dial>,
+    house: Arc<Running>,
+    dialect: Arc<Dialect>,
+}
+
+impl Look {
+    async fn run(self, looked: oneshot::Sender<()>, stop: CancellationToken) {
+        let mut looked = Some(looked);
+        let mut again = AGAIN_MIN;
+        loop {
+            let there = tokio::select! {
+                there = self.look() => there,
+                () = stop.cancelled() => return,
+            };
+            if let Some(looked) = looked.take() {
+                let _ = looked.send(());
+            }
+            let pause = if there { CALM } else { again };
+            again = if there {
+                AGAIN_MIN
+            } else {
+                again.saturating_mul(2).min(AGAIN_MAX)
+            };
+            if there && self.server.account.is_none() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// One look. Whether the server is there.
+    async fn look(&self) -> bool {
+        let visit = tokio::time::timeout(self.server.connect_timeout, self.visit());
+        let (greeting, error) = match visit.await {
+            Ok(Ok((greeting, login))) => (Some(greeting), login.err()),
+            Ok(Err(error)) => (None, Some(error)),
+            Err(_) => (None, Some(ConnectError::Timeout)),
+        };
+        self.tell(greeting.as_ref(), error.as_ref());
+        let Some(greeting) = greeting else {
+            return false;
+        };
+        self.dialect.saw(self.is_primary, greeting.capabilities);
+        if self.is_primary {
+            self.house.set_primary_answered();
+        }
+        true
+    }
+
+    /// The greeting, and how the login after it went.
+    async fn visit(&self) -> Result<(Greeting, Result<(), ConnectError>), ConnectError> {
+        let mut stream = self
+            .dial
+            .dial(&self.server)
+            .await
+            .map_err(ConnectError::Unreachable)?;
+        let (_, greeting) = greet(&mut stream, &mut PacketReader::default()).await?;
+        let Some(login) = self.server.account.as_ref().map(own_login) else {
+            return Ok((greeting, Ok(())));
+        };
+        let login = match log_in(stream, &greeting, &self.server, &self.tls, &login).await {
+            Ok(mut connection) => {
+                let quit = connect::Packet::new(0, &[Command::QUIT.0]);
+                let _ = connect::write_one(&mut connection.stream, &quit).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        Ok((greeting, login))
+    }
+
+    /// Logs what has changed since the last look, and leaves it for the status.
+    fn tell(&self, greeting: Option<&Greeting>, error: Option<&ConnectError>) {
+        let name = &self.server.name;
+        let before = self.house.seen_of(name);
+        let now = Seen {
+            version: greeting
+                .map(|greeting| greeting.version.clone())
+                .or_else(|| before.version.clone()),
+            error: error.map(ToString::to_string),
+        };
+        match (&now.error, greeting) {
+            _ if now.error == before.error && now.version == before.version => {}
+            (Some(error), Some(_)) => {
+                tracing::warn!("{name}: the proxy's own account cannot log in: {error}")
+            }
+            (Some(error), None) if self.is_primary => {
+                tracing::error!("{name}: {error}; until it is back clients are told so")
+            }
+            (Some(error), None) => {
+                tracing::warn!("{name}: {error}; until it is back nothing is mirrored")
+            }
+            (None, _) => tracing::info!(
+                "{name} answers, version {}",
+                now.version.as_deref().unwrap_or("unknown")
+            ),
+        }
+        self.house.see(name, now);
+    }
+}
+
+fn own_login(account: &Account) -> Login {
+    Login {
+        user: account.user.clone(),
+        password: account.password.clone(),
+        database: None,
+        capabilities: Capabilities::PROTOCOL_41,
+        collation: COLLATION,
+    }
+}

@@ -1,0 +1,86 @@
+//! Threads: the relay's, the shadow side's at a lower priority, the admin's, and the main one.
+
+use crate::admin;
+use crate::config::Config;
+use std::io;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+/// How much lower the shadow side's priority is (`nice`).
+const SHADOW_NICE: i32 = 10;
+
+/// Threads for reads of the ledger and the like, on the admin's runtime.
+const BLOCKING_MAX: usize = 8;
+
+/// The runtimes.
+pub(super) struct Threads {
+    main: Runtime,
+    pub(super) relay: Runtime,
+    pub(super) shadow: Runtime,
+}
+
+impl Threads {
+    /// Starts the threads that the config asks for.
+    pub(super) fn new(config: &Config) -> io::Result<Self> {
+        let main = Builder::new_current_thread().enable_all().build()?;
+        let relay = Builder::new_multi_thread()
+            .worker_threads(config.listen.threads)
+            .max_blocking_threads(BLOCKING_MAX)
+            .thread_name("relay")
+            .enable_all()
+            .build()?;
+        let shadow = Builder::new_multi_thread()
+            .worker_threads(config.mirror.threads)
+            .max_blocking_threads(BLOCKING_MAX)
+            .thread_name("shadow")
+            .on_thread_start(step_back)
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            main,
+            relay,
+            shadow,
+        })
+    }
+
+    /// Runs the orchestration on the main thread.
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.main.block_on(work)
+    }
+
+    /// Serves the admin on a thread of its own, until told to end.
+    pub(super) fn admin(
+        &self,
+        listener: std::net::TcpListener,
+        parts: admin::Parts,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_MAX)
+            .build()?;
+        let listener = {
+            let _on_it = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        // Its end is the process's: it answers to the last, and holds nothing that must be saved.
+        std::thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || runtime.block_on(admin::serve(listener, parts, stop)))
+            .map(drop)
+    }
+
+    /// Ends all of them; what still runs is given a moment.
+    pub(super) fn end(self) {
+        self.relay.shutdown_timeout(Duration::from_millis(500));
+        self.shadow.shutdown_timeout(Duration::from_millis(500));
+    }
+}
+
+/// On Linux a thread has a priority of its own.
+fn step_back() {
+    if let Err(error) = rustix::process::nice(SHADOW_NICE) {
+        tracing::warn!(%error, "a thread of the shadow side keeps its priority");
+    }
+}

@@ -1,0 +1,121 @@
+//! `understudy check`: what works between the two servers and what will not, before any traffic.
+//!
+//! It reads, and changes nothing on either server.
+
+mod ask;
+mod hosts;
+mod pair;
+mod report;
+mod server;
+
+use super::{Format, Trouble, say, say_json};
+use crate::config::Config;
+use clap::Args;
+use report::Report;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// The config file; config/understudy.toml tells every key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// How the answer is printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
+    let config = Config::load(&arguments.config).map_err(Trouble::usage)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Trouble::failed)?;
+    let report = runtime.block_on(all(&config));
+    match arguments.format {
+        Format::Json => say_json(&report.to_json()),
+        Format::Table => say(&report.to_table()),
+    }
+    Ok(if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn all(config: &Config) -> Report {
+    let mut report = Report::default();
+    ourselves(config, &mut report);
+    let primary = server::check(&config.primary, false, &mut report).await;
+    let shadow = server::check(&config.shadow, true, &mut report).await;
+    if let (Some(primary), Some(shadow)) = (primary, shadow) {
+        pair::check(config, &primary, &shadow, &mut report);
+    }
+    report
+}
+
+/// What understudy itself needs of this machine.
+fn ourselves(config: &Config, report: &mut Report) {
+    const US: &str = "understudy";
+    let needed = crate::app::descriptors(config);
+    let had = crate::app::descriptors_max();
+    if had < needed {
+        let found = format!(
+            "{had} may be open, {} connections need {needed}",
+            config.listen.max_connections
+        );
+        report.warn(
+            US,
+            "file descriptors",
+            found,
+            "raise the limit (ulimit -n, LimitNOFILE), or lower listen.max_connections",
+        );
+    } else {
+        report.ok(
+            US,
+            "file descriptors",
+            format!("{had} may be open, {needed} are needed"),
+        );
+    }
+    for (what, path) in [
+        ("ledger", Some(&config.ledger.path)),
+        ("divergence log", config.ledger.log.as_ref()),
+    ] {
+        let Some(path) = path else { continue };
+        let folder = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .map_or(std::path::Path::new("."), |parent| parent);
+        let there = if path.exists() {
+            path.as_path()
+        } else {
+            folder
+        };
+        let wrong = match std::fs::metadata(there) {
+            Ok(about) if about.permissions().readonly() => Some("is read-only".to_owned()),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        match wrong {
+            None => report.ok(US, what, path.display().to_string()),
+            Some(wrong) => report.fail(
+                US,
+                what,
+                format!("{}: {wrong}", there.display()),
+                "name a place that can be written",
+            ),
+        }
+    }
+    if let Some((certificate, key)) = &config.listen.tls {
+        for path in [certificate, key] {
+            if let Err(error) = std::fs::File::open(path) {
+                report.fail(
+                    US,
+                    "tls of clients",
+                    format!("{}: {error}", path.display()),
+                    "name a PEM file that can be read",
+                );
+            }
+        }
+    }
+}

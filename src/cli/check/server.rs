@@ -1,0 +1,405 @@
+//! One server by itself: reached, logged in to, what its account may do, how it is set.
+
+use super::ask::{Asker, Row};
+use super::hosts;
+use super::report::{Report, few};
+use crate::config::{Account, Server, TlsMode};
+use crate::connect::{Dial, PacketReader, Tcp, greet};
+use crate::wire::capability::Capabilities;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was learned of a server, for the checks that look at both.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) version: String,
+    pub(super) capabilities: Capabilities,
+    pub(super) variables: BTreeMap<String, String>,
+    /// Databases that are not the server's own, and their tables; `None` where they cannot be read.
+    pub(super) tables: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// `database.table` with AUTO_INCREMENT.
+    pub(super) generated: Vec<String>,
+}
+
+impl Facts {
+    /// Whether it is a vtgate.
+    pub(super) fn is_vitess(&self) -> bool {
+        self.version.contains("Vitess")
+    }
+}
+
+/// Checks one server. `None` where it could not be logged in to.
+pub(super) async fn check(server: &Server, rehearses: bool, report: &mut Report) -> Option<Facts> {
+    let mut facts = greeted(server, report).await?;
+    let asker = match &server.account {
+        Some(account) => log_in(server, account, report).await,
+        None => {
+            no_account(server, rehearses, report);
+            None
+        }
+    };
+    users(server, rehearses, report).await;
+    let Some(mut asker) = asker else {
+        return Some(facts);
+    };
+    encrypted(server, &asker, report);
+    if !facts.is_vitess() {
+        granted(server, &mut asker, rehearses, report).await;
+    }
+    facts.variables = variables(&mut asker).await;
+    if !rehearses {
+        hosts::check(server, &mut asker, report).await;
+        blocking(server, &facts, report);
+        effects(server, &mut asker, report).await;
+    }
+    databases(&mut asker, &mut facts).await;
+    asker.leave().await;
+    Some(facts)
+}
+
+/// Reads the greeting. With an account the login that follows makes up for the visit, which would
+/// else count against this host.
+async fn greeted(server: &Server, report: &mut Report) -> Option<Facts> {
+    let at = format!("{}:{}", server.host, server.port);
+    let greeting = tokio::time::timeout(server.connect_timeout, async {
+        let mut stream = Tcp.dial(server).await.map_err(|error| error.to_string())?;
+        let greeting = greet(&mut stream, &mut PacketReader::default()).await;
+        greeting
+            .map(|(_, greeting)| greeting)
+            .map_err(|error| error.to_string())
+    });
+    match greeting
+        .await
+        .unwrap_or_else(|_| Err("no greeting within connect_timeout_ms".to_owned()))
+    {
+        Ok(greeting) => {
+            report.ok(
+                &server.name,
+                "reached",
+                format!("{at}, version {}", greeting.version),
+            );
+            Some(Facts {
+                version: greeting.version,
+                capabilities: greeting.capabilities,
+                ..Facts::default()
+            })
+        }
+        Err(error) => {
+            let remedy = format!(
+                "see that {} runs, listens there, and lets this host in",
+                server.name
+            );
+            report.fail(&server.name, "reached", format!("{at}: {error}"), remedy);
+            None
+        }
+    }
+}
+
+async fn log_in(server: &Server, account: &Account, report: &mut Report) -> Option<Asker> {
+    match Asker::open(server, account).await {
+        Ok(asker) => {
+            report.ok(
+                &server.name,
+                "own account",
+                format!("logged in as {}", account.user),
+            );
+            Some(asker)
+        }
+        Err(error) => {
+            report.fail(
+                &server.name,
+                "own account",
+                format!("{}: {error}", account.user),
+                "put user, password and tls right",
+            );
+            None
+        }
+    }
+}
+
+fn no_account(server: &Server, rehearses: bool, report: &mut Report) {
+    if rehearses && server.users.is_empty() {
+        let remedy = "set user and password_file in [shadow], or logins in [shadow.users]";
+        report.fail(
+            &server.name,
+            "own account",
+            "none, and no [shadow.users]: nothing can be replayed",
+            remedy,
+        );
+    } else {
+        let found = if rehearses {
+            "none: only the users in [shadow.users] are mirrored"
+        } else {
+            "none: the checks of grants, accounts and tables below are off, half-open logins of probes count against this host"
+        };
+        report.warn(
+            &server.name,
+            "own account",
+            found,
+            "set user and password_file",
+        );
+    }
+}
+
+async fn users(server: &Server, rehearses: bool, report: &mut Report) {
+    for (user, account) in &server.users {
+        match Asker::open(server, account).await {
+            Ok(asker) => {
+                report.ok(
+                    &server.name,
+                    "user's login",
+                    format!("{user} as {}", account.user),
+                );
+                asker.leave().await;
+            }
+            Err(error) => {
+                let found = format!("{user} as {}: {error}", account.user);
+                let remedy = "create the account, or put the login right";
+                if rehearses {
+                    report.fail(&server.name, "user's login", found, remedy);
+                } else {
+                    report.warn(&server.name, "user's login", found, remedy);
+                }
+            }
+        }
+    }
+}
+
+fn encrypted(server: &Server, asker: &Asker, report: &mut Report) {
+    let local =
+        server.host == "localhost" || server.host.starts_with("127.") || server.host == "::1";
+    match (asker.is_tls(), server.tls) {
+        (true, TlsMode::VerifyCa | TlsMode::VerifyIdentity) => {
+            report.ok(&server.name, "tls", "on, the certificate is checked")
+        }
+        (true, _) => report.ok(&server.name, "tls", "on, the certificate is not checked"),
+        (false, _) if local => report.ok(&server.name, "tls", "off, on this host"),
+        (false, TlsMode::Off) => report.warn(
+            &server.name,
+            "tls",
+            "off: data crosses the network in the clear",
+            "set tls where the server can",
+        ),
+        (false, _) => report.warn(
+            &server.name,
+            "tls",
+            "the server offers none: data crosses the network in the clear",
+            "",
+        ),
+    }
+}
+
+/// What the account is for, and what that takes.
+async fn granted(server: &Server, asker: &mut Asker, rehearses: bool, report: &mut Report) {
+    let grants = match asker.ask("SHOW GRANTS").await {
+        Ok(rows) => rows.into_iter().flatten().flatten().collect::<Vec<_>>(),
+        Err(error) => {
+            report.warn(
+                &server.name,
+                "grants",
+                format!("cannot be read: {error}"),
+                "",
+            );
+            return;
+        }
+    };
+    let everywhere: Vec<String> = grants
+        .iter()
+        .filter(|grant| grant.contains(" ON *.* "))
+        .map(|grant| grant.to_uppercase())
+        .collect();
+    let has = |right: &str| {
+        everywhere
+            .iter()
+            .any(|grant| grant.contains("ALL PRIVILEGES") || grant.contains(right))
+    };
+    let needed: &[&str] = if rehearses {
+        &[]
+    } else {
+        &["PROCESS", "REPLICATION CLIENT"]
+    };
+    let missing: Vec<&str> = needed.iter().copied().filter(|right| !has(right)).collect();
+    if missing.is_empty() {
+        report.ok(
+            &server.name,
+            "grants",
+            if rehearses {
+                "read"
+            } else {
+                "PROCESS, REPLICATION CLIENT"
+            },
+        );
+    } else {
+        let user = server
+            .account
+            .as_ref()
+            .map_or("", |account| account.user.as_str());
+        let missing = missing.join(", ");
+        report.warn(
+            &server.name,
+            "grants",
+            format!("lacks {missing}: lag and writers cannot be watched"),
+            format!("GRANT {missing} ON *.* TO {user}"),
+        );
+    }
+}
+
+/// Variables that shape answers, or bound them.
+pub(super) const VARIABLES: [&str; 22] = [
+    "autocommit",
+    "character_set_server",
+    "collation_server",
+    "default_storage_engine",
+    "div_precision_increment",
+    "explicit_defaults_for_timestamp",
+    "foreign_key_checks",
+    "group_concat_max_len",
+    "init_connect",
+    "innodb_lock_wait_timeout",
+    "lower_case_table_names",
+    "max_allowed_packet",
+    "max_connect_errors",
+    "max_connections",
+    "max_execution_time",
+    "sql_mode",
+    "system_time_zone",
+    "time_zone",
+    "transaction_isolation",
+    "tx_isolation",
+    "version_comment",
+    "wait_timeout",
+];
+
+async fn variables(asker: &mut Asker) -> BTreeMap<String, String> {
+    let list = VARIABLES.map(|name| format!("'{name}'")).join(", ");
+    let global = asker
+        .ask(&format!(
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({list})"
+        ))
+        .await;
+    let rows = match global {
+        Ok(rows) if !rows.is_empty() => rows,
+        Ok(_) | Err(_) => asker.ask("SHOW VARIABLES").await.unwrap_or_default(),
+    };
+    let mut variables: BTreeMap<String, String> = rows.into_iter().filter_map(pair).collect();
+    variables.retain(|name, _| VARIABLES.contains(&name.as_str()));
+    if let Some(old) = variables.remove("tx_isolation") {
+        variables
+            .entry("transaction_isolation".to_owned())
+            .or_insert(old);
+    }
+    variables
+}
+
+fn pair(row: Row) -> Option<(String, String)> {
+    let mut cells = row.into_iter();
+    Some((
+        cells.next()??.to_lowercase(),
+        cells.next()?.unwrap_or_default(),
+    ))
+}
+
+/// Clients that vanish in the login are counted by MySQL against the proxy's address.
+fn blocking(server: &Server, facts: &Facts, report: &mut Report) {
+    let Some(most) = facts
+        .variables
+        .get("max_connect_errors")
+        .and_then(|most| most.parse::<u64>().ok())
+    else {
+        return;
+    };
+    if most < 10_000 {
+        let found = format!(
+            "{most}: so many broken logins in a row would block this host, with every client behind it"
+        );
+        let remedy =
+            "SET GLOBAL max_connect_errors = 4294967295; point load balancers' probes at /healthz";
+        report.warn(&server.name, "max_connect_errors", found, remedy);
+    } else {
+        report.ok(&server.name, "max_connect_errors", most.to_string());
+    }
+}
+
+/// What changes rows without a client's statement, or is not mirrored.
+async fn effects(server: &Server, asker: &mut Asker, report: &mut Report) {
+    let own = "NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')";
+    let kinds = [
+        (
+            "triggers",
+            format!(
+                "SELECT CONCAT(trigger_schema, '.', trigger_name) FROM information_schema.triggers WHERE trigger_schema {own}"
+            ),
+            "vtgate has none: what they write is not written on the shadow",
+        ),
+        (
+            "events",
+            format!(
+                "SELECT CONCAT(event_schema, '.', event_name) FROM information_schema.events WHERE event_schema {own}"
+            ),
+            "they write past the proxy",
+        ),
+        (
+            "routines",
+            format!(
+                "SELECT CONCAT(routine_schema, '.', routine_name) FROM information_schema.routines WHERE routine_schema {own}"
+            ),
+            "CALL is served, not mirrored, and taints what it may have written",
+        ),
+    ];
+    for (what, statement, why) in kinds {
+        let Ok(rows) = asker.ask(&statement).await else {
+            continue;
+        };
+        let names: Vec<String> = rows.into_iter().flatten().flatten().collect();
+        if !names.is_empty() {
+            report.warn(
+                &server.name,
+                what,
+                format!("{}: {why}", few(&names)),
+                "move what they do into the application",
+            );
+        }
+    }
+}
+
+/// Databases that belong to the server itself.
+const SYSTEM: [&str; 5] = [
+    "mysql",
+    "sys",
+    "information_schema",
+    "performance_schema",
+    "_vt",
+];
+
+/// Databases looked at, at most: a server may have thousands.
+const DATABASES_MAX: usize = 200;
+
+async fn databases(asker: &mut Asker, facts: &mut Facts) {
+    let rows = asker.ask("SHOW DATABASES").await.unwrap_or_default();
+    let names = rows.into_iter().flatten().flatten();
+    let names: Vec<String> = names
+        .filter(|name| !SYSTEM.contains(&name.as_str()))
+        .take(DATABASES_MAX)
+        .collect();
+    for name in names {
+        let quoted = name.replace('`', "``");
+        let tables = asker.ask(&format!("SHOW TABLES FROM `{quoted}`")).await;
+        let tables = tables.ok().map(|rows| {
+            rows.into_iter()
+                .filter_map(|row| row.into_iter().next()?)
+                .collect()
+        });
+        facts.tables.insert(name, tables);
+    }
+    let generated = asker
+        .ask("SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.columns WHERE extra LIKE '%auto_increment%'")
+        .await
+        .unwrap_or_default();
+    let generated = generated.into_iter().flatten().flatten();
+    facts.generated = generated
+        .filter(|name| {
+            !SYSTEM
+                .iter()
+                .any(|own| name.starts_with(&format!("{own}.")))
+        })
+        .collect();
+}

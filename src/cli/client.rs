@@ -1,0 +1,167 @@
+//! Asks a running understudy over its HTTP API.
+
+use super::Remote;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// An answer longer than this is not read: no list that the API gives comes near it.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The URL is none.
+    #[error("--admin {0}: write http://HOST:PORT, such as http://127.0.0.1:8306")]
+    Url(String),
+    /// The token's file cannot be read.
+    #[error("--token-file {0}: {1}")]
+    TokenFile(PathBuf, std::io::Error),
+    /// Nobody answered.
+    #[error(
+        "{0} does not answer: {1}; is `understudy serve` running, and is --admin its [admin] address?"
+    )]
+    Unreachable(String, String),
+    /// The API refused.
+    #[error("{message}{}", if *.status == 401 { "; give the admin's token with --token-file FILE or in UNDERSTUDY_TOKEN" } else { "" })]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What the API said.
+        message: String,
+    },
+    /// Something answered, but no understudy.
+    #[error("what answers at {0} is no understudy's admin: {1}")]
+    Stranger(String, String),
+}
+
+impl ClientError {
+    /// Whether the command line is at fault.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        match self {
+            Self::Url(_) | Self::TokenFile(..) => true,
+            Self::Refused { status, .. } => *status == 400,
+            Self::Unreachable(..) | Self::Stranger(..) => false,
+        }
+    }
+}
+
+/// The API of one running understudy.
+#[derive(Debug)]
+pub struct Client {
+    url: String,
+    authorization: Option<String>,
+    agent: ureq::Agent,
+}
+
+impl Client {
+    pub(super) fn new(remote: &Remote) -> Result<Self, ClientError> {
+        let token = match &remote.token_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| ClientError::TokenFile(path.clone(), error))?;
+                Some(text.trim().to_owned())
+            }
+            None => std::env::var("UNDERSTUDY_TOKEN")
+                .ok()
+                .filter(|token| !token.is_empty()),
+        };
+        Self::at(&remote.admin, token.as_deref())
+    }
+
+    /// The API at this URL.
+    ///
+    /// # Errors
+    /// The URL is none that can be asked.
+    pub fn at(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
+        let whole = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("http://{url}")
+        };
+        let host = whole
+            .strip_prefix("http://")
+            .map(|rest| rest.trim_end_matches('/'));
+        if host.is_none_or(|host| host.is_empty() || host.contains(['/', ' ', '?', '#'])) {
+            return Err(ClientError::Url(url.to_owned()));
+        }
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .proxy(None)
+            .max_redirects(0)
+            .build()
+            .new_agent();
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        Ok(Self {
+            url: whole.trim_end_matches('/').to_owned(),
+            authorization,
+            agent,
+        })
+    }
+
+    /// GET a path with its query.
+    ///
+    /// # Errors
+    /// Nobody answers, the API refuses, or what answers is no understudy.
+    pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, ClientError> {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let mut answer = request.call().map_err(|error| match error {
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => ClientError::Url(self.url.clone()),
+            other => ClientError::Unreachable(self.url.clone(), other.to_string()),
+        })?;
+        let status = answer.status().as_u16();
+        let body: Result<Value, _> = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_json();
+        let body = body.map_err(|error| {
+            ClientError::Stranger(self.url.clone(), format!("HTTP {status}, {error}"))
+        })?;
+        if status == 200 {
+            return Ok(body);
+        }
+        match body.pointer("/error/message").and_then(Value::as_str) {
+            Some(message) => Err(ClientError::Refused {
+                status,
+                message: message.to_owned(),
+            }),
+            None => Err(ClientError::Stranger(
+                self.url.clone(),
+                format!("HTTP {status}"),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_scheme_is_understood() {
+        for (url, meant) in [
+            ("127.0.0.1:8306", "http://127.0.0.1:8306"),
+            ("http://localhost:1/", "http://localhost:1"),
+        ] {
+            assert_eq!(Client::at(url, None).expect(url).url, meant);
+        }
+    }
+
+    #[test]
+    fn a_wrong_url_is_a_usage_error() {
+        for url in ["", "https://a:1", "http://", "http://a:1/b", "http://a b"] {
+            assert!(Client::at(url, None).expect_err(url).is_usage(), "{url}");
+        }
+    }
+}

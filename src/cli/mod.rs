@@ -1,0 +1,158 @@
+//! The command line: one file a subcommand. The only part of understudy that prints.
+//!
+//! Exit codes: 0 good, 1 failed or not ready, 2 usage or config error.
+
+mod check;
+mod client;
+mod divergences;
+mod latency;
+mod serve;
+mod status;
+mod words;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+pub use client::{Client, ClientError};
+
+/// A MySQL proxy that answers from your primary, rehearses on a shadow, and tells where they differ.
+#[derive(Debug, Parser)]
+#[command(
+    name = "understudy",
+    version,
+    about,
+    after_help = "Exit codes: 0 good, 1 failed or not ready, 2 usage or config error."
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients: answer from the primary, mirror to the shadow, compare, write down.
+    Serve(serve::Arguments),
+    /// Tell what works between the two servers and what will not, before any traffic.
+    Check(check::Arguments),
+    /// Who is primary, the mirror's state, sessions, coverage.
+    Status(status::Arguments),
+    /// Where the two servers' answers differed, newest first.
+    Divergences(divergences::Arguments),
+    /// How long both servers took, side by side.
+    Latency(latency::Arguments),
+}
+
+/// How a running understudy is found, and how its answer is shown.
+#[derive(Args, Debug)]
+struct Remote {
+    /// The admin address of the running understudy.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "UNDERSTUDY_ADMIN",
+        default_value = "http://127.0.0.1:8306"
+    )]
+    admin: String,
+    /// A file with the admin's bearer token; without it, the environment's UNDERSTUDY_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How the answer is printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// For programs: the API's own answer.
+    Json,
+}
+
+/// A command that could not do its work: what to say, and with which exit code.
+#[derive(Debug)]
+struct Trouble {
+    code: u8,
+    words: String,
+}
+
+impl Trouble {
+    /// It failed, or is not ready.
+    fn failed(words: impl std::fmt::Display) -> Self {
+        Self {
+            code: 1,
+            words: words.to_string(),
+        }
+    }
+
+    /// The command line or the config is wrong.
+    fn usage(words: impl std::fmt::Display) -> Self {
+        Self {
+            code: 2,
+            words: words.to_string(),
+        }
+    }
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        if error.is_usage() {
+            Self::usage(error)
+        } else {
+            Self::failed(error)
+        }
+    }
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Divergences(arguments) => divergences::run(&arguments),
+        Command::Latency(arguments) => latency::run(&arguments),
+    };
+    match done {
+        Ok(code) => code,
+        Err(trouble) => {
+            // Nobody is left to be told where even stderr is gone.
+            let _ = writeln!(std::io::stderr(), "understudy: {}", trouble.words);
+            ExitCode::from(trouble.code)
+        }
+    }
+}
+
+/// Prints; a reader that has gone (`| head`) is no error.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end());
+    let _ = out.flush();
+}
+
+/// Prints the API's answer as it is.
+fn say_json(answer: &serde_json::Value) {
+    say(&format!("{answer:#}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_config_is_needed_to_serve_and_an_address_is_not_needed_to_ask() {
+        assert!(Arguments::try_parse_from(["understudy", "serve"]).is_err());
+        assert!(Arguments::try_parse_from(["understudy", "serve", "--config", "a.toml"]).is_ok());
+        assert!(Arguments::try_parse_from(["understudy", "status"]).is_ok());
+        assert!(Arguments::try_parse_from(["understudy", "status", "--format", "xml"]).is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! `understudy serve`: runs until it is told to end.
+
+use super::Trouble;
+use crate::app::{self, AppError};
+use crate::config::Config;
+use clap::Args;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// The config file; config/understudy.toml tells every key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
+    let config = Config::load(&arguments.config).map_err(Trouble::usage)?;
+    log_to_stderr();
+    match app::run(config) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(AppError::Config(why)) => Err(Trouble::usage(format!(
+            "{}: {why}",
+            arguments.config.display()
+        ))),
+        Err(error @ AppError::Failed(_)) => Err(Trouble::failed(error)),
+    }
+}
+
+/// Lines for people, as much as RUST_LOG says; `info` where it says nothing.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,169 @@
+//! `understudy status`: who is primary, the mirror's state, sessions, coverage.
+
+use super::words::{bytes, count, number, share, span, table, text};
+use super::{Client, Format, Remote, Trouble, say, say_json};
+use clap::Args;
+use serde_json::Value;
+use std::process::ExitCode;
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
+    let status = Client::new(&arguments.remote)?.get("/api/v1/status", &[])?;
+    match arguments.remote.format {
+        Format::Json => say_json(&status),
+        Format::Table => say(&shown(&status)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(status: &Value) -> String {
+    let mut lines = vec![
+        format!(
+            "understudy {}, up {}",
+            text(status, "/version"),
+            span(number(status, "/uptime_s"))
+        ),
+        format!("primary   {}", server(status, "primary")),
+        format!("shadow    {}", server(status, "shadow")),
+        format!("mirror    {}", mirror(status)),
+        format!(
+            "sessions  {} open, {} mirrored, {} tunnelled",
+            count(number(status, "/sessions/open")),
+            count(number(status, "/sessions/mirrored")),
+            count(number(status, "/sessions/tunnelled")),
+        ),
+    ];
+    if let Some(trouble) = status.pointer("/ledger/last_error").and_then(Value::as_str) {
+        lines.push(format!("ledger    {trouble}"));
+    }
+    let lost = number(status, "/ledger/lost");
+    if lost > 0 {
+        lines.push(format!(
+            "ledger    {} divergences lost: counted, but not kept",
+            count(lost)
+        ));
+    }
+    lines.push(String::new());
+    lines.push(coverage(status.get("coverage").unwrap_or(&Value::Null)));
+    lines.join("\n")
+}
+
+fn server(status: &Value, role: &str) -> String {
+    let name = text(status, &format!("/{role}"));
+    let server = status
+        .pointer("/servers")
+        .and_then(|servers| servers.get(name))
+        .unwrap_or(&Value::Null);
+    let mut words = name.to_owned();
+    for (key, before) in [("/address", " at "), ("/version", ", ")] {
+        let said = text(server, key);
+        if !said.is_empty() {
+            words.push_str(before);
+            words.push_str(said);
+        }
+    }
+    let error = text(server, "/error");
+    if !error.is_empty() {
+        words.push_str(", NOT REACHED: ");
+        words.push_str(error);
+    }
+    words
+}
+
+fn mirror(status: &Value) -> String {
+    let switch = |on| if on == Some(true) { "on" } else { "off" };
+    let reason = text(status, "/mirror/reason");
+    let sample = status
+        .pointer("/mirror/sample")
+        .and_then(Value::as_f64)
+        .unwrap_or(0.0);
+    format!(
+        "{}{}; reads {}, writes {}, sample {} %; queue {} of {}",
+        text(status, "/mirror/state"),
+        if reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({reason})")
+        },
+        switch(status.pointer("/mirror/reads").and_then(Value::as_bool)),
+        text(status, "/mirror/writes"),
+        sample * 100.0,
+        bytes(number(status, "/mirror/queue_bytes")),
+        bytes(number(status, "/mirror/queue_bytes_max")),
+    )
+}
+
+fn coverage(coverage: &Value) -> String {
+    let commands = number(coverage, "/commands");
+    let mut table = table(&["coverage", "commands", "share"], &[1, 2]);
+    let mut row = |name: &str, n: u64| {
+        table.add_row([name.to_owned(), count(n), share(n, commands)]);
+    };
+    row("all", commands);
+    row("matched", number(coverage, "/matched"));
+    row("tolerated", number(coverage, "/tolerated"));
+    row("diverged", number(coverage, "/diverged"));
+    let reasons = coverage.get("not_compared").and_then(Value::as_object);
+    let mut reasons: Vec<(&str, u64)> = reasons
+        .into_iter()
+        .flatten()
+        .map(|(reason, n)| (reason.as_str(), n.as_u64().unwrap_or(0)))
+        .filter(|(_, n)| *n > 0)
+        .collect();
+    reasons.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    row("not compared", reasons.iter().map(|(_, n)| n).sum());
+    for (reason, n) in reasons {
+        row(&format!("  {reason}"), n);
+    }
+    row("pending", number(coverage, "/pending"));
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_status_is_shown_with_its_coverage() {
+        let status = json!({
+            "version": "0.1.0", "uptime_s": 7_620, "primary": "legacy", "shadow": "vitess",
+            "servers": {
+                "legacy": {"address": "127.0.0.1:3356", "version": "5.6.24", "error": null},
+                "vitess": {"address": "127.0.0.1:15306", "version": null, "error": "connection refused"},
+            },
+            "mirror": {"state": "suspended", "reason": "the shadow is down", "reads": true, "writes": "apply",
+                       "sample": 0.5, "queue_bytes": 1_572_864, "queue_bytes_max": 268_435_456},
+            "sessions": {"open": 8, "mirrored": 7, "tunnelled": 1},
+            "coverage": {"commands": 12_345, "matched": 12_000, "tolerated": 300, "diverged": 5,
+                         "not_compared": {"race": 10, "off": 0, "shadow_down": 28}, "pending": 2},
+            "ledger": {"lost": 3, "last_error": "the disk is full"},
+        });
+        let expected = "\
+understudy 0.1.0, up 2 h 7 min
+primary   legacy at 127.0.0.1:3356, 5.6.24
+shadow    vitess at 127.0.0.1:15306, NOT REACHED: connection refused
+mirror    suspended (the shadow is down); reads on, writes apply, sample 50 %; queue 1.5 MiB of 256 MiB
+sessions  8 open, 7 mirrored, 1 tunnelled
+ledger    the disk is full
+ledger    3 divergences lost: counted, but not kept
+
+COVERAGE       COMMANDS     SHARE
+all              12,345  100.00 %
+matched          12,000   97.20 %
+tolerated           300    2.43 %
+diverged              5    0.04 %
+not compared         38    0.30 %
+  shadow_down        28    0.22 %
+  race               10    0.08 %
+pending               2    0.01 %";
+        let shown = shown(&status);
+        let trimmed: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        assert_eq!(trimmed.join("\n"), expected);
+    }
+}

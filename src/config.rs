@@ -1,0 +1,315 @@
+//! The file as written → [`Config`] as meant. An unknown key is an error that names it.
+
+mod fault;
+mod meaning;
+mod section;
+mod source;
+mod units;
+
+pub use fault::{ConfigError, Fault, Place};
+
+use crate::compare::verdict::Tolerances;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything that can be configured, checked and with defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The client leg.
+    pub listen: Listen,
+    /// The server that answers at the very first start.
+    pub primary: Server,
+    /// The server that rehearses at the very first start.
+    pub shadow: Server,
+    /// What is mirrored, and its limits.
+    pub mirror: Mirror,
+    /// How answers are compared.
+    pub compare: Compare,
+    /// Where findings are kept.
+    pub ledger: Ledger,
+    /// The operators' door.
+    pub admin: Admin,
+}
+
+impl Config {
+    /// Reads the file, lays the environment's `UNDERSTUDY__…` over it, and checks the whole.
+    ///
+    /// # Errors
+    /// Names every key that is wrong, where it stands, and what would be right.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            ConfigError::one(
+                file,
+                format!("the file cannot be read: {error}"),
+                "name a file with --config FILE",
+            )
+        })?;
+        let ours = |(name, text): (OsString, OsString)| {
+            let name = name
+                .into_string()
+                .ok()
+                .filter(|name| name.starts_with(source::PREFIX))?;
+            Some((name, text.to_string_lossy().into_owned()))
+        };
+        let variables: Vec<_> = std::env::vars_os().filter_map(ours).collect();
+        Self::parse(&text, &variables).map_err(|faults| ConfigError {
+            file: file.to_owned(),
+            faults,
+        })
+    }
+
+    /// The same from a text and a list of variables; everything that is not written has its default.
+    ///
+    /// # Errors
+    /// Every fault, in the order of the file.
+    pub fn parse(text: &str, variables: &[(String, String)]) -> Result<Self, Vec<Fault>> {
+        let (config, faults, _) = meaning::read(text, variables).map_err(|fault| vec![fault])?;
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(faults)
+        }
+    }
+}
+
+/// `[listen]`
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// PEM certificate chain and key for TLS with clients; both or neither.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Client connections at most; one more gets MySQL's error 1040.
+    pub max_connections: usize,
+    /// A login must be done within this time.
+    pub login_timeout: Duration,
+    /// Time for SIGTERM's drain.
+    pub drain_timeout: Duration,
+    /// Threads of the relay's runtime.
+    pub threads: usize,
+    /// The longest command that is relayed, in bytes; a longer one ends the connection with 1153.
+    pub command_bytes_max: u64,
+}
+
+/// How the TLS of a server leg is meant, as in MySQL's `--ssl-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never.
+    Off,
+    /// Where the server offers it; the certificate is not checked.
+    Preferred,
+    /// Always; the certificate is not checked.
+    Required,
+    /// Always; the certificate's chain is checked.
+    VerifyCa,
+    /// Always; chain and host name are checked.
+    VerifyIdentity,
+}
+
+/// `[primary]`, `[shadow]`
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The server's name, whatever role it has.
+    pub name: String,
+    /// `host:port`, resolved at every connect.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// TLS.
+    pub tls: TlsMode,
+    /// PEM roots for verify-ca and verify-identity; the system's where absent.
+    pub tls_ca: Option<PathBuf>,
+    /// The proxy's own account.
+    pub account: Option<Account>,
+    /// Application user → the login that replay uses in its stead.
+    pub users: BTreeMap<String, Account>,
+    /// Primary's database name → this server's, where they differ. `[shadow.databases]`
+    pub databases: BTreeMap<String, String>,
+    /// Who writes the application's rows into this server while it is the shadow.
+    pub fed_by: FedBy,
+    /// Statements run on every replay connection after login.
+    pub init: Vec<String>,
+    /// A connect (with TLS and login) must be done within this time.
+    pub connect_timeout: Duration,
+}
+
+/// A login. The password is never printed.
+#[derive(Clone)]
+pub struct Account {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who feeds the shadow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FedBy {
+    /// The mirror's dark writes.
+    Mirror,
+    /// A replication stream of the operator's own.
+    Replication,
+}
+
+/// What happens to dark writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// Run and commit.
+    Apply,
+    /// Run and roll back.
+    Rollback,
+    /// Ask the shadow to plan, not to run.
+    Plan,
+    /// Not mirrored.
+    Off,
+}
+
+impl Writes {
+    /// The words for it, in config and API.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("apply", Self::Apply),
+        ("rollback", Self::Rollback),
+        ("plan", Self::Plan),
+        ("off", Self::Off),
+    ];
+
+    /// The word for it, in config and API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Rollback => "rollback",
+            Self::Plan => "plan",
+            Self::Off => "off",
+        }
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES
+            .into_iter()
+            .find(|(one, _)| *one == name)
+            .map(|(_, meant)| meant)
+    }
+}
+
+/// `[mirror]`
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// Mirror reads.
+    pub reads: bool,
+    /// Mirror writes.
+    pub writes: Writes,
+    /// Mirror table DDL; has a meaning only while `writes` is `apply`.
+    pub ddl: bool,
+    /// Share of reads outside transactions that is mirrored, 0 to 1.
+    pub sample: f64,
+    /// Bytes that wait for the shadow, all sessions together.
+    pub queue_bytes: u64,
+    /// Bytes that wait for the shadow, for each session.
+    pub session_queue_bytes: u64,
+    /// Bytes of dropped commands' stubs, all sessions together.
+    pub stub_bytes: u64,
+    /// The longest command that is copied, in bytes.
+    pub command_bytes_max: usize,
+    /// The longest answer that is fetched from the shadow, in bytes.
+    pub answer_bytes_max: u64,
+    /// How long a command waits for its turn across sessions.
+    pub order_wait: Duration,
+    /// How long the shadow may take for one command.
+    pub timeout: Duration,
+    /// Connections to the shadow at most.
+    pub connections_max: usize,
+    /// A shadow connection is parked after this time without a command.
+    pub idle: Duration,
+    /// Prepared statements remembered for each session.
+    pub prepared_max: usize,
+    /// Threads of the shadow side's runtime.
+    pub threads: usize,
+    /// Errors of the connection to the shadow in a row that suspend mirroring.
+    pub breaker_errors: u32,
+    /// Lag (age of the oldest waiting exchange) that suspends mirroring.
+    pub breaker_lag: Duration,
+    /// First pause before a suspended mirror tries again; doubles up to a minute.
+    pub breaker_pause: Duration,
+}
+
+/// `[compare]`
+#[derive(Clone, Debug)]
+pub struct Compare {
+    /// Bytes of each answer that are kept as a sample.
+    pub sample_bytes: usize,
+    /// Differences that are tolerated.
+    pub tolerate: Tolerances,
+    /// Rows kept as examples of one divergence.
+    pub examples: usize,
+    /// Bytes of one cell kept in an example.
+    pub example_cell_bytes: usize,
+    /// How far columns filled by the clock may differ.
+    pub clock: Duration,
+}
+
+/// What becomes of literals in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Literals {
+    /// Replaced by `?`.
+    Redact,
+    /// Kept.
+    Keep,
+}
+
+/// `[ledger]`
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// The JSON-lines log of divergences; none for no log.
+    pub log: Option<PathBuf>,
+    /// Size at which the log is rotated, in bytes.
+    pub log_bytes: u64,
+    /// Rotated logs kept.
+    pub log_files: usize,
+    /// Literals in statements, values and error texts.
+    pub literals: Literals,
+    /// Divergences kept at most; the oldest go first.
+    pub divergences_max: u64,
+    /// Findings kept at most.
+    pub findings_max: u64,
+    /// Divergences older than this are let go.
+    pub max_age: Duration,
+    /// Observations that may wait for the writer.
+    pub queue: usize,
+    /// Fingerprints whose latency is kept apart; the rest is `other`.
+    pub fingerprints_max: usize,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// HTTP.
+    pub address: SocketAddr,
+    /// The bearer token; without one the address is a loopback address.
+    pub token: Option<Secret>,
+}
+
+/// A text that is never printed.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

@@ -1,0 +1,755 @@
+//! As written → as meant: one function a section, then the checks that look at several keys.
+
+use super::fault::{Fault, Place, did_you_mean};
+use super::section::{Reading, Section};
+use super::source::{self, Table};
+use super::{
+    Admin, Compare, Config, FedBy, Ledger, Listen, Literals, Mirror, Server, TlsMode, Writes,
+};
+use crate::compare::verdict::{Tolerance, Tolerances};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Sections and keys of the design that later versions bring; a config that has them is told so.
+const LATER: [&str; 4] = [
+    "cutover",
+    "admin.console",
+    "compare.recheck",
+    "compare.floor",
+];
+
+/// The config, what is wrong with it, and every key that there is. A fault alone: not even TOML.
+pub(super) fn read(
+    text: &str,
+    variables: &[(String, String)],
+) -> Result<(Config, Vec<Fault>, Vec<String>), Fault> {
+    let mut root = source::parse(text)?;
+    let mut reading = Reading {
+        faults: source::overlay(&mut root, variables),
+        ..Reading::default()
+    };
+    let config = Config {
+        listen: listen(&mut root, &mut reading),
+        primary: server(&mut root, &mut reading, &PRIMARY),
+        shadow: server(&mut root, &mut reading, &SHADOW),
+        mirror: mirror(&mut root, &mut reading),
+        compare: compare(&mut root, &mut reading),
+        ledger: ledger(&mut root, &mut reading),
+        admin: admin(&mut root, &mut reading),
+    };
+    let known = reading
+        .known
+        .iter()
+        .map(|(section, key)| format!("{section}.{key}"))
+        .collect();
+    if reading.faults.is_empty() {
+        across(&config, &mut reading);
+    }
+    let mut faults = std::mem::take(&mut reading.faults);
+    faults.extend(
+        root.into_iter()
+            .map(|(name, node)| unknown_section(&name, node.place)),
+    );
+    faults.extend(
+        reading
+            .unknown
+            .iter()
+            .map(|(section, key, place)| unknown_key(&reading, section, key, place)),
+    );
+    faults.sort_by_key(|fault| match fault.place {
+        Place::Line(line) => line,
+        Place::Absent | Place::Variable(_) => usize::MAX,
+    });
+    Ok((config, faults, known))
+}
+
+const SECTIONS: [&str; 7] = [
+    "listen", "primary", "shadow", "mirror", "compare", "ledger", "admin",
+];
+
+fn unknown_section(name: &str, place: Place) -> Fault {
+    let right = if LATER.contains(&name) {
+        "it comes with a later version: take it out".to_owned()
+    } else if let Some(near) = did_you_mean(name, SECTIONS.into_iter()) {
+        format!("did you mean [{near}]?")
+    } else {
+        format!("the sections are {}", SECTIONS.join(", "))
+    };
+    Fault {
+        place,
+        key: name.to_owned(),
+        wrong: "unknown section".to_owned(),
+        right,
+    }
+}
+
+fn unknown_key(reading: &Reading, section: &str, key: &str, place: &Place) -> Fault {
+    let path = format!("{section}.{key}");
+    let here: Vec<&str> = reading
+        .known
+        .iter()
+        .filter(|(one, _)| one == section)
+        .map(|(_, key)| *key)
+        .collect();
+    let elsewhere = reading
+        .known
+        .iter()
+        .find(|(_, one)| *one == key)
+        .map(|(section, _)| section);
+    let right = if LATER.contains(&path.as_str()) {
+        "it comes with a later version: take it out".to_owned()
+    } else if let Some(near) = did_you_mean(key, here.iter().copied()) {
+        format!("did you mean {near}?")
+    } else if let Some(elsewhere) = elsewhere {
+        format!("it belongs to [{elsewhere}]")
+    } else {
+        format!("the keys of [{section}] are {}", here.join(", "))
+    };
+    Fault {
+        place: place.clone(),
+        key: path,
+        wrong: "unknown key".to_owned(),
+        right,
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
+    let mut section = Section::take(root, "listen", reading);
+    let address = section.address("address", loopback(3306));
+    let tls = match (section.path("tls_cert"), section.path("tls_key")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            section.fault(
+                "tls_cert",
+                "a certificate without its key",
+                "set listen.tls_key too",
+            );
+            None
+        }
+        (None, Some(_)) => {
+            section.fault(
+                "tls_key",
+                "a key without its certificate",
+                "set listen.tls_cert too",
+            );
+            None
+        }
+    };
+    let threads = section.count("threads", 0, 0..=1024);
+    let listen = Listen {
+        address,
+        tls,
+        max_connections: section.count("max_connections", 10_000, 1..=1_000_000),
+        login_timeout: section.time("login_timeout_s", Duration::from_secs(10), 1..=600),
+        drain_timeout: section.time("drain_timeout_s", Duration::from_secs(30), 0..=3_600),
+        threads: if threads == 0 { processors() } else { threads },
+        command_bytes_max: section.bytes("command_bytes_max", GIB, KIB..=4 * GIB),
+    };
+    section.finish();
+    listen
+}
+
+/// What differs between the two server sections.
+struct Role {
+    section: &'static str,
+    name: &'static str,
+    port: u16,
+    /// Keys that make sense for a shadow only.
+    rehearses: bool,
+}
+
+const PRIMARY: Role = Role {
+    section: "primary",
+    name: "legacy",
+    port: 3356,
+    rehearses: false,
+};
+const SHADOW: Role = Role {
+    section: "shadow",
+    name: "vitess",
+    port: 15306,
+    rehearses: true,
+};
+
+/// Words of the API's latency shape, beside which a server's name stands as a key.
+const TAKEN: [&str; 4] = ["fingerprint", "digest", "class", "count"];
+
+fn server(root: &mut Table, reading: &mut Reading, role: &Role) -> Server {
+    let mut section = Section::take(root, role.section, reading);
+    let name = section.text("name").unwrap_or_else(|| role.name.to_owned());
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        section.fault(
+            "name",
+            format!("found {name:?}"),
+            "write 1 to 64 letters, digits, dots, dashes or underscores",
+        );
+    } else if TAKEN.contains(&name.as_str()) {
+        section.fault(
+            "name",
+            format!("{name:?} is a word of the API's own"),
+            "choose another name",
+        );
+    }
+    let (host, port) = section.host("address", "127.0.0.1", role.port);
+    let tls = section.choice("tls", TlsMode::Preferred, &TLS_MODES);
+    let tls_ca = section.path("tls_ca");
+    if tls_ca.is_some() && !matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyIdentity) {
+        section.fault(
+            "tls_ca",
+            "roots that nothing is checked against",
+            "set tls = \"verify-ca\" or \"verify-identity\"",
+        );
+    }
+    let account = section.account();
+    let users = section.accounts("users");
+    let mut server = Server {
+        name,
+        host,
+        port,
+        tls,
+        tls_ca,
+        account,
+        users,
+        databases: BTreeMap::new(),
+        fed_by: FedBy::Mirror,
+        init: section.texts("init").unwrap_or_default(),
+        connect_timeout: section.time("connect_timeout_ms", Duration::from_secs(5), 10..=600_000),
+    };
+    if role.rehearses {
+        let feeds = [
+            ("mirror", FedBy::Mirror),
+            ("replication", FedBy::Replication),
+        ];
+        server.fed_by = section.choice("fed_by", FedBy::Mirror, &feeds);
+        server.databases = section.names("databases");
+    }
+    section.finish();
+    server
+}
+
+const TLS_MODES: [(&str, TlsMode); 5] = [
+    ("off", TlsMode::Off),
+    ("preferred", TlsMode::Preferred),
+    ("required", TlsMode::Required),
+    ("verify-ca", TlsMode::VerifyCa),
+    ("verify-identity", TlsMode::VerifyIdentity),
+];
+
+fn mirror(root: &mut Table, reading: &mut Reading) -> Mirror {
+    let mut section = Section::take(root, "mirror", reading);
+    let threads = section.count("threads", 0, 0..=1024);
+    let mirror = Mirror {
+        reads: section.flag("reads", true),
+        writes: section.choice("writes", Writes::Apply, &Writes::NAMES),
+        ddl: section.flag("ddl", true),
+        sample: section.share("sample", 1.0),
+        queue_bytes: section.bytes("queue_bytes", 256 * MIB, MIB..=1024 * GIB),
+        session_queue_bytes: section.bytes("session_queue_bytes", 32 * MIB, 64 * KIB..=1024 * GIB),
+        stub_bytes: section.bytes("stub_bytes", 8 * MIB, 64 * KIB..=GIB),
+        command_bytes_max: section.memory("command_bytes_max", 16 * MIB, KIB..=GIB),
+        answer_bytes_max: section.bytes("answer_bytes_max", 64 * MIB, KIB..=1024 * GIB),
+        order_wait: section.time("order_wait_ms", Duration::from_millis(500), 0..=600_000),
+        timeout: section.time("timeout_ms", Duration::from_secs(60), 10..=3_600_000),
+        connections_max: section.count("connections_max", 1_000, 1..=1_000_000),
+        idle: section.time("idle_s", Duration::from_secs(60), 1..=86_400),
+        prepared_max: section.count("prepared_max", 1_024, 1..=1_000_000),
+        threads: if threads == 0 {
+            processors().div_ceil(2)
+        } else {
+            threads
+        },
+        breaker_errors: u32::try_from(section.number("breaker_errors", 5, 1..=1_000_000))
+            .unwrap_or(u32::MAX),
+        breaker_lag: section.time("breaker_lag_ms", Duration::from_secs(30), 100..=86_400_000),
+        breaker_pause: section.time("breaker_pause_ms", Duration::from_secs(1), 10..=60_000),
+    };
+    if mirror.session_queue_bytes > mirror.queue_bytes {
+        section.fault(
+            "session_queue_bytes",
+            "one session's share is larger than mirror.queue_bytes",
+            "lower it",
+        );
+    }
+    if mirror.command_bytes_max as u64 > mirror.session_queue_bytes {
+        section.fault(
+            "command_bytes_max",
+            "such a command never fits mirror.session_queue_bytes",
+            "lower it",
+        );
+    }
+    section.finish();
+    mirror
+}
+
+fn compare(root: &mut Table, reading: &mut Reading) -> Compare {
+    let mut section = Section::take(root, "compare", reading);
+    let compare = Compare {
+        sample_bytes: section.memory("sample_bytes", 64 * KIB, KIB..=16 * MIB),
+        tolerate: tolerate(&mut section),
+        examples: section.count("examples", 3, 0..=100),
+        example_cell_bytes: section.memory("example_cell_bytes", 256, 16..=64 * KIB),
+        clock: section.time("clock_ms", Duration::from_secs(2), 0..=3_600_000),
+    };
+    section.finish();
+    compare
+}
+
+fn tolerate(section: &mut Section<'_>) -> Tolerances {
+    let Some(names) = section.texts("tolerate") else {
+        return Tolerances::all();
+    };
+    let mut tolerances = Tolerances::NONE;
+    for name in names {
+        match Tolerance::named(&name) {
+            Some(one) => tolerances = tolerances.with(one),
+            None => {
+                let all = Tolerance::ALL.map(Tolerance::name);
+                let right = did_you_mean(&name, all.into_iter()).map_or_else(
+                    || format!("the names are {}", all.join(", ")),
+                    |near| format!("did you mean {near}?"),
+                );
+                section.fault("tolerate", format!("{name:?} is no tolerance"), right);
+            }
+        }
+    }
+    tolerances
+}
+
+fn ledger(root: &mut Table, reading: &mut Reading) -> Ledger {
+    let mut section = Section::take(root, "ledger", reading);
+    let path = section
+        .text("path")
+        .unwrap_or_else(|| "understudy.db".to_owned());
+    if path.is_empty() {
+        section.fault(
+            "path",
+            "an empty path",
+            "write where the findings are kept, such as \"understudy.db\"",
+        );
+    }
+    let log = section
+        .text("log")
+        .unwrap_or_else(|| "divergences.jsonl".to_owned());
+    let ledger = Ledger {
+        path: PathBuf::from(path),
+        log: (!log.is_empty()).then(|| PathBuf::from(log)),
+        log_bytes: section.bytes("log_bytes", 64 * MIB, 64 * KIB..=1024 * GIB),
+        log_files: section.count("log_files", 5, 0..=1_000),
+        literals: section.choice(
+            "literals",
+            Literals::Redact,
+            &[("redact", Literals::Redact), ("keep", Literals::Keep)],
+        ),
+        divergences_max: section.number("divergences_max", 100_000, 1..=100_000_000),
+        findings_max: section.number("findings_max", 10_000, 1..=10_000_000),
+        max_age: section.time(
+            "max_age_s",
+            Duration::from_secs(30 * 86_400),
+            60..=315_360_000,
+        ),
+        queue: section.count("queue", 8_192, 16..=10_000_000),
+        fingerprints_max: section.count("fingerprints_max", 2_000, 1..=1_000_000),
+    };
+    section.finish();
+    ledger
+}
+
+fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
+    let mut section = Section::take(root, "admin", reading);
+    let address = section.address("address", loopback(8306));
+    let token = section.secret("token", "token_file");
+    if token.as_ref().is_some_and(|token| {
+        token.0.trim().is_empty() || !token.0.chars().all(|c| c.is_ascii_graphic())
+    }) {
+        section.fault(
+            "token_file",
+            "the token is empty or has blanks in it",
+            "write printable ASCII without blanks",
+        );
+    } else if token.is_none() && !address.ip().is_loopback() {
+        section.fault(
+            "address",
+            format!("{address} can be reached from elsewhere, and there is no token"),
+            "set admin.token_file, or listen on 127.0.0.1",
+        );
+    }
+    section.finish();
+    Admin { address, token }
+}
+
+/// What only several sections together can get wrong.
+fn across(config: &Config, reading: &mut Reading) {
+    let (primary, shadow) = (&config.primary, &config.shadow);
+    let mut fault = |key: &str, wrong: String, right: &str| reading.fault(key, wrong, right);
+    if primary.name == shadow.name {
+        let right = "give each server a name of its own: it keeps it whatever role it has";
+        fault(
+            "shadow.name",
+            format!("both servers are named {:?}", shadow.name),
+            right,
+        );
+    }
+    let writes = config.mirror.writes;
+    if writes == Writes::Apply && shadow.fed_by == FedBy::Replication {
+        fault(
+            "mirror.writes",
+            "\"apply\" would write every row twice, for shadow.fed_by is \"replication\""
+                .to_owned(),
+            "set mirror.writes = \"rollback\" (or \"plan\", \"off\"), or shadow.fed_by = \"mirror\"",
+        );
+    }
+    if (&primary.host, primary.port) == (&shadow.host, shadow.port)
+        && matches!(writes, Writes::Apply | Writes::Rollback)
+    {
+        fault(
+            "shadow.address",
+            "primary and shadow are the same server, and writes would be replayed on it".to_owned(),
+            "name another server, or set mirror.writes = \"off\"",
+        );
+    }
+    for (key, server) in [("primary.address", primary), ("shadow.address", shadow)] {
+        if is_at(server, config.listen.address) {
+            let wrong = "this is listen.address: understudy would connect to itself".to_owned();
+            fault(key, wrong, "write the server's own address");
+        }
+    }
+    if config.admin.address == config.listen.address && config.admin.address.port() != 0 {
+        fault(
+            "admin.address",
+            "this is listen.address".to_owned(),
+            "choose another port",
+        );
+    }
+}
+
+fn is_at(server: &Server, address: SocketAddr) -> bool {
+    let own = server.host == "localhost"
+        || server.host.parse::<IpAddr>().is_ok_and(|ip| {
+            ip == address.ip() || (address.ip().is_unspecified() && ip.is_loopback())
+        });
+    own && server.port == address.port()
+        && (server.host != "localhost"
+            || address.ip().is_loopback()
+            || address.ip().is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const DEFAULTS: &str = include_str!("../../config/understudy.toml");
+
+    fn variables(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter()
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect()
+    }
+
+    fn wrong(text: &str, environment: &[(&str, &str)]) -> String {
+        let faults = Config::parse(text, &variables(environment)).expect_err(text);
+        super::super::ConfigError {
+            file: Path::new("c.toml").to_owned(),
+            faults,
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn the_documented_file_holds_every_key_at_its_default() {
+        let (written, faults, known) = read(DEFAULTS, &[]).expect("TOML");
+        assert_eq!(faults, []);
+        let defaults = Config::parse("", &[]).expect("the defaults are sound");
+        assert_eq!(format!("{written:#?}"), format!("{defaults:#?}"));
+        for key in known {
+            let (section, key) = key.rsplit_once('.').expect("section.key");
+            let below = DEFAULTS
+                .split(&format!("\n[{section}]\n"))
+                .nth(1)
+                .unwrap_or_else(|| panic!("[{section}]"));
+            let below = below.split("\n[").next().expect("a section");
+            let sub = format!("\n[{section}.{key}]");
+            let lines: Vec<&str> = below.lines().collect();
+            let at = lines.iter().position(|line| {
+                line.trim_start_matches("# ")
+                    .strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with(" = "))
+            });
+            let Some(at) = at else {
+                assert!(
+                    DEFAULTS.contains(&sub),
+                    "{section}.{key} is not in config/understudy.toml"
+                );
+                continue;
+            };
+            let told = at
+                .checked_sub(1)
+                .and_then(|above| lines.get(above))
+                .is_some_and(|line| line.starts_with("# "));
+            assert!(
+                told,
+                "{section}.{key} has no sentence in config/understudy.toml"
+            );
+        }
+    }
+
+    #[test]
+    fn what_stands_commented_out_in_the_documented_file_is_understood() {
+        let uncommented: String = DEFAULTS
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest)
+                    if rest.split_once(" = ").is_some_and(|(key, _)| {
+                        key.chars().all(|c| c == '_' || c.is_ascii_lowercase())
+                    }) =>
+                {
+                    rest
+                }
+                _ => line,
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let (_, faults, _) = read(&uncommented, &[]).expect("TOML");
+        let unknown: Vec<_> = faults
+            .iter()
+            .filter(|fault| fault.wrong.starts_with("unknown"))
+            .collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[test]
+    fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
+        let cases: &[(&str, &str)] = &[
+            (
+                "[listen]\nadress = \"127.0.0.1:1\"",
+                "c.toml:2: listen.adress: unknown key; did you mean address?",
+            ),
+            (
+                "[miror]\nreads = true",
+                "c.toml:1: miror: unknown section; did you mean [mirror]?",
+            ),
+            (
+                "[cutover]\nsoak_s = 1",
+                "c.toml:1: cutover: unknown section; it comes with a later version: take it out",
+            ),
+            (
+                "[admin]\nconsole = \"127.0.0.1:8307\"",
+                "c.toml:2: admin.console: unknown key; it comes with a later version: take it out",
+            ),
+            (
+                "[mirror]\nsample_bytes = 5",
+                "c.toml:2: mirror.sample_bytes: unknown key; it belongs to [compare]",
+            ),
+            (
+                "[admin]\ncolour = 5",
+                "c.toml:2: admin.colour: unknown key; the keys of [admin] are address, token, token_file",
+            ),
+            (
+                "[mirror]\n\nqueue_bytes = \"lots\"",
+                "c.toml:3: mirror.queue_bytes: found \"lots\"; write a size from 1MiB to 1TiB, such as \"256MiB\"",
+            ),
+            (
+                "[mirror]\nsample = 1.5",
+                "c.toml:2: mirror.sample: found 1.5; write a share from 0.0 to 1.0",
+            ),
+            (
+                "[mirror]\nreads = \"yes\"",
+                "c.toml:2: mirror.reads: found \"yes\"; write true or false",
+            ),
+            (
+                "[mirror]\nwrites = \"on\"",
+                "c.toml:2: mirror.writes: found \"on\"; write one of \"apply\", \"rollback\", \"plan\", \"off\"",
+            ),
+            (
+                "[mirror]\ntimeout_ms = \"5s\"",
+                "c.toml:2: mirror.timeout_ms: found \"5s\"; write a whole number of milliseconds from 10 to 3600000",
+            ),
+            (
+                "[mirror]\nbreaker_errors = 0",
+                "c.toml:2: mirror.breaker_errors: found 0; write an integer from 1 to 1000000",
+            ),
+            (
+                "[listen]\naddress = \"db:3306\"",
+                "c.toml:2: listen.address: found \"db:3306\"; write an IP address and a port, such as \"127.0.0.1:3306\" (0.0.0.0 for every interface)",
+            ),
+            (
+                "[primary]\naddress = \"db\"",
+                "c.toml:2: primary.address: found \"db\"; write a host and a port, such as \"127.0.0.1:3356\"",
+            ),
+            (
+                "[listen]\ntls_cert = \"a.pem\"",
+                "c.toml:2: listen.tls_cert: a certificate without its key; set listen.tls_key too",
+            ),
+            (
+                "[primary]\nname = \"vitess\"",
+                "c.toml: shadow.name: both servers are named \"vitess\"; give each server a name of its own: it keeps it whatever role it has",
+            ),
+            (
+                "[primary]\nname = \"count\"",
+                "c.toml:2: primary.name: \"count\" is a word of the API's own; choose another name",
+            ),
+            (
+                "[shadow]\nfed_by = \"replication\"\n[mirror]\nwrites = \"apply\"",
+                "c.toml:4: mirror.writes: \"apply\" would write every row twice, for shadow.fed_by is \"replication\"; set mirror.writes = \"rollback\" (or \"plan\", \"off\"), or shadow.fed_by = \"mirror\"",
+            ),
+            (
+                "[shadow]\naddress = \"127.0.0.1:3356\"",
+                "c.toml:2: shadow.address: primary and shadow are the same server, and writes would be replayed on it; name another server, or set mirror.writes = \"off\"",
+            ),
+            (
+                "[primary]\naddress = \"localhost:3306\"",
+                "c.toml:2: primary.address: this is listen.address: understudy would connect to itself; write the server's own address",
+            ),
+            (
+                "[admin]\naddress = \"0.0.0.0:8306\"",
+                "c.toml:2: admin.address: 0.0.0.0:8306 can be reached from elsewhere, and there is no token; set admin.token_file, or listen on 127.0.0.1",
+            ),
+            (
+                "[primary]\npassword = \"hush\"",
+                "c.toml: primary.user: a password without a user; write the user, or take the password out",
+            ),
+            (
+                "[primary]\nuser = \"a\"\npassword = 12345",
+                "c.toml:3: primary.password: found an integer; write a text in quotes, or better name a file",
+            ),
+            (
+                "[primary]\nuser = \"a\"\npassword = \"b\"\npassword_file = \"c\"",
+                "c.toml:4: primary.password_file: both password and password_file are set; keep one of them",
+            ),
+            (
+                "[shadow.users]\napp = { pasword = \"x\", user = \"y\" }",
+                "c.toml:2: shadow.users.app.pasword: unknown key; did you mean password?",
+            ),
+            (
+                "[shadow.users]\napp = 5",
+                "c.toml:2: shadow.users.app: this is an integer, not a section; write [shadow.users.app]",
+            ),
+            (
+                "[shadow.users]\napp = {}",
+                "c.toml:2: shadow.users.app: a login without a user; write { user = \"…\", password_file = \"…\" }",
+            ),
+            (
+                "[shadow.databases]\nshop = \"\"",
+                "c.toml:2: shadow.databases.shop: found a text; write a name in quotes",
+            ),
+            (
+                "[primary.databases]\nshop = \"s\"",
+                "c.toml:1: primary.databases: unknown key; it belongs to [shadow]",
+            ),
+            (
+                "[compare]\ntolerate = [\"clok\"]",
+                "c.toml:2: compare.tolerate: \"clok\" is no tolerance; did you mean clock?",
+            ),
+            (
+                "[mirror]\nsession_queue_bytes = \"512MiB\"",
+                "c.toml:2: mirror.session_queue_bytes: one session's share is larger than mirror.queue_bytes; lower it",
+            ),
+            (
+                "listen = 5",
+                "c.toml:1: listen: this is an integer, not a section; write [listen]",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(wrong(text, &[]), *message, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_toml_is_told_with_its_line_and_without_its_text() {
+        let message = wrong("[primary]\nuser = \"a\"\npassword = hush", &[]);
+        assert!(
+            message.starts_with("c.toml:3: this is not TOML: "),
+            "{message}"
+        );
+        assert!(!message.contains("hush"), "{message}");
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_in_the_order_of_the_file() {
+        let message = wrong("[mirror]\nreads = 1\nwrits = 2\n[admin]\naddress = 3", &[]);
+        let places: Vec<_> = message
+            .lines()
+            .map(|line| line.split(": ").nth(1).expect("a key"))
+            .collect();
+        assert_eq!(places, ["mirror.reads", "mirror.writs", "admin.address"]);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let file = "[primary]\nuser = \"u\"\npassword_file = \"/nowhere\"\n[shadow.users]\nApp = { user = \"x\" }\n";
+        let config = Config::parse(
+            file,
+            &variables(&[
+                ("UNDERSTUDY__PRIMARY__PASSWORD", "hush"),
+                ("UNDERSTUDY__SHADOW__USERS__APP__PASSWORD", "still"),
+                ("UNDERSTUDY__MIRROR__SAMPLE", "0.25"),
+                ("UNDERSTUDY__MIRROR__QUEUE_BYTES", "1GiB"),
+                ("UNDERSTUDY__MIRROR__READS", "false"),
+                ("UNDERSTUDY__MIRROR__TIMEOUT_MS", "1500"),
+                ("UNDERSTUDY__SHADOW__INIT", "[\"SET a = 1\"]"),
+                ("UNDERSTUDY_ADMIN", "not ours"),
+            ]),
+        )
+        .expect("sound");
+        assert_eq!(config.primary.account.expect("an account").password, "hush");
+        assert_eq!(
+            config.shadow.users.get("App").expect("a login").password,
+            "still"
+        );
+        assert_eq!(
+            (
+                config.mirror.sample,
+                config.mirror.queue_bytes,
+                config.mirror.reads
+            ),
+            (0.25, GIB, false)
+        );
+        assert_eq!(config.mirror.timeout, Duration::from_millis(1500));
+        assert_eq!(config.shadow.init, ["SET a = 1"]);
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        assert_eq!(
+            wrong("", &[("UNDERSTUDY__MIRROR__READS", "perhaps")]),
+            "environment UNDERSTUDY__MIRROR__READS: mirror.reads: found \"perhaps\"; write true or false"
+        );
+        assert_eq!(
+            wrong("", &[("UNDERSTUDY__MIRROR__RAEDS", "true")]),
+            "environment UNDERSTUDY__MIRROR__RAEDS: mirror.raeds: unknown key; did you mean reads?"
+        );
+        assert!(wrong("", &[("UNDERSTUDY____X", "1")]).contains("this names no key"));
+    }
+
+    #[test]
+    fn a_secret_is_read_from_its_file_and_never_shown() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "hush\n").expect("written");
+        let text = format!(
+            "[admin]\naddress = \"0.0.0.0:1\"\ntoken_file = {:?}\n",
+            file.path()
+        );
+        let config = Config::parse(&text, &[]).expect("sound");
+        assert_eq!(
+            config.admin.token.as_ref().map(|token| token.0.as_str()),
+            Some("hush")
+        );
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,526 @@
+//! One section of the file, read key by key: each key is asked for by the type that it means.
+//!
+//! A key that is wrong leaves a fault and yields its default, so that one run names all faults.
+
+use super::fault::{Fault, Place};
+use super::source::{Node, Table, Value};
+use super::units;
+use super::{Account, Secret};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What reading has found so far.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    pub(super) faults: Vec<Fault>,
+    /// Every key that was asked for, with its section.
+    pub(super) known: Vec<(String, &'static str)>,
+    /// Keys that nobody asked for: section, key, place.
+    pub(super) unknown: Vec<(String, String, Place)>,
+    /// Where each key stands that was written and asked for.
+    pub(super) places: Vec<(String, Place)>,
+}
+
+impl Reading {
+    /// Notes a fault of a key (with its section) that was asked for before.
+    pub(super) fn fault(&mut self, key: &str, wrong: impl Into<String>, right: impl Into<String>) {
+        let place = self.place(key);
+        self.faults.push(Fault {
+            place,
+            key: key.to_owned(),
+            wrong: wrong.into(),
+            right: right.into(),
+        });
+    }
+
+    fn place(&self, key: &str) -> Place {
+        self.places
+            .iter()
+            .find(|(one, _)| *one == key)
+            .map_or(Place::Absent, |(_, place)| place.clone())
+    }
+}
+
+/// A section being read.
+#[derive(Debug)]
+pub(super) struct Section<'a> {
+    name: String,
+    entries: Table,
+    reading: &'a mut Reading,
+}
+
+impl<'a> Section<'a> {
+    /// Takes the section out of the tree; an absent one is an empty one.
+    pub(super) fn take(root: &mut Table, name: &str, reading: &'a mut Reading) -> Self {
+        let entries = match root.remove(name) {
+            Some(Node {
+                value: Value::Table(entries),
+                ..
+            }) => entries,
+            Some(Node { place, value }) => {
+                let wrong = format!("this is {}, not a section", value.kind());
+                reading.faults.push(Fault {
+                    place,
+                    key: name.to_owned(),
+                    wrong,
+                    right: format!("write [{name}]"),
+                });
+                Table::new()
+            }
+            None => Table::new(),
+        };
+        Self {
+            name: name.to_owned(),
+            entries,
+            reading,
+        }
+    }
+
+    /// Ends the section: what is left was asked for by nobody.
+    pub(super) fn finish(self) {
+        for (key, node) in self.entries {
+            self.reading
+                .unknown
+                .push((self.name.clone(), key, node.place));
+        }
+    }
+
+    /// Notes a fault of a key that was asked for before.
+    pub(super) fn fault(&mut self, key: &str, wrong: impl Into<String>, right: impl Into<String>) {
+        self.reading
+            .fault(&format!("{}.{key}", self.name), wrong, right);
+    }
+
+    /// Whether the key's value came from the environment.
+    pub(super) fn from_environment(&self, key: &str) -> bool {
+        matches!(
+            self.reading.place(&format!("{}.{key}", self.name)),
+            Place::Variable(_)
+        )
+    }
+
+    fn value(&mut self, key: &'static str) -> Option<Value> {
+        let known = (self.name.clone(), key);
+        if !self.reading.known.contains(&known) {
+            self.reading.known.push(known);
+        }
+        let node = self.entries.remove(key)?;
+        self.reading
+            .places
+            .push((format!("{}.{key}", self.name), node.place));
+        Some(node.value)
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        right: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> T {
+        let Some(value) = self.value(key) else {
+            return default;
+        };
+        if let Some(meant) = read(&value) {
+            return meant;
+        }
+        let wrong = match &value {
+            Value::Text(text) | Value::Untyped(text) => format!("found {text:?}"),
+            Value::Integer(n) => format!("found {n}"),
+            Value::Float(n) => format!("found {n}"),
+            Value::Bool(flag) => format!("found {flag}"),
+            Value::List(_) | Value::Table(_) | Value::Other(_) => format!("found {}", value.kind()),
+        };
+        self.fault(key, wrong, right);
+        default
+    }
+
+    /// A text that may be absent.
+    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.read(key, None, "write a text in quotes", |value| {
+            Some(Some(text(value)?.to_owned()))
+        })
+    }
+
+    /// A path that may be absent; an empty one is as if absent.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = self.read(key, None, "write a path in quotes", |value| {
+            Some(Some(text(value)?.to_owned()))
+        })?;
+        (!path.is_empty()).then(|| PathBuf::from(path))
+    }
+
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        choices: &[(&str, T)],
+    ) -> T {
+        let words: Vec<String> = choices
+            .iter()
+            .map(|(word, _)| format!("{word:?}"))
+            .collect();
+        let right = format!("write one of {}", words.join(", "));
+        self.read(key, default, &right, |value| {
+            let word = text(value)?;
+            choices
+                .iter()
+                .find(|(one, _)| *one == word)
+                .map(|(_, meant)| *meant)
+        })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        self.read(key, default, "write true or false", |value| match value {
+            Value::Bool(flag) => Some(*flag),
+            Value::Untyped(text) => text.parse().ok(),
+            Value::Text(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::List(_)
+            | Value::Table(_)
+            | Value::Other(_) => None,
+        })
+    }
+
+    /// A share from 0 to 1.
+    pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
+        self.read(key, default, "write a share from 0.0 to 1.0", |value| {
+            let share = match value {
+                Value::Float(share) => *share,
+                Value::Integer(0) => 0.0,
+                Value::Integer(1) => 1.0,
+                Value::Untyped(text) => text.parse().ok()?,
+                Value::Integer(_)
+                | Value::Text(_)
+                | Value::Bool(_)
+                | Value::List(_)
+                | Value::Table(_)
+                | Value::Other(_) => return None,
+            };
+            (0.0..=1.0).contains(&share).then_some(share)
+        })
+    }
+
+    /// A count.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> u64 {
+        let right = format!("write an integer from {} to {}", range.start(), range.end());
+        self.read(key, default, &right, |value| {
+            integer(value).filter(|n| range.contains(n))
+        })
+    }
+
+    /// A count that is held in memory.
+    pub(super) fn count(
+        &mut self,
+        key: &'static str,
+        default: usize,
+        range: RangeInclusive<u64>,
+    ) -> usize {
+        usize::try_from(self.number(key, default as u64, range)).unwrap_or(default)
+    }
+
+    /// A number of bytes, bare or with a unit.
+    pub(super) fn bytes(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> u64 {
+        let (least, most) = (units::shown(*range.start()), units::shown(*range.end()));
+        let right = format!(
+            "write a size from {least} to {most}, such as \"{}\"",
+            units::shown(default)
+        );
+        self.read(key, default, &right, |value| {
+            let bytes = match value {
+                Value::Text(text) | Value::Untyped(text) => units::bytes(text)?,
+                Value::Integer(_)
+                | Value::Float(_)
+                | Value::Bool(_)
+                | Value::List(_)
+                | Value::Table(_)
+                | Value::Other(_) => integer(value)?,
+            };
+            range.contains(&bytes).then_some(bytes)
+        })
+    }
+
+    /// A number of bytes that are held in memory.
+    pub(super) fn memory(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> usize {
+        usize::try_from(self.bytes(key, default, range)).unwrap_or(usize::MAX)
+    }
+
+    /// A time; the key's ending, `_ms` or `_s`, is its unit.
+    pub(super) fn time(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<u64>,
+    ) -> Duration {
+        let (unit, of): (&str, fn(u64) -> Duration) = if key.ends_with("_ms") {
+            ("milliseconds", Duration::from_millis)
+        } else {
+            ("seconds", Duration::from_secs)
+        };
+        let right = format!(
+            "write a whole number of {unit} from {} to {}",
+            range.start(),
+            range.end()
+        );
+        self.read(key, default, &right, |value| {
+            integer(value).filter(|n| range.contains(n)).map(of)
+        })
+    }
+
+    /// An address to listen on.
+    pub(super) fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
+        let right = format!(
+            "write an IP address and a port, such as \"{default}\" (0.0.0.0 for every interface)"
+        );
+        self.read(key, default, &right, |value| {
+            text(value)?
+                .replace("localhost:", "127.0.0.1:")
+                .parse()
+                .ok()
+        })
+    }
+
+    /// A server's `host:port`.
+    pub(super) fn host(&mut self, key: &'static str, host: &str, port: u16) -> (String, u16) {
+        let right = format!("write a host and a port, such as \"{host}:{port}\"");
+        self.read(key, (host.to_owned(), port), &right, |value| {
+            let (host, port) = text(value)?.rsplit_once(':')?;
+            let bare = host
+                .strip_prefix('[')
+                .and_then(|host| host.strip_suffix(']'));
+            let clean = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let fits = bare.map_or_else(
+                || host.chars().all(clean),
+                |ip| ip.parse::<std::net::Ipv6Addr>().is_ok(),
+            );
+            let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
+            (fits && !host.is_empty()).then(|| (bare.unwrap_or(host).to_owned(), port))
+        })
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        self.read(
+            key,
+            None,
+            "write a list of texts, such as [\"one\", \"two\"]",
+            |value| match value {
+                Value::List(list) => list
+                    .iter()
+                    .map(|node| text(&node.value).map(str::to_owned))
+                    .collect::<Option<Vec<_>>>()
+                    .map(Some),
+                Value::Untyped(line) => match super::source::parse(&format!("x = {line}"))
+                    .ok()?
+                    .remove("x")?
+                    .value
+                {
+                    Value::List(list) => list
+                        .iter()
+                        .map(|node| text(&node.value).map(str::to_owned))
+                        .collect::<Option<Vec<_>>>()
+                        .map(Some),
+                    _ => None,
+                },
+                Value::Text(_)
+                | Value::Integer(_)
+                | Value::Float(_)
+                | Value::Bool(_)
+                | Value::Table(_)
+                | Value::Other(_) => None,
+            },
+        )
+    }
+
+    /// A secret, from its own key or from a file; the environment's wins over the file's.
+    pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
+        let right = "write a text in quotes, or better name a file";
+        let own = match self.value(key) {
+            None => None,
+            Some(value) => {
+                let own = text(&value).map(|own| Secret(own.to_owned()));
+                if own.is_none() {
+                    self.fault(key, format!("found {}", value.kind()), right);
+                }
+                own
+            }
+        };
+        let file = self.path(file_key);
+        match (own, file) {
+            (None, None) => None,
+            (Some(own), None) => Some(own),
+            (Some(own), Some(_))
+                if self.from_environment(key) && !self.from_environment(file_key) =>
+            {
+                Some(own)
+            }
+            (Some(_), Some(_)) if !self.from_environment(file_key) => {
+                self.fault(
+                    file_key,
+                    format!("both {key} and {file_key} are set"),
+                    "keep one of them",
+                );
+                None
+            }
+            (_, Some(path)) => self.secret_file(file_key, &path),
+        }
+    }
+
+    fn secret_file(&mut self, key: &'static str, path: &std::path::Path) -> Option<Secret> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let wrong = format!("{} cannot be read: {error}", path.display());
+                self.fault(key, wrong, "name a file that this user may read");
+                return None;
+            }
+        };
+        let first = text.lines().next().unwrap_or_default();
+        if text.lines().nth(1).is_some() {
+            let wrong = format!("{} has more than one line", path.display());
+            self.fault(key, wrong, "write the secret alone, on one line");
+        }
+        Some(Secret(first.to_owned()))
+    }
+
+    /// A login: `user`, and `password` or `password_file`.
+    pub(super) fn account(&mut self) -> Option<Account> {
+        let user = self.text("user").filter(|user| !user.is_empty());
+        let password = self.secret("password", "password_file");
+        match (user, password) {
+            (Some(user), password) => Some(Account {
+                user,
+                password: password.map(|one| one.0).unwrap_or_default(),
+            }),
+            (None, Some(_)) => {
+                self.fault(
+                    "user",
+                    "a password without a user",
+                    "write the user, or take the password out",
+                );
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The tables of a section whose keys are names of the operator's own.
+    pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Node)> {
+        match self.value(key) {
+            None => Vec::new(),
+            Some(Value::Table(table)) => table.into_iter().collect(),
+            Some(other) => {
+                let right = format!(
+                    "write [{}.{key}] and below it a line for each name",
+                    self.name
+                );
+                self.fault(
+                    key,
+                    format!("this is {}, not a section", other.kind()),
+                    right,
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    /// A table of names to texts.
+    pub(super) fn names(
+        &mut self,
+        key: &'static str,
+    ) -> std::collections::BTreeMap<String, String> {
+        let mut names = std::collections::BTreeMap::new();
+        for (name, node) in self.named(key) {
+            match text(&node.value).filter(|text| !text.is_empty()) {
+                Some(meant) => {
+                    names.insert(name, meant.to_owned());
+                }
+                None => self.reading.faults.push(Fault {
+                    place: node.place,
+                    key: format!("{}.{key}.{name}", self.name),
+                    wrong: format!("found {}", node.value.kind()),
+                    right: "write a name in quotes".to_owned(),
+                }),
+            }
+        }
+        names
+    }
+
+    /// A table of names to logins.
+    pub(super) fn accounts(
+        &mut self,
+        key: &'static str,
+    ) -> std::collections::BTreeMap<String, Account> {
+        let mut accounts = std::collections::BTreeMap::new();
+        for (name, node) in self.named(key) {
+            let path = format!("{}.{key}.{name}", self.name);
+            let place = node.place.clone();
+            let mut alone = Table::from([(path.clone(), node)]);
+            let mut section = Section::take(&mut alone, &path, self.reading);
+            let account = section.account();
+            section.finish();
+            match account {
+                Some(account) => {
+                    accounts.insert(name, account);
+                }
+                None if self
+                    .reading
+                    .faults
+                    .iter()
+                    .any(|fault| fault.key.starts_with(&path)) => {}
+                None => self.reading.faults.push(Fault {
+                    place,
+                    key: path,
+                    wrong: "a login without a user".to_owned(),
+                    right: "write { user = \"…\", password_file = \"…\" }".to_owned(),
+                }),
+            }
+        }
+        accounts
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) | Value::Untyped(text) => Some(text),
+        Value::Integer(_)
+        | Value::Float(_)
+        | Value::Bool(_)
+        | Value::List(_)
+        | Value::Table(_)
+        | Value::Other(_) => None,
+    }
+}
+
+fn integer(value: &Value) -> Option<u64> {
+    match value {
+        Value::Integer(n) => u64::try_from(*n).ok(),
+        Value::Untyped(text) => text.trim().replace('_', "").parse().ok(),
+        Value::Text(_)
+        | Value::Float(_)
+        | Value::Bool(_)
+        | Value::List(_)
+        | Value::Table(_)
+        | Value::Other(_) => None,
+    }
+}

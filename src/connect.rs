@@ -1,0 +1,164 @@
+//! Dial, TLS, login: how the proxy becomes a client of a server. Relay and shadow share it.
+//!
+//! A login asks for exactly the capabilities it is told to, so that an answer never needs
+//! translating; where the server lacks one that changes the dialect, the login is refused here
+//! instead of being half right. Passwords are never logged.
+
+use crate::config::Server;
+use crate::wire::answer::Failure;
+use crate::wire::capability::Capabilities;
+use crate::wire::status::Status;
+use std::io;
+use std::pin::Pin;
+
+mod login;
+mod packets;
+mod stream;
+mod tls;
+
+pub(crate) use login::{greet, log_in};
+pub(crate) use packets::{Packet, PacketReader, write as write_one};
+pub use stream::Stream;
+pub(crate) use tls::connect as shake_hands;
+pub use tls::{TlsContext, TlsError};
+
+/// The way to a server: TCP, or an in-memory end in the simulation.
+pub trait Dial: Send + Sync + 'static {
+    /// Opens a stream to the server.
+    fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a>;
+}
+
+/// A stream that is being opened.
+pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + 'a>>;
+
+/// Dials over TCP: resolves the name at every connect, sets NODELAY and keepalive.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tcp;
+
+impl Dial for Tcp {
+    fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
+        Box::pin(stream::dial_tcp(&server.host, server.port))
+    }
+}
+
+/// What a login asks for.
+#[derive(Clone)]
+pub struct Login {
+    /// The user.
+    pub user: String,
+    /// The password; empty for none.
+    pub password: String,
+    /// The database to begin in.
+    pub database: Option<String>,
+    /// The dialect. What the login itself needs is added.
+    pub capabilities: Capabilities,
+    /// The collation id.
+    pub collation: u16,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login")
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .field("capabilities", &self.capabilities)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that is logged in, between two commands.
+#[derive(Debug)]
+pub struct Connection {
+    /// The stream; nothing is read ahead of it.
+    pub stream: Stream,
+    /// What was agreed on.
+    pub capabilities: Capabilities,
+    /// The server's id for the connection.
+    pub thread_id: u32,
+    /// The server's version.
+    pub server_version: String,
+    /// The status flags after the login.
+    pub status: Status,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers at the address.
+    #[error("the server cannot be reached: {0}; check its address and that it runs")]
+    Unreachable(#[source] io::Error),
+    /// The server did not finish the login in time.
+    #[error(
+        "the server did not finish the login within its connect time-out; it is overloaded or hangs"
+    )]
+    Timeout,
+    /// The connection broke off in the login.
+    #[error("the server broke the connection off during the login: {0}")]
+    Broken(#[source] io::Error),
+    /// TLS failed, or the server has none.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The server's ERR packet.
+    #[error("the server refused the login: {} ({})", String::from_utf8_lossy(&.0.message), .0.code)]
+    Refused(Failure),
+    /// The server speaks what no MySQL server would.
+    #[error("the server broke MySQL's protocol during the login: {0}")]
+    Protocol(&'static str),
+    /// The server lacks what the dialect needs.
+    #[error("the server lacks the capability {}, so its answers would have another form than the client's", names(*.0))]
+    Capability(Capabilities),
+    /// The account's authentication plugin is not spoken here.
+    #[error(
+        "the account uses the authentication plugin {0}, which the proxy's own logins do not speak; use caching_sha2_password or mysql_native_password"
+    )]
+    Plugin(String),
+}
+
+/// Capabilities without which an answer has another form, by name.
+const DIALECT: [(Capabilities, &str); 10] = [
+    (Capabilities::FOUND_ROWS, "FOUND_ROWS"),
+    (Capabilities::LONG_FLAG, "LONG_FLAG"),
+    (Capabilities::LOCAL_FILES, "LOCAL_FILES"),
+    (Capabilities::TRANSACTIONS, "TRANSACTIONS"),
+    (Capabilities::MULTI_STATEMENTS, "MULTI_STATEMENTS"),
+    (Capabilities::MULTI_RESULTS, "MULTI_RESULTS"),
+    (Capabilities::PS_MULTI_RESULTS, "PS_MULTI_RESULTS"),
+    (Capabilities::SESSION_TRACK, "SESSION_TRACK"),
+    (Capabilities::DEPRECATE_EOF, "DEPRECATE_EOF"),
+    (Capabilities::QUERY_ATTRIBUTES, "QUERY_ATTRIBUTES"),
+];
+
+fn names(set: Capabilities) -> String {
+    let names: Vec<&str> = DIALECT
+        .iter()
+        .filter(|(bit, _)| set.has(*bit))
+        .map(|(_, name)| *name)
+        .collect();
+    if names.is_empty() {
+        format!("{:#x}", set.0)
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Dials the server and logs in.
+///
+/// Bounded by the server's connect time-out. Cancel-safe: a login that is given up closes.
+pub async fn open(
+    dial: &dyn Dial,
+    server: &Server,
+    tls: &TlsContext,
+    login: &Login,
+) -> Result<Connection, ConnectError> {
+    let connecting = async {
+        let mut stream = dial.dial(server).await.map_err(ConnectError::Unreachable)?;
+        let (_, greeting) = greet(&mut stream, &mut PacketReader::default()).await?;
+        log_in(stream, &greeting, server, tls, login).await
+    };
+    tokio::time::timeout(server.connect_timeout, connecting)
+        .await
+        .unwrap_or(Err(ConnectError::Timeout))
+}
+
+#[cfg(test)]
+mod tests;

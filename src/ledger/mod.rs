@@ -1,0 +1,332 @@
+//! What was found: findings, latencies, coverage, taints. Kept in SQLite, read by the admin.
+//!
+//! Recording never waits: one bounded queue to one writer thread. What does not fit, or cannot be
+//! written (a full disk, a locked file), is counted as lost; production does not notice.
+
+pub mod coverage;
+pub mod observation;
+pub mod taints;
+
+mod findings;
+mod latency;
+mod log;
+mod redact;
+mod schema;
+mod store;
+mod traffic;
+mod write;
+
+pub use coverage::{Commands, Snapshot};
+pub use findings::{
+    DivergenceFilter, FindingFilter, FindingPatch, FindingSort, LIMIT_MAX, Page, STATES,
+};
+pub use observation::{Observation, Protocol, Side};
+pub use store::{Health, LedgerError};
+pub use taints::Taint;
+
+use crate::config::{self, Literals};
+use crate::sql::{Class, Table};
+use coverage::Coverage;
+use latency::Latency;
+use serde_json::Value;
+use std::sync::Arc;
+use store::{Message, Store};
+use taints::Taints;
+use traffic::{Mirrored, Traffic};
+
+/// Asks how many commands there were. Asked at every snapshot.
+pub type AskCommands = Arc<dyn Fn() -> Commands + Send + Sync>;
+
+/// The handle: cheap to clone, everything shared.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    coverage: Coverage,
+    latency: Latency,
+    taints: Taints,
+    traffic: Traffic,
+    mirrored: Mirrored,
+    commands: AskCommands,
+    literals: Literals,
+    store: Option<Store>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The last handle is gone without a clean stop: what waits is still written, but the next
+        // start is told of a gap.
+        if let Some(store) = &self.store {
+            store.abandon();
+        }
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger's file, or makes it, and starts its writer. After a stop that was not
+    /// clean every table that the mirror ever wrote is tainted.
+    pub fn open(config: &config::Ledger, commands: AskCommands) -> Result<Self, LedgerError> {
+        let (store, known) = Store::open(config)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                coverage: Coverage::default(),
+                latency: Latency::new(config.fingerprints_max),
+                taints: Taints::load(known.taints),
+                traffic: Traffic::new(config.fingerprints_max),
+                mirrored: Mirrored::load(known.mirrored),
+                commands,
+                literals: config.literals,
+                store: Some(store),
+            }),
+        })
+    }
+
+    /// A ledger without a file and without a thread, for the simulation and for tests.
+    #[must_use]
+    pub fn in_memory(commands: AskCommands) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                coverage: Coverage::default(),
+                latency: Latency::new(2000),
+                taints: Taints::default(),
+                traffic: Traffic::new(2000),
+                mirrored: Mirrored::default(),
+                commands,
+                literals: Literals::Redact,
+                store: None,
+            }),
+        }
+    }
+
+    /// Writes what waits and sets the mark of a clean stop. Waits for the writer; later records
+    /// are counted, not kept.
+    pub fn close(&self) {
+        if let Some(store) = &self.inner.store {
+            store.tell(Message::Traffic(self.inner.traffic.take()));
+            store.close();
+        }
+    }
+
+    /// Takes one command's end. Never waits.
+    pub fn record(&self, observation: Observation) {
+        let inner = &self.inner;
+        inner.coverage.count(&observation.verdict);
+        #[cfg(feature = "simulation")]
+        if crate::planted::is(crate::planted::Bug::CountTwice) {
+            inner.coverage.count(&observation.verdict);
+        }
+        inner.latency.record(&observation);
+        let Some(store) = &inner.store else { return };
+        if let Some(counts) = inner.traffic.count(&observation) {
+            store.tell(Message::Traffic(counts));
+        }
+        let writes = matches!(observation.class, Class::Write | Class::Ddl);
+        if writes && observation.shadow.is_some() {
+            let new = inner.mirrored.add(&observation.tables);
+            if !new.is_empty() {
+                store.tell(Message::Wrote(new));
+            }
+        }
+        if let Some(entry) = redact::entry(&observation, inner.literals) {
+            store.tell(Message::Divergence(Box::new(entry)));
+        }
+    }
+
+    /// How the ledger's file is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let in_memory = || Health {
+            ok: true,
+            ..Health::default()
+        };
+        self.inner
+            .store
+            .as_ref()
+            .map_or_else(in_memory, Store::health)
+    }
+
+    /// A page of divergences, newest first. Reads the file: not for the shadow's threads.
+    pub fn divergences(&self, filter: &DivergenceFilter) -> Result<Page, String> {
+        self.read(|connection| findings::divergences(connection, filter))
+    }
+
+    /// One divergence, whole. Reads the file.
+    pub fn divergence(&self, id: i64) -> Result<Option<Value>, String> {
+        self.read(|connection| findings::divergence(connection, id))
+    }
+
+    /// A page of findings. Reads the file.
+    pub fn findings(&self, filter: &FindingFilter) -> Result<Page, String> {
+        if let Some(store) = &self.inner.store {
+            // So that the next look has the shares of this moment.
+            store.tell(Message::Traffic(self.inner.traffic.take()));
+        }
+        self.read(|connection| findings::findings(connection, filter))
+    }
+
+    /// Changes a finding's triage; the changed finding, or `None` if there is none with this id.
+    /// Waits for the writer: not for the shadow's threads.
+    pub fn patch_finding(&self, id: i64, patch: FindingPatch) -> Result<Option<Value>, String> {
+        let Some(store) = &self.inner.store else {
+            return Ok(None);
+        };
+        if !store.patch(id, patch)? {
+            return Ok(None);
+        }
+        let filter = FindingFilter {
+            id: Some(id),
+            limit: 1,
+            ..FindingFilter::default()
+        };
+        Ok(self.findings(&filter)?.items.into_iter().next())
+    }
+
+    fn read<T: Default>(
+        &self,
+        ask: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, String> {
+        match &self.inner.store {
+            Some(store) => store.read(ask),
+            None => Ok(T::default()),
+        }
+    }
+
+    /// What became of all commands.
+    #[must_use]
+    pub fn coverage(&self) -> Snapshot {
+        self.inner.coverage.snapshot(|| (self.inner.commands)())
+    }
+
+    /// The items of `GET /api/v1/latency`, busiest first; of one fingerprint (text or digest) if
+    /// it is given.
+    #[must_use]
+    pub fn latency(&self, fingerprint: Option<&str>) -> Vec<Value> {
+        self.inner.latency.items(fingerprint)
+    }
+
+    /// The same figures with all fingerprints of a class together, fingerprint null.
+    #[must_use]
+    pub fn latency_by_class(&self) -> Vec<Value> {
+        self.inner.latency.by_class()
+    }
+
+    /// From now on differences on these tables follow from a write that was lost or differed. A
+    /// name of `*` stands for every table of its database, or of all where it has none.
+    pub fn taint(&self, tables: &[Table], cause: &str) {
+        let new = self.inner.taints.add(tables, cause, jiff::Timestamp::now());
+        if let Some(store) = self.inner.store.as_ref().filter(|_| !new.is_empty()) {
+            store.tell(Message::Taint(new));
+        }
+    }
+
+    /// Whether a table is tainted.
+    #[must_use]
+    pub fn is_tainted(&self, table: &Table) -> bool {
+        self.inner.taints.has(table)
+    }
+
+    /// All tainted tables.
+    #[must_use]
+    pub fn taints(&self) -> Vec<Taint> {
+        self.inner.taints.all()
+    }
+
+    /// Clears the taint of tables, by `database.table`, `table` or `*`; says which were tainted.
+    pub fn clear_taints(&self, tables: &[String], who: &str, why: &str) -> Vec<Taint> {
+        let cleared = self.inner.taints.clear(tables);
+        tracing::info!(
+            who,
+            why,
+            tables = cleared.len(),
+            "taints cleared by an operator"
+        );
+        if let Some(store) = self.inner.store.as_ref().filter(|_| !cleared.is_empty()) {
+            store.tell(Message::Cleared {
+                tables: cleared.clone(),
+                who: who.to_owned(),
+                why: why.to_owned(),
+            });
+        }
+        cleared
+    }
+}
+
+#[cfg(test)]
+mod store_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::verdict::{Divergence, Example, Kind, Verdict};
+
+    /// An observation of one shape, run on both sides in about a millisecond.
+    pub(super) fn observation(shape: &str, verdict: Verdict) -> Observation {
+        let side = |server: &str| Side {
+            server: server.into(),
+            rows: 1,
+            error: None,
+            affected_rows: None,
+            first_byte_us: 900,
+            latency_us: 1000,
+        };
+        Observation {
+            at: jiff::Timestamp::now(),
+            session: 1,
+            fingerprint: shape.into(),
+            digest: xxhash_rust::xxh3::xxh3_64(shape.as_bytes()),
+            protocol: Protocol::Text,
+            class: Class::Read,
+            user: "app".into(),
+            database: "app".into(),
+            tables: vec![Table {
+                database: Some("app".into()),
+                name: "t".into(),
+            }],
+            statement: None,
+            verdict,
+            primary: side("legacy"),
+            shadow: Some(side("vitess")),
+            queue_us: Some(50),
+        }
+    }
+
+    /// An observation that diverged, with a literal planted wherever one can stand.
+    pub(super) fn diverged(shape: &str) -> Observation {
+        let example = Example {
+            row: Some(0),
+            columns: vec![1],
+            names: vec!["name".into()],
+            primary: vec![Some("planted value".into())],
+            shadow: vec![None],
+        };
+        let divergence = Divergence {
+            kind: Kind::Value,
+            also: vec![Kind::AffectedRows],
+            detail: "column 2: value".into(),
+            examples: vec![example],
+        };
+        let mut observation = observation(shape, Verdict::Diverged(divergence));
+        observation.statement = Some("SELECT * FROM t WHERE name = 'planted value'".into());
+        let text = "Duplicate entry 'planted value' for key 'PRIMARY'";
+        observation.primary.error = Some((1062, "23000".into(), text.into()));
+        observation
+    }
+
+    #[test]
+    fn what_is_recorded_is_covered_and_timed() {
+        let ledger = Ledger::in_memory(Arc::new(|| Commands { handed: 3, lost: 1 }));
+        ledger.record(observation("SELECT ?", Verdict::Match));
+        let now = ledger.coverage();
+        assert_eq!((now.matched, now.pending), (1, 1));
+        assert_eq!(now.not_compared["dropped"], 1);
+        assert_eq!(ledger.latency(None).len(), 1);
+    }
+}

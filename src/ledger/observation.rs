@@ -1,0 +1,75 @@
+//! What the shadow side tells the ledger of one command.
+
+use crate::compare::verdict::Verdict;
+use crate::sql::{Class, Table};
+use std::sync::Arc;
+
+/// How a command carried its statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// COM_QUERY, and commands without a statement.
+    Text,
+    /// COM_STMT_PREPARE, EXECUTE, FETCH, RESET.
+    Prepared,
+}
+
+impl Protocol {
+    /// The name in API and ledger.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Prepared => "prepared",
+        }
+    }
+}
+
+/// One command's end: its verdict and all that goes with it.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Wall clock of the verdict.
+    pub at: jiff::Timestamp,
+    /// The session's number.
+    pub session: u64,
+    /// The statement's shape; for commands without a statement the command's name (`COM_PING`).
+    pub fingerprint: Arc<str>,
+    /// xxh3-64 of the fingerprint.
+    pub digest: u64,
+    /// Text or prepared.
+    pub protocol: Protocol,
+    /// The strongest class of the command.
+    pub class: Class,
+    /// The application's user.
+    pub user: Arc<str>,
+    /// The session's database at that time; empty for none.
+    pub database: Arc<str>,
+    /// The tables, qualified by the session's database where the statement does not.
+    pub tables: Vec<Table>,
+    /// The statement as the client sent it, for divergences only; the ledger redacts it.
+    pub statement: Option<String>,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The primary's side.
+    pub primary: Side,
+    /// The shadow's side, where it ran.
+    pub shadow: Option<Side>,
+    /// Time between the primary's answer and the start on the shadow, in µs, where it ran.
+    pub queue_us: Option<u64>,
+}
+
+/// One server's side of an exchange.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// The server's name.
+    pub server: Arc<str>,
+    /// Rows in the answer.
+    pub rows: u64,
+    /// The error that the answer ended with: number, SQLSTATE, text as the server sent it.
+    pub error: Option<(u16, String, String)>,
+    /// Rows changed, where an OK said so.
+    pub affected_rows: Option<u64>,
+    /// From the command's last byte sent to the answer's first byte, in µs.
+    pub first_byte_us: u64,
+    /// From the command's last byte sent to the answer's last byte, in µs.
+    pub latency_us: u64,
+}

@@ -1,0 +1,187 @@
+//! A diverged observation → what may be written down: literals replaced, unless the config keeps
+//! them. Nothing goes to the store or to the log but through here.
+
+use super::observation::{Observation, Side};
+use crate::compare::verdict::{Divergence, Example, Verdict};
+use crate::config::Literals;
+use crate::sql::{self, Dialect, Table};
+use serde_json::{Value, json};
+
+/// How many bytes of a statement are written down.
+const STATEMENT_MAX: usize = 8192;
+
+/// A divergence that may be written down.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) at: jiff::Timestamp,
+    pub(super) kind: &'static str,
+    pub(super) fingerprint: String,
+    pub(super) digest: u64,
+    pub(super) protocol: &'static str,
+    pub(super) tables: Vec<String>,
+    /// The API's shape, without `id` and `finding_id`, which the store gives.
+    pub(super) item: Value,
+}
+
+/// The entry of an observation that diverged; `None` for any other.
+pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Entry> {
+    let Verdict::Diverged(divergence) = &observation.verdict else {
+        return None;
+    };
+    let tables: Vec<String> = observation.tables.iter().map(name).collect();
+    let also: Vec<&str> = divergence.also.iter().map(|kind| kind.name()).collect();
+    let item = json!({
+        "at": observation.at.to_string(),
+        "kind": divergence.kind.name(),
+        "also": also,
+        "detail": divergence.detail,
+        "fingerprint": &*observation.fingerprint,
+        "digest": format!("{:016x}", observation.digest),
+        "protocol": observation.protocol.name(),
+        "class": observation.class.name(),
+        "session": observation.session,
+        "user": &*observation.user,
+        "database": &*observation.database,
+        "tables": tables,
+        "statement": statement(observation, literals),
+        "primary": side(&observation.primary, literals),
+        "shadow": observation.shadow.as_ref().map(|one| side(one, literals)),
+        "examples": examples(divergence, literals),
+    });
+    Some(Entry {
+        at: observation.at,
+        kind: divergence.kind.name(),
+        fingerprint: observation.fingerprint.to_string(),
+        digest: observation.digest,
+        protocol: observation.protocol.name(),
+        tables,
+        item,
+    })
+}
+
+fn name(table: &Table) -> String {
+    match &table.database {
+        Some(database) => format!("{database}.{}", table.name),
+        None => table.name.clone(),
+    }
+}
+
+fn statement(observation: &Observation, literals: Literals) -> Option<String> {
+    let text = observation.statement.as_ref()?;
+    let mut shown = match literals {
+        Literals::Redact => sql::redact(text.as_bytes(), Dialect::default()),
+        Literals::Keep => text.clone(),
+    };
+    if shown.len() > STATEMENT_MAX {
+        shown.truncate(shown.floor_char_boundary(STATEMENT_MAX));
+        shown.push('…');
+    }
+    Some(shown)
+}
+
+fn side(side: &Side, literals: Literals) -> Value {
+    let error = side.error.as_ref().map(|(code, sqlstate, message)| {
+        let message = match literals {
+            Literals::Redact => sql::redact_error(message),
+            Literals::Keep => message.clone(),
+        };
+        json!({"code": code, "sqlstate": sqlstate, "message": message})
+    });
+    json!({
+        "server": &*side.server,
+        "rows": side.rows,
+        "error": error,
+        "affected_rows": side.affected_rows,
+        "first_byte_us": side.first_byte_us,
+        "latency_us": side.latency_us,
+    })
+}
+
+fn examples(divergence: &Divergence, literals: Literals) -> Vec<Value> {
+    let one = |example: &Example| {
+        let cells = |cells: &[Option<String>]| -> Vec<Value> {
+            cells
+                .iter()
+                .map(|cell| shown(cell.as_deref(), literals))
+                .collect()
+        };
+        json!({
+            "row": example.row,
+            "columns": example.columns,
+            "names": example.names,
+            "primary": cells(&example.primary),
+            "shadow": cells(&example.shadow),
+        })
+    };
+    divergence.examples.iter().map(one).collect()
+}
+
+/// A cell as it may be shown: what kind of text it is and how long, where literals are redacted.
+fn shown(cell: Option<&str>, literals: Literals) -> Value {
+    match (cell, literals) {
+        (None, _) => Value::Null,
+        (Some(text), Literals::Keep) => json!(text),
+        (Some(text), Literals::Redact) => json!(placeholder(text)),
+    }
+}
+
+fn placeholder(text: &str) -> String {
+    let number = !text.is_empty() && text.len() < 40 && text.parse::<f64>().is_ok();
+    if number {
+        format!("<number {}>", text.len())
+    } else {
+        format!("<text {}>", text.chars().count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::diverged;
+    use super::*;
+
+    #[test]
+    fn no_literal_is_left_of_a_redacted_divergence() {
+        let entry = entry(&diverged("SELECT ?"), Literals::Redact).unwrap();
+        let text = entry.item.to_string();
+        assert!(!text.contains("planted"), "{text}");
+        assert!(text.contains("<text 13>"), "{text}");
+        assert_eq!(entry.item["examples"][0]["shadow"][0], Value::Null);
+    }
+
+    #[test]
+    fn literals_are_kept_where_the_config_says_so() {
+        let entry = entry(&diverged("SELECT ?"), Literals::Keep).unwrap();
+        assert!(
+            entry.item["statement"]
+                .as_str()
+                .unwrap()
+                .contains("planted")
+        );
+        assert_eq!(entry.item["examples"][0]["primary"][0], "planted value");
+    }
+
+    #[test]
+    fn the_contracts_fields_are_all_there() {
+        let item = entry(&diverged("SELECT ?"), Literals::Redact).unwrap().item;
+        for field in [
+            "at",
+            "kind",
+            "fingerprint",
+            "digest",
+            "protocol",
+            "user",
+            "database",
+            "tables",
+            "statement",
+            "also",
+            "primary",
+            "shadow",
+        ] {
+            assert!(item.get(field).is_some(), "{field}");
+        }
+        for field in ["server", "rows", "error", "affected_rows", "latency_us"] {
+            assert!(item["primary"].get(field).is_some(), "{field}");
+        }
+        assert_eq!(item["primary"]["error"]["code"], 1062);
+    }
+}

@@ -1,0 +1,73 @@
+//! The ledger's tables, and how an older file becomes a newer one.
+
+use rusqlite::{Connection, Transaction};
+
+/// One script a version; `user_version` counts those that ran.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE findings (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        digest TEXT NOT NULL, kind TEXT NOT NULL, protocol TEXT NOT NULL,
+        fingerprint TEXT NOT NULL, tables TEXT NOT NULL,
+        count INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'open', who TEXT, why TEXT, until TEXT, cause_id INTEGER,
+        UNIQUE (digest, kind, protocol)
+    );
+    CREATE TABLE divergences (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL, fingerprint TEXT NOT NULL,
+        tables TEXT NOT NULL, finding_id INTEGER NOT NULL, item TEXT NOT NULL
+    );
+    CREATE INDEX divergences_at ON divergences (at);
+    CREATE INDEX divergences_finding ON divergences (finding_id);
+    CREATE TABLE traffic (
+        digest TEXT NOT NULL, protocol TEXT NOT NULL, commands INTEGER NOT NULL,
+        PRIMARY KEY (digest, protocol)
+    ) WITHOUT ROWID;
+    CREATE TABLE taints (
+        database TEXT NOT NULL, name TEXT NOT NULL, cause TEXT NOT NULL, since TEXT NOT NULL,
+        PRIMARY KEY (database, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE mirrored_tables (
+        database TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (database, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL
+    );
+"];
+
+/// Brings the file to this version; an error if it is of a newer one.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Unfit> {
+    let version: usize =
+        connection.query_row("PRAGMA user_version", (), |row| row.get::<_, u32>(0))? as usize;
+    let Some(todo) = MIGRATIONS.get(version..) else {
+        return Err(Unfit::Newer(version));
+    };
+    for (step, script) in todo.iter().enumerate() {
+        let transaction = connection.transaction()?;
+        run(&transaction, script, version + step + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn run(transaction: &Transaction<'_>, script: &str, version: usize) -> rusqlite::Result<()> {
+    transaction.execute_batch(script)?;
+    transaction.execute_batch(&format!("PRAGMA user_version = {version}"))
+}
+
+/// Why a file cannot be used.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    /// It was written by a later version of understudy.
+    Newer(usize),
+    /// SQLite says so.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Unfit {
+    fn from(fault: rusqlite::Error) -> Self {
+        Self::Sqlite(fault)
+    }
+}

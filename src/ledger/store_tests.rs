@@ -1,0 +1,369 @@
+//! The ledger as a file: kept, asked, pruned, killed, locked, full.
+
+use super::tests::{diverged, observation};
+use super::*;
+use crate::compare::verdict::Verdict;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+fn config(dir: &Path) -> config::Ledger {
+    config::Ledger {
+        path: dir.join("ledger.db"),
+        log: Some(dir.join("divergences.jsonl")),
+        log_bytes: 1 << 20,
+        log_files: 2,
+        literals: Literals::Redact,
+        divergences_max: 1000,
+        findings_max: 100,
+        max_age: Duration::from_secs(3600),
+        queue: 1000,
+        fingerprints_max: 100,
+    }
+}
+
+fn open(config: &config::Ledger) -> Ledger {
+    Ledger::open(config, Arc::new(Commands::default)).unwrap()
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn all(limit: u32) -> DivergenceFilter {
+    DivergenceFilter {
+        limit,
+        ..DivergenceFilter::default()
+    }
+}
+
+fn count(ledger: &Ledger) -> usize {
+    ledger.divergences(&all(500)).unwrap().items.len()
+}
+
+fn table(name: &str) -> Table {
+    Table {
+        database: Some("app".into()),
+        name: name.into(),
+    }
+}
+
+#[test]
+fn divergences_come_newest_first_in_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    for _ in 0..5 {
+        ledger.record(diverged("SELECT ?"));
+    }
+    until("five are kept", || count(&ledger) == 5);
+    let first = ledger.divergences(&all(3)).unwrap();
+    assert_eq!(first.items[0]["id"], 5);
+    let second = ledger
+        .divergences(&DivergenceFilter {
+            before: first.next,
+            ..all(3)
+        })
+        .unwrap();
+    assert_eq!(second.items.len(), 2);
+    assert_eq!(second.items[0]["id"], 2);
+    assert_eq!(second.next, None);
+    assert_eq!(ledger.divergence(4).unwrap().unwrap()["id"], 4);
+    assert_eq!(ledger.divergence(99).unwrap(), None);
+}
+
+#[test]
+fn filters_choose_by_kind_table_fingerprint_and_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    ledger.record(diverged("a"));
+    ledger.record(diverged("b"));
+    until("two are kept", || count(&ledger) == 2);
+    let found = |filter: DivergenceFilter| ledger.divergences(&filter).unwrap().items.len();
+    let digest = format!("{:016x}", diverged("b").digest);
+    for (filter, expected) in [
+        (
+            DivergenceFilter {
+                kind: Some("value".into()),
+                ..all(9)
+            },
+            2,
+        ),
+        (
+            DivergenceFilter {
+                kind: Some("rows".into()),
+                ..all(9)
+            },
+            0,
+        ),
+        (
+            DivergenceFilter {
+                table: Some("t".into()),
+                ..all(9)
+            },
+            2,
+        ),
+        (
+            DivergenceFilter {
+                table: Some("app.t".into()),
+                ..all(9)
+            },
+            2,
+        ),
+        (
+            DivergenceFilter {
+                table: Some("other".into()),
+                ..all(9)
+            },
+            0,
+        ),
+        (
+            DivergenceFilter {
+                fingerprint: Some("a".into()),
+                ..all(9)
+            },
+            1,
+        ),
+        (
+            DivergenceFilter {
+                fingerprint: Some(digest),
+                ..all(9)
+            },
+            1,
+        ),
+        (
+            DivergenceFilter {
+                state: Some("open".into()),
+                ..all(9)
+            },
+            2,
+        ),
+        (
+            DivergenceFilter {
+                state: Some("noise".into()),
+                ..all(9)
+            },
+            0,
+        ),
+    ] {
+        assert_eq!(found(filter.clone()), expected, "{filter:?}");
+    }
+}
+
+#[test]
+fn a_finding_counts_each_divergence_once_and_regresses_once_fixed() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    for _ in 0..3 {
+        ledger.record(diverged("a"));
+        ledger.record(observation("a", Verdict::Match));
+    }
+    ledger.record(diverged("b"));
+    until("four are kept", || count(&ledger) == 4);
+    let filter = FindingFilter {
+        limit: 10,
+        ..FindingFilter::default()
+    };
+    until("traffic is known", || {
+        ledger.findings(&filter).unwrap().items[0]["commands"] == 6
+    });
+    let page = ledger.findings(&filter).unwrap();
+    assert_eq!(page.items.len(), 2);
+    assert_eq!(page.items[0]["count"], 3);
+    assert!(page.items[0]["impact"].as_f64() > page.items[1]["impact"].as_f64());
+    let id = page.items[0]["id"].as_i64().unwrap();
+    let patch = FindingPatch {
+        state: Some("fixed".into()),
+        who: Some("dba".into()),
+        ..FindingPatch::default()
+    };
+    let fixed = ledger.patch_finding(id, patch.clone()).unwrap().unwrap();
+    assert_eq!(fixed["state"], "fixed");
+    assert_eq!(ledger.patch_finding(999, patch).unwrap(), None);
+    ledger.record(diverged("a"));
+    until("it regresses", || {
+        ledger.findings(&filter).unwrap().items[0]["state"] == "regressed"
+    });
+}
+
+#[test]
+fn the_oldest_divergences_go_when_there_are_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config::Ledger {
+        divergences_max: 10,
+        ..config(dir.path())
+    };
+    let ledger = open(&config);
+    for _ in 0..50 {
+        ledger.record(diverged("a"));
+    }
+    until("all are written", || {
+        ledger.divergence(50).unwrap().is_some() && ledger.health().queued == 0
+    });
+    ledger.record(diverged("a"));
+    until("the newest is kept and the surplus is gone", || {
+        ledger.divergence(51).unwrap().is_some() && count(&ledger) == 10
+    });
+}
+
+#[test]
+fn a_clean_stop_keeps_findings_and_taints_and_leaves_no_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open(&config);
+    let mut write = observation("UPDATE t", Verdict::Match);
+    write.class = Class::Write;
+    ledger.record(write);
+    ledger.record(diverged("a"));
+    ledger.taint(&[table("spoiled")], "dropped");
+    ledger.close();
+    let again = open(&config);
+    assert_eq!(count(&again), 1);
+    assert!(again.is_tainted(&table("spoiled")));
+    assert!(!again.is_tainted(&table("t")), "no gap");
+    let cleared = again.clear_taints(&["app.spoiled".into()], "dba", "copied anew");
+    assert_eq!(cleared.len(), 1);
+    again.close();
+    assert!(!open(&config).is_tainted(&table("spoiled")));
+}
+
+const CHILD: &str = "UNDERSTUDY_LEDGER_CHILD";
+
+/// Run by the test below in a process of its own, which it kills in mid-write.
+#[test]
+fn child_that_records_until_it_is_killed() {
+    let Ok(dir) = std::env::var(CHILD) else {
+        return;
+    };
+    let ledger = open(&config(Path::new(&dir)));
+    let mut write = observation("UPDATE t", Verdict::Match);
+    write.class = Class::Write;
+    ledger.record(write);
+    loop {
+        ledger.record(diverged("a"));
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
+
+#[test]
+fn after_kill_9_the_file_is_whole_and_every_mirrored_table_is_tainted() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "ledger::store_tests::child_that_records_until_it_is_killed",
+        ])
+        .env(CHILD, dir.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the child has written", || {
+        let reader = rusqlite::Connection::open(&config.path);
+        let rows = reader.and_then(|reader| {
+            reader.query_row("SELECT count(*) FROM divergences", (), |row| row.get(0))
+        });
+        rows.unwrap_or(0) > 100
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ledger = open(&config);
+    let taints = ledger.taints();
+    assert!(ledger.is_tainted(&table("t")), "{taints:?}");
+    assert!(taints[0].cause.starts_with("gap"), "{taints:?}");
+    let check = rusqlite::Connection::open(&config.path).unwrap();
+    let verdict: String = check
+        .query_row("PRAGMA integrity_check", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(verdict, "ok");
+    assert!(count(&ledger) > 100);
+}
+
+#[test]
+fn a_locked_file_loses_findings_that_are_counted_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config::Ledger {
+        queue: 5,
+        ..config(dir.path())
+    };
+    let ledger = open(&config);
+    let blocker = rusqlite::Connection::open(&config.path).unwrap();
+    blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    until("the writer notices", || {
+        ledger.record(diverged("a"));
+        !ledger.health().ok && ledger.health().lost > 0
+    });
+    ledger.taint(&[table("spoiled")], "dropped");
+    assert_eq!(ledger.coverage().diverged as usize > 0, true);
+    blocker.execute_batch("ROLLBACK").unwrap();
+    until("it recovers", || {
+        ledger.record(diverged("b"));
+        std::thread::sleep(Duration::from_millis(50));
+        ledger.health().ok
+    });
+    assert_eq!(ledger.health().last_error, None);
+}
+
+#[test]
+fn a_full_file_is_told_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    let store = ledger.inner.store.as_ref().unwrap();
+    store.tell(Message::Limit(40));
+    until("the file is full", || {
+        for _ in 0..50 {
+            ledger.record(diverged("a statement that fills the file"));
+        }
+        ledger.health().lost > 0
+    });
+    let fault = ledger.health().last_error.unwrap();
+    assert!(fault.contains("full"), "{fault}");
+}
+
+#[test]
+fn no_planted_literal_reaches_the_file_its_journal_or_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    for _ in 0..20 {
+        ledger.record(diverged("SELECT * FROM t WHERE name = ?"));
+    }
+    until("all are kept", || count(&ledger) == 20);
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir.path()).unwrap().flatten() {
+        let content = std::fs::read(entry.path()).unwrap();
+        bytes += content.len();
+        let planted = content.windows(7).any(|window| window == b"planted");
+        assert!(!planted, "{:?}", entry.path());
+    }
+    assert!(bytes > 5000);
+    let log = std::fs::read_to_string(dir.path().join("divergences.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 20);
+    let line: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&line["id"], &line["finding_id"]),
+        (&Value::from(1), &Value::from(1))
+    );
+}
+
+#[test]
+fn a_file_that_is_no_ledger_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    std::fs::write(&config.path, vec![b'x'; 5000]).unwrap();
+    let fault = Ledger::open(&config, Arc::new(Commands::default)).unwrap_err();
+    let text = fault.to_string();
+    assert!(
+        text.contains("ledger.db") && text.contains("ledger.path"),
+        "{text}"
+    );
+    std::fs::remove_file(&config.path).unwrap();
+    let newer = rusqlite::Connection::open(&config.path).unwrap();
+    newer.execute_batch("PRAGMA user_version = 99").unwrap();
+    let fault = Ledger::open(&config, Arc::new(Commands::default)).unwrap_err();
+    assert!(
+        matches!(fault, LedgerError::Newer { version: 99, .. }),
+        "{fault}"
+    );
+}

@@ -1,0 +1,30 @@
+//! understudy: a MySQL wire-protocol shadowing proxy.
+//!
+//! An application's connection string points here. The [`relay`] answers from the primary and
+//! hands each exchange through the [`tee`] to the [`shadow`] side, which replays it on the shadow
+//! server, [`compare`]s the two answers and writes what it found into the [`ledger`]. Operators
+//! look at it through the [`admin`] door; [`cutover`] is the only writer of [`roles`].
+//!
+//! Modules stand in the order in which a newcomer should read them.
+
+pub mod config;
+#[cfg(feature = "simulation")]
+pub mod planted;
+pub mod roles;
+pub mod task;
+
+pub mod connect;
+pub mod tee;
+pub mod wire;
+
+pub mod compare;
+pub mod ledger;
+pub mod relay;
+pub mod shadow;
+pub mod sql;
+
+pub mod admin;
+pub mod metrics;
+
+pub mod app;
+pub mod cli;

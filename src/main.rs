@@ -1,0 +1,5 @@
+//! Arguments, logging, exit code.
+
+fn main() -> std::process::ExitCode {
+    understudy::cli::run()
+}

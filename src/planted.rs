@@ -1,0 +1,32 @@
+//! Planted bugs, which the simulation must catch. Compiled only with the feature `simulation`
+//! and off unless a test switches one on for its own thread.
+
+use std::cell::Cell;
+
+/// A bug that breaks one of the four invariants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The relay loses a byte of an answer.
+    DropByte,
+    /// The relay waits for room behind the tee.
+    AwaitTee,
+    /// A verdict is recorded twice.
+    CountTwice,
+    /// The tee lets in more than its budget.
+    Overfill,
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Whether `bug` is planted on this thread.
+#[must_use]
+pub fn is(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Plants a bug on this thread, or removes it.
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}

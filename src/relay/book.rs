@@ -1,0 +1,487 @@
+//! Which command each byte belongs to, and what was handed through the tee. HOT PATH.
+//!
+//! The book sees every byte of both directions and holds none back. It knows no socket and never
+//! waits: what it is unsure of it says, and the pump becomes a tunnel.
+
+use super::counters::Counters;
+use crate::tee::{Blank, Charge, Exchange, Facts, STUB_COMMAND_BYTES, Tee};
+use crate::wire::answer::{AnswerTracker, Progress};
+use crate::wire::command::{Command, CommandScanner, Expect, Scanned, Turn};
+use crate::wire::status::Status;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Commands that may be unanswered; past it the client waits, as it would before the server.
+pub(super) const PIPELINE_MAX: usize = 1024;
+
+/// Bytes of commands that may be unanswered, the last one not counted.
+const PIPELINE_BYTES_MAX: usize = 1 << 20;
+
+/// A command's copy up to this size is not charged to the budget before it is handed over.
+const UNCHARGED_MAX: usize = 64 << 10;
+
+/// What to do after the client's bytes were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientThen {
+    /// Go on.
+    Go,
+    /// The last command changes how the connection is read: nothing after it may be looked at
+    /// before it is the first unanswered one. See [`Book::barrier`].
+    Barrier,
+    /// The command is longer than the config allows.
+    TooLarge,
+}
+
+/// What to do after the primary's bytes were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PrimaryThen {
+    /// Go on.
+    Go,
+    /// The answer is that of a barrier: it is not the book's to read.
+    Barrier,
+    /// Nobody asked for this.
+    Unasked,
+    /// The bytes cannot be placed.
+    Unsure,
+}
+
+/// A command that ends the plain course of commands and answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Barrier {
+    /// CHANGE_USER: a login in the middle.
+    Login,
+    /// From here on the connection is a pipe.
+    Tunnel,
+}
+
+/// What a session may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) command_bytes_max: u64,
+    pub(super) copy_bytes_max: usize,
+    pub(super) sample_bytes: usize,
+}
+
+/// A command on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) blank: Blank,
+    expect: Expect,
+    pub(super) command_bytes: u64,
+    /// Where it ends in the client's bytes.
+    ends_at: u64,
+    began: Instant,
+    sent: Option<Instant>,
+    pub(super) first_byte: Option<Instant>,
+    /// Room taken for a large copy while it is not handed over yet.
+    room: Charge,
+    /// The copy found no room and was let go.
+    cut: bool,
+}
+
+/// One session's book.
+#[derive(Debug)]
+pub(super) struct Book {
+    facts: Arc<Facts>,
+    tee: Tee,
+    limits: Limits,
+    scanner: CommandScanner,
+    tracker: AnswerTracker,
+    under_way: Option<Flight>,
+    unanswered: VecDeque<Flight>,
+    unanswered_bytes: usize,
+    /// The client sends a file, not commands.
+    file: bool,
+    /// COM_QUIT was seen.
+    quit: bool,
+    /// A barrier was seen and not dealt with yet.
+    behind_barrier: bool,
+    seen: u64,
+    sent: u64,
+    seq: u64,
+    status: Status,
+    ring: bool,
+    counters: Arc<Counters>,
+}
+
+impl Book {
+    pub(super) fn new(
+        facts: Arc<Facts>,
+        tee: Tee,
+        limits: Limits,
+        status: Status,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let tracker = AnswerTracker::new(facts.capabilities, limits.sample_bytes);
+        Self {
+            facts,
+            tee,
+            limits,
+            scanner: CommandScanner::new(limits.copy_bytes_max),
+            tracker,
+            under_way: None,
+            unanswered: VecDeque::new(),
+            unanswered_bytes: 0,
+            file: false,
+            quit: false,
+            behind_barrier: false,
+            seen: 0,
+            sent: 0,
+            seq: 0,
+            status,
+            ring: false,
+            counters,
+        }
+    }
+
+    pub(super) fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
+    /// Nothing is under way in either direction.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unanswered.is_empty() && !self.is_mid_command()
+    }
+
+    /// The client has begun a command, or a file, and not ended it.
+    pub(super) fn is_mid_command(&self) -> bool {
+        self.file || self.under_way.is_some()
+    }
+
+    /// Whether any command waits for its answer.
+    pub(super) fn awaits_answer(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    /// COM_QUIT was seen.
+    pub(super) fn has_quit(&self) -> bool {
+        self.quit
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.status.in_transaction()
+    }
+
+    /// Too much is unanswered: the client is not read from until the primary has caught up. A
+    /// file that the primary asked for is always read.
+    pub(super) fn is_full(&self) -> bool {
+        !self.file
+            && (self.unanswered.len() >= PIPELINE_MAX || self.unanswered_bytes > PIPELINE_BYTES_MAX)
+    }
+
+    /// The barrier, once it is the first unanswered command and was wholly sent.
+    pub(super) fn barrier(&self) -> Option<Barrier> {
+        let front = self.unanswered.front()?;
+        front.sent?;
+        match front.expect {
+            Expect::Login => Some(Barrier::Login),
+            Expect::Tunnel => Some(Barrier::Tunnel),
+            Expect::Results { .. }
+            | Expect::Prepared
+            | Expect::Rows
+            | Expect::Columns
+            | Expect::Text
+            | Expect::One
+            | Expect::Nothing => None,
+        }
+    }
+
+    /// Looks at bytes that the client sent; says how many were looked at, and what then.
+    pub(super) fn client(&mut self, piece: &[u8], now: Instant) -> (usize, ClientThen) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let (used, ended) = if self.file {
+                self.scan_file(rest)
+            } else {
+                self.scan_command(rest, now)
+            };
+            rest = rest.get(used..).unwrap_or_default();
+            self.seen = self.seen.saturating_add(used as u64);
+            let then = self.after_scan(ended);
+            if then != ClientThen::Go {
+                return (piece.len().saturating_sub(rest.len()), then);
+            }
+        }
+        (piece.len(), ClientThen::Go)
+    }
+
+    fn scan_file(&mut self, rest: &[u8]) -> (usize, bool) {
+        // Nothing of a file is copied.
+        match self.scanner.feed(rest, &mut Vec::new()) {
+            Scanned::More => (rest.len(), false),
+            Scanned::Ended { used } => {
+                self.file = false;
+                (used, false)
+            }
+        }
+    }
+
+    fn scan_command(&mut self, rest: &[u8], now: Instant) -> (usize, bool) {
+        let flight = match &mut self.under_way {
+            Some(flight) => flight,
+            none => none.insert(Flight::new(self.tee.blank(), now)),
+        };
+        let scanned = if flight.cut {
+            self.scanner.feed(rest, &mut Vec::new())
+        } else {
+            self.scanner.feed(rest, &mut flight.blank.command)
+        };
+        if flight.blank.command.capacity() > UNCHARGED_MAX && !flight.reserve(&self.tee) {
+            self.counters.commands_cut.add(1);
+        }
+        match scanned {
+            Scanned::More => (rest.len(), false),
+            Scanned::Ended { used } => (used, true),
+        }
+    }
+
+    fn after_scan(&mut self, ended: bool) -> ClientThen {
+        if !self.file && self.scanner.payload_bytes() > self.limits.command_bytes_max {
+            return ClientThen::TooLarge;
+        }
+        if !ended {
+            return ClientThen::Go;
+        }
+        let Some(mut flight) = self.under_way.take() else {
+            return ClientThen::Go;
+        };
+        flight.expect = self.scanner.expect();
+        flight.command_bytes = self.scanner.payload_bytes();
+        flight.ends_at = self.seen;
+        self.quit |= self.scanner.kind() == Some(Command::QUIT);
+        let barrier = matches!(flight.expect, Expect::Login | Expect::Tunnel);
+        self.unanswered_bytes = self
+            .unanswered_bytes
+            .saturating_add(flight.blank.command.capacity());
+        if self.unanswered.capacity() == 0 {
+            // One is what nearly every client needs; the default would be four.
+            self.unanswered.reserve_exact(1);
+        }
+        self.unanswered.push_back(flight);
+        self.behind_barrier |= barrier;
+        if barrier {
+            ClientThen::Barrier
+        } else {
+            ClientThen::Go
+        }
+    }
+
+    /// Says how many of the client's bytes have been written to the primary, since the beginning.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        if bytes == self.sent {
+            return;
+        }
+        self.sent = bytes;
+        let mut now = None;
+        for flight in self.unanswered.iter_mut().rev() {
+            if flight.sent.is_some() {
+                break;
+            }
+            if flight.ends_at <= bytes {
+                flight.sent = Some(*now.get_or_insert_with(Instant::now));
+            }
+        }
+        if now.is_some() {
+            self.hand_silent();
+        }
+    }
+
+    /// Looks at bytes that the primary sent; says how many may go to the client, and what then.
+    pub(super) fn primary(&mut self, piece: &[u8], now: Instant) -> (usize, PrimaryThen) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let (used, then) = self.scan_answer(rest, now);
+            rest = rest.get(used..).unwrap_or_default();
+            if then != PrimaryThen::Go {
+                return (piece.len().saturating_sub(rest.len()), then);
+            }
+        }
+        (piece.len(), PrimaryThen::Go)
+    }
+
+    fn scan_answer(&mut self, rest: &[u8], now: Instant) -> (usize, PrimaryThen) {
+        let Some(front) = self.unanswered.front_mut() else {
+            return (rest.len(), PrimaryThen::Unasked);
+        };
+        match front.expect {
+            Expect::Nothing => return (rest.len(), PrimaryThen::Unasked),
+            Expect::Login | Expect::Tunnel => return (0, PrimaryThen::Barrier),
+            Expect::Results { .. }
+            | Expect::Prepared
+            | Expect::Rows
+            | Expect::Columns
+            | Expect::Text
+            | Expect::One => {}
+        }
+        if front.first_byte.is_none() {
+            front.first_byte = Some(now);
+            self.tracker.begin(front.expect);
+        }
+        match self.tracker.feed(rest, &mut front.blank.answer) {
+            Progress::More => (rest.len(), PrimaryThen::Go),
+            Progress::Ended { used } => {
+                self.hand_first(now, true);
+                self.hand_silent();
+                (used, PrimaryThen::Go)
+            }
+            Progress::ClientTurn { used } => (used, self.expect_file()),
+            Progress::Unsure => (rest.len(), PrimaryThen::Unsure),
+        }
+    }
+
+    /// The primary asks for the client's file. What the client has sent beyond this command it
+    /// would take for that file, so a pipelined command cannot be placed any more.
+    fn expect_file(&mut self) -> PrimaryThen {
+        let alone = self.unanswered.len() == 1 && self.under_way.is_none();
+        self.file = alone && self.scanner.turn(Turn::File);
+        if self.file {
+            PrimaryThen::Go
+        } else {
+            PrimaryThen::Unsure
+        }
+    }
+
+    /// Hands the commands without an answer that stand in front, once they were sent.
+    fn hand_silent(&mut self) {
+        while let Some(front) = self.unanswered.front()
+            && front.expect == Expect::Nothing
+            && let Some(sent) = front.sent
+        {
+            self.hand_first(sent, true);
+        }
+    }
+
+    /// Hands the first unanswered command.
+    pub(super) fn hand_first(&mut self, acked: Instant, answered: bool) {
+        let Some(flight) = self.take_first() else {
+            return;
+        };
+        if flight.blank.command.first() == Some(&Command::QUIT.0) {
+            self.tee.recycle(flight.blank);
+            return;
+        }
+        self.hand(flight, acked, answered);
+    }
+
+    /// Nothing of the client's may be looked at before the barrier is dealt with.
+    pub(super) fn is_behind_barrier(&self) -> bool {
+        self.behind_barrier
+    }
+
+    /// Takes the first unanswered command, to be handed by [`Book::hand`].
+    pub(super) fn take_first(&mut self) -> Option<Flight> {
+        let flight = self.unanswered.pop_front()?;
+        let bytes = flight.blank.command.capacity();
+        self.unanswered_bytes = self.unanswered_bytes.saturating_sub(bytes);
+        if matches!(flight.expect, Expect::Login | Expect::Tunnel) {
+            self.behind_barrier = false;
+        }
+        Some(flight)
+    }
+
+    /// Hands a command and its answer.
+    pub(super) fn hand(&mut self, flight: Flight, acked: Instant, answered: bool) {
+        let in_transaction_before = self.status.in_transaction();
+        if let Some(status) = flight.blank.answer.status {
+            self.status = status;
+        }
+        self.seq = self.seq.saturating_add(1);
+        drop(flight.room);
+        self.tee.put(Exchange {
+            facts: Arc::clone(&self.facts),
+            seq: self.seq,
+            command: flight.blank.command,
+            command_bytes: flight.command_bytes,
+            in_transaction_before,
+            answer: flight.blank.answer,
+            answered,
+            began: flight.began,
+            sent: flight.sent.unwrap_or(acked),
+            first_byte: flight.first_byte.unwrap_or(acked),
+            acked,
+        });
+        self.ring = true;
+    }
+
+    /// Wakes the tee's receiver, if anything was handed since the last call.
+    pub(super) fn ring(&mut self) {
+        if std::mem::take(&mut self.ring) {
+            self.tee.ring();
+        }
+    }
+
+    /// Hands what is unanswered as unanswered: the primary or the client is gone, or nothing more
+    /// can be told of it. A command that the primary never had whole was not run.
+    pub(super) fn abandon(&mut self) {
+        let now = Instant::now();
+        while let Some(front) = self.unanswered.front() {
+            if front.sent.is_some() {
+                let answered = front.expect == Expect::Nothing;
+                self.hand_first(now, answered);
+            } else if let Some(flight) = self.take_first() {
+                self.tee.recycle(flight.blank);
+            }
+        }
+        if let Some(flight) = self.under_way.take() {
+            self.tee.recycle(flight.blank);
+        }
+        self.ring();
+    }
+
+    /// The sequence number with which the client expects the first unanswered command's answer,
+    /// where nothing of it has been sent.
+    pub(super) fn next_answer_seq(&self) -> Option<u8> {
+        let front = self.unanswered.front()?;
+        let untouched = front.first_byte.is_none() && front.expect != Expect::Nothing;
+        untouched.then(|| super::refuse::seq_after(front.command_bytes))
+    }
+
+    /// The sequence number with which the client expects an error about the command under way.
+    pub(super) fn refused_seq(&self) -> u8 {
+        super::refuse::seq_after(self.scanner.payload_bytes())
+    }
+
+    /// The session has logged in anew.
+    pub(super) fn renew(&mut self, facts: Arc<Facts>) {
+        self.facts = facts;
+    }
+
+    /// The tee.
+    pub(super) fn tee(&self) -> &Tee {
+        &self.tee
+    }
+}
+
+impl Flight {
+    fn new(blank: Blank, began: Instant) -> Self {
+        Self {
+            blank,
+            expect: Expect::Tunnel,
+            command_bytes: 0,
+            ends_at: u64::MAX,
+            began,
+            sent: None,
+            first_byte: None,
+            room: Charge::default(),
+            cut: false,
+        }
+    }
+
+    /// Takes room for what the copy has grown to; without it lets all but a stub of the copy go.
+    fn reserve(&mut self, tee: &Tee) -> bool {
+        let capacity = self.blank.command.capacity() as u64;
+        if capacity <= self.room.bytes() {
+            return true;
+        }
+        self.room = Charge::default();
+        if let Some(room) = tee.reserve(capacity) {
+            self.room = room;
+            return true;
+        }
+        self.blank.command.truncate(STUB_COMMAND_BYTES);
+        self.blank.command.shrink_to_fit();
+        self.cut = true;
+        false
+    }
+}

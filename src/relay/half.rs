@@ -1,0 +1,153 @@
+//! One direction's bytes: read, looked at, written. HOT PATH.
+//!
+//! What was read is written before more is read, so a slow reader slows its writer and memory
+//! stays at one buffer. A buffer is held only while bytes are in it.
+
+use super::buffer;
+use crate::connect::Stream;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// `written <= cleared <= read`, all within the buffer.
+#[derive(Debug, Default)]
+pub(super) struct Half {
+    buffer: Option<Box<[u8]>>,
+    written: usize,
+    cleared: usize,
+    read: usize,
+    unflushed: bool,
+    /// Bytes written since the beginning.
+    moved: u64,
+    /// Whether the reading end has ended.
+    ended: bool,
+}
+
+impl Half {
+    /// Whether the reading end has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Bytes written since the beginning.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_none() && !self.unflushed
+    }
+
+    /// What was read and not looked at.
+    pub(super) fn unseen(&self) -> &[u8] {
+        let buffer = self.buffer.as_deref().unwrap_or_default();
+        buffer.get(self.cleared..self.read).unwrap_or_default()
+    }
+
+    /// Lets the next `len` bytes go.
+    pub(super) fn clear(&mut self, len: usize) {
+        self.cleared = self.cleared.saturating_add(len).min(self.read);
+    }
+
+    /// Lets all bytes go.
+    pub(super) fn clear_all(&mut self) {
+        self.cleared = self.read;
+    }
+
+    /// Reads once; only while nothing is on its way. Zero bytes are the end.
+    pub(super) fn poll_fill(
+        &mut self,
+        from: &mut Stream,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        ready!(from.poll_readable(context))?;
+        let mut buffer = self.buffer.take().unwrap_or_else(buffer::borrow);
+        let mut space = ReadBuf::new(&mut buffer);
+        let polled = Pin::new(from).poll_read(context, &mut space);
+        let len = space.filled().len();
+        if len == 0 {
+            buffer::give_back(buffer);
+            ready!(polled)?;
+            self.ended = true;
+            return Poll::Ready(Ok(0));
+        }
+        self.buffer = Some(buffer);
+        (self.written, self.cleared, self.read) = (0, 0, len);
+        Poll::Ready(Ok(len))
+    }
+
+    /// Writes what is cleared, and flushes it.
+    pub(super) fn poll_drain(
+        &mut self,
+        to: &mut Stream,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.cleared {
+            let buffer = self.buffer.as_deref().unwrap_or_default();
+            let bytes = buffer.get(self.written..self.cleared).unwrap_or_default();
+            let len = ready!(Pin::new(&mut *to).poll_write(context, bytes))?;
+            if len == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written = self.written.saturating_add(len);
+            self.moved = self.moved.saturating_add(len as u64);
+            self.unflushed = true;
+        }
+        if self.written == self.read {
+            self.release();
+        }
+        if self.unflushed {
+            // Nothing to do for TCP; TLS may still hold what it has encrypted.
+            ready!(Pin::new(to).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes out what was read and not let go.
+    pub(super) fn take_unseen(&mut self) -> Vec<u8> {
+        let unseen = self.unseen().to_vec();
+        self.read = self.cleared;
+        if self.written == self.read {
+            self.release();
+        }
+        unseen
+    }
+
+    /// Puts bytes in: those taken out before, or a packet of our own. Only while nothing is on
+    /// its way; what does not fit a buffer is refused.
+    pub(super) fn put(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let mut buffer = self.buffer.take().unwrap_or_else(buffer::borrow);
+        let space = buffer.get_mut(..bytes.len());
+        let fits = space.map(|space| space.copy_from_slice(bytes)).is_some();
+        (self.written, self.cleared) = (0, 0);
+        self.read = if fits { bytes.len() } else { 0 };
+        self.buffer = Some(buffer);
+        fits
+    }
+
+    /// Loses the last byte: the bug that the simulation must catch.
+    #[cfg(feature = "simulation")]
+    pub(super) fn drop_byte(&mut self) {
+        self.read = self.read.saturating_sub(1).max(1);
+        self.cleared = self.cleared.min(self.read);
+    }
+
+    fn release(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            buffer::give_back(buffer);
+        }
+        (self.written, self.cleared, self.read) = (0, 0, 0);
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

@@ -1,0 +1,113 @@
+//! Accepts clients, and stops accepting them.
+
+use super::drain::Phase;
+use super::refuse::Refusal;
+use super::{Relay, session};
+use crate::connect::Stream;
+use crate::task;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// Pauses after failed accepts (no file descriptors left): the first, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Time between two looks at how far the drain has come.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// Binds an address with a backlog for bursts of connections.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Relay {
+    /// Accepts and serves clients until `shutdown`; then stops accepting, lets sessions end at
+    /// their next boundary, and returns once all have ended or the drain's time is up.
+    pub async fn run(&self, listener: TcpListener, shutdown: CancellationToken) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    pause = PAUSE_MIN;
+                    self.admit(stream, peer);
+                }
+                Err(error) => {
+                    if pause == PAUSE_MIN {
+                        tracing::warn!(%error, "no connection can be accepted; trying again");
+                    }
+                    self.shared.counters.accept_errors.add(1);
+                    sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(PAUSE_MAX);
+                }
+            }
+        }
+        drop(listener);
+        self.drain().await;
+    }
+
+    /// Gives a connection a task of its own, or refuses it.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let shared = Arc::clone(&self.shared);
+        shared.counters.accepted.add(1);
+        let Some(open) = shared.open.enter(shared.limits.connections_max) else {
+            shared.counters.too_many.add(1);
+            // The socket's buffer is empty, so this takes it whole and at once.
+            let packet = Refusal::too_many_connections().packet(0);
+            let _ = SockRef::from(&stream).send(&packet);
+            return;
+        };
+        let Ok(client) = Stream::tcp(stream) else {
+            return;
+        };
+        // Its end is the client's, the primary's, or the drain's, which waits for `open`.
+        drop(task::spawn("session", async move {
+            session::serve(shared, client, peer).await;
+            drop(open);
+        }));
+    }
+
+    pub(super) async fn drain(&self) {
+        let deadline = Instant::now() + self.shared.limits.drain_timeout;
+        tracing::info!(sessions = self.shared.open.value(), "draining");
+        self.shared.drain.set(Phase::Draining);
+        let drained = timeout_at(deadline, self.all_ended()).await.is_ok();
+        if !drained {
+            tracing::warn!(
+                sessions = self.shared.open.value(),
+                "the drain's time is up: closing the sessions that are left"
+            );
+            self.shared.drain.set(Phase::Cut);
+            let last = Instant::now() + PAUSE_MAX;
+            let _ = timeout_at(last, self.all_ended()).await;
+        }
+    }
+
+    async fn all_ended(&self) {
+        while self.shared.open.value() > 0 {
+            sleep(DRAIN_STEP).await;
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Client ⇄ primary. HOT PATH: nothing else runs on its threads, and its sessions wait for their
+//! two sockets and nothing else.
+//!
+//! Bytes pass through as they come. The relay reads packet headers and the few bytes that say
+//! where a command and its answer end; it never decodes a row, never parses SQL, and never takes
+//! a lock that the shadow side can hold. What it cannot place it pipes on untouched.
+
+mod listener;
+mod session;
+
+mod auth;
+mod login;
+mod probe;
+mod tls;
+
+mod book;
+mod buffer;
+mod half;
+mod pump;
+
+mod counters;
+mod drain;
+mod refuse;
+
+#[cfg(test)]
+mod tests;
+
+pub use counters::{Count, Counters, Sessions};
+pub use listener::bind;
+pub use tls::CertificateError;
+
+use crate::config::{Listen, Server};
+use crate::connect::{Dial, Stream, TlsContext, TlsError};
+use crate::roles::RolesWatch;
+use crate::tee::Tee;
+use crate::wire::capability::Capabilities;
+use counters::Gauge;
+use drain::Drain;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+/// What a relay is made of.
+pub struct RelayParts {
+    /// The client leg.
+    pub listen: Listen,
+    /// Bytes of each command that are copied for the shadow. (`mirror.command_bytes_max`)
+    pub copy_bytes_max: usize,
+    /// Bytes of each answer that are copied for the comparison. (`compare.sample_bytes`)
+    pub sample_bytes: usize,
+    /// Who is primary.
+    pub roles: RolesWatch,
+    /// The way to servers.
+    pub dial: Arc<dyn Dial>,
+    /// Where exchanges are handed.
+    pub tee: Tee,
+    /// What clients may be offered: what both servers can.
+    pub offer: Offer,
+}
+
+impl std::fmt::Debug for RelayParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RelayParts")
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The one dialect: capabilities that clients are offered, as far as the primary has them. May be
+/// narrowed at run time, once the shadow's are known; sessions keep what they logged in with.
+#[derive(Clone, Debug)]
+pub struct Offer(Arc<AtomicU32>);
+
+impl Offer {
+    /// Offers what `capabilities` has.
+    #[must_use]
+    pub fn new(capabilities: Capabilities) -> Self {
+        Self(Arc::new(AtomicU32::new(capabilities.0)))
+    }
+
+    /// Offers all that the primary has.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::new(Capabilities(u32::MAX))
+    }
+
+    /// Changes what later logins are offered.
+    pub fn set(&self, capabilities: Capabilities) {
+        self.0.store(capabilities.0, Ordering::Relaxed);
+    }
+
+    /// What logins are offered now.
+    #[must_use]
+    pub fn now(&self) -> Capabilities {
+        Capabilities(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Why a relay cannot be made: the config's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// TLS with clients.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS with a server.
+    #[error("{server}: {source}")]
+    Tls {
+        /// The server's name.
+        server: String,
+        /// What is wrong.
+        source: TlsError,
+    },
+}
+
+/// Limits of sessions.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    connections_max: usize,
+    login_timeout: Duration,
+    drain_timeout: Duration,
+    book: book::Limits,
+}
+
+/// What all sessions share.
+struct Shared {
+    limits: Limits,
+    acceptor: Option<TlsAcceptor>,
+    /// TLS towards each server, by its name.
+    contexts: BTreeMap<String, TlsContext>,
+    roles: RolesWatch,
+    dial: Arc<dyn Dial>,
+    tee: Tee,
+    offer: Offer,
+    drain: Drain,
+    probes: Arc<Semaphore>,
+    counters: Arc<Counters>,
+    open: Gauge,
+    last_session: AtomicU64,
+}
+
+impl Shared {
+    fn offer(&self) -> Capabilities {
+        self.offer.now()
+    }
+
+    fn next_session(&self) -> u64 {
+        self.last_session
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
+    }
+
+    fn tls(&self, server: &Server) -> Result<TlsContext, TlsError> {
+        match self.contexts.get(&server.name) {
+            Some(context) => Ok(context.clone()),
+            None => TlsContext::new(server),
+        }
+    }
+}
+
+/// Serves clients from the primary. Cheap to clone.
+#[derive(Clone)]
+pub struct Relay {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay")
+            .field("sessions", &self.sessions())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// Reads certificates and makes the relay; binds nothing yet.
+    pub fn new(parts: RelayParts) -> Result<Self, RelayError> {
+        let acceptor = match &parts.listen.tls {
+            Some((chain, key)) => Some(tls::acceptor(chain, key)?),
+            None => None,
+        };
+        let contexts = contexts(&parts.roles)?;
+        let limits = Limits {
+            connections_max: parts.listen.max_connections,
+            login_timeout: parts.listen.login_timeout,
+            drain_timeout: parts.listen.drain_timeout,
+            book: book::Limits {
+                command_bytes_max: parts.listen.command_bytes_max,
+                copy_bytes_max: parts.copy_bytes_max,
+                sample_bytes: parts.sample_bytes,
+            },
+        };
+        let shared = Shared {
+            limits,
+            acceptor,
+            contexts,
+            roles: parts.roles,
+            dial: parts.dial,
+            tee: parts.tee,
+            offer: parts.offer,
+            drain: Drain::default(),
+            probes: Arc::new(Semaphore::new(probe::AT_A_TIME)),
+            counters: Arc::default(),
+            open: Gauge::default(),
+            last_session: AtomicU64::new(0),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Serves one client to its end, whatever it came by.
+    pub async fn serve(&self, client: Stream, peer: SocketAddr) {
+        let counters = &self.shared.counters;
+        counters.accepted.add(1);
+        let Some(_open) = self.shared.open.enter(self.shared.limits.connections_max) else {
+            counters.too_many.add(1);
+            refuse::Refusal::too_many_connections().say(0, client).await;
+            return;
+        };
+        session::serve(Arc::clone(&self.shared), client, peer).await;
+    }
+
+    /// Sessions, for the status.
+    #[must_use]
+    pub fn sessions(&self) -> Sessions {
+        Sessions {
+            open: self.shared.open.value(),
+            tunnelled: self.shared.counters.tunnels_open.value(),
+            total: self.shared.counters.logins.value(),
+        }
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
+    }
+}
+
+fn contexts(roles: &RolesWatch) -> Result<BTreeMap<String, TlsContext>, RelayError> {
+    let roles = roles.borrow();
+    [&roles.primary, &roles.shadow]
+        .into_iter()
+        .map(|server| {
+            let context = TlsContext::new(server).map_err(|source| RelayError::Tls {
+                server: server.name.clone(),
+                source,
+            })?;
+            Ok((server.name.clone(), context))
+        })
+        .collect()
+}

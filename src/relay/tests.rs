@@ -1,0 +1,7 @@
+//! A relay between two ends in memory that each test plays itself, with time paused.
+
+mod course;
+mod ends;
+mod limits;
+mod logins;
+mod world;

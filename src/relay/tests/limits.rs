@@ -1,0 +1,154 @@
+//! What is bounded stays bounded.
+
+use super::world::*;
+use crate::relay::book::PIPELINE_MAX;
+use crate::relay::buffer::BUFFER_BYTES;
+use crate::tee::Limits;
+use crate::wire::reply;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_too_many_gets_mysqls_error() {
+    let world = &mut World::new(Setting {
+        max_connections: 1,
+        ..Setting::default()
+    });
+    let (client, server) = world.session().await;
+    let (mut refused, _) = world.knock();
+    let (seq, payload) = refused.hear().await;
+    let failure = reply::parse_err(&payload);
+    assert_eq!((seq, failure.code, &failure.sqlstate), (0, 1040, b"08004"));
+    assert_eq!(failure.message, b"Too many connections");
+    assert!(refused.rest().await.is_empty());
+    assert_eq!(world.relay.counters().too_many.value(), 1);
+    drop((client, server));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (_client, _server) = world.session().await;
+    assert_eq!(world.relay.sessions().open, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_is_too_long_gets_mysqls_error() {
+    let world = &mut World::new(Setting {
+        command_bytes_max: 1000,
+        ..Setting::default()
+    });
+    let (mut client, mut server) = world.session().await;
+    client.say(0, &[3; 1000]).await;
+    server.hear().await;
+    server.say(1, &ok(2)).await;
+    client.hear().await;
+    // Behind one that is still unanswered.
+    client
+        .send(&[packet(0, b"\x0e"), packet(0, &[3; 1001])].concat())
+        .await;
+    server.hear().await;
+    assert!(client.is_silent().await);
+    server.say(1, &ok(2)).await;
+    assert_eq!(client.hear().await, (1, ok(2)));
+    let (seq, payload) = client.hear().await;
+    let failure = reply::parse_err(&payload);
+    assert_eq!((seq, failure.code, &failure.sqlstate), (1, 1153, b"08S01"));
+    assert!(client.rest().await.is_empty());
+    drop((client, server));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.handed().last().unwrap(), "Vanished");
+    assert_eq!(world.relay.counters().too_large.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_slows_the_primary_and_nothing_grows() {
+    let world = &mut World::new(Setting {
+        pipe_bytes: 1000,
+        ..Setting::default()
+    });
+    let (mut client, mut server) = world.session().await;
+    client.say(0, b"\x03select a from t").await;
+    server.hear().await;
+    let answer = rows(&vec![&[7; 200][..]; 1000], 2);
+    let writing = tokio::time::timeout(Duration::from_secs(1), server.0.write_all(&answer));
+    assert!(writing.await.is_err(), "the primary has to wait");
+    // How much went is told by what is left: at most both pipes and one buffer.
+    let went = client
+        .0
+        .flush()
+        .await
+        .map(|()| 2 * 1000 + BUFFER_BYTES)
+        .unwrap();
+    client.expect(&answer[..1000]).await;
+    assert!(went < answer.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_its_answers_is_not_read_from_for_ever() {
+    let world = &mut World::new(Setting {
+        pipe_bytes: 1 << 20,
+        ..Setting::default()
+    });
+    let (mut client, mut server) = world.session().await;
+    let pings = packet(0, b"\x0e").repeat(20_000);
+    client.send(&pings).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut got = vec![0; pings.len()];
+    let mut space = tokio::io::ReadBuf::new(&mut got);
+    std::future::poll_fn(|context| {
+        tokio::io::AsyncRead::poll_read(std::pin::Pin::new(&mut server.0), context, &mut space)
+    })
+    .await
+    .unwrap();
+    let forwarded = space.filled().len() / 5;
+    assert!(forwarded >= PIPELINE_MAX, "{forwarded}");
+    assert!(
+        forwarded <= PIPELINE_MAX + BUFFER_BYTES / 5 + 1,
+        "{forwarded}"
+    );
+    // Every one is answered all the same.
+    let (mut from_client, _to_client) = tokio::io::split(client.0);
+    let answers = packet(1, &ok(2)).repeat(20_000);
+    let mut seen = vec![0; answers.len()];
+    tokio::join!(
+        async {
+            server
+                .0
+                .write_all(&answers[..answers.len() / 20_000 * forwarded])
+                .await
+                .unwrap()
+        },
+        async {
+            let len = answers.len() / 20_000 * forwarded;
+            tokio::io::AsyncReadExt::read_exact(&mut from_client, &mut seen[..len])
+                .await
+                .unwrap();
+        }
+    );
+    assert_eq!(world.handed().len(), forwarded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_command_that_finds_no_room_is_served_and_not_copied() {
+    let tee = Limits {
+        queue_bytes: 200_000,
+        session_queue_bytes: 200_000,
+        ..Limits::default()
+    };
+    let world = &mut World::new(Setting {
+        tee,
+        pipe_bytes: 4 << 20,
+        ..Setting::default()
+    });
+    let (mut client, mut server) = world.session().await;
+    let command = packet(0, &[3; 1_000_000]);
+    client.send(&command).await;
+    server.expect(&command).await;
+    assert!(world.receiver.budget().used() <= 200_000);
+    server.say(1, &ok(2)).await;
+    client.hear().await;
+    let Some(crate::tee::Handed::Exchange(it)) = world.receiver.try_recv() else {
+        panic!("it")
+    };
+    assert_eq!((it.command_bytes, it.command.len()), (1_000_000, 1024));
+    drop(it);
+    assert_eq!(world.receiver.budget().used(), 0);
+    assert_eq!(world.relay.counters().commands_cut.value(), 1);
+}

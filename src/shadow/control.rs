@@ -1,0 +1,29 @@
+//! What operators may change while it runs.
+
+use crate::config::{self, Writes};
+
+/// The mirror's switches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Control {
+    /// Mirror reads.
+    pub reads: bool,
+    /// What happens to dark writes.
+    pub writes: Writes,
+    /// Share of reads outside transactions that is mirrored, 0 to 1.
+    pub sample: f64,
+    /// Mirror nothing for now.
+    pub paused: bool,
+}
+
+impl Control {
+    /// The switches as the config sets them.
+    #[must_use]
+    pub const fn new(config: &config::Mirror) -> Self {
+        Self {
+            reads: config.reads,
+            writes: config.writes,
+            sample: config.sample,
+            paused: false,
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What another server would need to take a session over: database, variables, prepared
+//! statements. Pure; kept for every session, mirrored or not, from what the primary accepted.
+//!
+//! It holds no transaction: a session is taken over between transactions. It refuses to guess: a
+//! change that cannot be told makes it *unknown* until the session starts afresh.
+
+use super::prepared::Prepared;
+use crate::sql::Change;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Variables remembered for each session; more make the journal unknown.
+const VARIABLES_MAX: usize = 256;
+/// Bytes of their assignments.
+const VARIABLES_BYTES_MAX: usize = 64 << 10;
+
+/// One change of a session's state, as it goes to every copy of its journal.
+#[derive(Clone, Debug)]
+pub(super) enum Entry {
+    /// USE, INIT_DB, a SET.
+    Change(Change),
+    /// A statement was prepared under this id.
+    Prepared(u32, Arc<Prepared>),
+    /// A statement's parameter types were sent.
+    Types(u32, Arc<[u8]>),
+    /// A prepared statement was closed.
+    Forgotten(u32),
+    /// SET_OPTION.
+    MultiStatements(bool),
+    /// RESET_CONNECTION: variables and prepared statements are gone, the database stays.
+    Reset,
+    /// CHANGE_USER: everything is gone.
+    Login {
+        /// The database named in it; empty for none.
+        database: String,
+    },
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Journal {
+    database: String,
+    /// Assignments in the order in which they must run, with the variable's name.
+    variables: Vec<(String, String)>,
+    variables_bytes: usize,
+    prepared: BTreeMap<u32, Statement>,
+    last_prepared: Option<u32>,
+    multi_statements: Option<bool>,
+    unknown: bool,
+}
+
+/// A prepared statement of the session.
+#[derive(Clone, Debug)]
+pub(super) struct Statement {
+    /// What was prepared.
+    pub(super) prepared: Arc<Prepared>,
+    /// The parameter types that the client sent last, two bytes each.
+    pub(super) types: Option<Arc<[u8]>>,
+}
+
+impl Journal {
+    /// The journal of a session that has just logged in.
+    pub(super) fn new(database: &str) -> Self {
+        Self {
+            database: database.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes a change in. `prepared_max` bounds the prepared statements.
+    pub(super) fn apply(&mut self, entry: &Entry, prepared_max: usize) {
+        match entry {
+            Entry::Change(Change::Database(name)) => name.clone_into(&mut self.database),
+            Entry::Change(Change::Variable { name, assignment }) => self.set(name, assignment),
+            Entry::Change(Change::Unknown) => self.unknown = true,
+            Entry::Prepared(id, prepared) => self.prepare(*id, prepared, prepared_max),
+            Entry::Types(id, types) => {
+                if let Some(statement) = self.prepared.get_mut(id) {
+                    statement.types = Some(Arc::clone(types));
+                }
+            }
+            Entry::Forgotten(id) => {
+                self.prepared.remove(id);
+            }
+            Entry::MultiStatements(on) => self.multi_statements = Some(*on),
+            Entry::Reset => *self = Self::new(&std::mem::take(&mut self.database)),
+            Entry::Login { database } => *self = Self::new(database),
+        }
+    }
+
+    /// The session's database; empty for none.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Whether the session's state cannot be told.
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.unknown
+    }
+
+    /// From here on the session's state cannot be told.
+    pub(super) const fn lose(&mut self) {
+        self.unknown = true;
+    }
+
+    /// What SET_OPTION said last, if anything.
+    pub(super) const fn multi_statements(&self) -> Option<bool> {
+        self.multi_statements
+    }
+
+    /// The statements that rebuild the variables on a fresh connection, in order.
+    pub(super) fn assignments(&self) -> impl Iterator<Item = String> {
+        self.variables
+            .iter()
+            .map(|(_, assignment)| format!("SET {assignment}"))
+    }
+
+    /// The id that a client means: 0xFFFFFFFF, of MariaDB's connectors, is the last one prepared.
+    pub(super) fn resolve(&self, id: u32) -> Option<u32> {
+        if id == u32::MAX && !self.prepared.contains_key(&id) {
+            self.last_prepared
+        } else {
+            Some(id)
+        }
+    }
+
+    /// A prepared statement by its own id.
+    pub(super) fn prepared(&self, id: u32) -> Option<&Statement> {
+        self.prepared.get(&id)
+    }
+
+    /// The last assignment to any of these variables, in lower case.
+    pub(super) fn value_of(&self, names: &[&str]) -> Option<String> {
+        self.variables
+            .iter()
+            .rev()
+            .find(|(name, _)| names.contains(&name.as_str()))
+            .map(|(_, assignment)| assignment.to_ascii_lowercase())
+    }
+
+    /// Whether a snapshot is opened by a transaction's first read and kept to its end.
+    pub(super) fn keeps_snapshot(&self) -> bool {
+        let level = self.value_of(&[
+            "transaction_isolation",
+            "tx_isolation",
+            "@@transaction_isolation",
+            "@@tx_isolation",
+        ]);
+        level.is_none_or(|level| !level.contains("committed"))
+    }
+
+    /// Whether the session speaks a character set whose second bytes look like ASCII.
+    pub(super) fn charset_is_unsafe(&self) -> bool {
+        let sets = ["names", "character_set_client", "character set", "charset"];
+        self.value_of(&sets)
+            .is_some_and(|text| unsafe_charset(&text))
+    }
+
+    fn set(&mut self, name: &str, assignment: &str) {
+        // An assignment that reads variables must find what it found: nothing before it is let go.
+        let read = self
+            .variables
+            .iter()
+            .rposition(|(_, text)| reads_variables(text));
+        let keep = read.map_or(0, |at| at + 1);
+        let mut nth = 0;
+        let bytes = &mut self.variables_bytes;
+        self.variables.retain(|(other, text)| {
+            nth += 1;
+            let stays = nth <= keep || other != name || reads_variables(assignment);
+            if !stays {
+                *bytes -= other.len() + text.len();
+            }
+            stays
+        });
+        self.variables_bytes += name.len() + assignment.len();
+        self.variables
+            .push((name.to_owned(), assignment.to_owned()));
+        let full = self.variables.len() > VARIABLES_MAX;
+        if full || self.variables_bytes > VARIABLES_BYTES_MAX {
+            self.unknown = true;
+            self.variables.pop();
+            self.variables_bytes -= name.len() + assignment.len();
+        }
+    }
+
+    fn prepare(&mut self, id: u32, prepared: &Arc<Prepared>, prepared_max: usize) {
+        if self.prepared.len() >= prepared_max && !self.prepared.contains_key(&id) {
+            self.unknown = true;
+            return;
+        }
+        let statement = Statement {
+            prepared: Arc::clone(prepared),
+            types: None,
+        };
+        self.prepared.insert(id, statement);
+        self.last_prepared = Some(id);
+    }
+}
+
+/// Whether the right side of `name = …` reads a variable.
+fn reads_variables(assignment: &str) -> bool {
+    assignment
+        .split_once('=')
+        .is_some_and(|(_, value)| value.contains('@'))
+}
+
+/// Whether a text in lower case names one of the charsets that are served but not mirrored.
+fn unsafe_charset(text: &str) -> bool {
+    ["sjis", "cp932", "gbk", "gb18030", "big5"]
+        .iter()
+        .any(|name| text.contains(name))
+}
+
+/// Whether a login's collation belongs to one of those charsets.
+///
+/// <https://dev.mysql.com/doc/refman/8.4/en/information-schema-collations-table.html>
+pub(super) const fn unsafe_collation(collation: u16) -> bool {
+    matches!(
+        collation,
+        1 | 84 | 13 | 88 | 95 | 96 | 28 | 87 | 248..=250 // big5, sjis, cp932, gbk, gb18030
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(journal: &mut Journal, name: &str, assignment: &str) {
+        let change = Change::Variable {
+            name: name.into(),
+            assignment: assignment.into(),
+        };
+        journal.apply(&Entry::Change(change), 8);
+    }
+
+    fn assignments(journal: &Journal) -> Vec<String> {
+        journal.assignments().collect()
+    }
+
+    #[test]
+    fn the_last_assignment_to_a_variable_is_the_one_that_is_kept() {
+        let mut journal = Journal::new("app");
+        set(&mut journal, "names", "NAMES utf8");
+        set(&mut journal, "sql_mode", "sql_mode = ''");
+        set(&mut journal, "names", "NAMES utf8mb4");
+        assert_eq!(
+            assignments(&journal),
+            ["SET sql_mode = ''", "SET NAMES utf8mb4"]
+        );
+    }
+
+    #[test]
+    fn an_assignment_that_reads_variables_finds_what_it_found() {
+        let mut journal = Journal::new("app");
+        set(&mut journal, "sql_mode", "sql_mode = 'ANSI'");
+        set(
+            &mut journal,
+            "sql_mode",
+            "sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+        );
+        set(&mut journal, "@a", "@a = @@sql_mode");
+        set(&mut journal, "sql_mode", "sql_mode = ''");
+        set(&mut journal, "sql_mode", "sql_mode = 'TRADITIONAL'");
+        assert_eq!(
+            assignments(&journal),
+            [
+                "SET sql_mode = 'ANSI'",
+                "SET sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+                "SET @a = @@sql_mode",
+                "SET sql_mode = 'TRADITIONAL'",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reset_keeps_the_database_and_forgets_the_rest() {
+        let mut journal = Journal::new("app");
+        set(&mut journal, "names", "NAMES utf8");
+        journal.apply(&Entry::Change(Change::Unknown), 8);
+        journal.apply(&Entry::Change(Change::Database("other".into())), 8);
+        journal.apply(&Entry::Reset, 8);
+        assert_eq!((journal.database(), journal.is_unknown()), ("other", false));
+        assert_eq!(assignments(&journal), [""; 0]);
+    }
+
+    #[test]
+    fn too_many_variables_make_the_journal_unknown_and_stay_bounded() {
+        let mut journal = Journal::new("");
+        for n in 0..2 * VARIABLES_MAX {
+            set(&mut journal, &format!("@v{n}"), &format!("@v{n} = 1"));
+        }
+        assert!(journal.is_unknown());
+        assert_eq!(assignments(&journal).len(), VARIABLES_MAX);
+    }
+
+    #[test]
+    fn the_isolation_level_decides_whether_a_snapshot_is_kept() {
+        for (assignment, keeps) in [
+            ("transaction_isolation = 'READ-COMMITTED'", false),
+            ("TRANSACTION ISOLATION LEVEL READ COMMITTED", false),
+            ("tx_isolation = 'REPEATABLE-READ'", true),
+        ] {
+            let mut journal = Journal::new("");
+            set(&mut journal, "transaction_isolation", assignment);
+            assert_eq!(journal.keeps_snapshot(), keeps, "{assignment}");
+        }
+        assert!(Journal::new("").keeps_snapshot());
+    }
+
+    #[test]
+    fn charsets_that_hide_ascii_bytes_are_known_by_name_and_by_collation() {
+        let mut journal = Journal::new("");
+        set(&mut journal, "names", "NAMES 'GBK'");
+        assert!(journal.charset_is_unsafe());
+        set(&mut journal, "names", "NAMES utf8mb4");
+        assert!(!journal.charset_is_unsafe());
+        assert!(unsafe_collation(95) && !unsafe_collation(45) && !unsafe_collation(255));
+    }
+}

@@ -1,0 +1,224 @@
+//! SET: what it changes, assignment by assignment.
+
+use super::functions::calls;
+use super::lexer::{self, Lexer};
+use super::names::unquote;
+use super::statements::{Statement, split};
+use super::{Change, Dialect};
+
+/// What a SET reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The session's variables.
+    Session,
+    /// `SET TRANSACTION`: the next transaction alone.
+    Transaction,
+    /// The server's variables.
+    Global,
+    /// Passwords, roles, `SET STATEMENT`: none of ours.
+    Other,
+}
+
+/// Reads what a SET reaches. One global assignment makes the whole SET global.
+pub(crate) fn kind(statement: Statement<'_>) -> Kind {
+    if statement.is(1, "TRANSACTION") {
+        return Kind::Transaction;
+    }
+    let account = statement.is_any(1, &["PASSWORD", "ROLE", "STATEMENT", "RESOURCE"])
+        || statement.are(1, &["DEFAULT", "ROLE"]);
+    if statement.len() < 2 || account {
+        return Kind::Other;
+    }
+    let reached = assignments(statement).map(|(from, to)| reach(statement.slice(from, to)));
+    reached.fold(Kind::Session, |all, one| match (all, one) {
+        (Kind::Other, _) | (_, Kind::Other) => Kind::Other,
+        (Kind::Global, _) | (_, Kind::Global) => Kind::Global,
+        _ => Kind::Session,
+    })
+}
+
+fn reach(assignment: Statement<'_>) -> Kind {
+    let names_scope = !is_assign(assignment, 1) && !assignment.op(1, b".");
+    let global = ["GLOBAL", "PERSIST", "PERSIST_ONLY"];
+    if (names_scope && assignment.is_any(0, &global))
+        || ["@@GLOBAL", "@@PERSIST", "@@PERSIST_ONLY"]
+            .iter()
+            .any(|g| g.as_bytes().eq_ignore_ascii_case(assignment.bytes(0)))
+    {
+        return Kind::Global;
+    }
+    if assignment.is(0, "PASSWORD") || name(assignment).is_none() {
+        Kind::Other
+    } else {
+        Kind::Session
+    }
+}
+
+/// The changes of the n-th statement of a text, a SET of kind [`Kind::Session`].
+pub(crate) fn changes(text: &[u8], dialect: Dialect, nth: usize) -> Vec<Change> {
+    let tokens: Vec<lexer::Token> = Lexer::new(text, dialect).collect();
+    let Some(statement) = split(text, &tokens).get(nth).copied() else {
+        return vec![Change::Unknown];
+    };
+    assignments(statement)
+        .map(|(from, to)| change(statement.slice(from, to)))
+        .collect()
+}
+
+/// From and to of each assignment behind SET.
+fn assignments(statement: Statement<'_>) -> impl Iterator<Item = (usize, usize)> {
+    let mut from = 1;
+    std::iter::from_fn(move || {
+        if from > statement.len() || statement.len() < 2 {
+            return None;
+        }
+        let to = statement
+            .find(from, |at| statement.op(at, b","))
+            .unwrap_or(statement.len());
+        let found = (from, to);
+        from = to + 1;
+        Some(found)
+    })
+}
+
+fn change(assignment: Statement<'_>) -> Change {
+    let Some((name, value)) = name(assignment) else {
+        return Change::Unknown;
+    };
+    match source(assignment) {
+        Some(text) if can_be_run_again(assignment.slice(value, assignment.len())) => {
+            Change::Variable {
+                name,
+                assignment: text,
+            }
+        }
+        _ => Change::Unknown,
+    }
+}
+
+fn is_assign(assignment: Statement<'_>, at: usize) -> bool {
+    assignment.op(at, b"=") || assignment.op(at, b":=")
+}
+
+/// The variable's name, and where its value begins.
+fn name(assignment: Statement<'_>) -> Option<(String, usize)> {
+    let scoped = assignment.is_any(0, &["SESSION", "LOCAL"]) && !is_assign(assignment, 1);
+    let at = usize::from(scoped);
+    if scoped && assignment.is(at, "TRANSACTION") || assignment.is_any(0, &["ISOLATION", "READ"]) {
+        return Some((transaction(assignment), assignment.len()));
+    }
+    if assignment.is(at, "NAMES")
+        || assignment.are(at, &["CHARACTER", "SET"])
+        || assignment.is(at, "CHARSET")
+    {
+        return Some(("names".to_owned(), at + 1));
+    }
+    let first = assignment.bytes(at);
+    match assignment.kind(at)? {
+        lexer::Kind::UserVariable => {
+            let name = unquote(first.get(1..)?);
+            variable(assignment, at + 1, format!("@{}", lower(&name)))
+        }
+        lexer::Kind::SystemVariable => {
+            let scope = ["@@SESSION", "@@LOCAL"]
+                .iter()
+                .any(|s| s.as_bytes().eq_ignore_ascii_case(first));
+            if scope {
+                system(assignment, at + 2)
+            } else {
+                variable(
+                    assignment,
+                    at + 1,
+                    canonical(&lower(&unquote(first.get(2..)?))),
+                )
+            }
+        }
+        lexer::Kind::Word | lexer::Kind::Name => system(assignment, at),
+        // `@'quoted'` of a fingerprint: the name itself is read from the text.
+        lexer::Kind::Operator if assignment.op(at, b"@") => {
+            variable(assignment, at + 2, "@".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// `name = …` or `structured.name = …`.
+fn system(assignment: Statement<'_>, at: usize) -> Option<(String, usize)> {
+    let first = lower(&unquote(assignment.bytes(at)));
+    if assignment.op(at + 1, b".") {
+        let second = lower(&unquote(assignment.bytes(at + 2)));
+        return variable(assignment, at + 3, format!("{first}.{second}"));
+    }
+    variable(assignment, at + 1, canonical(&first))
+}
+
+fn variable(assignment: Statement<'_>, at: usize, name: String) -> Option<(String, usize)> {
+    (is_assign(assignment, at) && at + 1 < assignment.len()).then_some((name, at + 1))
+}
+
+/// `SESSION TRANSACTION ISOLATION LEVEL …` and `READ ONLY` set two variables; either may stand
+/// behind the comma.
+fn transaction(assignment: Statement<'_>) -> String {
+    let isolation = (0..assignment.len()).any(|at| assignment.is(at, "ISOLATION"));
+    if isolation {
+        "transaction_isolation".to_owned()
+    } else {
+        "transaction_read_only".to_owned()
+    }
+}
+
+/// One name for what has two.
+fn canonical(name: &str) -> String {
+    match name {
+        "tx_isolation" => "transaction_isolation".to_owned(),
+        "tx_read_only" => "transaction_read_only".to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+fn lower(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).to_lowercase()
+}
+
+/// The assignment as the client wrote it, ready to run after `SET `.
+fn source(assignment: Statement<'_>) -> Option<String> {
+    let mut out = Vec::new();
+    let mut end = None;
+    for (at, token) in assignment.tokens.iter().enumerate() {
+        if let Some(end) = end {
+            let gap = assignment.text.get(end..token.start)?;
+            out.extend_from_slice(if gap.iter().all(u8::is_ascii_whitespace) {
+                gap
+            } else {
+                b" "
+            });
+        }
+        out.extend_from_slice(assignment.bytes(at));
+        end = Some(token.end);
+    }
+    let text = String::from_utf8(out).ok()?;
+    // Behind the comma of SET SESSION TRANSACTION the words have lost what they belong to.
+    let orphan = assignment.is(0, "ISOLATION")
+        || (assignment.is(0, "READ") && assignment.is_any(1, &["ONLY", "WRITE"]));
+    Some(if orphan {
+        format!("SESSION TRANSACTION {text}")
+    } else {
+        text
+    })
+}
+
+/// Whether the value comes out the same when it is run again elsewhere, given that the variables
+/// which it reads are as they were.
+fn can_be_run_again(value: Statement<'_>) -> bool {
+    let opaque = (0..value.len()).any(|at| match value.kind(at) {
+        Some(lexer::Kind::Param | lexer::Kind::Broken | lexer::Kind::Fold) | None => true,
+        _ => value.is(at, "SELECT"),
+    });
+    let calls = calls(value, &[]);
+    !opaque
+        && calls.nondeterministic.is_empty()
+        && !calls.clock
+        && !calls.never_twice
+        && !calls.unknown
+        && !calls.assigns
+}

@@ -1,0 +1,240 @@
+//! The one door from the hot path to the rest. It never waits.
+//!
+//! The relay hands over every exchange here, just before the answer's last byte goes to the
+//! client. A hand-over is a try: where the budget is spent, the answer's sample is let go first,
+//! then the exchange, of which a [`Stub`] stays within a small budget of its own; where even that
+//! is spent, the session's journal becomes unknown and a counter says so. Nothing here parses SQL.
+
+use crate::wire::answer::Answer;
+use crate::wire::capability::Capabilities;
+use crate::wire::command::{Command, Expect};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+mod bell;
+mod budget;
+mod door;
+
+pub use budget::{Budget, Charge, Share};
+pub use door::{Blank, Limits, Receiver, Tee, door};
+
+/// How many bytes of a dropped command's payload a [`Stub`] keeps.
+pub const STUB_COMMAND_BYTES: usize = 1024;
+
+/// What does not change in a session between two logins (login and CHANGE_USER).
+#[derive(Debug)]
+pub struct Facts {
+    /// The proxy's number for the session.
+    pub session: u64,
+    /// Counts logins in the session: 0 for the first, 1 more for each CHANGE_USER.
+    pub login: u32,
+    /// The user that logged in.
+    pub user: String,
+    /// The database named in the login; empty for none.
+    pub database: String,
+    /// What client and primary agreed on.
+    pub capabilities: Capabilities,
+    /// The collation id of the login.
+    pub collation: u16,
+    /// The server that answers (its config name).
+    pub primary: Arc<str>,
+    /// The thread id that the primary's greeting gave.
+    pub thread_id: u32,
+    /// The session's share of the budget, and whether its journal is still known.
+    pub share: Arc<Share>,
+}
+
+/// A command, the primary's answer, and the times.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The session.
+    pub facts: Arc<Facts>,
+    /// The command's number within the session, from 1, those without an answer included.
+    pub seq: u64,
+    /// The command's payload without packet headers, at most `mirror.command_bytes_max` bytes.
+    pub command: Vec<u8>,
+    /// The whole command's length in bytes; more than `command.len()` where it was cut.
+    pub command_bytes: u64,
+    /// Whether a transaction was open when the command began, by the last status flags seen.
+    pub in_transaction_before: bool,
+    /// What the primary answered. Empty for commands without an answer.
+    pub answer: Answer,
+    /// Whether the answer came to its end; false where the primary or the client vanished.
+    pub answered: bool,
+    /// When the command's first byte was read.
+    pub began: Instant,
+    /// When the command's last byte was sent to the primary.
+    pub sent: Instant,
+    /// When the answer's first byte was read.
+    pub first_byte: Instant,
+    /// When the answer's last byte was read, before it went to the client.
+    pub acked: Instant,
+}
+
+impl Exchange {
+    /// The kind of command; `QUIT` for an empty payload.
+    #[must_use]
+    pub fn kind(&self) -> Command {
+        kind_of(&self.command)
+    }
+
+    /// Whether coverage counts this command: all are but those without an answer.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.kind().expect() != Expect::Nothing
+    }
+}
+
+fn kind_of(command: &[u8]) -> Command {
+    command.first().map_or(Command::QUIT, |byte| Command(*byte))
+}
+
+/// What stays of an exchange that did not fit the budget.
+#[derive(Debug)]
+pub struct Stub {
+    /// The session.
+    pub facts: Arc<Facts>,
+    /// The command's number within the session.
+    pub seq: u64,
+    /// At most [`STUB_COMMAND_BYTES`] of the command's payload.
+    pub command: Vec<u8>,
+    /// The whole command's length in bytes.
+    pub command_bytes: u64,
+    /// Whether a transaction was open before the command.
+    pub in_transaction_before: bool,
+    /// Whether a transaction was open after it.
+    pub in_transaction_after: bool,
+    /// Whether the primary refused the command.
+    pub failed: bool,
+    /// Its share of the stubs' budget, given back when this is dropped.
+    pub charge: Charge,
+}
+
+impl Stub {
+    fn of(exchange: &Exchange, charge: Charge) -> Self {
+        let cut = exchange.command.len().min(STUB_COMMAND_BYTES);
+        Self {
+            facts: Arc::clone(&exchange.facts),
+            seq: exchange.seq,
+            command: exchange.command.get(..cut).unwrap_or_default().to_vec(),
+            command_bytes: exchange.command_bytes,
+            in_transaction_before: exchange.in_transaction_before,
+            in_transaction_after: exchange
+                .answer
+                .status
+                .map_or(exchange.in_transaction_before, |status| {
+                    status.in_transaction()
+                }),
+            failed: exchange.answer.error().is_some() || !exchange.answered,
+            charge,
+        }
+    }
+
+    /// The kind of command; `QUIT` for an empty payload.
+    #[must_use]
+    pub fn kind(&self) -> Command {
+        kind_of(&self.command)
+    }
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// COM_QUIT, or the client closed between commands.
+    Left,
+    /// The client or the primary vanished, or the drain ended it; the primary rolls back.
+    Vanished,
+    /// The session became a tunnel: it is served, not mirrored.
+    Tunnelled,
+}
+
+/// What comes through the door, in each session's order.
+#[derive(Debug)]
+pub enum Handed {
+    /// A whole exchange. Its bytes stay charged to the budget until it is dropped.
+    Exchange(Box<Charged>),
+    /// What stayed of one.
+    Stub(Box<Stub>),
+    /// Commands of this session came to nothing here: not even a stub had room. Its journal is
+    /// unknown from here on, and what it wrote must count as tainted. Never lost itself: it has
+    /// room of its own, and one stands for all that were lost until it is received.
+    Lost(Arc<Facts>),
+    /// A session's end. Never lost: it has room of its own. A session of which nothing came
+    /// through the door has no end either.
+    Closed {
+        /// The session's number.
+        session: u64,
+        /// How it ended.
+        end: End,
+    },
+}
+
+/// An exchange and its share of the budget, given back when this is dropped.
+#[derive(Debug)]
+pub struct Charged {
+    /// The exchange.
+    pub exchange: Exchange,
+    /// Its share of the budget.
+    charge: Charge,
+    door: Option<Arc<door::Door>>,
+}
+
+impl Charged {
+    /// An exchange that no budget knows, for tests and for what never came through the door.
+    #[must_use]
+    pub fn free(exchange: Exchange) -> Self {
+        Self {
+            exchange,
+            charge: Charge::default(),
+            door: None,
+        }
+    }
+
+    /// Bytes charged to the budget.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.charge.bytes()
+    }
+
+    /// Lets the answer's sample go and gives its bytes back. The digests stay.
+    pub fn shed_sample(&mut self) {
+        self.charge.give_back(shed_sample(&mut self.exchange));
+    }
+}
+
+/// Frees the sample and says how many bytes that were.
+fn shed_sample(exchange: &mut Exchange) -> u64 {
+    let freed = exchange.answer.sample.capacity() as u64;
+    if !exchange.answer.sample.is_empty() {
+        exchange.answer.sample_whole = false;
+    }
+    exchange.answer.sample = Vec::new();
+    freed
+}
+
+impl std::ops::Deref for Charged {
+    type Target = Exchange;
+
+    fn deref(&self) -> &Exchange {
+        &self.exchange
+    }
+}
+
+impl std::ops::DerefMut for Charged {
+    fn deref_mut(&mut self) -> &mut Exchange {
+        &mut self.exchange
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        let Some(door) = &self.door else { return };
+        door.recycle(Blank {
+            command: std::mem::take(&mut self.exchange.command),
+            answer: std::mem::take(&mut self.exchange.answer),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! The door itself: a bounded queue, a bell, and buffers that come back.
+
+use super::bell::Bell;
+use super::budget::{Budget, Charge, Purse, Share};
+use super::{Charged, End, Exchange, Facts, Handed, STUB_COMMAND_BYTES, Stub, shed_sample};
+use crate::wire::answer::{Answer, Outcome};
+use crossbeam_queue::ArrayQueue;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+/// How much may wait behind the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of exchanges, all sessions together.
+    pub queue_bytes: u64,
+    /// Bytes of exchanges of one session.
+    pub session_queue_bytes: u64,
+    /// Bytes of stubs, all sessions together.
+    pub stub_bytes: u64,
+    /// Exchanges and stubs that wait to be received.
+    pub slots: usize,
+    /// Sessions that are open, or whose end waits to be received. Each has room for its end.
+    pub sessions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queue_bytes: 256 << 20,
+            session_queue_bytes: 32 << 20,
+            stub_bytes: 8 << 20,
+            slots: 1 << 15,
+            sessions: 1 << 14,
+        }
+    }
+}
+
+/// Buffers for the next exchange, empty but for what they have allocated.
+#[derive(Debug, Default)]
+pub struct Blank {
+    /// For the command's payload.
+    pub command: Vec<u8>,
+    /// For the answer.
+    pub answer: Answer,
+}
+
+/// Blanks that are kept for their next use.
+const BLANKS_MAX: usize = 256;
+
+/// A buffer that has grown beyond this is not kept.
+const BLANK_BYTES_MAX: usize = 16 << 10;
+
+/// What both ends share.
+#[derive(Debug)]
+pub(super) struct Door {
+    queue: ArrayQueue<Handed>,
+    slots: Purse,
+    sessions: Purse,
+    blanks: ArrayQueue<Blank>,
+    bell: Bell,
+    budget: Arc<Budget>,
+    tees: AtomicUsize,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    handed: AtomicU64,
+    samples_shed: AtomicU64,
+    stubbed: AtomicU64,
+    lost: AtomicU64,
+    lost_sessions: AtomicU64,
+}
+
+/// Makes the door.
+#[must_use]
+pub fn door(limits: Limits) -> (Tee, Receiver) {
+    // A session has room for its end and for one notice of a loss.
+    let own_room = limits.sessions.saturating_mul(2);
+    let door = Arc::new(Door {
+        queue: ArrayQueue::new(limits.slots.saturating_add(own_room).max(1)),
+        slots: Purse::new(limits.slots as u64),
+        sessions: Purse::new(limits.sessions as u64),
+        blanks: ArrayQueue::new(BLANKS_MAX),
+        bell: Bell::default(),
+        budget: Arc::new(Budget {
+            queue: Purse::new(limits.queue_bytes),
+            stubs: Purse::new(limits.stub_bytes),
+            session_max: limits.session_queue_bytes,
+        }),
+        tees: AtomicUsize::new(1),
+        counters: Counters::default(),
+    });
+    (
+        Tee {
+            door: Arc::clone(&door),
+        },
+        Receiver { door },
+    )
+}
+
+/// The relay's end. Cheap to clone.
+#[derive(Debug)]
+pub struct Tee {
+    door: Arc<Door>,
+}
+
+impl Tee {
+    /// Empty buffers for an exchange.
+    #[must_use]
+    pub fn blank(&self) -> Blank {
+        self.door.blanks.pop().unwrap_or_default()
+    }
+
+    /// Takes back buffers that no exchange was made of.
+    pub fn recycle(&self, blank: Blank) {
+        self.door.recycle(blank);
+    }
+
+    /// Takes room for a large command whose copy grows before it is handed over; given back when
+    /// the charge is dropped. `None` where there is none, now.
+    #[must_use]
+    pub fn reserve(&self, bytes: u64) -> Option<Charge> {
+        self.door.budget.reserve(bytes)
+    }
+
+    /// Hands an exchange over and wakes the receiver.
+    pub fn hand(&self, exchange: Exchange) {
+        self.put(exchange);
+        self.ring();
+    }
+
+    /// Hands an exchange over. The receiver may go on sleeping until [`Tee::ring`], so that the
+    /// relay can wake it after the answer's last byte has gone to the client.
+    pub fn put(&self, exchange: Exchange) {
+        if exchange.counts() {
+            // Counted first, so that no verdict is ever ahead of the commands.
+            self.door.counters.handed.fetch_add(1, Ordering::AcqRel);
+        }
+        if !self.door.enter(&exchange.facts.share) {
+            self.door.lose(&exchange, false);
+        } else if self.door.slots.take(1) {
+            self.door.push_within_budget(exchange);
+        } else {
+            self.door.lose(&exchange, true);
+        }
+    }
+
+    /// Wakes the receiver if it sleeps.
+    pub fn ring(&self) {
+        self.door.bell.ring();
+    }
+
+    /// Tells a session's end, after all that it handed.
+    pub fn closed(&self, facts: &Facts, end: End) {
+        // Only a session that entered has anything to end, and it has room for this.
+        if facts.share.entered.swap(false, Ordering::AcqRel) {
+            let _ = self.door.queue.push(Handed::Closed {
+                session: facts.session,
+                end,
+            });
+            self.ring();
+        }
+    }
+
+    /// Commands that have an answer and were handed over, lost ones included.
+    #[must_use]
+    pub fn handed(&self) -> u64 {
+        self.door.counters.handed.load(Ordering::Acquire)
+    }
+
+    /// Those of [`Tee::handed`] of which nothing came through.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.door.counters.lost.load(Ordering::Acquire)
+    }
+
+    /// Exchanges of which only a stub came through.
+    #[must_use]
+    pub fn stubbed(&self) -> u64 {
+        self.door.counters.stubbed.load(Ordering::Relaxed)
+    }
+
+    /// Samples that were let go for want of room.
+    #[must_use]
+    pub fn samples_shed(&self) -> u64 {
+        self.door.counters.samples_shed.load(Ordering::Relaxed)
+    }
+
+    /// Losses of sessions for which there was no room at all, so that not even a
+    /// [`Handed::Lost`] could tell of them. Any table may be affected.
+    #[must_use]
+    pub fn lost_unsaid(&self) -> u64 {
+        self.door.counters.lost_sessions.load(Ordering::Relaxed)
+    }
+
+    /// The budget.
+    #[must_use]
+    pub fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.door.budget)
+    }
+}
+
+impl Clone for Tee {
+    fn clone(&self) -> Self {
+        self.door.tees.fetch_add(1, Ordering::Relaxed);
+        Self {
+            door: Arc::clone(&self.door),
+        }
+    }
+}
+
+impl Drop for Tee {
+    fn drop(&mut self) {
+        if self.door.tees.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.door.bell.ring();
+        }
+    }
+}
+
+/// The shadow side's end.
+#[derive(Debug)]
+pub struct Receiver {
+    door: Arc<Door>,
+}
+
+impl Receiver {
+    /// What came next, or `None` once every [`Tee`] is gone and all has been received.
+    ///
+    /// Cancel-safe: nothing is taken unless it is returned.
+    pub async fn recv(&mut self) -> Option<Handed> {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    fn poll_recv(&mut self, context: &Context<'_>) -> Poll<Option<Handed>> {
+        if let Some(handed) = self.try_recv() {
+            return Poll::Ready(Some(handed));
+        }
+        self.door.bell.sleep(context.waker());
+        let gone = self.door.tees.load(Ordering::Acquire) == 0;
+        let handed = self.try_recv();
+        if handed.is_some() || gone {
+            self.door.bell.up();
+            return Poll::Ready(handed);
+        }
+        Poll::Pending
+    }
+
+    /// What came next, if anything did.
+    pub fn try_recv(&mut self) -> Option<Handed> {
+        let handed = self.door.queue.pop()?;
+        match &handed {
+            Handed::Exchange(_) | Handed::Stub(_) => self.door.slots.give(1),
+            Handed::Lost(facts) => facts.share.lost_waits.store(false, Ordering::Release),
+            Handed::Closed { .. } => self.door.sessions.give(1),
+        }
+        Some(handed)
+    }
+
+    /// The budget.
+    #[must_use]
+    pub fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.door.budget)
+    }
+}
+
+impl Door {
+    /// Gives a session its place behind the door, at its first exchange.
+    fn enter(&self, share: &Share) -> bool {
+        if share.entered.load(Ordering::Acquire) {
+            return true;
+        }
+        let entered = self.sessions.take(1);
+        share.entered.store(entered, Ordering::Release);
+        entered
+    }
+
+    /// A slot is taken: fills it with the exchange, with what the budget allows of it, or not.
+    fn push_within_budget(self: &Arc<Self>, mut exchange: Exchange) {
+        let share = Arc::clone(&exchange.facts.share);
+        let mut cost = cost(&exchange);
+        if self.budget.is_tight(&share, cost) {
+            let freed = shed_sample(&mut exchange);
+            cost = cost.saturating_sub(freed);
+            self.counters
+                .samples_shed
+                .fetch_add(u64::from(freed > 0), Ordering::Relaxed);
+        }
+        if let Some(charge) = self.budget.charge(&share, cost) {
+            let door = Some(Arc::clone(self));
+            self.push(Handed::Exchange(Box::new(Charged {
+                exchange,
+                charge,
+                door,
+            })));
+            return;
+        }
+        let text = exchange.command.len().min(STUB_COMMAND_BYTES);
+        let cost = text.saturating_add(size_of::<Stub>()) as u64;
+        if let Some(charge) = self.budget.charge_stub(cost) {
+            self.counters.stubbed.fetch_add(1, Ordering::Relaxed);
+            self.push(Handed::Stub(Box::new(Stub::of(&exchange, charge))));
+            self.recycle(Blank {
+                command: exchange.command,
+                answer: exchange.answer,
+            });
+            return;
+        }
+        self.slots.give(1);
+        self.lose(&exchange, true);
+    }
+
+    /// Pushes what a slot or a session's own room was taken for, so there is room.
+    fn push(&self, handed: Handed) {
+        let pushed = self.queue.push(handed).is_ok();
+        debug_assert!(pushed, "the queue is as long as all that can be reserved");
+    }
+
+    /// Nothing of the exchange fits. The session's own room tells so, once until it is received.
+    fn lose(&self, exchange: &Exchange, entered: bool) {
+        let share = &exchange.facts.share;
+        share.make_unknown();
+        if exchange.counts() {
+            self.counters.lost.fetch_add(1, Ordering::AcqRel);
+        }
+        if !entered {
+            self.counters.lost_sessions.fetch_add(1, Ordering::Relaxed);
+        } else if !share.lost_waits.swap(true, Ordering::AcqRel) {
+            self.push(Handed::Lost(Arc::clone(&exchange.facts)));
+        }
+    }
+
+    pub(super) fn recycle(&self, mut blank: Blank) {
+        let results = blank
+            .answer
+            .results
+            .capacity()
+            .saturating_mul(size_of::<Outcome>());
+        let largest = blank
+            .command
+            .capacity()
+            .max(blank.answer.sample.capacity())
+            .max(results);
+        if largest <= BLANK_BYTES_MAX {
+            blank.command.clear();
+            blank.answer.clear();
+            let _ = self.blanks.push(blank);
+        }
+    }
+}
+
+/// What an exchange holds in memory, in bytes.
+fn cost(exchange: &Exchange) -> u64 {
+    let texts: usize = exchange
+        .answer
+        .results
+        .iter()
+        .map(|outcome| match outcome {
+            Outcome::Error(failure) | Outcome::RowsThenError(_, failure) => {
+                failure.message.capacity()
+            }
+            Outcome::Ok(_)
+            | Outcome::Rows(_)
+            | Outcome::Prepared { .. }
+            | Outcome::LocalInfile
+            | Outcome::Other => 0,
+        })
+        .sum();
+    let results = exchange
+        .answer
+        .results
+        .capacity()
+        .saturating_mul(size_of::<Outcome>());
+    [
+        exchange.command.capacity(),
+        exchange.answer.sample.capacity(),
+        results,
+        texts,
+    ]
+    .iter()
+    .fold(size_of::<Charged>() as u64, |sum, part| {
+        sum.saturating_add(*part as u64)
+    })
+}

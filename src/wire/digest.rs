@@ -1,0 +1,114 @@
+//! Digests of rows and column definitions, the same however the bytes arrived.
+//!
+//! A row's digest is the xxh3-128 of its payload. Rows in order are a chain of those digests;
+//! rows in any order are their wrapping sum.
+
+use super::answer::Rows;
+use std::fmt;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64, xxh3_128};
+
+/// The digest of one row's payload.
+#[must_use]
+pub fn row(payload: &[u8]) -> u128 {
+    xxh3_128(payload)
+}
+
+/// Folds a row of `bytes` bytes into the rows before it.
+pub fn fold_row(rows: &mut Rows, digest: u128, bytes: u64) {
+    let mut link = [0; 32];
+    let (before, this) = link.split_at_mut(16);
+    before.copy_from_slice(&rows.ordered.to_le_bytes());
+    this.copy_from_slice(&digest.to_le_bytes());
+    rows.ordered = xxh3_128(&link);
+    rows.unordered = rows.unordered.wrapping_add(digest);
+    rows.rows += 1;
+    rows.bytes += bytes;
+}
+
+/// Folds a column definition into those before it.
+pub fn fold_column(rows: &mut Rows, digest: u128) {
+    let mut link = [0; 24];
+    let (before, this) = link.split_at_mut(8);
+    before.copy_from_slice(&rows.columns_digest.to_le_bytes());
+    this.copy_from_slice(&digest.to_le_bytes());
+    rows.columns_digest = xxh3_64(&link);
+}
+
+/// Digests one payload that arrives in parts.
+pub(super) struct Parts {
+    hasher: Xxh3Default,
+    bytes: u64,
+}
+
+impl Parts {
+    pub(super) const fn new() -> Self {
+        Self {
+            hasher: Xxh3Default::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Takes the next part.
+    pub(super) fn push(&mut self, part: &[u8]) {
+        self.hasher.update(part);
+        self.bytes += part.len() as u64;
+    }
+
+    /// The payload's digest and length; the next part begins another payload.
+    pub(super) fn take(&mut self) -> (u128, u64) {
+        let taken = (self.hasher.digest128(), self.bytes);
+        self.hasher.reset();
+        self.bytes = 0;
+        taken
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(payloads: &[&[u8]]) -> Rows {
+        let mut rows = Rows::default();
+        for payload in payloads {
+            fold_row(&mut rows, row(payload), payload.len() as u64);
+        }
+        rows
+    }
+
+    #[test]
+    fn order_is_told_by_one_digest_and_not_by_the_other() {
+        let (ab, ba) = (rows(&[b"a", b"b"]), rows(&[b"b", b"a"]));
+        assert_ne!(ab.ordered, ba.ordered);
+        assert_eq!(ab.unordered, ba.unordered);
+    }
+
+    #[test]
+    fn neither_digest_takes_pairs_of_equal_rows_for_none() {
+        let (twice, once) = (rows(&[b"a", b"a", b"b"]), rows(&[b"b"]));
+        assert_ne!(twice.ordered, once.ordered);
+        assert_ne!(twice.unordered, once.unordered);
+        assert_ne!(rows(&[b""]).unordered, rows(&[]).unordered);
+    }
+
+    #[test]
+    fn parts_digest_as_the_whole_at_every_length() {
+        let payload = (0..2000_u32)
+            .map(|n| n.to_le_bytes()[0])
+            .collect::<Vec<_>>();
+        let mut parts = Parts::new();
+        for len in 0..payload.len() {
+            let whole = &payload[..len];
+            parts.push(&whole[..len / 3]);
+            parts.push(&whole[len / 3..]);
+            assert_eq!(parts.take(), (row(whole), len as u64), "{len}");
+        }
+    }
+}

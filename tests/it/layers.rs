@@ -1,0 +1,126 @@
+//! Who may name whom (design: "The house"). Reads every `crate::…` path in `src/` and holds it
+//! against the table below, so that an arrow against the grain fails here and not in a review.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Each part and the parts that it may name. `config`, `task` and `clock`-like leaves are named
+/// where they are used, so that the table shows everything.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("wire", &[]),
+    ("config", &["compare", "sql"]),
+    ("roles", &["config"]),
+    ("task", &[]),
+    ("planted", &[]),
+    ("connect", &["wire", "config"]),
+    ("tee", &["wire", "planted"]),
+    (
+        "relay",
+        &[
+            "wire", "connect", "tee", "roles", "metrics", "config", "task", "planted",
+        ],
+    ),
+    ("sql", &["wire"]),
+    ("compare", &["wire", "sql", "config"]),
+    ("ledger", &["compare", "sql", "config", "task", "planted"]),
+    (
+        "shadow",
+        &[
+            "wire", "connect", "tee", "roles", "metrics", "config", "task", "sql", "compare",
+            "ledger", "planted",
+        ],
+    ),
+    ("cutover", &["roles", "ledger", "config"]),
+    ("metrics", &["tee", "ledger", "relay", "shadow", "compare"]),
+];
+
+/// Parts that wire the others together and may name any of them.
+const ANY: &[&str] = &["app", "admin", "cli", "main", "lib", "runtime"];
+
+fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("src is readable").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn part(path: &Path, src: &Path) -> String {
+    let below = path.strip_prefix(src).expect("below src");
+    let first = below
+        .components()
+        .next()
+        .expect("a file")
+        .as_os_str()
+        .to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The parts that a source names: what stands behind `crate::`, tests and comments left out.
+fn named(source: &str) -> BTreeSet<String> {
+    let code = source
+        .split("#[cfg(test)]\nmod ")
+        .next()
+        .unwrap_or_default();
+    let mut parts = BTreeSet::new();
+    for line in code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+    {
+        for (at, _) in line.match_indices("crate::") {
+            let rest = &line[at + "crate::".len()..];
+            if let Some(group) = rest.strip_prefix('{') {
+                let names = group
+                    .split(',')
+                    .map(|name| name.trim().split([':', '}']).next().unwrap_or_default());
+                parts.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
+            } else {
+                parts.insert(
+                    rest.chars()
+                        .take_while(|c| c.is_alphanumeric() || *c == '_')
+                        .collect(),
+                );
+            }
+        }
+    }
+    parts
+}
+
+#[test]
+fn no_part_names_another_against_the_house_rules() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    assert!(files.len() > 20, "src has its files");
+    let mut wrong = Vec::new();
+    for file in files {
+        let from = part(&file, &src);
+        if ANY.contains(&from.as_str()) {
+            continue;
+        }
+        let source = std::fs::read_to_string(&file).expect("a source is readable");
+        let may = allowed.get(from.as_str()).copied();
+        for to in named(&source) {
+            let fine = to == from || may.is_some_and(|may| may.contains(&to.as_str()));
+            if !fine {
+                wrong.push(format!("{}: {from} names {to}", file.display()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "the house rules of ARCHITECTURE.md are broken:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_reader_of_paths_sees_groups_and_ignores_comments() {
+    let source = "use crate::{wire, tee::Tee};\n// crate::shadow\nlet x = crate::sql::f();\n";
+    let expected: Vec<_> = ["sql", "tee", "wire"].map(str::to_owned).into();
+    assert_eq!(named(source).into_iter().collect::<Vec<_>>(), expected);
+}
