@@ -50,7 +50,7 @@ impl AppError {
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// Time for the shadow side to finish what was handed over, once no client is left.
-const MIRROR_DRAIN: Duration = Duration::from_secs(5);
+const MIRROR_DRAIN: Duration = Duration::from_secs(8);
 
 /// Time for the ledger to write what waits.
 const LEDGER_CLOSE: Duration = Duration::from_secs(10);
@@ -90,7 +90,8 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
         offer: offer.clone(),
     })
     .map_err(|error| AppError::Config(error.to_string()))?;
-    let mirror = house::start_mirror(threads, config, &roles, &dial, receiver, &ledger);
+    let mirror = house::start_mirror(threads, config, &roles, &dial, receiver, &ledger)
+        .map_err(|error| AppError::Config(format!("[shadow]: {error}")))?;
     let house = Arc::new(Running::new(relay.clone(), mirror, tee));
     house.set_ledger_open();
     let stop = CancellationToken::new();

@@ -154,7 +154,35 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 19] = [
+pub const RELAY: [Metric; 26] = [
+    gauge(
+        "understudy_mirror_connections",
+        "Connections to the shadow that are open.",
+    ),
+    gauge(
+        "understudy_mirror_waiting_commands",
+        "Commands that wait for the shadow or run there.",
+    ),
+    counter(
+        "understudy_mirror_connects_total",
+        "Connections to the shadow that were opened.",
+    ),
+    counter(
+        "understudy_mirror_suspensions_total",
+        "How often mirroring was suspended.",
+    ),
+    counter(
+        "understudy_mirror_order_waits_total",
+        "Commands that waited for their turn longer than mirror.order_wait_ms.",
+    ),
+    counter(
+        "understudy_mirror_retries_total",
+        "Transactions and writes that were run again after a deadlock or a lock's time-out.",
+    ),
+    counter(
+        "understudy_mirror_broken_total",
+        "Transactions that could not be carried to their end on the shadow.",
+    ),
     counter(
         "understudy_accepted_total",
         "Client connections accepted, refused ones included.",
@@ -363,7 +391,11 @@ impl Metrics {
         self.count("understudy_tee_lost_total", &[], tee.lost);
         self.count("understudy_tee_samples_shed_total", &[], tee.samples_shed);
         for (name, n) in parts.house.counters() {
-            self.count(name, &[], n);
+            if name.ends_with("_total") {
+                self.count(name, &[], n);
+            } else {
+                self.set(name, &[], float(n));
+            }
         }
     }
 

@@ -3,11 +3,11 @@
 use super::runtime::Threads;
 use crate::admin::{House, Mirror, Ready, Seen, Sessions, Tee as TeeCounts};
 use crate::config::Config;
-use crate::connect::Dial;
+use crate::connect::{Dial, TlsError};
 use crate::ledger::Ledger;
 use crate::relay::Relay;
 use crate::roles::RolesWatch;
-use crate::shadow::Control;
+use crate::shadow::{self, Control};
 use crate::tee::{Receiver, Tee};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -15,30 +15,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The shadow side, until it has its own.
-pub(super) type MirrorHandle = Arc<Mutex<Control>>;
-
 /// Starts the shadow side on its own threads.
 pub(super) fn start_mirror(
     threads: &Threads,
     config: &Arc<Config>,
-    _roles: &RolesWatch,
-    _dial: &Arc<dyn Dial>,
-    mut receiver: Receiver,
-    _ledger: &Ledger,
-) -> MirrorHandle {
-    drop(
-        threads
-            .shadow
-            .spawn(async move { while receiver.recv().await.is_some() {} }),
-    );
-    Arc::new(Mutex::new(Control::new(&config.mirror)))
+    roles: &RolesWatch,
+    dial: &Arc<dyn Dial>,
+    receiver: Receiver,
+    ledger: &Ledger,
+) -> Result<Arc<shadow::Mirror>, TlsError> {
+    let _on_its_threads = threads.shadow.enter();
+    let parts = shadow::MirrorParts {
+        config: Arc::clone(config),
+        roles: roles.clone(),
+        dial: Arc::clone(dial),
+        receiver,
+        ledger: ledger.clone(),
+    };
+    shadow::Mirror::start(parts).map(Arc::new)
 }
 
 /// See the module.
 pub(super) struct Running {
     relay: Relay,
-    mirror: MirrorHandle,
+    mirror: Arc<shadow::Mirror>,
     tee: Tee,
     seen: Mutex<BTreeMap<String, Seen>>,
     listening: AtomicBool,
@@ -48,7 +48,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(relay: Relay, mirror: MirrorHandle, tee: Tee) -> Self {
+    pub(super) fn new(relay: Relay, mirror: Arc<shadow::Mirror>, tee: Tee) -> Self {
         Self {
             relay,
             mirror,
@@ -86,7 +86,9 @@ impl Running {
     }
 
     /// Lets the shadow side finish what was handed over, within a time.
-    pub(super) async fn drain_mirror(&self, _at_most: Duration) {}
+    pub(super) async fn drain_mirror(&self, at_most: Duration) {
+        self.mirror.drain(at_most).await;
+    }
 }
 
 impl House for Running {
@@ -94,23 +96,28 @@ impl House for Running {
         let relay = self.relay.sessions();
         Sessions {
             open: relay.open,
-            mirrored: 0,
+            mirrored: self.mirror.figures().sessions,
             tunnelled: relay.tunnelled,
         }
     }
 
     fn mirror(&self) -> Mirror {
-        let control = *self.mirror.lock();
-        let state = if control.paused { "paused" } else { "running" };
+        let control = self.mirror.control();
+        let suspended = self.mirror.figures().suspended;
+        let state = match &suspended {
+            _ if control.paused => "paused",
+            Some(_) => "suspended",
+            None => "running",
+        };
         Mirror {
             state,
-            reason: None,
+            reason: suspended,
             control,
         }
     }
 
     fn set_control(&self, control: Control) {
-        *self.mirror.lock() = control;
+        self.mirror.set_control(control);
     }
 
     fn seen(&self, server: &str) -> Seen {
@@ -140,7 +147,15 @@ impl House for Running {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let count = self.relay.counters();
+        let mirror = self.mirror.figures();
         vec![
+            ("understudy_mirror_connections", mirror.connections),
+            ("understudy_mirror_waiting_commands", mirror.waiting),
+            ("understudy_mirror_connects_total", mirror.opened),
+            ("understudy_mirror_suspensions_total", mirror.suspensions),
+            ("understudy_mirror_order_waits_total", mirror.order_waits),
+            ("understudy_mirror_retries_total", mirror.retries),
+            ("understudy_mirror_broken_total", mirror.broken),
             ("understudy_accepted_total", count.accepted.value()),
             (
                 "understudy_accept_errors_total",

@@ -233,6 +233,12 @@ impl Ledger {
         self.inner.taints.has(table)
     }
 
+    /// Whether any table is tainted.
+    #[must_use]
+    pub fn has_taints(&self) -> bool {
+        self.inner.taints.any()
+    }
+
     /// All tainted tables.
     #[must_use]
     pub fn taints(&self) -> Vec<Taint> {

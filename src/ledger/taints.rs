@@ -78,6 +78,10 @@ impl Taints {
         self.tables.read().contains_key(table)
     }
 
+    pub(super) fn any(&self) -> bool {
+        !self.tables.read().is_empty()
+    }
+
     pub(super) fn all(&self) -> Vec<Taint> {
         self.tables.read().values().cloned().collect()
     }

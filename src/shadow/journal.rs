@@ -6,6 +6,7 @@
 
 use super::prepared::Prepared;
 use crate::sql::Change;
+use crate::wire::execute::Type;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ pub(super) enum Entry {
     Change(Change),
     /// A statement was prepared under this id.
     Prepared(u32, Arc<Prepared>),
-    /// A statement's parameter types were sent.
-    Types(u32, Arc<[u8]>),
+    /// A statement's parameter types were sent; none: they were, and are not known.
+    Types(u32, Option<Arc<[Type]>>),
     /// A prepared statement was closed.
     Forgotten(u32),
     /// SET_OPTION.
@@ -54,8 +55,26 @@ pub(super) struct Journal {
 pub(super) struct Statement {
     /// What was prepared.
     pub(super) prepared: Arc<Prepared>,
-    /// The parameter types that the client sent last, two bytes each.
-    pub(super) types: Option<Arc<[u8]>>,
+    /// The parameter types that the client sent last.
+    pub(super) types: Option<Arc<[Type]>>,
+}
+
+impl Entry {
+    /// Whether a connection that did not see this change is no longer like the session. A
+    /// prepared statement is prepared when it is needed.
+    pub(super) const fn changes_state(&self) -> bool {
+        match self {
+            Self::Change(Change::Database(_) | Change::Variable { .. })
+            | Self::MultiStatements(_)
+            | Self::Reset
+            | Self::Login { .. } => true,
+            // What cannot be told cannot be caught up with either.
+            Self::Change(Change::Unknown)
+            | Self::Prepared(..)
+            | Self::Types(..)
+            | Self::Forgotten(_) => false,
+        }
+    }
 }
 
 impl Journal {
@@ -76,7 +95,7 @@ impl Journal {
             Entry::Prepared(id, prepared) => self.prepare(*id, prepared, prepared_max),
             Entry::Types(id, types) => {
                 if let Some(statement) = self.prepared.get_mut(id) {
-                    statement.types = Some(Arc::clone(types));
+                    statement.types.clone_from(types);
                 }
             }
             Entry::Forgotten(id) => {

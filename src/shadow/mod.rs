@@ -1,18 +1,166 @@
 //! Replays what clients did on the shadow, in order, and says what became of each command.
 //!
-//! The dispatcher drains the tee, keeps every session's journal and decides; one task for each
-//! mirrored session replays and compares. Every command with an answer ends in exactly one
-//! observation in the ledger. Nothing here is ever waited for by the relay, and nothing here
-//! knows of it.
+//! The [`dispatcher`] drains the tee, keeps every session's journal at its [`desk`] and decides;
+//! one [`replay`] task for each mirrored session runs its commands and judges the answers. Every
+//! command with an answer ends in exactly one observation in the ledger ([`owed`]). Nothing here
+//! is ever waited for by the relay, and nothing here knows of it.
+//!
+//! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
+//! `policy`), `job`, `replay` (with `link`, `perform`, `judge`), `line` and `order`, `breaker`.
 
 pub mod control;
 
-mod breaker;
+mod dispatcher;
+
+mod desk;
 mod journal;
-mod order;
 mod policy;
 mod prepared;
-mod recent;
+mod reading;
 mod transaction;
 
+mod job;
+mod owed;
+
+mod judge;
+mod link;
+mod perform;
+mod replay;
+
+mod breaker;
+mod line;
+mod order;
+mod recent;
+mod shared;
+
 pub use control::Control;
+
+use crate::config::Config;
+use crate::connect::{Dial, TlsContext, TlsError};
+use crate::ledger::Ledger;
+use crate::roles::RolesWatch;
+use crate::task;
+use crate::tee::Receiver;
+use dispatcher::Dispatcher;
+use parking_lot::Mutex;
+use shared::Shared;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What the mirror is built from.
+pub struct MirrorParts {
+    /// The whole config.
+    pub config: Arc<Config>,
+    /// Who is the shadow.
+    pub roles: RolesWatch,
+    /// The way to it.
+    pub dial: Arc<dyn Dial>,
+    /// The tee's other end.
+    pub receiver: Receiver,
+    /// Where verdicts and taints go.
+    pub ledger: Ledger,
+}
+
+/// The shadow side, running.
+pub struct Mirror {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    dispatcher: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the mirror counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Why mirroring is suspended, if it is.
+    pub suspended: Option<String>,
+    /// How often it was suspended.
+    pub suspensions: u64,
+    /// Sessions with a replay on the shadow.
+    pub sessions: u64,
+    /// Connections to the shadow that are open.
+    pub connections: u64,
+    /// Connections to the shadow that were opened.
+    pub opened: u64,
+    /// Commands that wait for the shadow or run there.
+    pub waiting: u64,
+    /// Commands that waited for their turn longer than `mirror.order_wait_ms`.
+    pub order_waits: u64,
+    /// Transactions and writes that were run again after a deadlock or a lock's time-out.
+    pub retries: u64,
+    /// Transactions that could not be carried to their end.
+    pub broken: u64,
+}
+
+/// Time for the replays to finish once the mirror is told to end.
+const FINISH: Duration = Duration::from_secs(5);
+
+impl Mirror {
+    /// Starts the mirror on the current runtime.
+    ///
+    /// # Errors
+    /// Where TLS towards the shadow cannot be set up as the config says.
+    pub fn start(parts: MirrorParts) -> Result<Self, TlsError> {
+        let server = Arc::clone(&parts.roles.borrow().shadow);
+        let tls = TlsContext::new(&server)?;
+        let shared = Shared::new(parts.config, server, parts.dial, tls, parts.ledger);
+        let shared = Arc::new(shared);
+        let stop = CancellationToken::new();
+        let dispatcher = Dispatcher::new(Arc::clone(&shared), parts.receiver);
+        let running = task::spawn("dispatcher", dispatcher.run(stop.clone(), FINISH));
+        Ok(Self {
+            shared,
+            stop,
+            dispatcher: Mutex::new(Some(running)),
+        })
+    }
+
+    /// Lets it finish what was handed over, and ends it. What is not finished within about
+    /// seven seconds is *not compared: suspended*; at the latest after `at_most` this returns.
+    pub async fn drain(&self, at_most: Duration) {
+        self.stop.cancel();
+        let running = self.dispatcher.lock().take();
+        if let Some(mut running) = running
+            && tokio::time::timeout(at_most, &mut running).await.is_err()
+        {
+            running.abort();
+        }
+    }
+
+    /// The switches.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.shared.control()
+    }
+
+    /// Sets the switches: they hold from each session's next transaction on.
+    pub fn set_control(&self, control: Control) {
+        self.shared.set_control(control);
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let (cause, suspensions) = self.shared.suspension();
+        let counters = &self.shared.counters;
+        Figures {
+            suspended: cause.map(|cause| cause.to_string()),
+            suspensions,
+            sessions: counters.mirrored.load(Ordering::Relaxed),
+            connections: self.shared.connections() as u64,
+            opened: counters.opened.load(Ordering::Relaxed),
+            waiting: self.shared.line.len() as u64,
+            order_waits: counters.order_waits.load(Ordering::Relaxed),
+            retries: counters.retries.load(Ordering::Relaxed),
+            broken: counters.broken.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl std::fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mirror").finish_non_exhaustive()
+    }
+}

@@ -62,6 +62,25 @@ impl Scope {
         }
     }
 
+    /// The tables, as far as they are known.
+    pub(super) fn tables(&self) -> Vec<Table> {
+        match self {
+            Self::Known(tables) => tables.iter().cloned().collect(),
+            Self::All => Vec::new(),
+        }
+    }
+
+    /// The tables for a taint: where they are not known, all of the database.
+    pub(super) fn taintable(&self, database: &str) -> Vec<Table> {
+        match self {
+            Self::Known(tables) => tables.iter().cloned().collect(),
+            Self::All => vec![Table {
+                database: (!database.is_empty()).then(|| database.to_owned()),
+                name: "*".to_owned(),
+            }],
+        }
+    }
+
     /// No table at all.
     pub(super) const fn none() -> Self {
         Self::Known(BTreeSet::new())
@@ -147,7 +166,7 @@ enum Sort {
 #[derive(Debug, Default)]
 pub(super) struct Order {
     next: Place,
-    open: HashMap<Place, Request>,
+    open: BTreeMap<Place, Request>,
     tables: HashMap<Table, Lane>,
     /// Those that may touch any table.
     anywhere: Lane,
@@ -221,6 +240,13 @@ impl Order {
     /// Tickets that are not yet completed.
     pub(super) fn len(&self) -> usize {
         self.open.len()
+    }
+
+    /// When the oldest of them was acknowledged by the primary.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.open
+            .first_key_value()
+            .map(|(_, request)| request.acked)
     }
 
     fn waits(&self, request: &Request, place: Place) -> Waits {

@@ -144,22 +144,6 @@ fn ending(seen: &Seen<'_>, deadlock: bool, after: bool) -> Option<Ending> {
 /// ER_LOCK_DEADLOCK: the server has rolled the whole transaction back.
 pub(super) const DEADLOCK: u16 = 1213;
 
-/// Whether a primary's error says something about that moment rather than about the statement.
-///
-/// <https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html>
-pub(super) const fn is_transient(code: u16) -> bool {
-    matches!(
-        code,
-        1021 | 1037 | 1038 | 1040 | 1041 | 1053 // disk, memory, connections, shutdown
-            | 1158
-            ..=1161                              // the network
-            | 1203 | 1205 | DEADLOCK | 1226            // limits of users, lock waits
-            | 1290 | 1836                              // read-only for a while
-            | 1317 | 1614 | 1637 | 1927                // interrupted, XA, killed
-            | 3024 | 3058 | 3169 | 3572 // time-outs, killed, NOWAIT
-    )
-}
-
 /// Whether the shadow's error means: the same transaction again may succeed.
 pub(super) fn is_retriable(failure: &Failure) -> bool {
     matches!(failure.code, 1205 | DEADLOCK)

@@ -259,6 +259,12 @@ impl Receiver {
         Some(handed)
     }
 
+    /// See [`Tee::lost_unsaid`].
+    #[must_use]
+    pub fn lost_unsaid(&self) -> u64 {
+        self.door.counters.lost_sessions.load(Ordering::Relaxed)
+    }
+
     /// The budget.
     #[must_use]
     pub fn budget(&self) -> Arc<Budget> {

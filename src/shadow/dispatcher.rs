@@ -1,0 +1,208 @@
+//! Drains the tee: finds each session's desk, and looks from time to time after the breaker.
+
+use super::desk::Desk;
+use super::order::Scope;
+use super::replay::Worker;
+use super::shared::Shared;
+use crate::connect::{self, Login, PacketReader};
+use crate::task;
+use crate::tee::{Budget, Facts, Handed, Receiver};
+use crate::wire::capability::Capabilities;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks at the breaker.
+const TICK: Duration = Duration::from_millis(100);
+
+/// So full the queue has stayed for [`FULL_TICKS`] looks that mirroring is suspended, in percent.
+const FULL_PERCENT: u64 = 95;
+const FULL_TICKS: u32 = 50;
+
+/// Above this share of the queue, in percent, reads are let go so that writes still fit.
+const TIGHT_PERCENT: u64 = 85;
+
+/// After the replays were told to give up, they have this time to say so.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// utf8mb4_general_ci, which every server since 5.5 knows.
+const COLLATION: u16 = 45;
+
+/// See the module.
+pub(super) struct Dispatcher {
+    shared: Arc<Shared>,
+    receiver: Receiver,
+    budget: Arc<Budget>,
+    desks: HashMap<u64, Desk>,
+    /// Replays of sessions that have ended, on their last commands.
+    leaving: Vec<JoinHandle<()>>,
+    probe: Option<JoinHandle<()>>,
+    full_ticks: u32,
+    lost_unsaid: u64,
+}
+
+impl Dispatcher {
+    pub(super) fn new(shared: Arc<Shared>, receiver: Receiver) -> Self {
+        Self {
+            budget: receiver.budget(),
+            shared,
+            receiver,
+            desks: HashMap::new(),
+            leaving: Vec::new(),
+            probe: None,
+            full_ticks: 0,
+            lost_unsaid: 0,
+        }
+    }
+
+    /// Runs until told to end, or until no tee is left; then lets the replays finish, for
+    /// `finish` at most.
+    pub(super) async fn run(mut self, stop: CancellationToken, finish: Duration) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                handed = self.receiver.recv() => match handed {
+                    Some(handed) => self.take(handed),
+                    None => break,
+                },
+                _ = ticks.tick() => self.look(),
+                () = stop.cancelled() => break,
+            }
+            tokio::task::consume_budget().await;
+        }
+        while let Some(handed) = self.receiver.try_recv() {
+            self.take(handed);
+        }
+        self.finish(finish).await;
+    }
+
+    fn take(&mut self, handed: Handed) {
+        let tight = self.used_percent() >= TIGHT_PERCENT;
+        let shared = Arc::clone(&self.shared);
+        match handed {
+            Handed::Exchange(charged) => {
+                let facts = Arc::clone(&charged.facts);
+                self.desk(&facts).exchange(&shared, charged, tight);
+            }
+            Handed::Stub(stub) => {
+                let facts = Arc::clone(&stub.facts);
+                self.desk(&facts).stub(&shared, stub);
+            }
+            Handed::Lost(facts) => self.desk(&facts).lose_all(&shared, &facts),
+            Handed::Closed { session, end } => {
+                let desk = self.desks.remove(&session);
+                let worker = desk.and_then(|desk| desk.close(&shared, end));
+                self.leaving.extend(worker.map(Worker::close));
+            }
+        }
+    }
+
+    fn desk(&mut self, facts: &Arc<Facts>) -> &mut Desk {
+        self.desks
+            .entry(facts.session)
+            .or_insert_with(|| Desk::new(&self.shared, facts))
+    }
+
+    fn used_percent(&self) -> u64 {
+        let max = self.budget.max().max(1);
+        self.budget.used().saturating_mul(100) / max
+    }
+
+    /// Looks after what no single session sees.
+    fn look(&mut self) {
+        let now = Instant::now();
+        self.leaving.retain(|task| !task.is_finished());
+        if let Some(oldest) = self.shared.line.oldest() {
+            let age = now.saturating_duration_since(oldest);
+            self.shared.breaker(|breaker| breaker.lagging(age, now));
+        }
+        let percent = self.used_percent();
+        self.full_ticks = if percent >= FULL_PERCENT {
+            self.full_ticks + 1
+        } else {
+            0
+        };
+        if self.full_ticks >= FULL_TICKS {
+            self.full_ticks = 0;
+            let cause = super::breaker::Cause::Queue(percent);
+            self.shared.breaker(|breaker| breaker.suspend(cause, now));
+        }
+        let lost = self.receiver.lost_unsaid();
+        if lost > self.lost_unsaid {
+            self.lost_unsaid = lost;
+            let cause = "commands of sessions past all limits were lost";
+            self.shared.taint(&Scope::All, "", cause);
+        }
+        if self.shared.breaker(|breaker| breaker.wants_probe(now)) {
+            self.probe = Some(task::spawn("probe", probe(Arc::clone(&self.shared))));
+        }
+    }
+
+    async fn finish(mut self, at_most: Duration) {
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
+        }
+        let desks = std::mem::take(&mut self.desks);
+        let workers = desks
+            .into_values()
+            .filter_map(|desk| desk.close(&self.shared, crate::tee::End::Left));
+        let mut tasks: Vec<JoinHandle<()>> = workers.map(Worker::close).collect();
+        tasks.append(&mut self.leaving);
+        let deadline = Instant::now() + at_most;
+        for task in &mut tasks {
+            if tokio::time::timeout_at(deadline, task).await.is_err() {
+                // Every replay says of each command that it was not run, and taints.
+                self.shared.give_up();
+                break;
+            }
+        }
+        let deadline = Instant::now() + LAST_WORDS;
+        for task in &mut tasks {
+            if !task.is_finished() && tokio::time::timeout_at(deadline, &mut *task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// Asks the shadow whether it is there again, and tells the breaker.
+async fn probe(shared: Arc<Shared>) {
+    let good = match ask(&shared).await {
+        Ok(()) => true,
+        Err(why) => {
+            tracing::debug!(%why, "the shadow is still not there");
+            false
+        }
+    };
+    shared.breaker(|breaker| breaker.probed(good, Instant::now()));
+}
+
+/// With the proxy's own account a login, without one a greeting.
+async fn ask(shared: &Shared) -> Result<(), connect::ConnectError> {
+    let server = &shared.server;
+    if let Some(account) = &server.account {
+        let login = Login {
+            user: account.user.clone(),
+            password: account.password.clone(),
+            database: None,
+            capabilities: Capabilities::TRANSACTIONS,
+            collation: COLLATION,
+        };
+        return connect::open(&*shared.dial, server, &shared.tls, &login)
+            .await
+            .map(drop);
+    }
+    let greeting = async {
+        let dialled = shared.dial.dial(server).await;
+        let mut stream = dialled.map_err(connect::ConnectError::Unreachable)?;
+        connect::greet(&mut stream, &mut PacketReader::default()).await
+    };
+    tokio::time::timeout(server.connect_timeout, greeting)
+        .await
+        .map_err(|_| connect::ConnectError::Timeout)?
+        .map(drop)
+}

@@ -1,0 +1,193 @@
+//! From two answers and their circumstances to a verdict, and whether a dark write went wrong.
+
+use super::job::{Mode, Run};
+use super::link::Reply;
+use super::shared::Shared;
+use crate::compare::verdict::{Divergence, Kind, Reason, Verdict};
+use crate::compare::{Context, compare};
+use crate::sql::Class;
+use crate::wire::answer::{Answer, Failure, Outcome};
+
+/// What came of a comparison.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    /// The verdict.
+    pub(super) verdict: Verdict,
+    /// The shadow's rows are no longer the primary's, and why, in words without literals.
+    pub(super) damage: Option<String>,
+}
+
+/// What else must be known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    /// It did not wait for its turn to the end.
+    pub(super) late: bool,
+    /// A table that it touches is tainted.
+    pub(super) tainted: bool,
+}
+
+/// Judges what the shadow answered to a command.
+pub(super) fn judge(
+    shared: &Shared,
+    run: &Run,
+    reply: &Reply,
+    circumstances: Circumstances,
+) -> Judgement {
+    let (primary, shadow) = (run.primary(), &reply.answer);
+    if run.mode == Mode::Plan && shadow.error().is_none() {
+        return Judgement {
+            verdict: Verdict::NotCompared(Reason::Off),
+            damage: None,
+        };
+    }
+    let statements = run
+        .reading
+        .analysis
+        .as_ref()
+        .map(|analysis| analysis.statements.as_slice())
+        .unwrap_or_default();
+    let verdict = compare(
+        primary,
+        shadow,
+        &Context {
+            command: &run.charged.command,
+            statements,
+            rules: &shared.config.compare,
+            key_pinned: false,
+            transactions_mirrored: run.mode == Mode::Replay,
+        },
+    );
+    let damage = damage(run, shadow, &verdict);
+    let verdict = if has_cursor(primary) {
+        Verdict::NotCompared(Reason::Cursor)
+    } else if circumstances.late {
+        Verdict::NotCompared(Reason::OrderWait)
+    } else {
+        excuse(shared, run, shadow, circumstances, verdict)
+    };
+    Judgement { verdict, damage }
+}
+
+/// The client asked for a cursor and got one: its rows were not in the answer.
+fn has_cursor(answer: &Answer) -> bool {
+    answer
+        .results
+        .iter()
+        .any(|outcome| matches!(outcome, Outcome::Rows(rows) if rows.cursor))
+}
+
+/// Whether the shadow's rows are no longer the primary's.
+fn damage(run: &Run, shadow: &Answer, verdict: &Verdict) -> Option<String> {
+    if run.mode != Mode::Replay || !run.reading.runs {
+        return None;
+    }
+    let fingerprint = &run.reading.fingerprint;
+    let (one, other) = (run.primary().error(), shadow.error());
+    let how = match (one, other, verdict) {
+        (Some(_), Some(_), _) => return None,
+        (None, Some(failure), _) => format!("failed with error {}", failure.code),
+        (Some(failure), None, _) => format!(
+            "succeeded where the primary refused it with error {}",
+            failure.code
+        ),
+        (None, None, Verdict::Diverged(divergence)) => {
+            format!("diverged ({})", divergence.kind.name())
+        }
+        (None, None, _) => {
+            let differs = differs_by_nature(run)?;
+            format!("cannot be mirrored exactly ({differs}() differs by nature)")
+        }
+    };
+    Some(format!("a dark write {how}: {fingerprint}"))
+}
+
+/// A function in the write whose value differs on every server.
+fn differs_by_nature(run: &Run) -> Option<&'static str> {
+    let analysis = run.reading.analysis.as_ref()?;
+    analysis
+        .statements
+        .iter()
+        .filter(|one| matches!(one.class, Class::Write | Class::Ddl))
+        .find_map(|one| one.nondeterministic.first().copied())
+}
+
+/// A difference that follows from what is known already is no divergence of its own.
+fn excuse(
+    shared: &Shared,
+    run: &Run,
+    shadow: &Answer,
+    circumstances: Circumstances,
+    verdict: Verdict,
+) -> Verdict {
+    let Verdict::Diverged(divergence) = &verdict else {
+        return verdict;
+    };
+    if !comes_from_rows(divergence, run.primary(), shadow) {
+        return verdict;
+    }
+    let reason = if circumstances.tainted {
+        Some(Reason::Tainted)
+    } else {
+        met_a_commit(shared, run)
+    };
+    reason.map_or(verdict, Verdict::NotCompared)
+}
+
+/// Whether other rows would explain the difference; a statement that the shadow does not have, or
+/// columns of other types, differ whatever the rows are.
+fn comes_from_rows(divergence: &Divergence, primary: &Answer, shadow: &Answer) -> bool {
+    match divergence.kind {
+        Kind::Rows
+        | Kind::Null
+        | Kind::Value
+        | Kind::Order
+        | Kind::AffectedRows
+        | Kind::LastInsertId => true,
+        Kind::Error | Kind::OtherError => [primary, shadow]
+            .into_iter()
+            .filter_map(Answer::error)
+            .all(is_about_rows),
+        Kind::Unsupported | Kind::ShadowLimit | Kind::Columns | Kind::Latency => false,
+    }
+}
+
+/// Duplicate keys, foreign keys, and rows that do not fit.
+fn is_about_rows(failure: &Failure) -> bool {
+    matches!(
+        failure.code,
+        1022 | 1062
+            | 1216
+            | 1217
+            | 1242
+            | 1264
+            | 1365
+            | 1406
+            | 1451
+            | 1452
+            | 1557
+            | 1690
+            | 1761
+            | 1762
+    )
+}
+
+/// Whether another session committed to the same tables while the primary ran the command, or
+/// since its snapshot was opened: then the two sides may have seen different rows.
+fn met_a_commit(shared: &Shared, run: &Run) -> Option<Reason> {
+    let reads = matches!(
+        run.reading.class,
+        Class::Read | Class::LockingRead | Class::Metadata
+    );
+    if !reads {
+        return None;
+    }
+    let one = &run.charged;
+    let (from, reason) = match run.step.snapshot {
+        Some(opened) if !run.step.opens_snapshot => (opened, Reason::Snapshot),
+        _ => (one.began, Reason::Race),
+    };
+    let recent = shared.recent.lock();
+    recent
+        .met(one.facts.session, &run.reading.scope, from, one.acked)
+        .then_some(reason)
+}

@@ -1,0 +1,308 @@
+//! A connection to the shadow: opened as the session's journal says, and asked one command at a
+//! time, within bounds.
+
+use super::journal::Journal;
+use super::shared::Shared;
+use crate::connect::{self, ConnectError, Connection, Login, Stream};
+use crate::tee::Facts;
+use crate::wire::answer::{Answer, AnswerTracker, Outcome, Progress};
+use crate::wire::capability::Capabilities;
+use crate::wire::command::Command;
+use crate::wire::execute;
+use crate::wire::packet::{write_lenenc, write_packet};
+use crate::wire::status::Status;
+use std::collections::HashMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+/// Bytes read at once.
+const PIECE: usize = 16 << 10;
+
+/// ER_DBACCESS_DENIED_ERROR and ER_BAD_DB_ERROR: the shadow lacks the session's database.
+const NO_DATABASE: [u16; 2] = [1044, 1049];
+
+/// Why the shadow gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The shadow, or the way to it, is at fault.
+    #[error("{0}")]
+    Down(String),
+    /// It did not answer in time.
+    #[error("no answer within mirror.timeout_ms")]
+    Timeout,
+    /// Its answer is longer than `mirror.answer_bytes_max`.
+    #[error("its answer is longer than mirror.answer_bytes_max")]
+    TooLarge,
+    /// No connection may be opened now.
+    #[error("mirror.connections_max connections are open")]
+    Full,
+    /// The session's state cannot be told, so no connection can be like it.
+    #[error("the session's state is not known")]
+    Unknown,
+    /// The command cannot be written for the shadow.
+    #[error("the command cannot be read")]
+    Unreadable,
+    /// The mirror was suspended meanwhile.
+    #[error("the mirror was suspended")]
+    Suspended,
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        Self::Down(format!("the connection to the shadow broke: {error}"))
+    }
+}
+
+/// What the shadow answered, and when.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// The answer.
+    pub(super) answer: Answer,
+    /// When the command's last byte was sent.
+    pub(super) sent: Instant,
+    /// When the answer's first byte was read.
+    pub(super) first_byte: Instant,
+    /// When its last byte was read.
+    pub(super) done: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: Stream,
+    tracker: AnswerTracker,
+    capabilities: Capabilities,
+    status: Status,
+    /// The client's statement ids and the shadow's.
+    prepared: HashMap<u32, u32>,
+    buffer: Vec<u8>,
+    answer_bytes_max: u64,
+    timeout: std::time::Duration,
+    vitess: bool,
+    /// One of `mirror.connections_max`.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Link {
+    /// Opens a connection that is like the session.
+    pub(super) async fn open(
+        shared: &Shared,
+        facts: &Facts,
+        journal: &Journal,
+    ) -> Result<Self, Trouble> {
+        if journal.is_unknown() || facts.share.journal_unknown() {
+            return Err(Trouble::Unknown);
+        }
+        let permit = shared.permit().await.ok_or(Trouble::Full)?;
+        let connection = log_in(shared, facts, journal).await?;
+        let config = &shared.config;
+        let mut link = Self {
+            tracker: AnswerTracker::new(connection.capabilities, config.compare.sample_bytes),
+            capabilities: connection.capabilities,
+            status: connection.status,
+            stream: connection.stream,
+            prepared: HashMap::new(),
+            buffer: Vec::new(),
+            answer_bytes_max: config.mirror.answer_bytes_max,
+            timeout: config.mirror.timeout,
+            vitess: connection.server_version.contains("Vitess"),
+            _permit: permit,
+        };
+        link.prepare_session(shared, journal).await?;
+        Ok(link)
+    }
+
+    /// Runs what the config asks for, then what the client had set. What the shadow refuses was
+    /// refused when the client sent it, too, and was found then.
+    async fn prepare_session(&mut self, shared: &Shared, journal: &Journal) -> Result<(), Trouble> {
+        self.init(shared).await?;
+        for assignment in journal.assignments() {
+            self.query(assignment.as_bytes()).await?;
+        }
+        if let Some(on) = journal.multi_statements() {
+            self.ask(&[Command::SET_OPTION.0, u8::from(!on), 0]).await?;
+        }
+        Ok(())
+    }
+
+    /// `[shadow] init`.
+    pub(super) async fn init(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        for statement in &shared.server.init {
+            let reply = self.query(statement.as_bytes()).await?;
+            if let Some(failure) = reply.answer.error() {
+                return Err(Trouble::Down(format!(
+                    "[shadow] init: {statement:?} was refused with error {}",
+                    failure.code
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a transaction is open.
+    pub(super) const fn in_transaction(&self) -> bool {
+        self.status.in_transaction()
+    }
+
+    /// Whether it is a vtgate.
+    pub(super) const fn is_vitess(&self) -> bool {
+        self.vitess
+    }
+
+    /// What was agreed on.
+    pub(super) const fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Runs a text.
+    pub(super) async fn query(&mut self, text: &[u8]) -> Result<Reply, Trouble> {
+        self.ask(&self.query_payload(text)).await
+    }
+
+    /// The command that runs a text here.
+    pub(super) fn query_payload(&self, text: &[u8]) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(text.len() + 3);
+        payload.push(Command::QUERY.0);
+        if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+            write_lenenc(&mut payload, 0);
+            write_lenenc(&mut payload, 1);
+        }
+        payload.extend_from_slice(text);
+        payload
+    }
+
+    /// The shadow's id of a statement that the client prepared under `id`, if it is prepared.
+    pub(super) fn statement(&self, id: u32) -> Option<u32> {
+        self.prepared.get(&id).copied()
+    }
+
+    /// Prepares what the client prepared under `id`.
+    pub(super) async fn prepare(&mut self, id: u32, text: &[u8]) -> Result<Reply, Trouble> {
+        self.close(id).await?;
+        let reply = self
+            .ask(&[&[Command::STMT_PREPARE.0], text].concat())
+            .await?;
+        if let Some(Outcome::Prepared { statement_id, .. }) = reply.answer.results.first() {
+            self.prepared.insert(id, *statement_id);
+        }
+        Ok(reply)
+    }
+
+    /// Closes what the client prepared under `id`, if it is prepared here.
+    pub(super) async fn close(&mut self, id: u32) -> Result<(), Trouble> {
+        let Some(own) = self.prepared.remove(&id) else {
+            return Ok(());
+        };
+        let mut payload = vec![Command::STMT_CLOSE.0, 0, 0, 0, 0];
+        let _ = execute::set_statement_id(&mut payload, own);
+        self.tell(&payload).await
+    }
+
+    /// The connection was reset: its statements are gone.
+    pub(super) fn forget_statements(&mut self) {
+        self.prepared.clear();
+    }
+
+    /// Sends a command that has no answer.
+    pub(super) async fn tell(&mut self, payload: &[u8]) -> Result<(), Trouble> {
+        let timeout = self.timeout;
+        tokio::time::timeout(timeout, self.send(payload))
+            .await
+            .map_err(|_| Trouble::Timeout)?
+    }
+
+    /// Sends a command and reads its whole answer.
+    pub(super) async fn ask(&mut self, payload: &[u8]) -> Result<Reply, Trouble> {
+        let timeout = self.timeout;
+        tokio::time::timeout(timeout, self.exchange(payload))
+            .await
+            .map_err(|_| Trouble::Timeout)?
+    }
+
+    async fn send(&mut self, payload: &[u8]) -> Result<(), Trouble> {
+        self.buffer.clear();
+        write_packet(&mut self.buffer, 0, payload);
+        self.stream.write_all(&self.buffer).await?;
+        self.stream.flush().await?;
+        self.buffer.clear();
+        self.buffer.shrink_to(PIECE);
+        Ok(())
+    }
+
+    async fn exchange(&mut self, payload: &[u8]) -> Result<Reply, Trouble> {
+        let kind = payload.first().map_or(Command::QUIT, |byte| Command(*byte));
+        self.tracker.begin(kind.expect());
+        self.send(payload).await?;
+        let sent = Instant::now();
+        let mut first_byte = None;
+        let mut answer = Answer::default();
+        let mut piece = std::mem::take(&mut self.buffer);
+        piece.resize(PIECE, 0);
+        loop {
+            let read = self.stream.read(&mut piece).await?;
+            let first_byte = *first_byte.get_or_insert_with(Instant::now);
+            let bytes = piece.get(..read).unwrap_or_default();
+            if bytes.is_empty() {
+                return Err(Trouble::Down(
+                    "the shadow closed the connection before its answer was whole".to_owned(),
+                ));
+            }
+            match self.tracker.feed(bytes, &mut answer) {
+                Progress::More if answer.bytes > self.answer_bytes_max => {
+                    return Err(Trouble::TooLarge);
+                }
+                Progress::More => {}
+                Progress::Ended { used } if used == read => {
+                    self.buffer = piece;
+                    self.status = answer.status.unwrap_or(self.status);
+                    return Ok(Reply {
+                        answer,
+                        sent,
+                        first_byte,
+                        done: Instant::now(),
+                    });
+                }
+                Progress::Ended { .. } | Progress::ClientTurn { .. } | Progress::Unsure => {
+                    return Err(Trouble::Down(
+                        "the shadow answered what is not MySQL's protocol".to_owned(),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Logs in as the config says for the session's user, in the session's database.
+async fn log_in(shared: &Shared, facts: &Facts, journal: &Journal) -> Result<Connection, Trouble> {
+    let server = &shared.server;
+    let account = server.users.get(&facts.user).or(server.account.as_ref());
+    let Some(account) = account else {
+        return Err(Trouble::Down(format!(
+            "no login to the shadow for the user {}: set [shadow] user and password, or [shadow.users]",
+            facts.user
+        )));
+    };
+    let database = journal.database();
+    let database = server
+        .databases
+        .get(database)
+        .map_or(database, String::as_str);
+    let mut login = Login {
+        user: account.user.clone(),
+        password: account.password.clone(),
+        database: (!database.is_empty()).then(|| database.to_owned()),
+        capabilities: facts.capabilities,
+        collation: facts.collation,
+    };
+    let open = || connect::open(&*shared.dial, server, &shared.tls, &login);
+    match open().await {
+        Err(ConnectError::Refused(failure)) if NO_DATABASE.contains(&failure.code) => {
+            // The session goes on without: what it does there is what a cutover would bring.
+            login.database = None;
+            let open = connect::open(&*shared.dial, server, &shared.tls, &login);
+            open.await.map_err(|error| Trouble::Down(error.to_string()))
+        }
+        other => other.map_err(|error| Trouble::Down(error.to_string())),
+    }
+}

@@ -1,0 +1,138 @@
+//! The verdict that every command is owed: exactly one, whatever happens to the task that has it.
+
+use super::reading::Reading;
+use crate::compare::verdict::{Reason, Verdict};
+use crate::ledger::{Ledger, Observation, Side};
+use crate::tee::Exchange;
+use crate::wire::answer::{Answer, Outcome};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A command without its verdict. Dropped without one, it is *not compared: internal*.
+#[derive(Debug)]
+pub(super) struct Owed {
+    observation: Option<Box<Observation>>,
+    ledger: Ledger,
+}
+
+/// What the shadow did with a command.
+#[derive(Debug)]
+pub(super) struct Ran {
+    /// Its side.
+    pub(super) side: Side,
+    /// Time between the primary's answer and the start on the shadow, in µs.
+    pub(super) queue_us: u64,
+}
+
+impl Owed {
+    /// Of a whole exchange.
+    pub(super) fn new(ledger: &Ledger, reading: &Reading, database: &str, one: &Exchange) -> Self {
+        let side = side(
+            &one.facts.primary,
+            &one.answer,
+            one.sent,
+            one.first_byte,
+            one.acked,
+        );
+        Self::of(ledger, reading, database, &one.facts, side)
+    }
+
+    /// Of a command whose answer is not known.
+    pub(super) fn of(
+        ledger: &Ledger,
+        reading: &Reading,
+        database: &str,
+        facts: &crate::tee::Facts,
+        primary: Side,
+    ) -> Self {
+        let observation = Observation {
+            at: jiff::Timestamp::now(),
+            session: facts.session,
+            fingerprint: Arc::clone(&reading.fingerprint),
+            digest: reading.digest,
+            protocol: reading.protocol,
+            class: reading.class,
+            user: Arc::from(facts.user.as_str()),
+            database: Arc::from(database),
+            tables: reading.scope.tables(),
+            statement: None,
+            verdict: Verdict::NotCompared(Reason::Internal),
+            primary,
+            shadow: None,
+            queue_us: None,
+        };
+        Self {
+            observation: Some(Box::new(observation)),
+            ledger: ledger.clone(),
+        }
+    }
+
+    /// It was not compared.
+    pub(super) fn not_compared(self, reason: Reason) {
+        self.settle(Verdict::NotCompared(reason), None, None);
+    }
+
+    /// Its verdict; `statement` is its text, for a divergence.
+    pub(super) fn settle(mut self, verdict: Verdict, ran: Option<Ran>, statement: Option<String>) {
+        if let Some(observation) = &mut self.observation {
+            observation.verdict = verdict;
+            observation.statement = statement;
+            if let Some(ran) = ran {
+                observation.shadow = Some(ran.side);
+                observation.queue_us = Some(ran.queue_us);
+            }
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if let Some(mut observation) = self.observation.take() {
+            observation.at = jiff::Timestamp::now();
+            self.ledger.record(*observation);
+        }
+    }
+}
+
+/// One server's side of an exchange.
+pub(super) fn side(
+    server: &Arc<str>,
+    answer: &Answer,
+    sent: Instant,
+    first_byte: Instant,
+    last_byte: Instant,
+) -> Side {
+    let error = answer.error().map(|failure| {
+        (
+            failure.code,
+            String::from_utf8_lossy(&failure.sqlstate).into_owned(),
+            String::from_utf8_lossy(&failure.message).into_owned(),
+        )
+    });
+    let affected_rows = answer
+        .results
+        .iter()
+        .rev()
+        .find_map(|outcome| match outcome {
+            Outcome::Ok(done) => Some(done.affected_rows),
+            Outcome::Error(_)
+            | Outcome::Rows(_)
+            | Outcome::RowsThenError(..)
+            | Outcome::Prepared { .. }
+            | Outcome::LocalInfile
+            | Outcome::Other => None,
+        });
+    Side {
+        server: Arc::clone(server),
+        rows: answer.rows(),
+        error,
+        affected_rows,
+        first_byte_us: micros(sent, first_byte),
+        latency_us: micros(sent, last_byte),
+    }
+}
+
+/// The time between two instants, in µs; 0 where the second is the earlier.
+pub(super) fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,308 @@
+//! Runs one command on the shadow as its mode says, and a transaction again where the shadow asks
+//! for it.
+
+use super::job::{Mode, Run};
+use super::link::{Link, Reply, Trouble};
+use super::reading::{Text, shape};
+use super::shared::{Shared, count};
+use super::transaction::{Ending, is_retriable};
+use crate::sql::{Class, Control};
+use crate::wire::command::Command;
+use crate::wire::execute::{self, Execute};
+use crate::wire::query::query_text;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes of one transaction's commands that are kept to run it again.
+const KEPT_BYTES_MAX: usize = 256 << 10;
+
+/// How often a transaction is run again.
+const RETRIES: u32 = 4;
+
+/// Pause before it is, the first time; doubles each time.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// For so long vtgate may need to see a table that was just made (VT09015), and how often it is
+/// asked.
+const SCHEMA_WAIT: Duration = Duration::from_secs(5);
+const SCHEMA_PAUSE: Duration = Duration::from_millis(200);
+
+/// A transaction's commands as they were sent to the shadow, within limits.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    payloads: Vec<Vec<u8>>,
+    bytes: usize,
+    /// Some of them did not fit: it cannot be run again.
+    is_partial: bool,
+}
+
+impl Kept {
+    fn keep(&mut self, shared: &Shared, payload: Vec<u8>) {
+        let bytes = payload.len();
+        if self.is_partial || self.bytes + bytes > KEPT_BYTES_MAX || !shared.keep(bytes as u64) {
+            self.is_partial = true;
+            return;
+        }
+        self.bytes += bytes;
+        self.payloads.push(payload);
+    }
+
+    /// Forgets them.
+    pub(super) fn clear(&mut self, shared: &Shared) {
+        shared.let_go(self.bytes as u64);
+        *self = Self::default();
+    }
+}
+
+/// Runs the command.
+pub(super) async fn perform(
+    shared: &Shared,
+    link: &mut Link,
+    run: &mut Run,
+    kept: &mut Kept,
+) -> Result<Reply, Trouble> {
+    match run.mode {
+        Mode::Replay => replay(shared, link, run, kept).await,
+        Mode::Rollback => rehearse(shared, link, run).await,
+        Mode::Plan => plan(link, run).await,
+    }
+}
+
+async fn replay(
+    shared: &Shared,
+    link: &mut Link,
+    run: &mut Run,
+    kept: &mut Kept,
+) -> Result<Reply, Trouble> {
+    let mut asked = exchange(shared, link, run).await?;
+    for tried in 0..RETRIES {
+        if !is_transient(run, &asked.reply) || kept.is_partial {
+            break;
+        }
+        count(&shared.counters.retries);
+        link.query(b"ROLLBACK").await?;
+        tokio::time::sleep(RETRY_PAUSE * 2_u32.pow(tried)).await;
+        if !again(link, kept).await? {
+            continue;
+        }
+        asked = exchange(shared, link, run).await?;
+    }
+    let schema_deadline = Instant::now() + SCHEMA_WAIT;
+    while is_schema_unseen(&asked.reply) && Instant::now() < schema_deadline {
+        tokio::time::sleep(SCHEMA_PAUSE).await;
+        asked = exchange(shared, link, run).await?;
+    }
+    if run.step.after {
+        match asked.payload {
+            Some(payload) if run.long.is_empty() => kept.keep(shared, payload),
+            _ => kept.is_partial = true,
+        }
+    }
+    Ok(asked.reply)
+}
+
+/// Runs the commands of the transaction so far again; whether the shadow took them.
+async fn again(link: &mut Link, kept: &Kept) -> Result<bool, Trouble> {
+    for payload in &kept.payloads {
+        if let Some(failure) = link.ask(payload).await?.answer.error()
+            && is_retriable(failure)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Runs the command so that nothing of it stays.
+async fn rehearse(shared: &Shared, link: &mut Link, run: &mut Run) -> Result<Reply, Trouble> {
+    if run.step.ended == Some(Ending::Commit) {
+        let reply = link.query(b"ROLLBACK").await?;
+        if run.reading.control == Some(Control::Commit) {
+            return Ok(reply);
+        }
+    }
+    let writes = matches!(run.reading.class, Class::Write | Class::LockingRead);
+    if !writes || !run.reading.runs {
+        return Ok(exchange(shared, link, run).await?.reply);
+    }
+    if !link.in_transaction() {
+        link.query(b"BEGIN").await?;
+    }
+    let reply = exchange(shared, link, run).await?.reply;
+    if !run.step.after {
+        link.query(b"ROLLBACK").await?;
+    }
+    Ok(reply)
+}
+
+/// Asks how the shadow would run it.
+async fn plan(link: &mut Link, run: &Run) -> Result<Reply, Trouble> {
+    let text = text(run)?;
+    let ask: &[u8] = if link.is_vitess() {
+        b"VEXPLAIN PLAN "
+    } else {
+        b"EXPLAIN "
+    };
+    link.query(&[ask, &text].concat()).await
+}
+
+/// What was sent and what came back.
+struct Asked {
+    reply: Reply,
+    /// Where it can be sent again.
+    payload: Option<Vec<u8>>,
+}
+
+impl Asked {
+    /// What cannot be sent again as it is.
+    const fn once(reply: Reply) -> Self {
+        Self {
+            reply,
+            payload: None,
+        }
+    }
+}
+
+/// Sends the command in the shadow's terms.
+async fn exchange(shared: &Shared, link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
+    let command = &run.charged.command;
+    match run.reading.kind {
+        Command::QUERY => {
+            let payload = link.query_payload(&text(run)?);
+            Ok(Asked {
+                reply: link.ask(&payload).await?,
+                payload: Some(payload),
+            })
+        }
+        Command::STMT_PREPARE => Ok(Asked::once(prepare(link, run).await?)),
+        Command::STMT_EXECUTE => execute(link, run).await,
+        Command::STMT_RESET => {
+            let Ok(own) = statement(link, run).await? else {
+                return Err(Trouble::Unreadable);
+            };
+            let mut payload = command.clone();
+            execute::set_statement_id(&mut payload, own).map_err(|_| Trouble::Unreadable)?;
+            Ok(Asked::once(link.ask(&payload).await?))
+        }
+        Command::INIT_DB => {
+            let mut payload = command.clone();
+            if let Text::Mapped(name) = &run.reading.text {
+                payload.truncate(1);
+                payload.extend_from_slice(name);
+            }
+            Ok(Asked::once(link.ask(&payload).await?))
+        }
+        Command::RESET_CONNECTION => {
+            let reply = link.ask(command).await?;
+            link.forget_statements();
+            link.init(shared).await?;
+            Ok(Asked::once(reply))
+        }
+        _ => Ok(Asked::once(link.ask(command).await?)),
+    }
+}
+
+/// The text as the shadow is sent it.
+fn text(run: &Run) -> Result<Vec<u8>, Trouble> {
+    match &run.reading.text {
+        Text::Mapped(text) => Ok(text.clone()),
+        Text::Same | Text::Unsure => {
+            query_text(&run.charged.command, run.charged.facts.capabilities)
+                .map(<[u8]>::to_vec)
+                .map_err(|_| Trouble::Unreadable)
+        }
+    }
+}
+
+/// Prepares under the client's id; under none where the primary refused it.
+async fn prepare(link: &mut Link, run: &Run) -> Result<Reply, Trouble> {
+    let text = match &run.reading.text {
+        Text::Mapped(text) => text.as_slice(),
+        Text::Same | Text::Unsure => run.charged.command.get(1..).unwrap_or_default(),
+    };
+    let id = run
+        .primary()
+        .results
+        .first()
+        .and_then(|outcome| match outcome {
+            crate::wire::answer::Outcome::Prepared { statement_id, .. } => Some(*statement_id),
+            _ => None,
+        });
+    let reply = link.prepare(id.unwrap_or_default(), text).await?;
+    if id.is_none() {
+        link.close(0).await?;
+    }
+    Ok(reply)
+}
+
+/// The shadow's id of the statement, prepared now if need be; or why it refuses to.
+async fn statement(link: &mut Link, run: &Run) -> Result<Result<u32, Reply>, Trouble> {
+    let Some((id, statement)) = &run.reading.statement else {
+        return Err(Trouble::Unreadable);
+    };
+    if let Some(own) = link.statement(*id) {
+        return Ok(Ok(own));
+    }
+    let text = statement.prepared.mapped.as_ref();
+    let reply = link.prepare(*id, text.ok_or(Trouble::Unreadable)?).await?;
+    Ok(link.statement(*id).ok_or(reply))
+}
+
+async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
+    let own = match statement(link, run).await? {
+        Ok(own) => own,
+        Err(refusal) => return Ok(Asked::once(refusal)),
+    };
+    let Some((_, statement)) = &run.reading.statement else {
+        return Err(Trouble::Unreadable);
+    };
+    let mut long = BTreeSet::new();
+    for part in &run.long {
+        let mut payload = part.command.clone();
+        long.extend(execute::long_parameter(&payload));
+        execute::set_statement_id(&mut payload, own).map_err(|_| Trouble::Unreadable)?;
+        link.tell(&payload).await?;
+    }
+    let shape = shape(statement, run.charged.facts.capabilities, &long);
+    let sent = Execute::parse(&run.charged.command, shape).map_err(|_| Trouble::Unreadable)?;
+    let types = sent.types.as_deref().or(shape.types);
+    if shape.parameters > 0 && types.is_none() {
+        return Err(Trouble::Unreadable);
+    }
+    let payload = sent.encode(own, link.capabilities(), shape.types);
+    Ok(Asked {
+        reply: link.ask(&payload).await?,
+        payload: Some(payload),
+    })
+}
+
+/// The statement's text as the client sent it.
+pub(super) fn text_of(run: &Run) -> Option<String> {
+    let command = &run.charged.command;
+    let text = match (&run.reading.statement, run.reading.kind) {
+        (Some((_, statement)), _) => statement.prepared.text.as_slice(),
+        (None, Command::QUERY) => query_text(command, run.charged.facts.capabilities).ok()?,
+        (None, Command::STMT_PREPARE) => command.get(1..)?,
+        (None, _) => return None,
+    };
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Whether the shadow failed in a way that says: the same again may succeed.
+pub(super) fn is_transient(run: &Run, reply: &Reply) -> bool {
+    !run.failed_on_primary() && was_rolled_back(reply)
+}
+
+/// Whether the shadow rolled the transaction back.
+pub(super) fn was_rolled_back(reply: &Reply) -> bool {
+    reply.answer.error().is_some_and(is_retriable)
+}
+
+/// vtgate has not seen the table yet.
+fn is_schema_unseen(reply: &Reply) -> bool {
+    reply
+        .answer
+        .error()
+        .is_some_and(|failure| failure.message.windows(7).any(|word| word == b"VT09015"))
+}

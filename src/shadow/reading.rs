@@ -1,0 +1,355 @@
+//! What a command is: its statement's analysis, its tables, what it changes of the session. Pure
+//! but for the catalog's memory; nothing is decided here.
+
+use super::journal::{Entry, Journal, Statement};
+use super::order::Scope;
+use super::prepared::Prepared;
+use crate::ledger::Protocol;
+use crate::sql::{
+    Analysis, Catalog, Change, Class, Control, Dialect, Tables, dialect_of, map_databases,
+};
+use crate::wire::answer::{Answer, Outcome};
+use crate::wire::capability::Capabilities;
+use crate::wire::command::Command;
+use crate::wire::execute::{self, Execute, Shape, Type};
+use crate::wire::query::query_text;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A command, read.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    /// The command.
+    pub(super) kind: Command,
+    /// Of its statement; none for commands without one, and where it is not known.
+    pub(super) analysis: Option<Arc<Analysis>>,
+    /// The strongest class.
+    pub(super) class: Class,
+    /// The shape, or the command's name.
+    pub(super) fingerprint: Arc<str>,
+    /// xxh3-64 of it.
+    pub(super) digest: u64,
+    /// Text or prepared.
+    pub(super) protocol: Protocol,
+    /// All tables that it runs on.
+    pub(super) scope: Scope,
+    /// Those that it writes.
+    pub(super) writes: Scope,
+    /// The transaction control of its last such statement.
+    pub(super) control: Option<Control>,
+    /// It runs something: not so where it is only prepared.
+    pub(super) runs: bool,
+    /// Several statements, among them one that ends a transaction or commits implicitly.
+    pub(super) ends_inside: bool,
+    /// The prepared statement that it is about, by the client's id.
+    pub(super) statement: Option<(u32, Statement)>,
+    /// Its text as the shadow must be sent it, where that is another one.
+    pub(super) text: Text,
+}
+
+/// What the shadow is sent for a command's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Text {
+    /// What the client sent, or the command has no text.
+    Same,
+    /// The text with the databases' names mapped.
+    Mapped(Vec<u8>),
+    /// It cannot be told which database is meant.
+    Unsure,
+}
+
+/// What a session's commands are read by.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    /// Shapes seen before.
+    pub(super) catalog: &'a Catalog,
+    /// The session so far.
+    pub(super) journal: &'a Journal,
+    /// What the session agreed on.
+    pub(super) capabilities: Capabilities,
+    /// The server's last flag on NO_BACKSLASH_ESCAPES.
+    pub(super) no_backslash_escapes: bool,
+    /// The primary's databases and what the shadow calls them.
+    pub(super) databases: &'a BTreeMap<String, String>,
+}
+
+impl Reader<'_> {
+    /// Reads a command's payload.
+    pub(super) fn read(&self, payload: &[u8]) -> Reading {
+        let kind = payload.first().map_or(Command::QUIT, |byte| Command(*byte));
+        match kind {
+            Command::QUERY => match query_text(payload, self.capabilities) {
+                Ok(text) => self.statement(kind, text),
+                Err(_) => bare(kind, Class::Unmirrored),
+            },
+            Command::STMT_PREPARE => {
+                let text = payload.get(1..).unwrap_or_default();
+                let mut reading = self.statement(kind, text);
+                reading.protocol = Protocol::Prepared;
+                reading.runs = false;
+                reading.writes = Scope::none();
+                reading.control = None;
+                reading
+            }
+            Command::STMT_EXECUTE
+            | Command::STMT_FETCH
+            | Command::STMT_RESET
+            | Command::STMT_SEND_LONG_DATA
+            | Command::STMT_CLOSE => self.prepared(kind, payload),
+            Command::INIT_DB => {
+                let mut reading = bare(kind, Class::Session);
+                let name = String::from_utf8_lossy(payload.get(1..).unwrap_or_default());
+                if let Some(mapped) = self.databases.get(&*name) {
+                    reading.text = Text::Mapped(mapped.clone().into_bytes());
+                }
+                reading
+            }
+            Command::SET_OPTION | Command::RESET_CONNECTION => bare(kind, Class::Session),
+            _ => bare(kind, Class::Unmirrored),
+        }
+    }
+
+    fn dialect(&self) -> Dialect {
+        let mode = self.journal.value_of(&["sql_mode"]).unwrap_or_default();
+        let words = mode.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', ",");
+        let mut dialect = dialect_of(&words);
+        dialect.no_backslash_escapes |= self.no_backslash_escapes;
+        dialect
+    }
+
+    fn statement(&self, kind: Command, text: &[u8]) -> Reading {
+        let dialect = self.dialect();
+        let analysis = self.catalog.analyze(text, dialect);
+        let mut reading = self.analysed(kind, &analysis);
+        let qualified = analysis.statements.iter().any(|one| one.qualified);
+        let metadata = analysis.class == Class::Metadata;
+        if !self.databases.is_empty() && (qualified || metadata) {
+            reading.text =
+                map_databases(text, dialect, self.databases).map_or(Text::Unsure, |mapped| {
+                    if mapped == text {
+                        Text::Same
+                    } else {
+                        Text::Mapped(mapped)
+                    }
+                });
+        }
+        reading
+    }
+
+    fn analysed(&self, kind: Command, analysis: &Arc<Analysis>) -> Reading {
+        let mut scope = Scope::none();
+        let mut writes = Scope::none();
+        let mut database = self.journal.database().to_owned();
+        for one in &analysis.statements {
+            scope.join(&Scope::of(&one.tables, &database));
+            let written = match (&one.written, one.class) {
+                // Whoever locks rows stands in the same queue as who writes them.
+                (Tables::Known(none), Class::LockingRead) if none.is_empty() => &one.tables,
+                (written, _) => written,
+            };
+            writes.join(&Scope::of(written, &database));
+            for change in &one.changes {
+                if let Change::Database(name) = change {
+                    name.clone_into(&mut database);
+                }
+            }
+        }
+        let several = analysis.statements.len() > 1;
+        let ends = |control: &Control| !matches!(control, Control::Within);
+        Reading {
+            kind,
+            class: analysis.class,
+            fingerprint: Arc::clone(&analysis.fingerprint),
+            digest: analysis.digest,
+            protocol: Protocol::Text,
+            scope,
+            writes,
+            control: analysis.statements.iter().rev().find_map(|one| one.control),
+            runs: true,
+            ends_inside: several
+                && analysis
+                    .statements
+                    .iter()
+                    .any(|one| one.control.as_ref().is_some_and(ends) || one.class == Class::Ddl),
+            analysis: Some(Arc::clone(analysis)),
+            statement: None,
+            text: Text::Same,
+        }
+    }
+
+    fn prepared(&self, kind: Command, payload: &[u8]) -> Reading {
+        let id = execute::statement_id(payload).ok();
+        let id = id.and_then(|id| self.journal.resolve(id));
+        let known = id.and_then(|id| Some((id, self.journal.prepared(id)?.clone())));
+        let Some((id, statement)) = known else {
+            let mut reading = bare(kind, Class::Unmirrored);
+            reading.protocol = Protocol::Prepared;
+            if kind == Command::STMT_EXECUTE {
+                reading.writes = Scope::All; // nobody knows what it ran
+            }
+            return reading;
+        };
+        let mut reading = self.analysed(kind, &statement.prepared.analysis);
+        reading.protocol = Protocol::Prepared;
+        if statement.prepared.mapped.is_none() {
+            reading.text = Text::Unsure;
+        }
+        reading.statement = Some((id, statement));
+        if kind != Command::STMT_EXECUTE {
+            reading.runs = false;
+            reading.writes = Scope::none();
+            reading.control = None;
+        }
+        reading
+    }
+}
+
+impl Reading {
+    /// What the command changed of the session, given that the primary answered so. `long` are
+    /// the parameters that were sent apart.
+    pub(super) fn entries(
+        &self,
+        payload: &[u8],
+        capabilities: Capabilities,
+        answer: Option<&Answer>,
+        long: &BTreeSet<u16>,
+    ) -> Vec<Entry> {
+        let failed = answer.is_some_and(|answer| answer.error().is_some());
+        match self.kind {
+            Command::QUERY | Command::STMT_EXECUTE => {
+                let mut entries = self.changes(answer, failed);
+                entries.extend(self.types(payload, capabilities, long));
+                entries
+            }
+            Command::STMT_CLOSE => self.of_statement(Entry::Forgotten),
+            _ if failed => Vec::new(),
+            Command::STMT_PREPARE => answer.map_or_else(Vec::new, |answer| {
+                self.newly_prepared(payload, answer).into_iter().collect()
+            }),
+            Command::INIT_DB => {
+                let name = String::from_utf8_lossy(payload.get(1..).unwrap_or_default());
+                vec![Entry::Change(Change::Database(name.into_owned()))]
+            }
+            Command::SET_OPTION => {
+                let on = payload.get(1..3).is_some_and(|option| option == [0, 0]);
+                vec![Entry::MultiStatements(on)]
+            }
+            Command::RESET_CONNECTION => vec![Entry::Reset],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The changes of those statements that the primary ran.
+    fn changes(&self, answer: Option<&Answer>, failed: bool) -> Vec<Entry> {
+        let Some(analysis) = &self.analysis else {
+            return Vec::new();
+        };
+        let ran = match answer {
+            Some(answer) if failed => answer.results.len().saturating_sub(1),
+            _ => analysis.statements.len(),
+        };
+        let of_ran = analysis.statements.iter().take(ran);
+        of_ran
+            .flat_map(|one| one.changes.iter().cloned().map(Entry::Change))
+            .collect()
+    }
+
+    fn of_statement(&self, entry: impl Fn(u32) -> Entry) -> Vec<Entry> {
+        self.statement.iter().map(|(id, _)| entry(*id)).collect()
+    }
+
+    /// The types that an execution bound anew.
+    fn types(
+        &self,
+        payload: &[u8],
+        capabilities: Capabilities,
+        long: &BTreeSet<u16>,
+    ) -> Option<Entry> {
+        let (id, statement) = self.statement.as_ref()?;
+        let shape = shape(statement, capabilities, long);
+        let types = Execute::parse(payload, shape).ok()?.types?;
+        Some(Entry::Types(*id, Some(types.into())))
+    }
+
+    fn newly_prepared(&self, payload: &[u8], answer: &Answer) -> Option<Entry> {
+        let Some(Outcome::Prepared {
+            statement_id,
+            parameters,
+            ..
+        }) = answer.results.first()
+        else {
+            return None;
+        };
+        let text = payload.get(1..).unwrap_or_default().to_vec();
+        let mapped = match &self.text {
+            Text::Same => Some(text.clone()),
+            Text::Mapped(mapped) => Some(mapped.clone()),
+            Text::Unsure => None,
+        };
+        let prepared = Prepared {
+            text,
+            mapped,
+            analysis: Arc::clone(self.analysis.as_ref()?),
+            parameters: *parameters,
+        };
+        Some(Entry::Prepared(*statement_id, Arc::new(prepared)))
+    }
+}
+
+/// What is needed to read an execution of a statement.
+pub(super) fn shape<'a>(
+    statement: &'a Statement,
+    capabilities: Capabilities,
+    long: &'a BTreeSet<u16>,
+) -> Shape<'a> {
+    Shape {
+        parameters: statement.prepared.parameters,
+        capabilities,
+        types: statement.types.as_deref().map(|types: &[Type]| types),
+        long,
+    }
+}
+
+/// A command without a statement.
+fn bare(kind: Command, class: Class) -> Reading {
+    let name: Arc<str> = Arc::from(name_of(kind));
+    Reading {
+        kind,
+        analysis: None,
+        class,
+        digest: xxhash_rust::xxh3::xxh3_64(name.as_bytes()),
+        fingerprint: name,
+        protocol: Protocol::Text,
+        scope: Scope::none(),
+        writes: Scope::none(),
+        control: None,
+        runs: true,
+        ends_inside: false,
+        statement: None,
+        text: Text::Same,
+    }
+}
+
+/// The command's name, as MySQL's documentation has it.
+fn name_of(kind: Command) -> &'static str {
+    match kind {
+        Command::QUIT => "COM_QUIT",
+        Command::INIT_DB => "COM_INIT_DB",
+        Command::QUERY => "COM_QUERY",
+        Command::FIELD_LIST => "COM_FIELD_LIST",
+        Command::STATISTICS => "COM_STATISTICS",
+        Command::DEBUG => "COM_DEBUG",
+        Command::PING => "COM_PING",
+        Command::CHANGE_USER => "COM_CHANGE_USER",
+        Command::BINLOG_DUMP => "COM_BINLOG_DUMP",
+        Command::STMT_PREPARE => "COM_STMT_PREPARE",
+        Command::STMT_EXECUTE => "COM_STMT_EXECUTE",
+        Command::STMT_SEND_LONG_DATA => "COM_STMT_SEND_LONG_DATA",
+        Command::STMT_CLOSE => "COM_STMT_CLOSE",
+        Command::STMT_RESET => "COM_STMT_RESET",
+        Command::SET_OPTION => "COM_SET_OPTION",
+        Command::STMT_FETCH => "COM_STMT_FETCH",
+        Command::RESET_CONNECTION => "COM_RESET_CONNECTION",
+        _ => "COM_UNKNOWN",
+    }
+}

@@ -1,0 +1,220 @@
+//! What the mirror's tasks share.
+
+use super::Control;
+use super::breaker::{Breaker, Cause, Limits};
+use super::line::Line;
+use super::order::Scope;
+use super::recent::Recent;
+use crate::config::{Config, FedBy, Server};
+use crate::connect::{Dial, TlsContext};
+use crate::ledger::Ledger;
+use crate::sql::{Catalog, Table};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+/// Shapes that the catalog remembers.
+pub(super) const SHAPES_MAX: usize = 10_000;
+
+/// Bytes of commands that all sessions together keep, to run a transaction again.
+const KEPT_BYTES_MAX: u64 = 32 << 20;
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    /// The shadow.
+    pub(super) server: Arc<Server>,
+    /// Its name.
+    pub(super) name: Arc<str>,
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) tls: TlsContext,
+    pub(super) ledger: Ledger,
+    pub(super) catalog: Catalog,
+    pub(super) line: Arc<Line>,
+    pub(super) recent: Mutex<Recent>,
+    pub(super) counters: Counters,
+    control: Mutex<Control>,
+    breaker: Mutex<Breaker>,
+    /// Whether mirroring is suspended, or ends.
+    suspended: watch::Sender<bool>,
+    ends: AtomicBool,
+    connections: Arc<Semaphore>,
+    kept: AtomicU64,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Sessions with a replay.
+    pub(super) mirrored: AtomicU64,
+    /// Connections opened to the shadow.
+    pub(super) opened: AtomicU64,
+    /// Commands that waited for their turn in vain.
+    pub(super) order_waits: AtomicU64,
+    /// Transactions and writes that were run again after a deadlock or a lock's time-out.
+    pub(super) retries: AtomicU64,
+    /// Transactions that could not be carried to their end.
+    pub(super) broken: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: Arc<Config>,
+        server: Arc<Server>,
+        dial: Arc<dyn Dial>,
+        tls: TlsContext,
+        ledger: Ledger,
+    ) -> Self {
+        let mirror = &config.mirror;
+        let limits = Limits {
+            errors: mirror.breaker_errors,
+            lag: mirror.breaker_lag,
+            pause: mirror.breaker_pause,
+        };
+        Self {
+            name: Arc::from(server.name.as_str()),
+            server,
+            dial,
+            tls,
+            ledger,
+            catalog: Catalog::new(SHAPES_MAX),
+            line: Arc::default(),
+            recent: Mutex::default(),
+            counters: Counters::default(),
+            control: Mutex::new(Control::new(mirror)),
+            breaker: Mutex::new(Breaker::new(limits)),
+            suspended: watch::Sender::new(false),
+            ends: AtomicBool::new(false),
+            connections: Arc::new(Semaphore::new(mirror.connections_max)),
+            kept: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    /// The switches.
+    pub(super) fn control(&self) -> Control {
+        *self.control.lock()
+    }
+
+    /// Sets the switches: from each session's next transaction on.
+    pub(super) fn set_control(&self, control: Control) {
+        *self.control.lock() = control;
+    }
+
+    /// Why mirroring is suspended, and how often it was.
+    pub(super) fn suspension(&self) -> (Option<Cause>, u64) {
+        let breaker = self.breaker.lock();
+        (breaker.cause().cloned(), breaker.times())
+    }
+
+    /// Whether mirroring is suspended.
+    pub(super) fn is_suspended(&self) -> bool {
+        *self.suspended.borrow()
+    }
+
+    /// Returns once mirroring is suspended.
+    pub(super) async fn until_suspended(&self) {
+        let mut suspended = self.suspended.subscribe();
+        let _ = suspended.wait_for(|suspended| *suspended).await;
+    }
+
+    /// Asks the breaker something, and does what follows from it.
+    pub(super) fn breaker<T>(&self, ask: impl FnOnce(&mut Breaker) -> T) -> T {
+        let mut breaker = self.breaker.lock();
+        let before = breaker.cause().cloned();
+        let answer = ask(&mut breaker);
+        match (before, breaker.cause()) {
+            (None, Some(cause)) => tracing::warn!("mirroring is suspended: {cause}"),
+            (Some(_), None) => tracing::info!("mirroring goes on: the shadow answers again"),
+            _ => {}
+        }
+        let now = breaker.cause().is_some() || self.ends.load(Ordering::Acquire);
+        self.suspended.send_if_modified(|suspended| {
+            let changes = *suspended != now;
+            *suspended = now;
+            changes
+        });
+        answer
+    }
+
+    /// The end has come: what still waits is not run.
+    pub(super) fn give_up(&self) {
+        self.ends.store(true, Ordering::Release);
+        self.suspended.send_replace(true);
+    }
+
+    /// The shadow answered.
+    pub(super) fn answered(&self) {
+        self.breaker.lock().answered();
+    }
+
+    /// The connection to the shadow failed.
+    pub(super) fn failed(&self, what: &str) {
+        self.breaker(|breaker| breaker.failed(what, Instant::now()));
+    }
+
+    /// Leave to open one more connection, after a moment at most.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let asking = Arc::clone(&self.connections).acquire_owned();
+        let at_most: Duration = self.config.mirror.order_wait;
+        tokio::time::timeout(at_most, asking).await.ok()?.ok()
+    }
+
+    /// Connections to the shadow that are open.
+    pub(super) fn connections(&self) -> usize {
+        let free = self.connections.available_permits();
+        self.config.mirror.connections_max.saturating_sub(free)
+    }
+
+    /// Takes room to keep a command's bytes for a second run; give it back with
+    /// [`Shared::let_go`].
+    pub(super) fn keep(&self, bytes: u64) -> bool {
+        let kept = self.kept.fetch_add(bytes, Ordering::Relaxed);
+        let fits = kept.saturating_add(bytes) <= KEPT_BYTES_MAX;
+        if !fits {
+            self.let_go(bytes);
+        }
+        fits
+    }
+
+    /// Gives back what [`Shared::keep`] took.
+    pub(super) fn let_go(&self, bytes: u64) {
+        self.kept.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a lost dark write leaves the shadow with other rows: not where replication feeds it.
+    pub(super) fn feeds(&self) -> bool {
+        self.server.fed_by == FedBy::Mirror
+    }
+
+    /// From now on, differences on these tables follow from a lost or diverged write.
+    pub(super) fn taint(&self, scope: &Scope, database: &str, cause: &str) {
+        if self.feeds() && !scope.is_empty() {
+            self.ledger.taint(&scope.taintable(database), cause);
+        }
+    }
+
+    /// Whether one of the tables is tainted.
+    pub(super) fn is_tainted(&self, scope: &Scope) -> bool {
+        let Scope::Known(tables) = scope else {
+            return self.ledger.has_taints();
+        };
+        let everything = |database: Option<String>| Table {
+            database,
+            name: "*".to_owned(),
+        };
+        tables.iter().any(|table| {
+            self.ledger.is_tainted(table)
+                || table.database.is_some()
+                    && self.ledger.is_tainted(&everything(table.database.clone()))
+        }) || !tables.is_empty() && self.ledger.is_tainted(&everything(None))
+    }
+}
+
+/// Adds one to a counter.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
