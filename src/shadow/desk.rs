@@ -16,6 +16,7 @@ use crate::compare::verdict::Reason;
 use crate::ledger::Side;
 use crate::sql::{Change, Class, Control as Transaction};
 use crate::tee::{Charged, End, Exchange, Facts, Stub};
+use crate::wire::answer::Failure;
 use crate::wire::command::{Command, Expect};
 use crate::wire::status::Status;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,8 +84,10 @@ impl Desk {
         } else {
             Vec::new()
         };
-        let decision = self.decide(shared, &charged, &reading, &step);
-        let decision = match decision {
+        if reading.kind == Command::STMT_CLOSE {
+            return self.close_statement(shared, charged, entries);
+        }
+        let decision = match self.decide(shared, &charged, &reading, &step) {
             Ok(_) if long.lost => Err(Reason::Dropped),
             Ok(_) if tight && is_lone_read(&reading, &step) => Err(Reason::Dropped),
             other => other,
@@ -257,6 +260,11 @@ impl Desk {
             return Err(Reason::NotMirrored);
         }
         self.may_be_mirrored(shared)?;
+        let says_nothing = |failure: &Failure| {
+            // What the primary cannot prepare, the client sends as text, and that is compared.
+            says_nothing(failure)
+                || reading.kind == Command::STMT_PREPARE && failure.code == UNSUPPORTED_PS
+        };
         if !one.answered || one.answer.error().is_some_and(says_nothing) {
             return Err(Reason::PrimaryError);
         }
@@ -330,13 +338,16 @@ impl Desk {
         let worker = self
             .worker
             .get_or_insert_with(|| Worker::start(shared, &self.facts, self.journal.clone()));
-        if let Err(job) = worker.give(Job::Run(Box::new(run))) {
-            // Its task broke. What it was owed is told as `internal` when the job is dropped.
-            self.worker = None;
-            self.absent = Some(Reason::Internal);
+        if let Err((job, reason)) = worker.give(Job::Run(Box::new(run))) {
+            self.part_with_replay(reason);
             if let Job::Run(run) = job {
-                let cause = "the replay of a session broke: a fault of understudy's own";
-                shared.taint(&run.reading.writes, self.journal.database(), cause);
+                let cause = format!(
+                    "a dark write was lost ({}): {}",
+                    reason.name(),
+                    run.reading.fingerprint
+                );
+                shared.taint(&run.reading.writes, self.journal.database(), &cause);
+                run.owed.not_compared(reason);
             }
         }
         self.apply(&shared.config, &entries);
@@ -369,6 +380,17 @@ impl Desk {
         });
     }
 
+    /// A CLOSE has no answer and no verdict; the replay closes its own.
+    fn close_statement(&mut self, shared: &Shared, charged: Box<Charged>, entries: Vec<Entry>) {
+        self.apply(&shared.config, &entries);
+        self.pass_on(Skip {
+            entries,
+            ends: None,
+            abandons: false,
+            _held: Held::Exchange(charged),
+        });
+    }
+
     fn apply(&mut self, config: &crate::config::Config, entries: &[Entry]) {
         for entry in entries {
             self.journal.apply(entry, config.mirror.prepared_max);
@@ -379,11 +401,16 @@ impl Desk {
     fn pass_on(&mut self, skip: Skip) {
         let concerns = !skip.entries.is_empty() || skip.ends.is_some() || skip.abandons;
         if let Some(worker) = self.worker.as_ref().filter(|_| concerns)
-            && worker.give(Job::Skip(skip)).is_err()
+            && let Err((_, reason)) = worker.give(Job::Skip(skip))
         {
-            self.worker = None;
-            self.absent = Some(Reason::Internal);
+            self.part_with_replay(reason);
         }
+    }
+
+    /// The replay takes no more: it does what it has, and the next transaction gets another.
+    fn part_with_replay(&mut self, reason: Reason) {
+        self.worker = None;
+        self.absent = Some(reason);
     }
 
     /// Remembers the primary's commit points, mirrored or not.
@@ -491,6 +518,9 @@ impl Desk {
         entries
     }
 }
+
+/// ER_UNSUPPORTED_PS: the statement exists, but cannot be prepared.
+const UNSUPPORTED_PS: u16 = 1295;
 
 /// Whether the reason is one of ours, for which whole transactions are let go.
 const fn is_a_drop(reason: Reason) -> bool {

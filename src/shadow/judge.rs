@@ -2,17 +2,22 @@
 
 use super::job::{Mode, Run};
 use super::link::Reply;
+use super::order::Scope;
+use super::recent::Recent;
 use super::shared::Shared;
 use crate::compare::verdict::{Divergence, Kind, Reason, Verdict};
 use crate::compare::{Context, compare};
 use crate::sql::Class;
 use crate::wire::answer::{Answer, Failure, Outcome};
+use tokio::time::Instant;
 
 /// What came of a comparison.
 #[derive(Debug)]
 pub(super) struct Judgement {
     /// The verdict.
     pub(super) verdict: Verdict,
+    /// A commit that the primary has not acknowledged yet may explain the difference.
+    pub(super) may_be_a_race: Option<Glimpse>,
     /// The shadow's rows are no longer the primary's, and why, in words without literals.
     pub(super) damage: Option<String>,
 }
@@ -37,6 +42,7 @@ pub(super) fn judge(
     if run.mode == Mode::Plan && shadow.error().is_none() {
         return Judgement {
             verdict: Verdict::NotCompared(Reason::Off),
+            may_be_a_race: None,
             damage: None,
         };
     }
@@ -58,14 +64,18 @@ pub(super) fn judge(
         },
     );
     let damage = damage(run, shadow, &verdict);
-    let verdict = if has_cursor(primary) {
-        Verdict::NotCompared(Reason::Cursor)
+    let (verdict, may_be_a_race) = if has_cursor(primary) {
+        (Verdict::NotCompared(Reason::Cursor), None)
     } else if circumstances.late {
-        Verdict::NotCompared(Reason::OrderWait)
+        (Verdict::NotCompared(Reason::OrderWait), None)
     } else {
-        excuse(shared, run, shadow, circumstances, verdict)
+        excuse(shared, run, reply, circumstances, verdict)
     };
-    Judgement { verdict, damage }
+    Judgement {
+        verdict,
+        may_be_a_race,
+        damage,
+    }
 }
 
 /// The client asked for a cursor and got one: its rows were not in the answer.
@@ -115,22 +125,25 @@ fn differs_by_nature(run: &Run) -> Option<&'static str> {
 fn excuse(
     shared: &Shared,
     run: &Run,
-    shadow: &Answer,
+    reply: &Reply,
     circumstances: Circumstances,
     verdict: Verdict,
-) -> Verdict {
-    let Verdict::Diverged(divergence) = &verdict else {
-        return verdict;
+) -> (Verdict, Option<Glimpse>) {
+    let from_rows = match &verdict {
+        Verdict::Diverged(divergence) => comes_from_rows(divergence, run.primary(), &reply.answer),
+        _ => false,
     };
-    if !comes_from_rows(divergence, run.primary(), shadow) {
-        return verdict;
+    if !from_rows {
+        return (verdict, None);
     }
-    let reason = if circumstances.tainted {
-        Some(Reason::Tainted)
-    } else {
-        met_a_commit(shared, run)
-    };
-    reason.map_or(verdict, Verdict::NotCompared)
+    if circumstances.tainted {
+        return (Verdict::NotCompared(Reason::Tainted), None);
+    }
+    let glimpse = Glimpse::of(run, reply.done);
+    match glimpse.as_ref().and_then(|glimpse| glimpse.met(shared)) {
+        Some(reason) => (Verdict::NotCompared(reason), None),
+        None => (verdict, glimpse),
+    }
 }
 
 /// Whether other rows would explain the difference; a statement that the shadow does not have, or
@@ -171,23 +184,45 @@ fn is_about_rows(failure: &Failure) -> bool {
     )
 }
 
-/// Whether another session committed to the same tables while the primary ran the command, or
-/// since its snapshot was opened: then the two sides may have seen different rows.
-fn met_a_commit(shared: &Shared, run: &Run) -> Option<Reason> {
-    let reads = matches!(
-        run.reading.class,
-        Class::Read | Class::LockingRead | Class::Metadata
-    );
-    if !reads {
-        return None;
+/// What a read saw on the primary: these tables, between two instants.
+#[derive(Clone, Debug)]
+pub(super) struct Glimpse {
+    session: u64,
+    scope: Scope,
+    from: Instant,
+    to: Instant,
+    done: Instant,
+    reason: Reason,
+}
+
+impl Glimpse {
+    fn of(run: &Run, done: Instant) -> Option<Self> {
+        let one = &run.charged;
+        let (from, to, reason) = match run.step.snapshot {
+            // vtgate opens a snapshot on each shard when that is first touched: at the latest now.
+            Some(opened) => (opened, done, Reason::Snapshot),
+            None => (one.began, one.acked, Reason::Race),
+        };
+        let reads = matches!(
+            run.reading.class,
+            Class::Read | Class::LockingRead | Class::Metadata
+        );
+        reads.then(|| Self {
+            session: one.facts.session,
+            scope: run.reading.scope.clone(),
+            from,
+            to,
+            done,
+            reason,
+        })
     }
-    let one = &run.charged;
-    let (from, reason) = match run.step.snapshot {
-        Some(opened) if !run.step.opens_snapshot => (opened, Reason::Snapshot),
-        _ => (one.began, Reason::Race),
-    };
-    let recent = shared.recent.lock();
-    recent
-        .met(one.facts.session, &run.reading.scope, from, one.acked)
-        .then_some(reason)
+
+    /// The reason, where another session committed to these tables at that time: then the two
+    /// sides may have seen different rows.
+    pub(super) fn met(&self, shared: &Shared) -> Option<Reason> {
+        let met = |points: &Recent, to| points.met(self.session, &self.scope, self.from, to);
+        let is_met =
+            met(&shared.recent.lock(), self.to) || met(&shared.overtaking.lock(), self.done);
+        is_met.then_some(self.reason)
+    }
 }

@@ -37,6 +37,20 @@ impl Line {
     }
 }
 
+/// How long a commit waits for reads, whose session may be waiting for it.
+const READS_WAIT: Duration = Duration::from_millis(50);
+
+/// How the waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// All that it waited for was done.
+    Came,
+    /// But for some reads.
+    OvertookReads,
+    /// It ran before its turn.
+    Late,
+}
+
 /// A command's place in the line; dropping it lets those behind go on.
 #[derive(Debug)]
 pub(super) struct Ticket {
@@ -46,26 +60,36 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// Waits until it is this command's turn, at most so long; whether its turn came.
+    /// Waits until it is this command's turn, at most so long.
     ///
     /// Cancel-safe.
-    pub(super) async fn turn(&self, at_most: Duration) -> bool {
-        let deadline = Instant::now() + at_most;
+    pub(super) async fn turn(&self, at_most: Duration) -> Turn {
+        let start = Instant::now();
+        if self.unblocked(true, start + at_most.min(READS_WAIT)).await {
+            Turn::Came
+        } else if self.unblocked(false, start + at_most).await {
+            Turn::OvertookReads
+        } else {
+            Turn::Late
+        }
+    }
+
+    async fn unblocked(&self, patient: bool, deadline: Instant) -> bool {
         loop {
             let moved = self.line.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if !self.is_blocked() {
+            if !self.is_blocked(patient) {
                 return true;
             }
             if tokio::time::timeout_at(deadline, moved).await.is_err() {
-                return !self.is_blocked();
+                return !self.is_blocked(patient);
             }
         }
     }
 
-    fn is_blocked(&self) -> bool {
-        self.line.order.lock().blocks(&self.waits)
+    fn is_blocked(&self, patient: bool) -> bool {
+        self.line.order.lock().blocks(&self.waits, patient)
     }
 }
 

@@ -4,6 +4,7 @@
 use super::job::{Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal};
 use super::judge::{Circumstances, Judgement, judge};
+use super::line::Turn;
 use super::link::{Link, Reply, Trouble};
 use super::order::Scope;
 use super::owed::{Ran, micros, side};
@@ -17,8 +18,8 @@ use crate::tee::Facts;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 /// After a connection could not be opened, the session waits so long before it tries again; twice
@@ -26,18 +27,24 @@ use tokio::time::Instant;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// Jobs of one session that may wait. The budget's bytes are nearly always spent before.
+const JOBS_MAX: usize = 1 << 16;
+
+/// A commit is seen by others before its acknowledgement comes through the tee. A read that
+/// differs is looked at again after this time, when such a commit is known.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+
 /// A replay, as its owner holds it.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// Unbounded in number: every job holds bytes that are charged to the budget.
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::Sender<Job>,
     task: JoinHandle<()>,
 }
 
 impl Worker {
     /// Starts a replay of a session that is as the journal says, between two transactions.
     pub(super) fn start(shared: &Arc<Shared>, facts: &Arc<Facts>, journal: Journal) -> Self {
-        let (jobs, receiver) = mpsc::unbounded_channel();
+        let (jobs, receiver) = mpsc::channel(JOBS_MAX);
         let replay = Replay {
             shared: Arc::clone(shared),
             facts: Arc::clone(facts),
@@ -47,6 +54,7 @@ impl Worker {
             transaction: Transaction::default(),
             retry: RETRY_MIN,
             not_before: None,
+            second_looks: JoinSet::new(),
         };
         Self {
             jobs,
@@ -54,9 +62,12 @@ impl Worker {
         }
     }
 
-    /// Gives it a job; gives it back where the task is gone.
-    pub(super) fn give(&self, job: Job) -> Result<(), Job> {
-        self.jobs.send(job).map_err(|error| error.0)
+    /// Gives it a job; or says why not: too many wait, or its task broke.
+    pub(super) fn give(&self, job: Job) -> Result<(), (Job, Reason)> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) => (job, Reason::Dropped),
+            TrySendError::Closed(job) => (job, Reason::Internal),
+        })
     }
 
     /// No more jobs: the task ends once it has done what it was given.
@@ -72,6 +83,9 @@ struct Transaction {
     wrote: Scope,
     /// Why the rest of it is not run.
     broken: Option<Reason>,
+    /// One of its commands ran before its turn, so that what it sees may be older, or what it
+    /// wrote newer, than on the primary.
+    late: bool,
     /// What is tainted once the primary commits.
     taints: Vec<(Scope, String)>,
     /// Its commands, to run it again.
@@ -83,6 +97,7 @@ impl Default for Transaction {
         Self {
             wrote: Scope::none(),
             broken: None,
+            late: false,
             taints: Vec::new(),
             kept: perform::Kept::default(),
         }
@@ -100,6 +115,7 @@ pub(super) struct Replay {
     transaction: Transaction,
     retry: Duration,
     not_before: Option<Instant>,
+    second_looks: JoinSet<()>,
 }
 
 /// A command that was run.
@@ -110,7 +126,7 @@ struct Attempt {
 }
 
 impl Replay {
-    async fn serve(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    async fn serve(mut self, mut jobs: mpsc::Receiver<Job>) {
         let _counted = Counted::new(&self.shared);
         loop {
             match tokio::time::timeout(self.shared.config.mirror.idle, jobs.recv()).await {
@@ -122,6 +138,7 @@ impl Replay {
             }
         }
         self.give_back();
+        while self.second_looks.join_next().await.is_some() {}
     }
 
     async fn run(&mut self, mut run: Run) {
@@ -196,9 +213,16 @@ impl Replay {
 
     async fn attempt(&mut self, run: &mut Run) -> Result<Attempt, Trouble> {
         self.connect().await?;
-        let late = !run.ticket.turn(self.shared.config.mirror.order_wait).await;
+        let turn = run.ticket.turn(self.shared.config.mirror.order_wait).await;
+        let late = turn == Turn::Late;
         if late {
             count(&self.shared.counters.order_waits);
+        }
+        if turn != Turn::Came {
+            let mut scope = run.reading.writes.clone();
+            scope.join(&run.step.wrote);
+            let mut overtaking = self.shared.overtaking.lock();
+            overtaking.push(self.facts.session, scope, run.charged.began, Instant::now());
         }
         let Some(link) = &mut self.link else {
             return Err(Trouble::Unreadable);
@@ -258,9 +282,23 @@ impl Replay {
                 .taints
                 .iter()
                 .any(|(tables, _)| tables.meets(scope));
-        let circumstances = Circumstances { late, tainted };
-        let Judgement { verdict, damage } = judge(&self.shared, &run, &reply, circumstances);
+        self.transaction.late |= late;
+        let circumstances = Circumstances {
+            late: late || run.step.before && self.transaction.late,
+            tainted,
+        };
+        let Judgement {
+            verdict,
+            may_be_a_race,
+            mut damage,
+        } = judge(&self.shared, &run, &reply, circumstances);
         let writes = run.reading.writes.clone();
+        if late && run.mode == Mode::Replay && run.reading.class != Class::LockingRead {
+            damage.get_or_insert_with(|| {
+                let shape = &run.reading.fingerprint;
+                format!("a dark write ran before its turn (mirror.order_wait_ms): {shape}")
+            });
+        }
         if run.mode == Mode::Replay && !writes.is_empty() {
             self.transaction.wrote.join(&writes);
         }
@@ -270,7 +308,8 @@ impl Replay {
             } else {
                 writes
             };
-            if run.step.ended == Some(Ending::Commit) && reply.answer.error().is_some() {
+            let commits = run.step.ended == Some(Ending::Commit);
+            if commits && (late || reply.answer.error().is_some()) {
                 scope.join(&self.transaction.wrote);
             }
             self.damage(&run, scope, cause);
@@ -300,7 +339,25 @@ impl Replay {
             queue_us: micros(run.charged.acked, started),
         };
         let statement = matches!(verdict, Verdict::Diverged(_)).then(|| perform::text_of(&run));
-        run.owed.settle(verdict, Some(ran), statement.flatten());
+        let statement = statement.flatten();
+        let second_look = may_be_a_race.and_then(|glimpse| {
+            let leave = self.shared.second_looks.clone().try_acquire_owned();
+            Some((glimpse, leave.ok()?))
+        });
+        let Some((glimpse, leave)) = second_look else {
+            run.owed.settle(verdict, Some(ran), statement);
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        let owed = run.owed;
+        while self.second_looks.try_join_next().is_some() {}
+        self.second_looks.spawn(async move {
+            tokio::time::sleep(SECOND_LOOK).await;
+            let met = glimpse.met(&shared);
+            let verdict = met.map_or(verdict, Verdict::NotCompared);
+            owed.settle(verdict, Some(ran), statement);
+            drop(leave);
+        });
     }
 
     /// The shadow has no answer to a command.
@@ -361,6 +418,7 @@ impl Replay {
     fn begin(&mut self) {
         self.transaction.wrote = Scope::none();
         self.transaction.broken = None;
+        self.transaction.late = false;
         self.transaction.taints.clear();
         self.transaction.kept.clear(&self.shared);
     }

@@ -22,6 +22,9 @@ pub(super) const SHAPES_MAX: usize = 10_000;
 /// Bytes of commands that all sessions together keep, to run a transaction again.
 const KEPT_BYTES_MAX: u64 = 32 << 20;
 
+/// Differences that wait for their second look, all sessions together.
+const SECOND_LOOKS_MAX: usize = 1024;
+
 /// See the module.
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
@@ -34,8 +37,13 @@ pub(super) struct Shared {
     pub(super) ledger: Ledger,
     pub(super) catalog: Catalog,
     pub(super) line: Arc<Line>,
+    /// The primary's latest commits.
     pub(super) recent: Mutex<Recent>,
+    /// Commits that ran on the shadow before reads that should have come first.
+    pub(super) overtaking: Mutex<Recent>,
     pub(super) counters: Counters,
+    /// Leave to look at a difference a second time.
+    pub(super) second_looks: Arc<Semaphore>,
     control: Mutex<Control>,
     breaker: Mutex<Breaker>,
     /// Whether mirroring is suspended, or ends.
@@ -83,7 +91,9 @@ impl Shared {
             catalog: Catalog::new(SHAPES_MAX),
             line: Arc::default(),
             recent: Mutex::default(),
+            overtaking: Mutex::default(),
             counters: Counters::default(),
+            second_looks: Arc::new(Semaphore::new(SECOND_LOOKS_MAX)),
             control: Mutex::new(Control::new(mirror)),
             breaker: Mutex::new(Breaker::new(limits)),
             suspended: watch::Sender::new(false),
