@@ -217,9 +217,17 @@ impl Glimpse {
         })
     }
 
+    /// What explains a difference by now.
+    pub(super) fn explains(&self, shared: &Shared) -> Option<Reason> {
+        if shared.is_tainted(&self.scope) {
+            return Some(Reason::Tainted);
+        }
+        self.met(shared)
+    }
+
     /// The reason, where another session committed to these tables at that time: then the two
     /// sides may have seen different rows.
-    pub(super) fn met(&self, shared: &Shared) -> Option<Reason> {
+    fn met(&self, shared: &Shared) -> Option<Reason> {
         let met = |points: &Recent, to| points.met(self.session, &self.scope, self.from, to);
         let is_met =
             met(&shared.recent.lock(), self.to) || met(&shared.overtaking.lock(), self.done);

@@ -48,6 +48,11 @@ impl Kept {
         self.payloads.push(payload);
     }
 
+    /// Whether they are all of the transaction's.
+    pub(super) const fn is_whole(&self) -> bool {
+        !self.is_partial
+    }
+
     /// Forgets them.
     pub(super) fn clear(&mut self, shared: &Shared) {
         shared.let_go(self.bytes as u64);
@@ -100,6 +105,20 @@ async fn replay(
         }
     }
     Ok(asked.reply)
+}
+
+/// Runs a transaction's commands so far again, from its start, until the shadow takes them.
+pub(super) async fn run_again(link: &mut Link, kept: &Kept) -> Result<(), Trouble> {
+    for tried in 0..RETRIES {
+        if again(link, kept).await? {
+            return Ok(());
+        }
+        link.query(b"ROLLBACK").await?;
+        tokio::time::sleep(RETRY_PAUSE * 2_u32.pow(tried)).await;
+    }
+    Err(Trouble::Down(
+        "the shadow refused the same transaction again and again".to_owned(),
+    ))
 }
 
 /// Runs the commands of the transaction so far again; whether the shadow took them.

@@ -34,6 +34,9 @@ const JOBS_MAX: usize = 1 << 16;
 /// differs is looked at again after this time, when such a commit is known.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
+/// Who has waited so long for its turn gives back the locks that it holds on the shadow.
+const YIELD_AFTER: Duration = Duration::from_millis(150);
+
 /// A replay, as its owner holds it.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -213,7 +216,7 @@ impl Replay {
 
     async fn attempt(&mut self, run: &mut Run) -> Result<Attempt, Trouble> {
         self.connect().await?;
-        let turn = run.ticket.turn(self.shared.config.mirror.order_wait).await;
+        let turn = self.turn(run).await?;
         let late = turn == Turn::Late;
         if late {
             count(&self.shared.counters.order_waits);
@@ -235,6 +238,31 @@ impl Replay {
             late,
             started,
         })
+    }
+
+    /// Waits for the command's turn. Who waits for long gives back the locks that it holds: on the
+    /// shadow they may be others than on the primary (one table's gaps are not its shards'), and
+    /// the one that it waits for may wait for them. Its transaction is run again from its start.
+    async fn turn(&mut self, run: &Run) -> Result<Turn, Trouble> {
+        let at_most = self.shared.config.mirror.order_wait;
+        let turn = run.ticket.turn(at_most.min(YIELD_AFTER)).await;
+        if turn != Turn::Late {
+            return Ok(turn);
+        }
+        let holds_locks = !self.transaction.wrote.is_empty() && run.mode == Mode::Replay;
+        let kept = &self.transaction.kept;
+        let Some(link) = self
+            .link
+            .as_mut()
+            .filter(|_| holds_locks && kept.is_whole())
+        else {
+            return Ok(run.ticket.turn(at_most.saturating_sub(YIELD_AFTER)).await);
+        };
+        count(&self.shared.counters.retries);
+        link.query(b"ROLLBACK").await?;
+        let turn = run.ticket.turn(at_most).await;
+        perform::run_again(link, kept).await?;
+        Ok(turn)
     }
 
     /// Sees to it that there is a connection that is like the session.
@@ -353,8 +381,8 @@ impl Replay {
         while self.second_looks.try_join_next().is_some() {}
         self.second_looks.spawn(async move {
             tokio::time::sleep(SECOND_LOOK).await;
-            let met = glimpse.met(&shared);
-            let verdict = met.map_or(verdict, Verdict::NotCompared);
+            let known_now = glimpse.explains(&shared);
+            let verdict = known_now.map_or(verdict, Verdict::NotCompared);
             owed.settle(verdict, Some(ran), statement);
             drop(leave);
         });
