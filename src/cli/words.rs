@@ -106,7 +106,7 @@ pub(super) fn bytes(n: u64) -> String {
     match units.into_iter().find(|(_, bits)| n >> bits > 0) {
         None => format!("{n} B"),
         Some((unit, bits)) => {
-            let tenths = (n % (1 << bits)) * 10 >> bits;
+            let tenths = ((n % (1 << bits)) * 10) >> bits;
             if tenths == 0 {
                 format!("{} {unit}", n >> bits)
             } else {

@@ -94,7 +94,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whether the key's value came from the environment.
-    pub(super) fn from_environment(&self, key: &str) -> bool {
+    pub(super) fn is_from_environment(&self, key: &str) -> bool {
         matches!(
             self.reading.place(&format!("{}.{key}", self.name)),
             Place::Variable(_)
@@ -370,11 +370,11 @@ impl<'a> Section<'a> {
             (None, None) => None,
             (Some(own), None) => Some(own),
             (Some(own), Some(_))
-                if self.from_environment(key) && !self.from_environment(file_key) =>
+                if self.is_from_environment(key) && !self.is_from_environment(file_key) =>
             {
                 Some(own)
             }
-            (Some(_), Some(_)) if !self.from_environment(file_key) => {
+            (Some(_), Some(_)) if !self.is_from_environment(file_key) => {
                 self.fault(
                     file_key,
                     format!("both {key} and {file_key} are set"),

@@ -227,12 +227,12 @@ impl Latency {
     pub(super) fn by_class(&self) -> Vec<Value> {
         let mut classes: BTreeMap<Class, Entry> = BTreeMap::new();
         let table = self.table.lock();
-        for (key, entry) in table.iter() {
+        table.iter().for_each(|(key, entry)| {
             classes
                 .entry(key.class)
                 .or_insert_with(|| Entry::new(None))
                 .merge(entry);
-        }
+        });
         drop(table);
         classes
             .into_iter()

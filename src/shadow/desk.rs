@@ -42,7 +42,7 @@ pub(super) struct Desk {
 /// Values of one statement's parameters that were sent apart, for its next execution.
 #[derive(Debug, Default)]
 struct Long {
-    parts: Vec<Box<Charged>>,
+    parts: Vec<Charged>,
     numbers: BTreeSet<u16>,
     /// One of them did not come through.
     lost: bool,
@@ -316,7 +316,7 @@ impl Desk {
         step: Step,
         mode: Mode,
         entries: Vec<Entry>,
-        long: Vec<Box<Charged>>,
+        long: Vec<Charged>,
     ) {
         let database = self.journal.database();
         let (part, scope) = part(&reading, &step);
@@ -470,7 +470,7 @@ impl Desk {
         match crate::wire::execute::long_parameter(&charged.command) {
             Ok(number) if charged.command_bytes <= charged.command.len() as u64 => {
                 long.numbers.insert(number);
-                long.parts.push(charged);
+                long.parts.push(*charged);
             }
             _ => long.lost = true,
         }

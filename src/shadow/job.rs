@@ -33,7 +33,7 @@ pub(super) struct Run {
     /// What it changed of the session.
     pub(super) entries: Vec<Entry>,
     /// Values of its parameters that were sent apart.
-    pub(super) long: Vec<Box<Charged>>,
+    pub(super) long: Vec<Charged>,
     /// Its place among the commands of all sessions.
     pub(super) ticket: Ticket,
 }

@@ -556,9 +556,9 @@ mod tests {
             let mut done: Vec<usize> = Vec::new();
             let mut picks = picks.into_iter();
             while !open.is_empty() {
-                prop_assert!(!order.blocks(&open[0].1), "the first open ticket is blocked");
+                prop_assert!(!order.blocks(&open[0].1, true), "the first open ticket is blocked");
                 let free: Vec<usize> =
-                    (0..open.len()).filter(|i| !order.blocks(&open[*i].1)).collect();
+                    (0..open.len()).filter(|i| !order.blocks(&open[*i].1, true)).collect();
                 let pick = free[usize::from(picks.next().unwrap_or(0)) % free.len()];
                 let (place, _) = open.remove(pick);
                 order.complete(place);

@@ -91,7 +91,7 @@ impl Tracker {
             None => self.rolled_back && seen.flag_before || deadlock,
         };
         let failed = seen.error.is_some();
-        let ended = (before && !(failed && !deadlock))
+        let ended = (before && (!failed || deadlock))
             .then(|| ending(seen, deadlock, after))
             .flatten();
         let mut wrote = Scope::none();

@@ -178,7 +178,8 @@ fn call(statement: Statement<'_>, at: usize, named: &[usize], calls: &mut Calls)
     if !called && !bare {
         return;
     }
-    if CLOCK.has(word) && !(statement.is(at, "UNIX_TIMESTAMP") && !statement.op(at + 2, b")")) {
+    let of_an_argument = statement.is(at, "UNIX_TIMESTAMP") && !statement.op(at + 2, b")");
+    if CLOCK.has(word) && !of_an_argument {
         calls.clock = true;
     }
     if CHANCE.has(word) {

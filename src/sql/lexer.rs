@@ -402,7 +402,7 @@ mod tests {
                     Kind::Operator => "o",
                     Kind::Broken => "!",
                 };
-                format!("{mark}:{}", &text[t.start..t.end])
+                format!("{mark}:{}", text.get(t.start..t.end).unwrap())
             })
             .collect();
         shown.join(" ")

@@ -71,7 +71,7 @@ fn named(source: &str) -> BTreeSet<String> {
         .filter(|line| !line.trim_start().starts_with("//"))
     {
         for (at, _) in line.match_indices("crate::") {
-            let rest = &line[at + "crate::".len()..];
+            let rest = line.get(at + "crate::".len()..).unwrap_or_default();
             if let Some(group) = rest.strip_prefix('{') {
                 let names = group
                     .split(',')

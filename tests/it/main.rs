@@ -18,3 +18,5 @@
 
 mod lab;
 mod layers;
+#[cfg(feature = "simulation")]
+mod simulation;

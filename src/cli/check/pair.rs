@@ -129,15 +129,15 @@ fn settings(primary: &Facts, shadow: &Facts, report: &mut Report) {
                 .get(name)
                 .and_then(|text| text.parse::<u64>().ok())
         };
-        if let (Some(ours), Some(theirs)) = (number(primary), number(shadow)) {
-            if theirs < ours {
-                report.warn(
-                    "both",
-                    name,
-                    format!("{ours} against {theirs}: {why}"),
-                    "raise the shadow's",
-                );
-            }
+        if let (Some(ours), Some(theirs)) = (number(primary), number(shadow))
+            && theirs < ours
+        {
+            report.warn(
+                "both",
+                name,
+                format!("{ours} against {theirs}: {why}"),
+                "raise the shadow's",
+            );
         }
     }
 }

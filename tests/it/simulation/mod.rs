@@ -23,13 +23,18 @@ fn run(seed: u64) -> Result<(), Broken> {
     for shadow in [Shadow::Stalled, Shadow::Dead] {
         let other = World::new(seed, shadow).run()?;
         if other.times != prompt.times {
-            return Err(Broken::Delayed(format!("with the shadow {shadow:?}, answers came at other times")));
+            return Err(Broken::Delayed(format!(
+                "with the shadow {shadow:?}, answers came at other times"
+            )));
         }
     }
     World::new(seed, Shadow::Chaotic).run()?;
     World::new(seed, Shadow::Chaotic).with_tiny_queues().run()?;
     World::new(seed, Shadow::Stalled).with_tiny_queues().run()?;
-    World::new(seed, Shadow::Prompt).with_vanishing_clients().run().map(drop)
+    World::new(seed, Shadow::Prompt)
+        .with_vanishing_clients()
+        .run()
+        .map(drop)
 }
 
 #[test]
@@ -43,7 +48,10 @@ fn the_four_invariants_hold_over_hundreds_of_seeds() {
 
 #[test]
 fn replay() {
-    let seed = std::env::var("UNDERSTUDY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let seed = std::env::var("UNDERSTUDY_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(0);
     run(seed).unwrap_or_else(|broken| panic!("seed {seed}: {broken:?}"));
 }
 

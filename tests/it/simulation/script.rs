@@ -8,7 +8,8 @@ use understudy::wire::status::Status;
 
 /// The client's capabilities in every simulated session: PROTOCOL_41, LONG_FLAG, TRANSACTIONS,
 /// SECURE_CONNECTION, MULTI_STATEMENTS, MULTI_RESULTS, PS_MULTI_RESULTS, PLUGIN_AUTH.
-pub const CAPABILITIES: u32 = 0x0200 | 0x0004 | 0x2000 | 0x8000 | (1 << 16) | (1 << 17) | (1 << 18) | (1 << 19);
+pub const CAPABILITIES: u32 =
+    0x0200 | 0x0004 | 0x2000 | 0x8000 | (1 << 16) | (1 << 17) | (1 << 18) | (1 << 19);
 
 /// One command of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,11 @@ pub struct Command {
 
 fn command(payload: Vec<u8>) -> Command {
     let answered = !matches!(payload.first(), Some(0x18 | 0x19 | 0x01));
-    Command { payload, pipelined: false, answered }
+    Command {
+        payload,
+        pipelined: false,
+        answered,
+    }
 }
 
 fn query(text: &str) -> Command {
@@ -39,10 +44,19 @@ pub fn commands(seed: u64, session: u64, count: usize) -> Vec<Command> {
         let id = rng.random_range(1..50u32);
         let table = rng.random_range(1..4u32);
         match rng.random_range(0..16u32) {
-            0..=3 => all.push(query(&format!("SELECT id, v FROM t{table} WHERE id = {id}"))),
-            4 => all.push(query(&format!("SELECT id, v FROM t{table} ORDER BY id LIMIT {}", id * 20))),
-            5 | 6 => all.push(query(&format!("UPDATE t{table} SET v = {id} WHERE id = {id}"))),
-            7 => all.push(query(&format!("INSERT INTO t{table} (id, v) VALUES ({id}, 'x')"))),
+            0..=3 => all.push(query(&format!(
+                "SELECT id, v FROM t{table} WHERE id = {id}"
+            ))),
+            4 => all.push(query(&format!(
+                "SELECT id, v FROM t{table} ORDER BY id LIMIT {}",
+                id * 20
+            ))),
+            5 | 6 => all.push(query(&format!(
+                "UPDATE t{table} SET v = {id} WHERE id = {id}"
+            ))),
+            7 => all.push(query(&format!(
+                "INSERT INTO t{table} (id, v) VALUES ({id}, 'x')"
+            ))),
             8 | 9 => {
                 all.push(query(if in_transaction { "COMMIT" } else { "BEGIN" }));
                 in_transaction = !in_transaction;
@@ -55,7 +69,9 @@ pub fn commands(seed: u64, session: u64, count: usize) -> Vec<Command> {
             12 => all.push(query(&format!("SELECT {id} FROM missing{table}"))),
             13 => all.push(query("SET @a = 1")),
             14 => all.extend(prepared(id)),
-            _ => all.push(query(&format!("SELECT id FROM t{table}; SELECT v FROM t{table} WHERE id = {id}"))),
+            _ => all.push(query(&format!(
+                "SELECT id FROM t{table}; SELECT v FROM t{table} WHERE id = {id}"
+            ))),
         }
     }
     for one in &mut all {
@@ -71,7 +87,12 @@ fn prepared(id: u32) -> [Command; 4] {
     let mut execute = vec![0x17, 7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 0];
     execute.extend_from_slice(&id.to_le_bytes());
     let execute = command(execute);
-    [prepare, execute.clone(), execute, command(vec![0x19, 7, 0, 0, 0])]
+    [
+        prepare,
+        execute.clone(),
+        execute,
+        command(vec![0x19, 7, 0, 0, 0]),
+    ]
 }
 
 /// A fake server's session: what the answers depend on.
@@ -82,12 +103,19 @@ pub struct Server {
 
 impl Server {
     fn status(self) -> u16 {
-        Status::AUTOCOMMIT | if self.in_transaction { Status::IN_TRANS } else { 0 }
+        Status::AUTOCOMMIT
+            | if self.in_transaction {
+                Status::IN_TRANS
+            } else {
+                0
+            }
     }
 
     /// The answer to a command, packet headers included; empty where there is none.
     pub fn answer(&mut self, payload: &[u8]) -> Vec<u8> {
-        let (kind, rest) = payload.split_first().map_or((0, &[][..]), |(kind, rest)| (*kind, rest));
+        let (kind, rest) = payload
+            .split_first()
+            .map_or((0, &[][..]), |(kind, rest)| (*kind, rest));
         match kind {
             0x03 => self.query(&String::from_utf8_lossy(rest)),
             0x16 => prepared_header(),
@@ -117,7 +145,11 @@ impl Server {
             return [first, result(1, 1, self.status(), seq, false).0].concat();
         }
         if text.starts_with("SELECT") {
-            let rows = text.rsplit("LIMIT ").next().and_then(|n| n.parse().ok()).unwrap_or(1);
+            let rows = text
+                .rsplit("LIMIT ")
+                .next()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(1);
             return result(2, rows, self.status(), 1, false).0;
         }
         let affected = u64::from(text.starts_with("UPDATE") || text.starts_with("INSERT"));
@@ -169,7 +201,11 @@ fn result(columns: u8, rows: u32, status: u16, seq: u8, binary: bool) -> (Vec<u8
     let mut out = Vec::new();
     let mut seq = write_packet(&mut out, seq, &[columns]);
     for number in 0..columns {
-        seq = write_packet(&mut out, seq, &column(&format!("c{number}"), if number == 0 { 3 } else { 253 }));
+        seq = write_packet(
+            &mut out,
+            seq,
+            &column(&format!("c{number}"), if number == 0 { 3 } else { 253 }),
+        );
     }
     seq = write_packet(&mut out, seq, &eof(status));
     for row in 0..rows {
@@ -181,7 +217,10 @@ fn result(columns: u8, rows: u32, status: u16, seq: u8, binary: bool) -> (Vec<u8
             write_lenenc_bytes(&mut payload, row.to_string().as_bytes());
         }
         for number in 1..columns {
-            write_lenenc_bytes(&mut payload, format!("value {row} of column {number}").as_bytes());
+            write_lenenc_bytes(
+                &mut payload,
+                format!("value {row} of column {number}").as_bytes(),
+            );
         }
         seq = write_packet(&mut out, seq, &payload);
     }

@@ -41,7 +41,13 @@ pub async fn serve(stream: DuplexStream, manner: Manner, seed: u64, record: Reco
         record.len() - 1
     };
     let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64 * 7919));
-    let mut connection = Connection { stream, rng, manner, number, record };
+    let mut connection = Connection {
+        stream,
+        rng,
+        manner,
+        number,
+        record,
+    };
     let _gone = connection.run().await;
 }
 
@@ -68,7 +74,9 @@ impl Connection {
             }
             let answer = server.answer(&payload);
             if !answer.is_empty() {
-                self.record.lock().unwrap()[self.number].answers.push(answer.len());
+                self.record.lock().unwrap()[self.number]
+                    .answers
+                    .push(answer.len());
                 self.say(&answer).await?;
             }
         }
@@ -111,7 +119,11 @@ impl Connection {
     async fn in_pieces(&mut self, answer: &[u8]) -> std::io::Result<()> {
         let mut rest = answer;
         while !rest.is_empty() {
-            let most = if self.rng.random_range(0..3u32) == 0 { 7 } else { 4096 };
+            let most = if self.rng.random_range(0..3u32) == 0 {
+                7
+            } else {
+                4096
+            };
             let (piece, tail) = rest.split_at(self.rng.random_range(1..=most).min(rest.len()));
             if self.rng.random_range(0..4u32) == 0 {
                 tokio::time::sleep(Duration::from_micros(self.rng.random_range(1..5000u64))).await;
@@ -123,7 +135,9 @@ impl Connection {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.record.lock().unwrap()[self.number].bytes.extend_from_slice(bytes);
+        self.record.lock().unwrap()[self.number]
+            .bytes
+            .extend_from_slice(bytes);
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }

@@ -1,0 +1,317 @@
+//! One run: a relay, a tee, a mirror and a ledger as the program builds them, between fake clients
+//! and fake servers on in-memory streams, in paused time.
+
+use super::client::{self, Leaving, Seen};
+use super::script;
+use super::server::{self, Manner, Record};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use understudy::config::{Config, Server};
+use understudy::connect::{Dial, Dialing, Stream};
+use understudy::ledger::{Commands, Ledger, Snapshot};
+use understudy::relay::{Offer, Relay, RelayParts};
+use understudy::roles::Roles;
+use understudy::shadow::{Mirror, MirrorParts};
+use understudy::tee::{self, Budget, Limits, Tee};
+
+const SESSIONS: u64 = 3;
+const COMMANDS: usize = 14;
+
+/// The most that a stalled or dead shadow may hold one run up, in virtual time.
+const LONGEST: Duration = Duration::from_secs(900);
+
+/// Room for one client's commands, and no more, in a world of tiny queues.
+const TINY: Limits = Limits {
+    queue_bytes: 4 << 10,
+    session_queue_bytes: 3 << 10,
+    stub_bytes: 1 << 10,
+    slots: 12,
+    sessions: 3,
+};
+
+/// What the shadow is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shadow {
+    Prompt,
+    Stalled,
+    Dead,
+    Chaotic,
+}
+
+/// An invariant that broke, and how.
+#[derive(Debug)]
+#[expect(dead_code, reason = "the texts are printed where a seed fails")]
+pub enum Broken {
+    Bytes(String),
+    Delayed(String),
+    Coverage(String),
+    Overfull(String),
+    Vacuous(String),
+}
+
+/// What a run shows to be compared with others.
+#[derive(Debug)]
+pub struct Outcome {
+    /// When each answer was whole, by client.
+    pub times: Vec<Vec<Duration>>,
+}
+
+/// See the module.
+pub struct World {
+    seed: u64,
+    shadow: Shadow,
+    limits: Limits,
+    vanishing: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, shadow: Shadow) -> Self {
+        Self {
+            seed,
+            shadow,
+            limits: Limits::default(),
+            vanishing: false,
+        }
+    }
+
+    pub fn with_tiny_queues(mut self) -> Self {
+        self.limits = TINY;
+        self
+    }
+
+    pub fn with_vanishing_clients(mut self) -> Self {
+        self.vanishing = true;
+        self
+    }
+
+    /// Runs it; the first invariant that breaks is the error.
+    pub fn run(self) -> Result<Outcome, Broken> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(self.play())
+    }
+
+    async fn play(self) -> Result<Outcome, Broken> {
+        let world = Instant::now();
+        let wires = Arc::new(Wires::new(self.seed, self.shadow));
+        let (tee, receiver) = tee::door(self.limits);
+        let ledger = Ledger::in_memory({
+            let tee = tee.clone();
+            Arc::new(move || Commands {
+                handed: tee.handed(),
+                lost: tee.lost(),
+            })
+        });
+        let config = Arc::new(config());
+        let (_roles, roles) = watch::channel(Roles {
+            primary: Arc::new(config.primary.clone()),
+            shadow: Arc::new(config.shadow.clone()),
+        });
+        let dial: Arc<dyn Dial> = Arc::clone(&wires) as Arc<dyn Dial>;
+        let mirror = Mirror::start(MirrorParts {
+            config: Arc::clone(&config),
+            roles: roles.clone(),
+            dial: Arc::clone(&dial),
+            receiver,
+            ledger: ledger.clone(),
+        })
+        .expect("a mirror");
+        let relay = Relay::new(RelayParts {
+            listen: config.listen.clone(),
+            copy_bytes_max: config.mirror.command_bytes_max,
+            sample_bytes: config.compare.sample_bytes,
+            roles,
+            dial,
+            tee: tee.clone(),
+            offer: Offer::all(),
+        })
+        .expect("a relay");
+        let watcher = Watcher::start(tee.budget(), ledger.clone());
+        let seen = self.clients(&relay, &wires.primary, world).await;
+        drop(relay);
+        mirror.drain(LONGEST).await;
+        let worst = watcher.stop().await;
+        self.judge(&wires, &seen, &tee, &ledger.coverage(), worst)
+    }
+
+    /// Lets the clients log in one by one, so that the primary's record has their order, and then
+    /// work side by side.
+    async fn clients(&self, relay: &Relay, primary: &Record, world: Instant) -> Vec<Seen> {
+        let mut serving = Vec::new();
+        let mut working = Vec::new();
+        for number in 0..SESSIONS {
+            let (mut near, far) = tokio::io::duplex(64 << 10);
+            let relay = relay.clone();
+            serving.push(tokio::spawn(async move {
+                relay
+                    .serve(Stream::Memory(far), ([127, 0, 0, 1], 4000).into())
+                    .await;
+            }));
+            client::log_in(&mut near).await.expect("the login");
+            let leaving = if self.vanishing {
+                Leaving::Vanish((self.seed.wrapping_add(number * 5) % 17) as usize)
+            } else {
+                Leaving::Quit
+            };
+            working.push(tokio::spawn(client::run(
+                near,
+                script::commands(self.seed, number, COMMANDS),
+                leaving,
+                self.seed ^ number,
+                world,
+                (Arc::clone(primary), number as usize),
+            )));
+        }
+        let mut seen = Vec::new();
+        for task in working {
+            let one = tokio::time::timeout(LONGEST, task).await;
+            seen.push(one.map_or_else(
+                |_| Seen::default(),
+                |one| one.expect("a client's task").unwrap_or_default(),
+            ));
+        }
+        for task in serving {
+            let _ended = tokio::time::timeout(LONGEST, task).await;
+        }
+        seen
+    }
+
+    fn judge(
+        &self,
+        wires: &Wires,
+        seen: &[Seen],
+        tee: &Tee,
+        coverage: &Snapshot,
+        worst: Result<(), Broken>,
+    ) -> Result<Outcome, Broken> {
+        worst?;
+        let record = wires.primary.lock().unwrap();
+        for (number, one) in seen.iter().enumerate() {
+            let sent = &record[number].bytes;
+            let equal = if one.finished {
+                one.bytes == *sent
+            } else {
+                self.vanishing && sent.starts_with(&one.bytes)
+            };
+            if !equal {
+                let (got, of) = (one.bytes.len(), sent.len());
+                return Err(Broken::Bytes(format!(
+                    "client {number}: {got} bytes of {of}, or others"
+                )));
+            }
+        }
+        let sent: u64 = seen.iter().map(|one| one.commands).sum();
+        // A client that vanishes leaves commands behind that the relay never saw whole.
+        let handed = tee.handed();
+        let all_there = handed == sent || self.vanishing && handed <= sent;
+        if coverage.pending != 0 || coverage.commands != handed || !all_there || !adds_up(coverage)
+        {
+            return Err(Broken::Coverage(format!(
+                "{sent} sent, {handed} handed: {coverage:?}"
+            )));
+        }
+        let judged = coverage.matched + coverage.tolerated;
+        let healthy = self.shadow == Shadow::Prompt && !self.vanishing;
+        if healthy && judged * 10 < handed * 6 {
+            return Err(Broken::Vacuous(format!(
+                "hardly anything was compared: {coverage:?}"
+            )));
+        }
+        Ok(Outcome {
+            times: seen.iter().map(|one| one.times.clone()).collect(),
+        })
+    }
+}
+
+fn adds_up(coverage: &Snapshot) -> bool {
+    let settled = coverage.matched + coverage.tolerated + coverage.diverged;
+    settled + coverage.not_compared_total() + coverage.pending == coverage.commands
+}
+
+/// Looks at every small step of time whether the queues are within their limits and the coverage
+/// adds up.
+struct Watcher {
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<Result<(), Broken>>,
+}
+
+impl Watcher {
+    fn start(budget: Arc<Budget>, ledger: Ledger) -> Self {
+        let (stop, mut stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let mut step = Duration::from_micros(200);
+            loop {
+                if budget.used() > budget.max() {
+                    let (used, max) = (budget.used(), budget.max());
+                    return Err(Broken::Overfull(format!("{used} of {max} bytes")));
+                }
+                let coverage = ledger.coverage();
+                if !adds_up(&coverage) {
+                    return Err(Broken::Coverage(format!("{coverage:?}")));
+                }
+                tokio::select! {
+                    _ = &mut stopped => return Ok(()),
+                    () = tokio::time::sleep(step) => {}
+                }
+                // Fine steps while clients work, coarse ones while a stalled shadow is waited for.
+                step = (step + step / 64).min(Duration::from_millis(50));
+            }
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) -> Result<(), Broken> {
+        let _ended = self.stop.send(());
+        self.task.await.expect("the watcher's task")
+    }
+}
+
+/// The way to the fake servers.
+struct Wires {
+    seed: u64,
+    shadow: Shadow,
+    primary: Record,
+    other: Record,
+}
+
+impl Wires {
+    fn new(seed: u64, shadow: Shadow) -> Self {
+        Self {
+            seed,
+            shadow,
+            primary: Arc::new(Mutex::new(Vec::new())),
+            other: Arc::new(Mutex::new(Vec::new())),
+        }
+    }
+}
+
+impl Dial for Wires {
+    fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
+        Box::pin(async move {
+            let (manner, record) = match self.shadow {
+                _ if server.name == "legacy" => (Manner::Primary, &self.primary),
+                Shadow::Prompt => (Manner::Prompt, &self.other),
+                Shadow::Stalled => (Manner::Stalled, &self.other),
+                Shadow::Chaotic => (Manner::Chaotic, &self.other),
+                Shadow::Dead => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+            };
+            let (near, far) = tokio::io::duplex(64 << 10);
+            tokio::spawn(server::serve(far, manner, self.seed, Arc::clone(record)));
+            Ok(Stream::Memory(near))
+        })
+    }
+}
+
+fn config() -> Config {
+    let text = "[listen]\naddress = \"127.0.0.1:0\"\n\
+        [primary]\nname = \"legacy\"\naddress = \"127.0.0.1:1\"\n\
+        [shadow]\nname = \"vitess\"\naddress = \"127.0.0.1:2\"\nuser = \"app\"\npassword = \"app\"\n\
+        [mirror]\nwrites = \"apply\"\ntimeout_ms = 5000\nbreaker_lag_ms = 10000\n\
+        [ledger]\npath = \"unused.db\"\n";
+    Config::parse(text, &[]).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
