@@ -1,7 +1,7 @@
 //! The one integration binary. `cargo test --features simulation` builds it once.
 //!
 //! `layers` and `simulation` need nothing; everything below `lab` runs against real servers,
-//! which `tests/with-lab` starts beforehand. A lab that is missing fails those tests.
+//! which `tests/bin/with-lab` starts beforehand. A lab that is missing fails those tests.
 
 #![allow(
     clippy::unwrap_used,

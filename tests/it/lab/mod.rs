@@ -1,6 +1,9 @@
 //! Against real servers, which `tests/bin/with-lab` starts. Without them every test here fails.
 
+mod bad_input;
 mod differences;
+mod load;
+mod mirroring;
 mod proxy;
 mod wire;
 
@@ -24,8 +27,6 @@ pub enum Primary {
 }
 
 impl Primary {
-    pub const ALL: [Self; 3] = [Self::MySql56, Self::MySql97, Self::MariaDb];
-
     fn variable(self) -> &'static str {
         match self {
             Self::MySql56 => "LAB_ENV",

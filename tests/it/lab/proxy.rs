@@ -51,8 +51,15 @@ impl Proxy {
         Self::start_with(lab, &Setup::default())
     }
 
-    /// As `setup` says.
+    /// As `setup` says, and ready to serve.
     pub fn start_with(lab: &Lab, setup: &Setup) -> Self {
+        let mut proxy = Self::start_unready(lab, setup);
+        proxy.wait_until("/readyz");
+        proxy
+    }
+
+    /// As `setup` says; it runs, and may not be ready.
+    pub fn start_unready(lab: &Lab, setup: &Setup) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (listen, admin) = (free_port(), free_port());
         let config = config(lab, setup, &dir.path().to_string_lossy(), listen, admin);
@@ -74,17 +81,17 @@ impl Proxy {
             address,
             admin: format!("http://127.0.0.1:{admin}"),
         };
-        proxy.wait_until_ready();
+        proxy.wait_until("/healthz");
         proxy
     }
 
-    fn wait_until_ready(&mut self) {
+    fn wait_until(&mut self, path: &str) {
         let end = Instant::now() + Duration::from_secs(60);
-        while self.try_get("/readyz").is_err() {
+        while self.try_get(path).is_err() {
             let exited = self.child.try_wait().expect("the child can be asked");
             assert!(
                 exited.is_none() && Instant::now() < end,
-                "not ready ({exited:?}):\n{}",
+                "{path} fails ({exited:?}):\n{}",
                 self.log()
             );
             std::thread::sleep(Duration::from_millis(50));

@@ -1,0 +1,289 @@
+//! Clients and servers that misbehave: their connection ends, everything else goes on, nothing
+//! leaks.
+
+use super::{Lab, Proxy, client, proxy::Setup};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Reads one packet's payload.
+fn packet(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header)?;
+    let mut payload = vec![0; u32::from_le_bytes([header[0], header[1], header[2], 0]) as usize];
+    stream.read_exact(&mut payload)?;
+    Ok(payload)
+}
+
+fn raw(proxy: &Proxy) -> TcpStream {
+    let stream = TcpStream::connect(&proxy.address).expect("the proxy listens");
+    let bound = Some(Duration::from_secs(30));
+    stream.set_read_timeout(bound).expect("a bound");
+    stream
+}
+
+/// Everything up to the end of the connection, which must come.
+fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let end = stream.read_to_end(&mut rest);
+    let is_reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+    assert!(
+        end.as_ref().is_ok() || end.as_ref().is_err_and(is_reset),
+        "{end:?}"
+    );
+    rest
+}
+
+async fn serves(proxy: &Proxy) {
+    let mut app = Conn::new(client(&proxy.address, "app"))
+        .await
+        .expect("a login");
+    let one: Option<i32> = app.query_first("SELECT 1").await.expect("an answer");
+    assert_eq!(one, Some(1));
+    app.disconnect().await.expect("the end");
+}
+
+#[tokio::test]
+async fn bad_clients_end_alone_and_nothing_leaks() {
+    let lab = Lab::get();
+    let setup = Setup {
+        listen: "login_timeout_s = 2",
+        ..Setup::default()
+    };
+    let mut proxy = Proxy::start_with(&lab, &setup);
+    for _ in 0..30 {
+        misbehave(&proxy).await;
+    }
+    let settled = |proxy: &Proxy| {
+        let end = Instant::now() + Duration::from_secs(60);
+        while proxy.get("/api/v1/status")["sessions"]["open"] != 0 {
+            assert!(Instant::now() < end, "sessions stay open\n{}", proxy.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        proxy.settled();
+        (proxy.descriptors(), proxy.resident_kib())
+    };
+    let (descriptors, resident) = settled(&proxy);
+    for _ in 0..150 {
+        misbehave(&proxy).await;
+    }
+    let (descriptors_after, resident_after) = settled(&proxy);
+    println!(
+        "descriptors {descriptors} → {descriptors_after}, resident {resident} → {resident_after} KiB"
+    );
+    assert!(
+        descriptors_after <= descriptors + 10,
+        "{descriptors} → {descriptors_after}"
+    );
+    assert!(
+        resident_after <= resident + (16 << 10),
+        "{resident} → {resident_after} KiB"
+    );
+    assert!(proxy.alive());
+    serves(&proxy).await;
+}
+
+/// One of each: nothing said, nonsense, an absurd length, leaving in the middle of a command and
+/// in the middle of an answer.
+async fn misbehave(proxy: &Proxy) {
+    drop(raw(proxy));
+    let mut greeted = raw(proxy);
+    packet(&mut greeted).expect("a greeting");
+    drop(greeted);
+    let mut nonsense = raw(proxy);
+    packet(&mut nonsense).expect("a greeting");
+    nonsense.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+    nonsense
+        .shutdown(std::net::Shutdown::Write)
+        .expect("half closed");
+    rest(&mut nonsense);
+    let mut absurd = raw(proxy);
+    packet(&mut absurd).expect("a greeting");
+    absurd
+        .write_all(&[0xFF, 0xFF, 0xFF, 1, 0, 0])
+        .expect("sent");
+    rest(&mut absurd);
+    let mut app = Conn::new(client(&proxy.address, "app"))
+        .await
+        .expect("a login");
+    app.query_drop("BEGIN").await.expect("BEGIN");
+    let _begun = app
+        .query_iter("SELECT REPEAT('x', 1000000)")
+        .await
+        .expect("an answer begins");
+    drop(app);
+}
+
+#[tokio::test]
+async fn a_client_that_never_logs_in_is_let_go() {
+    let lab = Lab::get();
+    let setup = Setup {
+        listen: "login_timeout_s = 1",
+        ..Setup::default()
+    };
+    let proxy = Proxy::start_with(&lab, &setup);
+    let mut silent = raw(&proxy);
+    packet(&mut silent).expect("a greeting");
+    rest(&mut silent);
+    serves(&proxy).await;
+}
+
+#[tokio::test]
+async fn one_client_too_many_gets_mysqls_error() {
+    let lab = Lab::get();
+    let setup = Setup {
+        listen: "max_connections = 1",
+        ..Setup::default()
+    };
+    let proxy = Proxy::start_with(&lab, &setup);
+    let first = Conn::new(client(&proxy.address, "app"))
+        .await
+        .expect("the first");
+    let second = Conn::new(client(&proxy.address, "app")).await;
+    let error = second.expect_err("one too many").to_string();
+    assert!(error.contains("1040"), "{error}");
+    first.disconnect().await.expect("the end");
+}
+
+#[tokio::test]
+async fn a_server_that_vanishes_in_its_answer_ends_that_session_alone() {
+    let lab = Lab::get();
+    let proxy = Proxy::start(&lab);
+    let mut app = Conn::new(client(&proxy.address, "app"))
+        .await
+        .expect("a login");
+    let mut killer = Conn::new(client(&lab.legacy(), "app"))
+        .await
+        .expect("a login");
+    let thread: Option<u64> = app
+        .query_first("SELECT CONNECTION_ID()")
+        .await
+        .expect("an id");
+    let thread = thread.expect("an id");
+    let answer = app.query_drop("SELECT SLEEP(30)");
+    let kill = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        killer
+            .query_drop(format!("KILL {thread}"))
+            .await
+            .expect("KILL");
+    };
+    let (answer, ()) = tokio::join!(answer, kill);
+    assert!(answer.is_err(), "the server is gone");
+    serves(&proxy).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_is_down_is_told_at_once_and_found_again() {
+    let lab = Lab::get();
+    let port = super::proxy::free_port();
+    let setup = Setup {
+        primary: Some(format!("127.0.0.1:{port}")),
+        ..Setup::default()
+    };
+    // Not ready: the primary has never answered. So the readiness is not waited for.
+    let proxy = Proxy::start_unready(&lab, &setup);
+    let began = Instant::now();
+    let refused = Conn::new(client(&proxy.address, "app")).await;
+    let error = refused.expect_err("no primary").to_string();
+    assert!(
+        error.contains("2003") && began.elapsed() < Duration::from_secs(5),
+        "{error}"
+    );
+    // The primary comes: a pipe to the real one, on that port.
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port");
+    let legacy = lab.legacy();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let far = TcpStream::connect(&legacy).expect("the legacy listens");
+            for (mut from, mut to) in [
+                (
+                    near.try_clone().expect("a clone"),
+                    far.try_clone().expect("a clone"),
+                ),
+                (far, near),
+            ] {
+                std::thread::spawn(move || {
+                    let _end = std::io::copy(&mut from, &mut to);
+                    let _closed = to.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        }
+    });
+    serves(&proxy).await;
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_transaction_end() {
+    let lab = Lab::get();
+    let mut proxy = Proxy::start(&lab);
+    let mut busy = Conn::new(client(&proxy.address, "app"))
+        .await
+        .expect("a login");
+    let _idle = Conn::new(client(&proxy.address, "app"))
+        .await
+        .expect("a login");
+    busy.query_drop("BEGIN").await.expect("BEGIN");
+    proxy.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(proxy.alive(), "a transaction is open");
+    busy.query_drop("SELECT 1").await.expect("it goes on");
+    busy.query_drop("COMMIT").await.expect("it ends");
+    assert_eq!(proxy.exit_code(Duration::from_secs(60)), Some(0));
+}
+
+#[tokio::test]
+async fn a_ledger_that_cannot_be_written_costs_findings_and_says_so() {
+    let lab = Lab::get();
+    let proxy = Proxy::start(&lab);
+    let blocker = rusqlite::Connection::open(proxy.file("ledger.db")).expect("the ledger");
+    blocker.execute_batch("BEGIN EXCLUSIVE").expect("locked");
+    let mut app = Conn::new(client(&proxy.address, "app"))
+        .await
+        .expect("a login");
+    let end = Instant::now() + Duration::from_secs(90);
+    loop {
+        // Known to differ: each is a divergence for the ledger.
+        app.query_drop("SELECT @@version_comment AS differs")
+            .await
+            .expect("served");
+        let ledger = proxy.get("/api/v1/status")["ledger"].clone();
+        if ledger["ok"] == false && ledger["lost"].as_u64() > Some(0) {
+            assert!(ledger["last_error"].is_string(), "{ledger}");
+            break;
+        }
+        assert!(Instant::now() < end, "{ledger}");
+    }
+    blocker.execute_batch("ROLLBACK").expect("free again");
+    while proxy.get("/api/v1/status")["ledger"]["ok"] != true {
+        app.query_drop("SELECT @@version_comment AS differs")
+            .await
+            .expect("served");
+        assert!(
+            Instant::now() < end + Duration::from_secs(60),
+            "it recovers"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_config_names_the_key_and_the_remedy_and_exits_with_2() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("wrong.toml");
+    std::fs::write(&file, "[listen]\nadress = \"127.0.0.1:1\"\n").expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_understudy"))
+        .args(["serve", "--config"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("listen.adress") && said.contains("did you mean address?"),
+        "{said}"
+    );
+}
