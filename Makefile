@@ -21,7 +21,7 @@ unit:            ## unit, property and simulation tests: no servers needed
 test: unit       ## everything, real servers and real drivers included
 	tests/bin/with-lab tests/bin/all-lab-tests
 
-clients:         ## real drivers in five languages through the proxy
+clients:         ## seven real drivers through the proxy, with TLS and without
 	tests/bin/with-lab tests/bin/proxied-clients
 
 demo:            ## the whole thing on real servers, from nothing; KEEP=1 leaves it up

@@ -1,6 +1,6 @@
 //! Two answers, one verdict. Pure: values in, values out.
 //!
-//! A ladder, cheapest rung first (see [`ladder`]): how the answers ended, then what the column
+//! A ladder, cheapest rung first (see `ladder`): how the answers ended, then what the column
 //! definitions say, then the rows' digests; cells are decoded only where the digests differ, and
 //! only from the samples. What cannot be told from the samples is *not compared* with its reason,
 //! never a guess. What this module refuses: to look at a clock, to ask a server again, to word an

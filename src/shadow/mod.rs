@@ -1,8 +1,8 @@
 //! Replays what clients did on the shadow, in order, and says what became of each command.
 //!
-//! The [`dispatcher`] drains the tee, keeps every session's journal at its [`desk`] and decides;
-//! one [`replay`] task for each mirrored session runs its commands and judges the answers. Every
-//! command with an answer ends in exactly one observation in the ledger ([`owed`]). Nothing here
+//! The `dispatcher` drains the tee, keeps every session's journal at its `desk` and decides;
+//! one `replay` task for each mirrored session runs its commands and judges the answers. Every
+//! command with an answer ends in exactly one observation in the ledger (`owed`). Nothing here
 //! is ever waited for by the relay, and nothing here knows of it.
 //!
 //! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
