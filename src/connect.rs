@@ -114,31 +114,27 @@ pub enum ConnectError {
     Plugin(String),
 }
 
-/// Capabilities without which an answer has another form, by name.
-const DIALECT: [(Capabilities, &str); 10] = [
+/// The names of [`Capabilities::DIALECT`].
+const NAMES: [(Capabilities, &str); 8] = [
     (Capabilities::FOUND_ROWS, "FOUND_ROWS"),
     (Capabilities::LONG_FLAG, "LONG_FLAG"),
-    (Capabilities::LOCAL_FILES, "LOCAL_FILES"),
     (Capabilities::TRANSACTIONS, "TRANSACTIONS"),
     (Capabilities::MULTI_STATEMENTS, "MULTI_STATEMENTS"),
     (Capabilities::MULTI_RESULTS, "MULTI_RESULTS"),
-    (Capabilities::PS_MULTI_RESULTS, "PS_MULTI_RESULTS"),
     (Capabilities::SESSION_TRACK, "SESSION_TRACK"),
     (Capabilities::DEPRECATE_EOF, "DEPRECATE_EOF"),
     (Capabilities::QUERY_ATTRIBUTES, "QUERY_ATTRIBUTES"),
 ];
 
-fn names(set: Capabilities) -> String {
-    let names: Vec<&str> = DIALECT
+/// The names of those of [`Capabilities::DIALECT`] that are in the set.
+#[must_use]
+pub fn names(set: Capabilities) -> String {
+    let names: Vec<&str> = NAMES
         .iter()
         .filter(|(bit, _)| set.has(*bit))
         .map(|(_, name)| *name)
         .collect();
-    if names.is_empty() {
-        format!("{:#x}", set.0)
-    } else {
-        names.join(", ")
-    }
+    names.join(", ")
 }
 
 /// Dials the server and logs in.

@@ -50,7 +50,11 @@ impl Dialect {
             .and_then(|ours| Some(ours.and((*self.shadow.lock())?)));
         if let Some(both) = both.filter(|both| *both != self.offer.now()) {
             self.offer.set(both);
-            tracing::info!("clients are offered what both servers can: {:#x}", both.0);
+            let lacking = Capabilities::DIALECT.without(both);
+            tracing::info!(
+                "clients are not offered what only one server can: {}",
+                connect::names(lacking)
+            );
         }
     }
 }

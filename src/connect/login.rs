@@ -5,7 +5,7 @@
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase.html>
 
 use super::packets::{Packet, PacketReader, write};
-use super::{ConnectError, Connection, DIALECT, Login, Stream, TlsContext};
+use super::{ConnectError, Connection, Login, Stream, TlsContext};
 use crate::config::Server;
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::{Greeting, GreetingError};
@@ -108,12 +108,9 @@ pub(crate) async fn log_in(
 /// What both sides can, or what the server lacks.
 fn agree(greeting: &Greeting, login: &Login) -> Result<Capabilities, ConnectError> {
     let wanted = login.capabilities.without(NEVER);
-    let lacking = DIALECT
-        .iter()
-        .fold(Capabilities::default(), |all, (bit, _)| {
-            let lacks = wanted.has(*bit) && !greeting.capabilities.has(*bit);
-            if lacks { all.with(*bit) } else { all }
-        });
+    let lacking = wanted
+        .and(Capabilities::DIALECT)
+        .without(greeting.capabilities);
     if lacking != Capabilities::default() {
         return Err(ConnectError::Capability(lacking));
     }

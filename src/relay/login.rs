@@ -27,22 +27,13 @@ const NEVER: Capabilities = Capabilities::COMPRESS
     // MySQL's CLIENT_CAPABILITY_EXTENSION; MariaDB's progress reports.
     .with(Capabilities(1 << 29));
 
-/// Capabilities that speak of the login alone: whatever the shadow can, they do no harm.
-const LOGIN_ONLY: Capabilities = Capabilities::PROTOCOL_41
-    .with(Capabilities::SECURE_CONNECTION)
-    .with(Capabilities::LONG_PASSWORD)
-    .with(Capabilities::CONNECT_WITH_DB)
-    .with(Capabilities::PLUGIN_AUTH)
-    .with(Capabilities::PLUGIN_AUTH_LENENC_DATA)
-    .with(Capabilities::CONNECT_ATTRS)
-    .with(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
-    .with(Capabilities::MULTI_FACTOR)
-    .with(Capabilities::INTERACTIVE);
-
-/// What a client may be offered, given what both servers can.
+/// What a client may be offered, given what both servers can. Only what gives answers another form
+/// must be common to both; the rest (LOCAL_FILES, IGNORE_SPACE, PS_MULTI_RESULTS …) is between the
+/// client and the primary, and production would notice its absence.
 pub(super) fn offerable(offer: Capabilities) -> Capabilities {
-    offer
-        .with(LOGIN_ONLY)
+    let unshared = Capabilities::DIALECT.without(offer);
+    Capabilities(u32::MAX)
+        .without(unshared)
         .without(NEVER)
         .without(Capabilities::SSL)
 }

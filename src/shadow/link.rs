@@ -28,6 +28,9 @@ pub(super) enum Trouble {
     /// The shadow, or the way to it, is at fault.
     #[error("{0}")]
     Down(String),
+    /// The session speaks a dialect that the shadow has not, so no connection can be like it.
+    #[error("{0}")]
+    Dialect(String),
     /// It did not answer in time.
     #[error("no answer within mirror.timeout_ms")]
     Timeout,
@@ -301,8 +304,16 @@ async fn log_in(shared: &Shared, facts: &Facts, journal: &Journal) -> Result<Con
             // The session goes on without: what it does there is what a cutover would bring.
             login.database = None;
             let open = connect::open(&*shared.dial, server, &shared.tls, &login);
-            open.await.map_err(|error| Trouble::Down(error.to_string()))
+            open.await.map_err(refused)
         }
-        other => other.map_err(|error| Trouble::Down(error.to_string())),
+        other => other.map_err(refused),
+    }
+}
+
+/// A session that logged in before the shadow was seen may have been offered more than it can.
+fn refused(error: ConnectError) -> Trouble {
+    match error {
+        ConnectError::Capability(_) => Trouble::Dialect(error.to_string()),
+        _ => Trouble::Down(error.to_string()),
     }
 }

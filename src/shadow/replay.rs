@@ -193,7 +193,7 @@ impl Replay {
         };
         let keeps_link = matches!(
             trouble,
-            Trouble::Unreadable | Trouble::Full | Trouble::Unknown
+            Trouble::Unreadable | Trouble::Full | Trouble::Unknown | Trouble::Dialect(_)
         );
         if !keeps_link {
             self.link = None;
@@ -208,6 +208,7 @@ impl Replay {
                 shared.failed("no answer within mirror.timeout_ms");
                 Reason::ShadowDown
             }
+            Trouble::Dialect(_) => Reason::NotMirrored,
             Trouble::TooLarge => Reason::TooLarge,
             Trouble::Full | Trouble::Unknown | Trouble::Unreadable => Reason::Dropped,
             Trouble::Suspended => Reason::Suspended,

@@ -56,6 +56,18 @@ impl Capabilities {
     /// Multi-factor authentication.
     pub const MULTI_FACTOR: Self = Self(1 << 28);
 
+    /// All that give answers another form, or a statement another effect on its session: the *one
+    /// dialect* that client, primary and shadow must share. The others concern the login, the
+    /// client's program or one server alone.
+    pub const DIALECT: Self = Self::FOUND_ROWS
+        .with(Self::LONG_FLAG)
+        .with(Self::TRANSACTIONS)
+        .with(Self::MULTI_STATEMENTS)
+        .with(Self::MULTI_RESULTS)
+        .with(Self::SESSION_TRACK)
+        .with(Self::DEPRECATE_EOF)
+        .with(Self::QUERY_ATTRIBUTES);
+
     /// Whether every bit of `bits` is set.
     #[must_use]
     pub const fn has(self, bits: Self) -> bool {

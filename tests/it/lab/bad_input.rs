@@ -96,9 +96,8 @@ async fn misbehave(proxy: &Proxy) {
     let mut nonsense = raw(proxy);
     packet(&mut nonsense).expect("a greeting");
     nonsense.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
-    nonsense
-        .shutdown(std::net::Shutdown::Write)
-        .expect("half closed");
+    // The proxy may have closed already.
+    let _half_closed = nonsense.shutdown(std::net::Shutdown::Write);
     rest(&mut nonsense);
     let mut absurd = raw(proxy);
     packet(&mut absurd).expect("a greeting");
