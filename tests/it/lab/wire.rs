@@ -14,7 +14,7 @@ use understudy::wire::capability::Capabilities;
 use understudy::wire::command::{Command, Expect};
 use understudy::wire::packet::{write_lenenc_bytes, write_packet};
 
-const BASE: Capabilities = Capabilities(
+pub(super) const BASE: Capabilities = Capabilities(
     Capabilities::LONG_FLAG.0
         | Capabilities::TRANSACTIONS.0
         | Capabilities::MULTI_RESULTS.0
@@ -51,7 +51,8 @@ fn wanted(script: &str) -> Capabilities {
         .fold(BASE, Capabilities::with)
 }
 
-async fn open(
+/// Logs in at `address` as the application; the bytes that follow are the caller's.
+pub(super) async fn open(
     address: &str,
     capabilities: Capabilities,
 ) -> Result<Connection, connect::ConnectError> {
