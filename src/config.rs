@@ -86,6 +86,8 @@ pub struct Listen {
     pub max_connections: usize,
     /// A login must be done within this time.
     pub login_timeout: Duration,
+    /// A client that takes none of its answer for so long is closed; zero for no limit.
+    pub write_timeout: Duration,
     /// Time for SIGTERM's drain.
     pub drain_timeout: Duration,
     /// Threads of the relay's runtime.

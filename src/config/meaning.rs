@@ -156,6 +156,7 @@ fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
         tls,
         max_connections: section.count("max_connections", 10_000, 1..=1_000_000),
         login_timeout: section.time("login_timeout_s", Duration::from_secs(10), 1..=600),
+        write_timeout: section.time("write_timeout_s", Duration::from_secs(3600), 0..=86_400),
         drain_timeout: section.time("drain_timeout_s", Duration::from_secs(30), 0..=3_600),
         threads: if threads == 0 { processors() } else { threads },
         command_bytes_max: section.bytes("command_bytes_max", GIB, KIB..=4 * GIB),

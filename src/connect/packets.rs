@@ -91,6 +91,22 @@ impl PacketReader {
         poll_fn(|context| self.poll(stream, context)).await
     }
 
+    /// Reads up to the next packet's header and says its sequence number; the packet is still to
+    /// be read.
+    pub(crate) fn poll_seq(
+        &mut self,
+        stream: &mut Stream,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<u8>> {
+        loop {
+            if let Some(header) = self.packet.first_chunk::<HEADER_LEN>() {
+                return Poll::Ready(Ok(Header::parse(*header).seq));
+            }
+            let missing = HEADER_LEN.saturating_sub(self.packet.len());
+            ready!(self.poll_more(stream, context, missing))?;
+        }
+    }
+
     /// [`PacketReader::read`] as a poll.
     pub(crate) fn poll(
         &mut self,

@@ -5,11 +5,11 @@
 use super::counters::Counters;
 use super::refuse::Refusal;
 use crate::connect::{Packet, PacketReader, Stream, write_one};
-use crate::wire::login::{AUTH_MORE, AUTH_SWITCH, AuthSwitch, FULL_AUTH};
+use crate::wire::login::{AUTH_MORE, AUTH_NEXT_FACTOR, AUTH_SWITCH, AuthSwitch, FULL_AUTH};
 use crate::wire::reply;
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 /// Why a dialogue came to no verdict.
 #[derive(Debug)]
@@ -69,8 +69,6 @@ pub(super) struct Dialogue<'a> {
     pub(super) name: &'a str,
     /// The client leg's next sequence number.
     pub(super) next_seq: u8,
-    /// A command that the client sent before the verdict: it begins its numbers anew.
-    pub(super) early: Option<Packet>,
 }
 
 enum Spoke {
@@ -87,10 +85,6 @@ impl Dialogue<'_> {
             match self.next().await {
                 Spoke::Client(packet) => {
                     let mut packet = packet.map_err(|_| Broken::Client)?;
-                    if packet.seq() == 0 && self.next_seq != 0 {
-                        self.early = Some(packet);
-                        continue;
-                    }
                     self.next_seq = packet.seq().wrapping_add(1);
                     packet.shift(self.shift);
                     write_one(self.primary, &packet)
@@ -119,19 +113,23 @@ impl Dialogue<'_> {
             if let Poll::Ready(packet) = self.from_primary.poll(self.primary, context) {
                 return Poll::Ready(Spoke::Primary(packet));
             }
-            if self.early.is_some() {
-                return Poll::Pending;
+            // A command that the client sent before the verdict begins its numbers anew: it stays
+            // where it is, however long it may be.
+            match ready!(self.from_client.poll_seq(self.client, context)) {
+                Ok(0) if self.next_seq != 0 => Poll::Pending,
+                Ok(_) => self
+                    .from_client
+                    .poll(self.client, context)
+                    .map(Spoke::Client),
+                Err(error) => Poll::Ready(Spoke::Client(Err(error))),
             }
-            self.from_client
-                .poll(self.client, context)
-                .map(Spoke::Client)
         })
         .await
     }
 
     fn refuse_mixed(&mut self, packet: &Packet) -> Result<(), Broken> {
         let full = match packet.payload() {
-            [AUTH_SWITCH, ..] => {
+            [AUTH_SWITCH | AUTH_NEXT_FACTOR, ..] => {
                 if let Ok(switch) = AuthSwitch::parse(packet.payload()) {
                     self.plugin = switch.plugin.to_vec();
                 }
@@ -149,12 +147,10 @@ impl Dialogue<'_> {
 
     /// What the client sent behind the login, for whoever reads on.
     pub(super) fn into_ahead(self) -> (Vec<u8>, Vec<u8>) {
-        let mut up = self
-            .early
-            .map(|packet| packet.bytes().to_vec())
-            .unwrap_or_default();
-        up.extend(self.from_client.into_ahead());
-        (up, self.from_primary.into_ahead())
+        (
+            self.from_client.into_ahead(),
+            self.from_primary.into_ahead(),
+        )
     }
 
     fn mixed(&self) -> Refusal {

@@ -144,6 +144,11 @@ impl Book {
         self.unanswered.is_empty() && !self.is_mid_command()
     }
 
+    /// The client sends a file that the primary has asked for.
+    pub(super) fn is_in_file(&self) -> bool {
+        self.file
+    }
+
     /// The client has begun a command, or a file, and not ended it.
     pub(super) fn is_mid_command(&self) -> bool {
         self.file || self.under_way.is_some()
@@ -196,9 +201,13 @@ impl Book {
             } else {
                 self.scan_command(rest, now)
             };
+            let then = self.after_scan(ended, used);
+            if then == ClientThen::TooLarge {
+                // Its end must not leave: the primary would run what the client is refused.
+                return (piece.len().saturating_sub(rest.len()), then);
+            }
             rest = rest.get(used..).unwrap_or_default();
             self.seen = self.seen.saturating_add(used as u64);
-            let then = self.after_scan(ended);
             if then != ClientThen::Go {
                 return (piece.len().saturating_sub(rest.len()), then);
             }
@@ -236,8 +245,9 @@ impl Book {
         }
     }
 
-    fn after_scan(&mut self, ended: bool) -> ClientThen {
-        if !self.file && self.scanner.payload_bytes() > self.limits.command_bytes_max {
+    fn after_scan(&mut self, ended: bool, used: usize) -> ClientThen {
+        let is_command = self.under_way.is_some();
+        if is_command && self.scanner.payload_bytes() > self.limits.command_bytes_max {
             return ClientThen::TooLarge;
         }
         if !ended {
@@ -247,8 +257,11 @@ impl Book {
             return ClientThen::Go;
         };
         flight.expect = self.scanner.expect();
+        if flight.expect == Expect::Login {
+            scrub(&mut flight.blank.command);
+        }
         flight.command_bytes = self.scanner.payload_bytes();
-        flight.ends_at = self.seen;
+        flight.ends_at = self.seen.saturating_add(used as u64);
         self.quit |= self.scanner.kind() == Some(Command::QUIT);
         let barrier = matches!(flight.expect, Expect::Login | Expect::Tunnel);
         self.unanswered_bytes = self
@@ -483,5 +496,21 @@ impl Flight {
         self.blank.command.shrink_to_fit();
         self.cut = true;
         false
+    }
+}
+
+/// Blackens the proof in a CHANGE_USER, which some plugins make of the password itself.
+fn scrub(command: &mut [u8]) {
+    let Some(end) = command.iter().skip(1).position(|byte| *byte == 0) else {
+        return;
+    };
+    let begin = end.saturating_add(3);
+    let len = command
+        .get(begin.saturating_sub(1))
+        .copied()
+        .unwrap_or_default();
+    let end = begin.saturating_add(usize::from(len)).min(command.len());
+    if let Some(proof) = command.get_mut(begin..end) {
+        proof.fill(0);
     }
 }

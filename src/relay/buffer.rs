@@ -21,10 +21,10 @@ pub(super) fn borrow() -> Box<[u8]> {
         .unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())
 }
 
-/// Takes a buffer back.
+/// Takes a buffer back. One of another size is let go.
 pub(super) fn give_back(buffer: Box<[u8]>) {
     KEPT.with_borrow_mut(|kept| {
-        if kept.len() < KEPT_MAX {
+        if kept.len() < KEPT_MAX && buffer.len() == BUFFER_BYTES {
             kept.push(buffer);
         }
     });

@@ -40,6 +40,11 @@ impl Half {
         self.buffer.is_none() && !self.unflushed
     }
 
+    /// Whether all that was let go has been written, to the last byte.
+    pub(super) fn is_settled(&self) -> bool {
+        self.written == self.cleared && !self.unflushed
+    }
+
     /// What was read and not looked at.
     pub(super) fn unseen(&self) -> &[u8] {
         let buffer = self.buffer.as_deref().unwrap_or_default();
@@ -117,18 +122,18 @@ impl Half {
     }
 
     /// Puts bytes in: those taken out before, or a packet of our own. Only while nothing is on
-    /// its way; what does not fit a buffer is refused.
-    pub(super) fn put(&mut self, bytes: &[u8]) -> bool {
+    /// its way. What a login read ahead may be longer than a buffer, and gets one of its own.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
-            return true;
+            return;
         }
         let mut buffer = self.buffer.take().unwrap_or_else(buffer::borrow);
-        let space = buffer.get_mut(..bytes.len());
-        let fits = space.map(|space| space.copy_from_slice(bytes)).is_some();
-        (self.written, self.cleared) = (0, 0);
-        self.read = if fits { bytes.len() } else { 0 };
+        match buffer.get_mut(..bytes.len()) {
+            Some(space) => space.copy_from_slice(bytes),
+            None => buffer = bytes.into(),
+        }
+        (self.written, self.cleared, self.read) = (0, 0, bytes.len());
         self.buffer = Some(buffer);
-        fits
     }
 
     /// Loses the last byte: the bug that the simulation must catch.

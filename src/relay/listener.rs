@@ -79,7 +79,12 @@ impl Relay {
             let _ = SockRef::from(&stream).send(&packet);
             return;
         };
-        let Ok(client) = Stream::tcp(stream) else {
+        // A timer of the kernel's, so that a client that never reads holds its place for no longer,
+        // and the relay has no timer to keep.
+        let write_timeout = shared.limits.write_timeout;
+        let limit = (write_timeout > Duration::ZERO).then_some(write_timeout);
+        let limited = SockRef::from(&stream).set_tcp_user_timeout(limit);
+        let (Ok(()), Ok(client)) = (limited, Stream::tcp(stream)) else {
             return;
         };
         // Its end is the client's, the primary's, or the drain's, which waits for `open`.

@@ -348,7 +348,6 @@ async fn speak(shared: &Arc<Shared>, mut ready: Ready, deadline: Instant) -> Opt
         plugin: std::mem::take(&mut ready.plugin),
         name: &ready.server.name,
         next_seq: ready.next_seq,
-        early: None,
     };
     let relaying = async {
         write_one(dialogue.primary, &ready.packet)

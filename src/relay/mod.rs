@@ -41,7 +41,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 /// What a relay is made of.
@@ -121,6 +120,7 @@ pub enum RelayError {
 struct Limits {
     connections_max: usize,
     login_timeout: Duration,
+    write_timeout: Duration,
     drain_timeout: Duration,
     book: book::Limits,
 }
@@ -136,7 +136,7 @@ struct Shared {
     tee: Tee,
     offer: Offer,
     drain: Drain,
-    probes: Arc<Semaphore>,
+    probes: probe::Probes,
     counters: Arc<Counters>,
     open: Gauge,
     last_session: AtomicU64,
@@ -186,6 +186,7 @@ impl Relay {
         let limits = Limits {
             connections_max: parts.listen.max_connections,
             login_timeout: parts.listen.login_timeout,
+            write_timeout: parts.listen.write_timeout,
             drain_timeout: parts.listen.drain_timeout,
             book: book::Limits {
                 command_bytes_max: parts.listen.command_bytes_max,
@@ -202,7 +203,7 @@ impl Relay {
             tee: parts.tee,
             offer: parts.offer,
             drain: Drain::default(),
-            probes: Arc::new(Semaphore::new(probe::AT_A_TIME)),
+            probes: probe::Probes::default(),
             counters: Arc::default(),
             open: Gauge::default(),
             last_session: AtomicU64::new(0),

@@ -107,7 +107,9 @@ impl Pump {
             // The primary's answers may have made room for the client's next commands, or a
             // barrier let go what it held.
             let unblocked = matches!(up, Stand::Blocked) && self.may_go_on_up();
-            let goodbye = self.goodbye.is_some() && !self.book.awaits_answer();
+            // What is still on its way to the client wakes us itself.
+            let goodbye =
+                self.goodbye.is_some() && !self.book.awaits_answer() && self.down.is_empty();
             let released = self.is_tunnel() && !was_tunnel;
             if !unblocked && !goodbye && !released {
                 return Poll::Pending;
@@ -204,6 +206,10 @@ impl Pump {
                 self.shut = shutting.is_ready();
             }
             return Stand::Waits;
+        }
+        if self.book.is_in_file() {
+            // The primary would wait for the rest of the file, holding its locks.
+            return Stand::Event(Event::Over(End::Vanished));
         }
         if self.book.awaits_answer() {
             // It may still read the answers.
@@ -313,7 +319,10 @@ impl Pump {
     /// Deals with a command that ends the plain course, once it is the first unanswered one.
     fn barrier(&mut self) -> Option<Event> {
         match self.book.barrier()? {
-            Barrier::Login => Some(Event::Login),
+            // A login writes to both legs itself: what came before must be gone.
+            Barrier::Login => {
+                (self.up.is_settled() && self.down.is_settled()).then_some(Event::Login)
+            }
             Barrier::Tunnel => {
                 self.become_tunnel("a command that the proxy does not know");
                 None
@@ -322,13 +331,17 @@ impl Pump {
     }
 
     /// From here on bytes are passed on and nothing is read from them.
-    fn become_tunnel(&mut self, why: &'static str) {
+    pub(super) fn become_tunnel(&mut self, why: &'static str) {
         tracing::info!(
             session = self.book.facts().session,
             why,
             "the session became a tunnel"
         );
         self.counters.tunnelled.add(1);
+        if self.goodbye.take().is_some() {
+            // The rest of a command that was refused cannot be piped on.
+            self.closing = true;
+        }
         self.book.abandon();
         self.book.tee().closed(self.book.facts(), End::Tunnelled);
         self.tunnel = self.counters.tunnels_open.enter(usize::MAX);
@@ -368,11 +381,12 @@ impl Pump {
 
     /// Goes on after a login in the middle, with what it has left.
     pub(super) fn put_unseen(&mut self, up: &[u8], down: &[u8]) {
-        // What was taken out of a buffer fits one.
-        if self.up.put(up) {
+        self.up.put(up);
+        if !up.is_empty() {
             self.look_at_client();
         }
-        if self.down.put(down) && !down.is_empty() {
+        self.down.put(down);
+        if !down.is_empty() {
             self.look_at_primary();
         }
     }

@@ -93,7 +93,6 @@ async fn log_in_anew(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), End> {
     };
     let facts = Arc::clone(pump.book.facts());
     let renewed = renewed(&facts, &flight);
-    scrub(&mut flight.blank.command);
     let (up, down) = pump.take_unseen();
     let mut dialogue = Dialogue {
         client: &mut pump.client,
@@ -107,7 +106,6 @@ async fn log_in_anew(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), End> {
             .unwrap_or_default(),
         name: &facts.primary,
         next_seq: 1,
-        early: None,
     };
     let verdict = timeout(shared.limits.login_timeout, dialogue.verdict()).await;
     let next_seq = dialogue.next_seq;
@@ -125,8 +123,10 @@ async fn log_in_anew(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), End> {
     };
     let granted = record(&mut flight, &verdict, &facts);
     pump.book.hand(flight, Instant::now(), true);
-    if let (true, Some((renewed, _))) = (granted, renewed) {
-        pump.book.renew(Arc::new(renewed));
+    match renewed {
+        Some((renewed, _)) if granted => pump.book.renew(Arc::new(renewed)),
+        None if granted => pump.become_tunnel("a change of user that cannot be read"),
+        Some(_) | None => {}
     }
     write_one(&mut pump.client, &verdict)
         .await
@@ -152,22 +152,6 @@ fn renewed(facts: &Facts, flight: &Flight) -> Option<(Facts, Vec<u8>)> {
         share: Arc::clone(&facts.share),
     };
     Some((renewed, change.auth_plugin.to_vec()))
-}
-
-/// Blackens the proof in a CHANGE_USER, which some plugins make of the password itself.
-fn scrub(command: &mut [u8]) {
-    let Some(end) = command.iter().skip(1).position(|byte| *byte == 0) else {
-        return;
-    };
-    let begin = end.saturating_add(3);
-    let len = command
-        .get(begin.saturating_sub(1))
-        .copied()
-        .unwrap_or_default();
-    let end = begin.saturating_add(usize::from(len)).min(command.len());
-    if let Some(proof) = command.get_mut(begin..end) {
-        proof.fill(0);
-    }
 }
 
 /// Writes the verdict down as the command's answer; says whether it was granted.

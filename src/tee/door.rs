@@ -5,6 +5,7 @@ use super::budget::{Budget, Charge, Purse, Share};
 use super::{Charged, End, Exchange, Facts, Handed, STUB_COMMAND_BYTES, Stub, shed_sample};
 use crate::wire::answer::{Answer, Outcome};
 use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -58,7 +59,8 @@ pub(super) struct Door {
     queue: ArrayQueue<Handed>,
     slots: Purse,
     sessions: Purse,
-    blanks: ArrayQueue<Blank>,
+    /// Tried, never waited for: the shadow side gives them back on threads of a lower priority.
+    blanks: Mutex<Vec<Blank>>,
     bell: Bell,
     budget: Arc<Budget>,
     tees: AtomicUsize,
@@ -83,7 +85,7 @@ pub fn door(limits: Limits) -> (Tee, Receiver) {
         queue: ArrayQueue::new(limits.slots.saturating_add(own_room).max(1)),
         slots: Purse::new(limits.slots as u64),
         sessions: Purse::new(limits.sessions as u64),
-        blanks: ArrayQueue::new(BLANKS_MAX),
+        blanks: Mutex::new(Vec::with_capacity(BLANKS_MAX)),
         bell: Bell::default(),
         budget: Arc::new(Budget {
             queue: Purse::new(limits.queue_bytes),
@@ -111,7 +113,8 @@ impl Tee {
     /// Empty buffers for an exchange.
     #[must_use]
     pub fn blank(&self) -> Blank {
-        self.door.blanks.pop().unwrap_or_default()
+        let kept = self.door.blanks.try_lock();
+        kept.and_then(|mut kept| kept.pop()).unwrap_or_default()
     }
 
     /// Takes back buffers that no exchange was made of.
@@ -352,7 +355,11 @@ impl Door {
         if largest <= BLANK_BYTES_MAX {
             blank.command.clear();
             blank.answer.clear();
-            let _ = self.blanks.push(blank);
+            if let Some(mut kept) = self.blanks.try_lock()
+                && kept.len() < BLANKS_MAX
+            {
+                kept.push(blank);
+            }
         }
     }
 }

@@ -17,8 +17,14 @@ impl Command {
     pub const QUERY: Self = Self(0x03);
     /// List a table's columns.
     pub const FIELD_LIST: Self = Self(0x04);
+    /// Flush tables, logs and the like.
+    pub const REFRESH: Self = Self(0x07);
     /// One line of statistics.
     pub const STATISTICS: Self = Self(0x09);
+    /// List the server's threads, as rows.
+    pub const PROCESS_INFO: Self = Self(0x0A);
+    /// End another session.
+    pub const PROCESS_KILL: Self = Self(0x0C);
     /// Dump debug information to the server's log.
     pub const DEBUG: Self = Self(0x0D);
     /// Is the server there?
@@ -48,13 +54,15 @@ impl Command {
     #[must_use]
     pub const fn expect(self) -> Expect {
         match self {
-            Self::QUERY => Expect::Results { binary: false },
+            Self::QUERY | Self::PROCESS_INFO => Expect::Results { binary: false },
             Self::STMT_EXECUTE => Expect::Results { binary: true },
             Self::STMT_PREPARE => Expect::Prepared,
             Self::STMT_FETCH => Expect::Rows,
             Self::FIELD_LIST => Expect::Columns,
             Self::STATISTICS => Expect::Text,
             Self::PING
+            | Self::REFRESH
+            | Self::PROCESS_KILL
             | Self::INIT_DB
             | Self::RESET_CONNECTION
             | Self::SET_OPTION

@@ -269,10 +269,10 @@ pub struct AuthSwitch<'a> {
 }
 
 impl<'a> AuthSwitch<'a> {
-    /// Reads the payload, the first byte (which must be [`AUTH_SWITCH`]) included.
+    /// Reads the payload, the first byte ([`AUTH_SWITCH`] or [`AUTH_NEXT_FACTOR`]) included.
     pub fn parse(payload: &'a [u8]) -> Result<Self, Short> {
         let mut reader = Reader::new(payload);
-        if reader.u8()? != AUTH_SWITCH {
+        if !matches!(reader.u8()?, AUTH_SWITCH | AUTH_NEXT_FACTOR) {
             return Err(Short);
         }
         if reader.is_empty() {

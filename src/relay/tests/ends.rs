@@ -74,6 +74,23 @@ async fn a_client_that_vanishes_before_or_in_its_answer_leaves_it_unanswered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_vanishes_in_a_file_takes_the_primary_with_it() {
+    let world = &mut World::new(Setting::default());
+    let (mut client, mut server) = world.session().await;
+    client.say(0, b"\x03load").await;
+    server.hear().await;
+    server.say(1, b"\xFBfile").await;
+    client.hear().await;
+    let some = packet(2, &[1; 100]);
+    client.send(&some).await;
+    drop(client);
+    assert_eq!(server.rest().await, some);
+    drop(server);
+    settle().await;
+    assert_eq!(world.handed(), ["1 0x03 load: unanswered", "Vanished"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_only_closes_its_side_still_gets_its_answers() {
     let world = &mut World::new(Setting::default());
     let (mut client, mut server) = world.session().await;

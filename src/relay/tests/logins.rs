@@ -7,6 +7,7 @@ use crate::wire::capability::Capabilities;
 use crate::wire::greeting::Greeting;
 use crate::wire::login::Login;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test(start_paused = true)]
 async fn the_greeting_loses_what_cannot_be_carried_and_nothing_else() {
@@ -139,6 +140,25 @@ async fn a_command_sent_before_the_verdict_waits_for_it() {
     server.say(1, &ok(2)).await;
     client.hear().await;
     assert_eq!(world.handed(), ["1 0x0e : 1 result, 0 rows"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_command_sent_before_the_verdict_is_not_lost() {
+    let world = &mut World::new(Setting {
+        pipe_bytes: 1 << 20,
+        ..Setting::default()
+    });
+    let (mut client, _) = world.knock();
+    let mut server = world.server().await;
+    server.say(0, &greeting(SERVER)).await;
+    client.hear().await;
+    let early = packet(0, &[3; 400_000]);
+    client.say(1, &login(CLIENT)).await;
+    client.send(&early).await;
+    server.hear().await;
+    server.say(2, &ok(2)).await;
+    assert_eq!(client.hear().await, (2, ok(2)));
+    server.expect(&early).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,6 +368,34 @@ async fn a_change_of_user_is_a_login_in_the_middle() {
         "the third command stands before the proof"
     );
     let _ = world.handed();
+}
+
+/// The answer before a change of user is larger than what the client's pipe takes at once.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_user_waits_until_the_answers_before_it_are_gone() {
+    let world = &mut World::new(Setting {
+        pipe_bytes: 1000,
+        ..Setting::default()
+    });
+    let (mut client, mut server) = world.session().await;
+    client
+        .send(&[packet(0, b"\x03select a from t"), packet(0, &change_user())].concat())
+        .await;
+    server
+        .expect(&[packet(0, b"\x03select a from t"), packet(0, &change_user())].concat())
+        .await;
+    let answer = rows(&[&[7; 200][..]; 20], 2);
+    let verdict = packet(1, &ok(2));
+    let sending = server.0.write_all(&answer);
+    let (sent, ()) = tokio::join!(sending, async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.expect(&answer).await;
+    });
+    sent.unwrap();
+    server.send(&verdict).await;
+    client.expect(&verdict).await;
+    client.say(0, b"\x0e").await;
+    assert_eq!(server.hear().await, (0, b"\x0e".to_vec()));
 }
 
 #[tokio::test(start_paused = true)]

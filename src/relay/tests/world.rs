@@ -220,6 +220,7 @@ impl World {
                 tls: None,
                 max_connections: setting.max_connections,
                 login_timeout: Duration::from_secs(10),
+                write_timeout: Duration::ZERO,
                 drain_timeout: Duration::from_secs(30),
                 threads: 1,
                 command_bytes_max: setting.command_bytes_max,

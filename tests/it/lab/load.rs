@@ -255,7 +255,8 @@ async fn mirroring_resumes(proxy: &Proxy) {
 }
 
 const MIRROR: &str = "writes = \"apply\"\ntimeout_ms = 3000\nbreaker_lag_ms = 3000\n\
-    breaker_errors = 3\nbreaker_pause_ms = 200\nqueue_bytes = \"4MiB\"\nsession_queue_bytes = \"1MiB\"";
+    breaker_errors = 3\nbreaker_pause_ms = 200\nqueue_bytes = \"4MiB\"\nsession_queue_bytes = \"1MiB\"\n\
+    command_bytes_max = \"512KiB\"";
 
 fn proxy_before(lab: &Lab, shadow: Option<String>) -> Proxy {
     let setup = Setup {
