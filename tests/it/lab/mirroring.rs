@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A table of the unsharded keyspace that no other test has, made on both servers.
-async fn table(lab: &Lab) -> String {
+pub async fn table(lab: &Lab) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("m{}_{number}", std::process::id());
@@ -35,12 +35,12 @@ async fn table(lab: &Lab) -> String {
     name
 }
 
-async fn connect(address: &str, database: &str) -> Conn {
+pub async fn connect(address: &str, database: &str) -> Conn {
     let opts: Opts = client(address, database);
     Conn::new(opts).await.expect("the login")
 }
 
-async fn ids(address: &str, table: &str) -> Vec<i32> {
+pub async fn ids(address: &str, table: &str) -> Vec<i32> {
     let mut direct = connect(address, "scratch").await;
     direct
         .query(format!("SELECT id FROM {table} ORDER BY id"))
@@ -48,15 +48,15 @@ async fn ids(address: &str, table: &str) -> Vec<i32> {
         .expect("the rows")
 }
 
-fn reason(coverage: &Value, name: &str) -> u64 {
+pub fn reason(coverage: &Value, name: &str) -> u64 {
     coverage["not_compared"][name].as_u64().unwrap_or(0)
 }
 
-fn judged(coverage: &Value) -> u64 {
+pub fn judged(coverage: &Value) -> u64 {
     coverage["matched"].as_u64().unwrap() + coverage["tolerated"].as_u64().unwrap()
 }
 
-fn divergences(proxy: &Proxy) -> Vec<Value> {
+pub fn divergences(proxy: &Proxy) -> Vec<Value> {
     let page = proxy.get("/api/v1/divergences?limit=100");
     page["items"].as_array().expect("items").clone()
 }

@@ -3,8 +3,11 @@
 mod bad_input;
 mod differences;
 mod load;
+mod logins;
 mod mirroring;
+mod operators;
 mod proxy;
+mod sessions;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use super::{Lab, tls};
 use serde_json::Value;
 use std::io::Read;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,12 +35,16 @@ pub struct Setup {
     pub client_tls: bool,
     /// `tls = …` towards the primary; off where empty.
     pub primary_tls: &'static str,
+    /// More lines below `[primary]`.
+    pub primary_more: String,
     /// Lines below `[mirror]`; `writes = "apply"` where empty.
     pub mirror: &'static str,
     /// Lines below `[listen]`.
     pub listen: &'static str,
     /// Lines below `[ledger]`.
     pub ledger: &'static str,
+    /// Lines below `[admin]`.
+    pub admin: String,
     /// Anything else: whole sections.
     pub more: String,
 }
@@ -63,26 +67,28 @@ impl Proxy {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (listen, admin) = (free_port(), free_port());
         let config = config(lab, setup, &dir.path().to_string_lossy(), listen, admin);
-        let path = dir.path().join("understudy.toml");
-        std::fs::write(&path, config).expect("the config is written");
-        let log = std::fs::File::create(dir.path().join("log")).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_understudy"))
-            .args(["serve", "--config"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("understudy starts");
+        std::fs::write(dir.path().join("understudy.toml"), config).expect("the config is written");
         let address = format!("127.0.0.1:{listen}");
         let mut proxy = Self {
-            child,
+            child: serve(dir.path()),
             dir,
             address,
             admin: format!("http://127.0.0.1:{admin}"),
         };
         proxy.wait_until("/healthz");
+        let end = Instant::now() + Duration::from_secs(60);
+        while std::net::TcpStream::connect(&proxy.address).is_err() {
+            assert!(Instant::now() < end, "it does not listen:\n{}", proxy.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
         proxy
+    }
+
+    /// Starts again, with the same files, after the process has ended.
+    pub fn start_again(&mut self) {
+        let _reaped = self.child.wait();
+        self.child = serve(self.dir.path());
+        self.wait_until("/readyz");
     }
 
     fn wait_until(&mut self, path: &str) {
@@ -125,11 +131,15 @@ impl Proxy {
         Ok(text)
     }
 
+    /// A GET, as text.
+    pub fn text(&self, path: &str) -> String {
+        self.try_get(path)
+            .unwrap_or_else(|fault| panic!("GET {path}: {fault}\n{}", self.log()))
+    }
+
     /// A GET of the API, as JSON.
     pub fn get(&self, path: &str) -> Value {
-        let text = self
-            .try_get(path)
-            .unwrap_or_else(|fault| panic!("GET {path}: {fault}\n{}", self.log()));
+        let text = self.text(path);
         serde_json::from_str(&text).unwrap_or_else(|fault| panic!("GET {path}: {fault}: {text}"))
     }
 
@@ -222,6 +232,22 @@ impl Drop for Proxy {
     }
 }
 
+fn serve(dir: &Path) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"))
+        .expect("a log");
+    Command::new(env!("CARGO_BIN_EXE_understudy"))
+        .args(["serve", "--config"])
+        .arg(dir.join("understudy.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("understudy starts")
+}
+
 /// commands = matched + tolerated + diverged + not compared by reason + pending.
 pub fn assert_identity(coverage: &Value) {
     let number = |value: &Value| {
@@ -273,6 +299,7 @@ address = "{primary}"
 tls = "{primary_tls}"
 user = "{user}"
 password = "{password}"
+{primary_more}
 [shadow]
 name = "vitess"
 address = "{shadow}"
@@ -287,12 +314,15 @@ log = "{dir}/divergences.jsonl"
 {ledger}
 [admin]
 address = "127.0.0.1:{admin}"
+{admin_more}
 {more}
 "#,
         listen_more = setup.listen,
+        primary_more = setup.primary_more,
         user = lab.value("LEGACY_PROXY_USER"),
         password = lab.value("LEGACY_PROXY_PASSWORD"),
         ledger = setup.ledger,
+        admin_more = setup.admin,
         more = setup.more,
     )
 }
