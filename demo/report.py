@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import urllib.parse
 import urllib.request
 
 ADMIN = os.environ["UNDERSTUDY_ADMIN"]
@@ -48,16 +49,20 @@ def findings():
         print(f"  {kind}: {count} divergences in {len(found)} findings")
         for finding in found[:3]:
             print(f"      {finding['count']:>4} × {finding['protocol']:<8} {finding['fingerprint'][:110]}")
-        examples = ask(f"divergences?kind={kind}&limit=1")["items"]
-        for side in ("primary", "shadow") if examples else ():
-            said = examples[0][side]
-            if not said:
-                continue
-            error = said["error"]
+        example(kind, found[0])
+
+
+def example(kind, finding):
+    """What both servers said to one command of this finding."""
+    wanted = urllib.parse.urlencode({"kind": kind, "fingerprint": finding["fingerprint"], "limit": 1})
+    for one in ask(f"divergences?{wanted}")["items"]:
+        print(f"      for instance {one['statement'] or one['fingerprint']}"[:120])
+        for side in filter(None, (one["primary"], one["shadow"])):
+            error = side["error"]
             words = f"error {error['code']} ({error['sqlstate']}) {error['message'][:90]}" if error else (
-                f"{said['rows']} rows, {said['affected_rows']} affected, {said['latency_us']} µs"
+                f"{side['rows']} rows, {side['affected_rows']} affected, {side['latency_us']} µs"
             )
-            print(f"           {said['server']:<8} {words}")
+            print(f"           {side['server']:<8} {words}")
 
 
 {"progress": progress, "settle": settle, "findings": findings}[sys.argv[1]]()
