@@ -1,7 +1,7 @@
 //! What the shadow side tells the ledger of one command.
 
 use crate::compare::verdict::Verdict;
-use crate::sql::{Class, Table};
+use crate::sql::{Class, Dialect, Table};
 use std::sync::Arc;
 
 /// How a command carried its statement.
@@ -46,7 +46,7 @@ pub struct Observation {
     /// The tables, qualified by the session's database where the statement does not.
     pub tables: Vec<Table>,
     /// The statement as the client sent it, for divergences only; the ledger redacts it.
-    pub statement: Option<String>,
+    pub statement: Option<Wording>,
     /// What became of it.
     pub verdict: Verdict,
     /// The primary's side.
@@ -55,6 +55,25 @@ pub struct Observation {
     pub shadow: Option<Side>,
     /// Time between the primary's answer and the start on the shadow, in µs, where it ran.
     pub queue_us: Option<u64>,
+}
+
+/// A statement as the client worded it. Where its literals end is only known with its dialect.
+#[derive(Clone, Debug)]
+pub struct Wording {
+    /// The text.
+    pub text: String,
+    /// How the session read text when it sent it.
+    pub dialect: Dialect,
+}
+
+#[cfg(test)]
+impl From<&str> for Wording {
+    fn from(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            dialect: Dialect::default(),
+        }
+    }
 }
 
 /// One server's side of an exchange.

@@ -4,7 +4,7 @@
 use super::observation::{Observation, Side};
 use crate::compare::verdict::{Divergence, Example, Verdict};
 use crate::config::Literals;
-use crate::sql::{self, Dialect, Table};
+use crate::sql::{self, Table};
 use serde_json::{Value, json};
 
 /// How many bytes of a statement are written down.
@@ -67,10 +67,10 @@ fn name(table: &Table) -> String {
 }
 
 fn statement(observation: &Observation, literals: Literals) -> Option<String> {
-    let text = observation.statement.as_ref()?;
+    let wording = observation.statement.as_ref()?;
     let mut shown = match literals {
-        Literals::Redact => sql::redact(text.as_bytes(), Dialect::default()),
-        Literals::Keep => text.clone(),
+        Literals::Redact => sql::redact(wording.text.as_bytes(), wording.dialect),
+        Literals::Keep => wording.text.clone(),
     };
     if shown.len() > STATEMENT_MAX {
         shown.truncate(shown.floor_char_boundary(STATEMENT_MAX));
@@ -136,8 +136,10 @@ fn placeholder(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::observation::Wording;
     use super::super::tests::diverged;
     use super::*;
+    use crate::sql::Dialect;
 
     #[test]
     fn no_literal_is_left_of_a_redacted_divergence() {
@@ -146,6 +148,38 @@ mod tests {
         assert!(!text.contains("planted"), "{text}");
         assert!(text.contains("<text 13>"), "{text}");
         assert_eq!(entry.item["examples"][0]["shadow"][0], Value::Null);
+    }
+
+    #[test]
+    fn a_literal_ends_where_the_sessions_dialect_says() {
+        let names = Dialect {
+            ansi_quotes: true,
+            ..Dialect::default()
+        };
+        let backslashes = Dialect {
+            no_backslash_escapes: true,
+            ..Dialect::default()
+        };
+        for (dialect, text, kept) in [
+            (
+                backslashes,
+                r"SELECT * FROM t WHERE a = 'C:\' AND b = 'planted'",
+                "SELECT * FROM t WHERE a = ? AND b = ?",
+            ),
+            (
+                names,
+                r#"SELECT "a\" FROM t WHERE b = "planted" OR b = 'planted'"#,
+                r#"SELECT "a\" FROM t WHERE b = "planted" OR b = ?"#,
+            ),
+        ] {
+            let mut observation = diverged("SELECT ?");
+            observation.statement = Some(Wording {
+                text: text.to_owned(),
+                dialect,
+            });
+            let entry = entry(&observation, Literals::Redact).unwrap();
+            assert_eq!(entry.item["statement"], kept);
+        }
     }
 
     #[test]

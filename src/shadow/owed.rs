@@ -2,6 +2,7 @@
 
 use super::reading::Reading;
 use crate::compare::verdict::{Reason, Verdict};
+use crate::ledger::observation::Wording;
 use crate::ledger::{Ledger, Observation, Side};
 use crate::tee::Exchange;
 use crate::wire::answer::{Answer, Outcome};
@@ -72,8 +73,8 @@ impl Owed {
         self.settle(Verdict::NotCompared(reason), None, None);
     }
 
-    /// Its verdict; `statement` is its text, for a divergence.
-    pub(super) fn settle(mut self, verdict: Verdict, ran: Option<Ran>, statement: Option<String>) {
+    /// Its verdict; `statement` is its wording, for a divergence.
+    pub(super) fn settle(mut self, verdict: Verdict, ran: Option<Ran>, statement: Option<Wording>) {
         if let Some(observation) = &mut self.observation {
             observation.verdict = verdict;
             observation.statement = statement;

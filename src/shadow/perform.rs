@@ -6,6 +6,7 @@ use super::link::{Link, Reply, Trouble};
 use super::reading::{Text, shape};
 use super::shared::{Shared, count};
 use super::transaction::{Ending, is_retriable};
+use crate::ledger::observation::Wording;
 use crate::sql::{Class, Control};
 use crate::wire::command::Command;
 use crate::wire::execute::{self, Execute};
@@ -296,8 +297,8 @@ async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
     })
 }
 
-/// The statement's text as the client sent it.
-pub(super) fn text_of(run: &Run) -> Option<String> {
+/// The statement as the client worded it.
+pub(super) fn wording_of(run: &Run) -> Option<Wording> {
     let command = &run.charged.command;
     let text = match (&run.reading.statement, run.reading.kind) {
         (Some((_, statement)), _) => statement.prepared.text.as_slice(),
@@ -305,7 +306,10 @@ pub(super) fn text_of(run: &Run) -> Option<String> {
         (None, Command::STMT_PREPARE) => command.get(1..)?,
         (None, _) => return None,
     };
-    Some(String::from_utf8_lossy(text).into_owned())
+    Some(Wording {
+        text: String::from_utf8_lossy(text).into_owned(),
+        dialect: run.reading.dialect,
+    })
 }
 
 /// Whether the shadow failed in a way that says: the same again may succeed.

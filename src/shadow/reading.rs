@@ -45,6 +45,8 @@ pub(super) struct Reading {
     pub(super) statement: Option<(u32, Statement)>,
     /// Its text as the shadow must be sent it, where that is another one.
     pub(super) text: Text,
+    /// How the statement's text is read: as the session read it when it sent it.
+    pub(super) dialect: Dialect,
 }
 
 /// What the shadow is sent for a command's text.
@@ -121,6 +123,7 @@ impl Reader<'_> {
         let dialect = self.dialect();
         let analysis = self.catalog.analyze(text, dialect);
         let mut reading = self.analysed(kind, &analysis);
+        reading.dialect = dialect;
         let qualified = analysis.statements.iter().any(|one| one.qualified);
         let metadata = analysis.class == Class::Metadata;
         if !self.databases.is_empty() && (qualified || metadata) {
@@ -174,6 +177,7 @@ impl Reader<'_> {
             analysis: Some(Arc::clone(analysis)),
             statement: None,
             text: Text::Same,
+            dialect: Dialect::default(),
         }
     }
 
@@ -191,6 +195,7 @@ impl Reader<'_> {
         };
         let mut reading = self.analysed(kind, &statement.prepared.analysis);
         reading.protocol = Protocol::Prepared;
+        reading.dialect = statement.prepared.dialect;
         if statement.prepared.mapped.is_none() {
             reading.text = Text::Unsure;
         }
@@ -288,6 +293,7 @@ impl Reading {
         };
         let prepared = Prepared {
             text,
+            dialect: self.dialect,
             mapped,
             analysis: Arc::clone(self.analysis.as_ref()?),
             parameters: *parameters,
@@ -327,6 +333,7 @@ fn bare(kind: Command, class: Class) -> Reading {
         ends_inside: false,
         statement: None,
         text: Text::Same,
+        dialect: Dialect::default(),
     }
 }
 
@@ -351,5 +358,50 @@ fn name_of(kind: Command) -> &'static str {
         Command::STMT_FETCH => "COM_STMT_FETCH",
         Command::RESET_CONNECTION => "COM_RESET_CONNECTION",
         _ => "COM_UNKNOWN",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(journal: &Journal, payload: &[u8]) -> Reading {
+        let reader = Reader {
+            catalog: &Catalog::new(16),
+            journal,
+            capabilities: Capabilities::PROTOCOL_41,
+            no_backslash_escapes: false,
+            databases: &BTreeMap::new(),
+        };
+        reader.read(payload)
+    }
+
+    fn take(journal: &mut Journal, payload: &[u8], answer: &Answer) {
+        let read = read(journal, payload);
+        let capabilities = Capabilities::PROTOCOL_41;
+        for entry in read.entries(payload, capabilities, Some(answer), &BTreeSet::new()) {
+            journal.apply(&entry, 16);
+        }
+    }
+
+    #[test]
+    fn a_prepared_statement_is_read_as_when_it_was_prepared() {
+        let prepared = Answer {
+            results: vec![Outcome::Prepared {
+                statement_id: 7,
+                columns: 1,
+                parameters: 0,
+            }],
+            ..Answer::default()
+        };
+        let mut journal = Journal::new("app");
+        let set = b"\x03SET sql_mode = 'NO_BACKSLASH_ESCAPES'";
+        take(&mut journal, set, &Answer::default());
+        take(&mut journal, b"\x16SELECT 'C:\\', 'b'", &prepared);
+        take(&mut journal, b"\x03SET sql_mode = ''", &Answer::default());
+        let execute = b"\x17\x07\0\0\0\0\x01\0\0\0";
+        assert!(read(&journal, execute).dialect.no_backslash_escapes);
+        let text = read(&journal, b"\x03SELECT 'a'");
+        assert!(!text.dialect.no_backslash_escapes);
     }
 }

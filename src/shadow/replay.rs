@@ -367,7 +367,7 @@ impl Replay {
             ),
             queue_us: micros(run.charged.acked, started),
         };
-        let statement = matches!(verdict, Verdict::Diverged(_)).then(|| perform::text_of(&run));
+        let statement = matches!(verdict, Verdict::Diverged(_)).then(|| perform::wording_of(&run));
         let statement = statement.flatten();
         let second_look = may_be_a_race.and_then(|glimpse| {
             let leave = self.shared.second_looks.clone().try_acquire_owned();
