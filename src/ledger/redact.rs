@@ -82,6 +82,7 @@ fn statement(observation: &Observation, literals: Literals) -> Option<String> {
 fn side(side: &Side, literals: Literals) -> Value {
     let error = side.error.as_ref().map(|(code, sqlstate, message)| {
         let message = match literals {
+            Literals::Redact if is_signalled(*code, sqlstate) => "…".to_owned(),
             Literals::Redact => sql::redact_error(message),
             Literals::Keep => message.clone(),
         };
@@ -95,6 +96,12 @@ fn side(side: &Side, literals: Literals) -> Value {
         "first_byte_us": side.first_byte_us,
         "latency_us": side.latency_us,
     })
+}
+
+/// The application's own error, by SIGNAL: its text has no form that is known. 1644 is the number
+/// and 45000 the SQLSTATE that stand for such errors; the application may give either another one.
+fn is_signalled(code: u16, sqlstate: &str) -> bool {
+    code == 1644 || sqlstate == "45000"
 }
 
 fn examples(divergence: &Divergence, literals: Literals) -> Vec<Value> {
@@ -179,6 +186,18 @@ mod tests {
             });
             let entry = entry(&observation, Literals::Redact).unwrap();
             assert_eq!(entry.item["statement"], kept);
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_an_application_signals() {
+        for (code, sqlstate) in [(1644, "45000"), (30001, "45000"), (1644, "HY000")] {
+            let mut observation = diverged("INSERT INTO t VALUES (?)");
+            let text = "no balance for planted@example.com".to_owned();
+            observation.primary.error = Some((code, sqlstate.into(), text));
+            let entry = entry(&observation, Literals::Redact).unwrap();
+            assert!(!entry.item.to_string().contains("planted"));
+            assert_eq!(entry.item["primary"]["error"]["code"], code);
         }
     }
 

@@ -188,6 +188,18 @@ const ERRORS: &[(&str, &str)] = &[
         "Duplicate entry '?' for key 'k'",
     ),
     (
+        "Duplicate entry 'x' at row $w' for key 'k'",
+        "Duplicate entry '?' for key 'k'",
+    ),
+    (
+        "Incorrect integer value: 'x' in 'where clause' $w' for column 'k' at row 1",
+        "Incorrect integer value: '?' for column 'k' at row ?",
+    ),
+    (
+        "You have an error in your SQL syntax near 'FORM t WHERE a = 'b' for key '$w'' at line 1",
+        "You have an error in your SQL syntax near '?' at line ?",
+    ),
+    (
         "Incorrect integer value: '$w' for column 'k' at row 1",
         "Incorrect integer value: '?' for column 'k' at row ?",
     ),

@@ -85,6 +85,14 @@ const AFTER_VALUE: &[&str] = &[
     "' doesn''t exist",
 ];
 
+/// What a value stands behind and where its template goes on: such a value may hold any text, and
+/// with it what would end another one.
+const AROUND_VALUE: &[(&str, &str)] = &[
+    ("Duplicate entry ", "' for key '"),
+    ("near ", "' at line "),
+    ("value: ", "' for column "),
+];
+
 /// An error's text without quoted values and numbers, and without what vtgate appends of the
 /// statement. Names of tables, columns and keys stay.
 #[must_use]
@@ -131,11 +139,14 @@ fn quoted<'a>(before: &str, text: &'a str) -> (&'a str, &'a str) {
         }
     }
     // A value may hold quotes itself: it ends at the last place where it may.
-    let known = AFTER_VALUE
+    let last = |after: &str| text.rfind(after).filter(|at| *at > 0);
+    let template = AROUND_VALUE
         .iter()
-        .filter_map(|after| text.rfind(after).filter(|at| *at > 0))
-        .min();
-    let end = known
+        .filter(|(begins, _)| before.ends_with(begins))
+        .find_map(|(_, ends)| last(ends));
+    let known = || AFTER_VALUE.iter().filter_map(|after| last(after)).min();
+    let end = template
+        .or_else(known)
         .or_else(|| text.rfind(quote).filter(|at| *at > 0))
         .map_or(text.len(), |at| at + 1);
     ("'?'", text.get(end..).unwrap_or_default())
