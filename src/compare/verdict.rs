@@ -163,7 +163,8 @@ impl Tolerance {
 /// Why an exchange was not compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// Mirroring of this class of command is switched off.
+    /// Mirroring of this class of command is switched off, or something else was run in its place:
+    /// its plan, or a ROLLBACK for the COMMIT of writes that must not stay.
     Off,
     /// An operator paused the mirror.
     Paused,

@@ -5,6 +5,7 @@ use super::line::Ticket;
 use super::owed::Owed;
 use super::reading::Reading;
 use super::transaction::{Ending, Step};
+use crate::sql::Control;
 use crate::tee::{Charged, Stub};
 use crate::wire::answer::Answer;
 
@@ -49,6 +50,18 @@ pub(super) enum Mode {
     Plan,
 }
 
+impl Mode {
+    /// Whether the shadow is sent something else in the command's place: a question for its plan,
+    /// or a ROLLBACK for the COMMIT of what must not stay.
+    fn has_stand_in(self, ended: Option<Ending>, control: Option<Control>) -> bool {
+        match self {
+            Self::Replay => false,
+            Self::Rollback => ended == Some(Ending::Commit) && control == Some(Control::Commit),
+            Self::Plan => true,
+        }
+    }
+}
+
 /// A command that is not run.
 #[derive(Debug)]
 pub(super) struct Skip {
@@ -79,8 +92,41 @@ impl Run {
         &self.charged.answer
     }
 
+    /// Whether the shadow is sent something else in its place.
+    pub(super) fn has_stand_in(&self) -> bool {
+        self.mode
+            .has_stand_in(self.step.ended, self.reading.control)
+    }
+
     /// Whether the primary refused the whole of it.
     pub(super) fn failed_on_primary(&self) -> bool {
         self.primary().error().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_and_the_rollback_of_a_commit_are_not_the_command_itself() {
+        let commit = (Some(Ending::Commit), Some(Control::Commit));
+        // A statement that commits implicitly runs once what was open is rolled back.
+        let implicitly = (
+            Some(Ending::Commit),
+            Some(Control::Begin { snapshot: false }),
+        );
+        // A COMMIT with nothing open keeps nothing.
+        let idle = (None, Some(Control::Commit));
+        let write = (None, None);
+        for (mode, stands_in) in [
+            (Mode::Replay, [false, false, false, false]),
+            (Mode::Rollback, [true, false, false, false]),
+            (Mode::Plan, [true, true, true, true]),
+        ] {
+            let found = [commit, implicitly, idle, write]
+                .map(|(ended, control)| mode.has_stand_in(ended, control));
+            assert_eq!(found, stands_in, "{mode:?}");
+        }
     }
 }

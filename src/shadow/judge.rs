@@ -16,6 +16,8 @@ use tokio::time::Instant;
 pub(super) struct Judgement {
     /// The verdict.
     pub(super) verdict: Verdict,
+    /// The shadow ran the command itself, so its side is one of two. A plan that was refused is.
+    pub(super) ran: bool,
     /// A commit that the primary has not acknowledged yet may explain the difference.
     pub(super) may_be_a_race: Option<Glimpse>,
     /// The shadow's rows are no longer the primary's, and why, in words without literals.
@@ -39,9 +41,11 @@ pub(super) fn judge(
     circumstances: Circumstances,
 ) -> Judgement {
     let (primary, shadow) = (run.primary(), &reply.answer);
-    if run.mode == Mode::Plan && shadow.error().is_none() {
+    let is_refused_plan = run.mode == Mode::Plan && shadow.error().is_some();
+    if run.has_stand_in() && !is_refused_plan {
         return Judgement {
             verdict: Verdict::NotCompared(Reason::Off),
+            ran: false,
             may_be_a_race: None,
             damage: None,
         };
@@ -73,6 +77,7 @@ pub(super) fn judge(
     };
     Judgement {
         verdict,
+        ran: true,
         may_be_a_race,
         damage,
     }

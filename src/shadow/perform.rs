@@ -7,7 +7,7 @@ use super::reading::{Text, shape};
 use super::shared::{Shared, count};
 use super::transaction::{Ending, is_retriable};
 use crate::ledger::observation::Wording;
-use crate::sql::{Class, Control};
+use crate::sql::Class;
 use crate::wire::command::Command;
 use crate::wire::execute::{self, Execute};
 use crate::wire::query::query_text;
@@ -138,7 +138,7 @@ async fn again(link: &mut Link, kept: &Kept) -> Result<bool, Trouble> {
 async fn rehearse(shared: &Shared, link: &mut Link, run: &mut Run) -> Result<Reply, Trouble> {
     if run.step.ended == Some(Ending::Commit) {
         let reply = link.query(b"ROLLBACK").await?;
-        if run.reading.control == Some(Control::Commit) {
+        if run.has_stand_in() {
             return Ok(reply);
         }
     }

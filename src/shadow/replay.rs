@@ -318,6 +318,7 @@ impl Replay {
         };
         let Judgement {
             verdict,
+            ran,
             may_be_a_race,
             mut damage,
         } = judge(&self.shared, &run, &reply, circumstances);
@@ -357,7 +358,7 @@ impl Replay {
             }
             verdict => verdict,
         };
-        let ran = Ran {
+        let ran = ran.then(|| Ran {
             side: side(
                 &self.shared.name,
                 &reply.answer,
@@ -366,7 +367,7 @@ impl Replay {
                 reply.done,
             ),
             queue_us: micros(run.charged.acked, started),
-        };
+        });
         let statement = matches!(verdict, Verdict::Diverged(_)).then(|| perform::wording_of(&run));
         let statement = statement.flatten();
         let second_look = may_be_a_race.and_then(|glimpse| {
@@ -374,7 +375,7 @@ impl Replay {
             Some((glimpse, leave.ok()?))
         });
         let Some((glimpse, leave)) = second_look else {
-            run.owed.settle(verdict, Some(ran), statement);
+            run.owed.settle(verdict, ran, statement);
             return;
         };
         let shared = Arc::clone(&self.shared);
@@ -384,7 +385,7 @@ impl Replay {
             tokio::time::sleep(SECOND_LOOK).await;
             let known_now = glimpse.explains(&shared);
             let verdict = known_now.map_or(verdict, Verdict::NotCompared);
-            owed.settle(verdict, Some(ran), statement);
+            owed.settle(verdict, ran, statement);
             drop(leave);
         });
     }
