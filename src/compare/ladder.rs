@@ -11,6 +11,7 @@ use super::sample::Sample;
 use super::verdict::{Kind, Reason, Tolerance, Verdict};
 use crate::sql::Statement;
 use crate::wire::answer::{Answer, Done, Failure, Outcome, Rows};
+use crate::wire::sample;
 use crate::wire::status::Status;
 
 /// Climbs as far as it must.
@@ -81,11 +82,13 @@ impl Pair<'_> {
                 Outcome::Prepared {
                     columns,
                     parameters,
+                    definitions,
                     ..
                 },
                 Outcome::Prepared {
                     columns: other_columns,
                     parameters: other_parameters,
+                    definitions: other_definitions,
                     ..
                 },
             ) => {
@@ -93,11 +96,12 @@ impl Pair<'_> {
                     found.diverge(Kind::Columns, || {
                         format!("{parameters} parameters against {other_parameters}")
                     });
-                }
-                if columns != other_columns {
+                } else if columns != other_columns {
                     found.diverge(Kind::Columns, || {
                         format!("{columns} columns against {other_columns}")
                     });
+                } else if definitions != other_definitions {
+                    self.prepared(*parameters, *columns, found);
                 }
             }
             (Outcome::LocalInfile, Outcome::LocalInfile) => {}
@@ -187,6 +191,26 @@ impl Pair<'_> {
             return;
         }
         self.sampled(primary, shadow, found);
+    }
+
+    /// Definitions of a statement that was prepared and not run. Those of its parameters are what a
+    /// server makes of a `?` before it has a value: they bind nobody.
+    fn prepared(&self, parameters: u16, columns: u16, found: &mut Findings<'_>) {
+        let read = |answer| sample::prepared(answer, parameters, columns);
+        let (Some(one), Some(other)) = (read(self.primary), read(self.shadow)) else {
+            found.doubt(Reason::BeyondSample);
+            return;
+        };
+        let mut others = other.parameters.iter();
+        for (at, one) in one.parameters.iter().enumerate() {
+            let Some(other) = others.next() else { break };
+            metadata::details(format_args!("parameter {}", at + 1), one, other, found);
+        }
+        let mut others = other.columns.iter();
+        for (at, one) in one.columns.iter().enumerate() {
+            let Some(other) = others.next() else { break };
+            metadata::prepared(at + 1, one, other, parameters > 0, found);
+        }
     }
 
     /// The rungs that need the samples: first of the definitions alone, which differ on every

@@ -10,7 +10,9 @@
 //! = binary                                              (before cols)
 //! = ok affected=1 id=7 info=x warnings=1 status=3
 //! = err 1064 text                                       (after rows: breaks them off)
-//! = prepared 2 3                                        (parameters, columns)
+//! = prepared 2 3                                        (parameters, columns; definitions follow)
+//! = defs ?:varchar ?:varchar t.id:int                    (the parameters', the columns')
+//! = more 16                                             (results that were not kept)
 //! = cut 40 | = cut rows=2                               (the sample's bytes, or rows)
 //! ? order=1,name limit insert clock random unknown pinned wrapped
 //! > insert into t (id) values (7)                       (the command, where it matters)
@@ -310,8 +312,12 @@ impl Side {
                     statement_id: 1,
                     columns: columns.parse().expect("a number"),
                     parameters: parameters.parse().expect("a number"),
+                    definitions: 0,
                 });
+                self.packet(&[0; 12]);
             }
+            "defs" => self.defs(rest),
+            "more" => self.answer.results_more = rest.parse().expect("a number"),
             "other" => {
                 self.packet(rest.as_bytes());
                 self.answer.results.push(Outcome::Other);
@@ -347,6 +353,20 @@ impl Side {
             offset,
             ..Rows::default()
         }));
+    }
+
+    fn defs(&mut self, specs: &str) {
+        let payloads: Vec<Vec<u8>> = specs
+            .split_whitespace()
+            .map(|spec| Spec::parse(spec).payload())
+            .collect();
+        payloads.iter().for_each(|payload| self.packet(payload));
+        match self.answer.results.last_mut() {
+            Some(Outcome::Prepared { definitions, .. }) => {
+                *definitions = xxh3_64(&payloads.concat());
+            }
+            _ => panic!("definitions without a prepared statement"),
+        }
     }
 
     fn rows(&mut self) -> &mut Rows {

@@ -391,6 +391,7 @@ mod tests {
                 statement_id: 7,
                 columns: 1,
                 parameters: 0,
+                definitions: 0,
             }],
             ..Answer::default()
         };

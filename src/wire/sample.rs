@@ -76,6 +76,37 @@ impl<'a> Iterator for Sampled<'a> {
     }
 }
 
+/// The definitions of a prepared statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Definitions {
+    /// Of its parameters.
+    pub parameters: Vec<Column>,
+    /// Of its result's columns.
+    pub columns: Vec<Column>,
+}
+
+/// The definitions that an answer to a PREPARE holds, so many of each; `None` where its sample
+/// ends within them.
+#[must_use]
+pub fn prepared(answer: &Answer, parameters: u16, columns: u16) -> Option<Definitions> {
+    let mut payloads = Payloads {
+        rest: &answer.sample,
+    };
+    payloads.next()?; // the id and the two numbers
+    let mut group = |count: u16| {
+        let mut read = Vec::new();
+        for _ in 0..count {
+            read.push(Column::parse(payloads.next()?).ok()?);
+        }
+        payloads.skip_eof();
+        Some(read)
+    };
+    Some(Definitions {
+        parameters: group(parameters)?,
+        columns: group(columns)?,
+    })
+}
+
 /// Payloads in a sample, up to the first that is not all there. One of [`CHUNK_MAX`] or more
 /// bytes counts as cut off: it cannot be lent in one piece.
 #[derive(Clone, Copy, Debug)]

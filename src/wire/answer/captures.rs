@@ -7,7 +7,7 @@
 use super::super::capability::Capabilities;
 use super::super::command::Expect;
 use super::super::row::{binary_row, text_row};
-use super::super::sample::Sampled;
+use super::super::sample::{Sampled, prepared};
 use super::*;
 
 const CAPTURES: &str = include_str!("captures.txt");
@@ -106,6 +106,8 @@ fn answers_of_real_servers_end_at_their_last_byte() {
             assert_eq!(summary(&answer), expected, "{at}");
             if kind == "text" || kind == "binary" {
                 cells_read(&answer, &at);
+            } else if kind == "prepare" {
+                definitions_read(&answer, &at);
             }
         }
     }
@@ -133,5 +135,23 @@ fn cells_read(answer: &Answer, at: &str) {
             );
         }
         assert!(sampled.is_whole(), "{at}");
+    }
+}
+
+/// Every definition of a prepared statement must read, and be in its group.
+fn definitions_read(answer: &Answer, at: &str) {
+    if let [
+        Outcome::Prepared {
+            columns,
+            parameters,
+            ..
+        },
+    ] = answer.results[..]
+    {
+        let read = prepared(answer, parameters, columns).unwrap();
+        let counts = (read.parameters.len(), read.columns.len());
+        assert_eq!(counts, (parameters.into(), columns.into()), "{at}");
+        assert!(read.parameters.iter().all(|one| one.name == "?"), "{at}");
+        assert!(read.columns.iter().all(|one| one.name != "?"), "{at}");
     }
 }

@@ -59,6 +59,8 @@ pub enum Outcome {
         columns: u16,
         /// Number of its parameters.
         parameters: u16,
+        /// Digest of the definitions' payloads: its parameters', then its columns'.
+        definitions: u64,
     },
     /// A request for the client's file; the OK or ERR that followed the file stands next.
     LocalInfile,

@@ -373,12 +373,17 @@ fn a_prepared_statement_ends_behind_its_last_definition() {
             }
             let answer = whole(&script, Expect::Prepared);
             let (columns, parameters) = (columns.into(), parameters.into());
+            let Some(Outcome::Prepared { definitions, .. }) = answer.results.first() else {
+                panic!("{:?}", answer.results);
+            };
+            assert_eq!(*definitions != 0, columns + parameters > 0);
             assert_eq!(
                 answer.results,
                 [Outcome::Prepared {
                     statement_id: 9,
                     columns,
-                    parameters
+                    parameters,
+                    definitions: *definitions,
                 }]
             );
         }

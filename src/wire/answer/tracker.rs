@@ -166,6 +166,9 @@ impl AnswerTracker {
             Step::ClientTurn => Progress::ClientTurn { used },
             Step::Ended => {
                 self.stage = Stage::Idle;
+                if let Some(Outcome::Prepared { definitions, .. }) = answer.results.last_mut() {
+                    *definitions = self.rows.columns_digest;
+                }
                 answer.sample_whole = answer.sample.len() as u64 == answer.bytes;
                 Progress::Ended { used }
             }
@@ -469,6 +472,7 @@ impl AnswerTracker {
                 statement_id,
                 columns,
                 parameters,
+                definitions: 0, // until they have come
             },
         );
         Ok(self.go_prepared(parameters, columns))
