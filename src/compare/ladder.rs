@@ -27,17 +27,26 @@ pub(super) fn climb(primary: &Answer, shadow: &Answer, context: &Context<'_>) ->
             statement: context.statements.get(index),
         };
         pair.outcome(one, other, &mut found);
-        if failure(one).is_some() || failure(other).is_some() {
+        match (failure(one), failure(other)) {
+            (None, None) => {}
+            // It stands behind the results that are kept, however many there were.
+            (Some(_), Some(_)) => break,
             // An error is where an answer stops: what the other side had to say after it follows.
-            return found.verdict();
+            _ => return found.verdict(),
         }
     }
     stopping_point(primary, shadow, &mut found);
     found.verdict()
 }
 
-/// Both must have given the same number of results; more than were kept cannot be called equal.
+/// Both must have given the same number of results, and failed or not at their end; more than were
+/// kept cannot be called equal.
 fn stopping_point(primary: &Answer, shadow: &Answer, found: &mut Findings<'_>) {
+    match (primary.error(), shadow.error()) {
+        (Some(one), None) => return errors::only_primary(one, found),
+        (None, Some(other)) => return errors::only_shadow(other, found),
+        (None, None) | (Some(_), Some(_)) => {}
+    }
     let count = |answer: &Answer| {
         answer
             .results_more
