@@ -63,12 +63,12 @@ fn row<'a>(payload: &'a [u8], is_binary: bool, columns: &[Column]) -> Option<Row
     cells
         .ok()?
         .into_iter()
-        .map(|cell| Some(text(cell, columns.next()?.kind)))
+        .map(|cell| Some(text(cell, columns.next()?)))
         .collect()
 }
 
 /// A cell as a text row would have it.
-fn text(cell: Cell<'_>, kind: u8) -> Option<Cow<'_, [u8]>> {
+fn text<'a>(cell: Cell<'a>, column: &Column) -> Option<Cow<'a, [u8]>> {
     let text = match cell {
         Cell::Null => return None,
         Cell::Bytes(bytes) => return Some(Cow::Borrowed(bytes)),
@@ -76,8 +76,8 @@ fn text(cell: Cell<'_>, kind: u8) -> Option<Cow<'_, [u8]>> {
         Cell::UInt(number) => number.to_string(),
         Cell::Float(number) => float(f64::from(number), number.to_string()),
         Cell::Double(number) => float(number, number.to_string()),
-        Cell::Date(date) => datetime(date, matches!(kind, kind::DATE | kind::NEWDATE)),
-        Cell::Time(time) => span(time),
+        Cell::Date(date) => datetime(date, column),
+        Cell::Time(time) => span(time, column.decimals),
     };
     Some(Cow::Owned(text.into_bytes()))
 }
@@ -91,7 +91,7 @@ fn float(number: f64, plain: String) -> String {
     }
 }
 
-fn datetime(date: Date, day_alone: bool) -> String {
+fn datetime(date: Date, column: &Column) -> String {
     let Date {
         year,
         month,
@@ -102,17 +102,17 @@ fn datetime(date: Date, day_alone: bool) -> String {
         micros,
     } = date;
     let text = format!("{year:04}-{month:02}-{day:02}");
-    if day_alone {
+    if matches!(column.kind, kind::DATE | kind::NEWDATE) {
         text
     } else {
         format!(
             "{text} {hour:02}:{minute:02}:{second:02}{}",
-            fraction(micros)
+            fraction(micros, column.decimals)
         )
     }
 }
 
-fn span(time: Time) -> String {
+fn span(time: Time, decimals: u8) -> String {
     let Time {
         negative,
         days,
@@ -125,15 +125,20 @@ fn span(time: Time) -> String {
     let hours = u64::from(days) * 24 + u64::from(hours);
     format!(
         "{sign}{hours:02}:{minutes:02}:{seconds:02}{}",
-        fraction(micros)
+        fraction(micros, decimals)
     )
 }
 
-/// A binary row does not say how many digits the column has: none are printed for zero.
-fn fraction(micros: u32) -> String {
-    if micros == 0 {
-        String::new()
-    } else {
-        format!(".{micros:06}")
+/// As many digits as the column has, which is what a text row prints; all six where the definition
+/// has fewer than the value needs.
+fn fraction(micros: u32, decimals: u8) -> String {
+    let digits = format!("{micros:06}");
+    let needed = digits.trim_end_matches('0').len();
+    let held = Some(usize::from(decimals)).filter(|held| *held <= 6);
+    let shown = held.filter(|held| *held >= needed);
+    let shown = shown.unwrap_or(if needed == 0 { 0 } else { 6 });
+    match digits.get(..shown) {
+        Some("") | None => String::new(),
+        Some(digits) => format!(".{digits}"),
     }
 }
