@@ -298,19 +298,34 @@ fn decimal(text: &[u8]) -> Option<(bool, &[u8], &[u8])> {
     Some((negative && !is_zero, whole, fraction))
 }
 
-/// Equal to the digits that both print: as numbers they are one, or no further apart than the
-/// type's own precision, or the longer text rounds to the shorter.
+/// Equal to the digits that both print: as numbers they are one, or apart only behind the digits
+/// that every server prints of the type, or the longer text rounds to the shorter.
 fn float_like(one: &[u8], other: &[u8], single: bool) -> bool {
     let (Some((a, a_digits)), Some((b, b_digits))) = (float(one), float(other)) else {
         return false;
     };
     let (digits, apart) = if single { (6, 5e-7) } else { (15, 1e-14) };
-    if a == b || (a - b).abs() <= apart * a.abs().max(b.abs()) {
+    let (small, large) = (a.abs().min(b.abs()), a.abs().max(b.abs()));
+    let printed = a_digits.min(b_digits);
+    // Sums in another order differ in their last bits, which print as more digits than count. A
+    // text that has no more than those is exact, or the other's rounding.
+    let step = unit(small, digits);
+    let most = if printed > digits { step } else { step / 2.0 };
+    if a == b || (a - b).abs() <= most.min(apart * large) {
         return true;
     }
-    let printed = a_digits.min(b_digits);
     let rounded = |value: f64| format!("{value:.*e}", printed.saturating_sub(1));
     printed >= digits && rounded(a) == rounded(b)
+}
+
+/// What one step of the last of so many significant digits is worth.
+fn unit(number: f64, digits: usize) -> f64 {
+    let text = format!("{number:e}");
+    let exponent = text.split_once('e').map(|(_, exponent)| exponent.parse());
+    match (exponent, i32::try_from(digits)) {
+        (Some(Ok(exponent)), Ok(digits)) => 10_f64.powi(i32::saturating_sub(exponent, digits - 1)),
+        _ => 0.0,
+    }
 }
 
 /// A number and how many significant digits it is printed with.
@@ -403,6 +418,14 @@ mod tests {
             (false, "-0", "0", true),
             (false, "2.96", "3", false),
             (false, "3.14159", "3.14159265", false),
+            (false, "100000000000001", "100000000000002", false),
+            (false, "9.99999999999999", "10", false),
+            (false, "100.00000000000001", "100.00000000000004", true),
+            (false, "1.2345678901234549", "1.2345678901234551", true),
+            (false, "9.1234567890123451", "9.1234567890123486", true),
+            (false, "9.1234567890123451", "9.1234567890123651", false),
+            (false, "1.23", "1.23000000000001", false),
+            (false, "0", "1e-17", false),
             (true, "3.14159", "3.14159265", true),
             (true, "3.14159", "3.14158", false),
             (true, "16777200", "16777216", true),
