@@ -4,7 +4,7 @@
 //! where the texts differ, and only the one that fits the column's type.
 
 use super::temporal;
-use super::verdict::Tolerance;
+use super::verdict::{Tolerance, Tolerances};
 use crate::wire::column::kind;
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -82,6 +82,8 @@ pub(super) struct Ruler {
     pub(super) encodings: (Encoding, Encoding),
     /// Strings that sort by a collation which may take different bytes for equal.
     pub(super) collated: bool,
+    /// What the config tolerates.
+    pub(super) tolerate: Tolerances,
 }
 
 /// As far as the same text can be recognised in it.
@@ -148,7 +150,9 @@ impl Ruler {
             Family::Text => self.text(one, other),
             Family::Integer | Family::Bit | Family::Json | Family::Geometry | Family::Null => None,
         };
-        found.or_else(|| self.clock_like(one, other).then_some(Tolerance::Clock))
+        found
+            .filter(|found| self.tolerate.has(*found))
+            .or_else(|| self.clock_like(one, other).then_some(Tolerance::Clock))
     }
 
     fn text(&self, one: &[u8], other: &[u8]) -> Option<Tolerance> {
@@ -373,6 +377,7 @@ mod tests {
             clock: None,
             encodings: (Encoding::Utf8, Encoding::Utf8),
             collated: false,
+            tolerate: Tolerances::all(),
         }
     }
 

@@ -7,9 +7,9 @@
 use super::cells::{Encoding, Family, Ruler};
 use super::findings::Findings;
 use super::verdict::{Kind, Tolerance};
+use crate::config;
 use crate::wire::column::{Column, flag, kind};
 use std::fmt::Arguments;
-use std::time::Duration;
 
 /// The charset of bytes that are no text.
 const BINARY_CHARSET: u16 = 63;
@@ -113,9 +113,14 @@ fn came_from(column: &Column) -> [&str; 4] {
     ]
 }
 
-/// How this column's cells are judged. `clock` is how far cells that the clock filled may differ,
-/// `reads_clock` whether the statement calls NOW() or the like.
-pub(super) fn ruler(one: &Column, other: &Column, reads_clock: bool, clock: Duration) -> Ruler {
+/// How this column's cells are judged by the rules. `reads_clock`: the statement calls NOW() or
+/// the like.
+pub(super) fn ruler(
+    one: &Column,
+    other: &Column,
+    reads_clock: bool,
+    rules: &config::Compare,
+) -> Ruler {
     let family = match Family::of(one.kind) {
         Family::Null => Family::of(other.kind),
         known => known,
@@ -130,10 +135,11 @@ pub(super) fn ruler(one: &Column, other: &Column, reads_clock: bool, clock: Dura
         family,
         single: either(|column| column.kind == kind::FLOAT),
         padded: either(|column| column.kind == kind::STRING),
-        clock: filled_by_clock.then_some(clock),
+        clock: (filled_by_clock && rules.tolerate.has(Tolerance::Clock)).then_some(rules.clock),
         encodings: (Encoding::of(one.charset), Encoding::of(other.charset)),
         collated: !either(|column| {
             column.charset == BINARY_CHARSET || column.flags & flag::BINARY != 0
         }),
+        tolerate: rules.tolerate,
     }
 }

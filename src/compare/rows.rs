@@ -38,7 +38,7 @@ pub(super) fn rulers(
         .iter()
         .map_while(|one| Some((one, others.next()?)));
     columns
-        .map(|(one, other)| metadata::ruler(one, other, reads_clock, found.rules().clock))
+        .map(|(one, other)| metadata::ruler(one, other, reads_clock, found.rules()))
         .collect()
 }
 

@@ -1,7 +1,7 @@
 //! Every kind, tolerance and reason as a sentence and two answers: `scenarios.txt`.
 
 use super::notation::{Scenario, spoken};
-use super::verdict::{Kind, Tolerance};
+use super::verdict::{Kind, Tolerance, Verdict};
 
 /// Title and text of each scenario, and what it says.
 fn scenarios() -> Vec<(&'static str, &'static str, &'static str)> {
@@ -26,6 +26,19 @@ fn every_scenario_says_what_it_should() {
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(scenarios().len() > 100);
+}
+
+#[test]
+fn a_difference_that_is_not_tolerated_has_its_example() {
+    let scenario = "! decimal_scale\n= cols t.d:decimal\nP | 1.50\nS | 1.5";
+    let Verdict::Diverged(divergence) = Scenario::parse(scenario).verdict() else {
+        panic!("not diverged");
+    };
+    let [example] = &divergence.examples[..] else {
+        panic!("{divergence:?}");
+    };
+    assert_eq!(example.primary, [Some("1.50".to_owned())]);
+    assert_eq!(example.shadow, [Some("1.5".to_owned())]);
 }
 
 #[test]
