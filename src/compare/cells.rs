@@ -174,14 +174,23 @@ impl Ruler {
         let Some(allowed) = self.clock else {
             return false;
         };
-        let moments = match self.family {
-            Family::Integer | Family::Decimal => (temporal::epoch(one), temporal::epoch(other)),
-            _ => (temporal::moment(one), temporal::moment(other)),
-        };
-        let (Some(one), Some(other)) = moments else {
+        let (Some(one), Some(other)) = (self.moment(one), self.moment(other)) else {
             return false;
         };
         u128::from(one.abs_diff(other)) <= allowed.as_micros()
+    }
+
+    fn moment(&self, text: &[u8]) -> Option<i64> {
+        match self.family {
+            Family::Integer | Family::Decimal => temporal::epoch(text),
+            _ => temporal::moment(text),
+        }
+    }
+
+    /// Which of two cells of one side is the later, where the clock filled them.
+    pub(super) fn clock_order(&self, one: Option<&[u8]>, other: Option<&[u8]>) -> Option<Ordering> {
+        self.clock?;
+        Some(self.moment(one?)?.cmp(&self.moment(other?)?))
     }
 
     /// A total order of one column's values that puts those together which a tolerance makes equal.

@@ -3,11 +3,14 @@
 //! Judged by the sort keys: both answers are sorted by the same keys, so the two sequences of
 //! keys must be equal, row by row. Where they are, rows that moved did so among equals: ties. The
 //! keys must be in the answer; a server's collation is not known here, so strings that may be
-//! equal to it count as equal.
+//! equal to it count as equal. Moments that each server's own clock wrote need not be equal: there
+//! each side is held to the direction in which it sorts.
 
 use super::align::{Sides, cell};
+use super::sample::Row;
 use crate::sql::{OrderBy, SortKey};
 use crate::wire::column::Column;
+use std::cmp::Ordering;
 
 /// The sort keys that are in the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +53,9 @@ impl Keys {
     /// Compares the keys of the rows that both samples hold.
     pub(super) fn sequence(&self, sides: &Sides<'_>) -> Sequence {
         let rows = sides.primary.len().min(sides.shadow.len());
-        match (0..rows).find(|row| !self.same(sides, *row)) {
+        let differs = (0..rows).find(|row| !self.same(sides, *row));
+        let turns = self.turns(sides);
+        match differs.into_iter().chain(turns).min() {
             Some(row) => Sequence::Differs(row),
             None if self.complete => Sequence::Same,
             None => Sequence::Unknown,
@@ -65,6 +70,40 @@ impl Keys {
                 .rulers
                 .get(*column)
                 .is_some_and(|ruler| ruler.same_key(ours, theirs))
+        })
+    }
+
+    /// The first row at which the shadow leaves the order of a key that the clock fills.
+    fn turns(&self, sides: &Sides<'_>) -> Option<usize> {
+        let turn = |nth| {
+            let ours: Vec<_> = self.steps(sides.primary, nth, sides).collect();
+            let mut theirs = self.steps(sides.shadow, nth, sides);
+            let first = ours.first().map(|(_, way)| *way);
+            if ours.iter().any(|(_, way)| Some(*way) != first) {
+                return None; // the primary does not sort by what we take for the key
+            }
+            let way = first.or_else(|| Some(theirs.next()?.1))?;
+            theirs.find(|(_, other)| *other != way).map(|(row, _)| row)
+        };
+        (0..self.columns.len()).filter_map(turn).min()
+    }
+
+    /// Where the `nth` key changes from a row to the next, and which way, while the keys before it
+    /// stay the same.
+    fn steps(
+        &self,
+        rows: &[Row<'_>],
+        nth: usize,
+        sides: &Sides<'_>,
+    ) -> impl Iterator<Item = (usize, Ordering)> {
+        let before = self.columns.get(..nth).unwrap_or_default();
+        let column = self.columns.get(nth).copied();
+        let ruler = column.and_then(|column| sides.rulers.get(column));
+        (1..rows.len()).filter_map(move |row| {
+            let at = |row, column| cell(rows, row, column);
+            let stays = |column: &usize| at(row - 1, *column) == at(row, *column);
+            let way = ruler?.clock_order(at(row - 1, column?), at(row, column?))?;
+            (way.is_ne() && before.iter().all(stays)).then_some((row, way))
         })
     }
 
@@ -89,12 +128,7 @@ impl Keys {
 
     /// Whether this row of the primary, and the shadow's, have the keys of the last row: a LIMIT
     /// may have cut through equals there.
-    pub(super) fn at_the_edge(
-        &self,
-        rows: &[super::sample::Row<'_>],
-        row: usize,
-        sides: &Sides<'_>,
-    ) -> bool {
+    pub(super) fn at_the_edge(&self, rows: &[Row<'_>], row: usize, sides: &Sides<'_>) -> bool {
         let Some(last) = rows.len().checked_sub(1) else {
             return false;
         };
