@@ -11,6 +11,7 @@ use super::sample::Sample;
 use super::verdict::{Kind, Reason, Tolerance, Verdict};
 use crate::sql::Statement;
 use crate::wire::answer::{Answer, Done, Failure, Outcome, Rows};
+use crate::wire::command::Command;
 use crate::wire::sample;
 use crate::wire::status::Status;
 
@@ -149,10 +150,15 @@ impl Pair<'_> {
     /// The status flags of the packet that ended a result.
     fn end(&self, primary: Status, shadow: Status, found: &mut Findings<'_>) {
         let differ = primary.0 ^ shadow.0;
-        let mut transaction = Status::AUTOCOMMIT;
+        let mut transaction = if self.runs_statements() {
+            Status::AUTOCOMMIT
+        } else {
+            0
+        };
         // Without autocommit the first statement opens a transaction, and servers disagree on
         // which statement is one that does; the application cannot tell.
-        if self.context.transactions_mirrored && primary.has(Status::AUTOCOMMIT) {
+        let mirrored = self.context.transactions_mirrored && self.runs_statements();
+        if mirrored && primary.has(Status::AUTOCOMMIT) {
             transaction |= Status::IN_TRANS;
         }
         if differ & transaction != 0 {
@@ -171,6 +177,23 @@ impl Pair<'_> {
                 format!("status flags differ by {differ:#06x}")
             });
         }
+    }
+
+    /// Whether the command runs statements. To others vtgate answers with flags that say nothing of
+    /// the session (RESET_CONNECTION: none at all).
+    fn runs_statements(&self) -> bool {
+        let kind = self.context.command.first().copied().map(Command);
+        !matches!(
+            kind,
+            Some(
+                Command::PING
+                    | Command::INIT_DB
+                    | Command::RESET_CONNECTION
+                    | Command::SET_OPTION
+                    | Command::STMT_RESET
+                    | Command::DEBUG
+            )
+        )
     }
 
     /// Flags that are the mirror's own doing.

@@ -55,6 +55,7 @@ impl Scenario {
                     .into_iter()
                     .for_each(|side| side.line(said.trim())),
                 "?" => facts = said,
+                ">" if said.trim() == "COM_RESET_CONNECTION" => command = "\x1f".to_owned(),
                 ">" => command = format!("\x03{said}"),
                 "!" => {
                     for name in said.split_whitespace() {

@@ -571,6 +571,10 @@ fn is_told_by_its_beginning(reading: &Reading) -> bool {
 /// How the command takes part in the order of all sessions, and with which tables.
 fn part(reading: &Reading, step: &Step) -> (Part, Scope) {
     let mut scope = reading.scope.clone();
+    if reading.kind == Command::STMT_PREPARE {
+        // It reads nothing, but the tables must be there.
+        return (Part::Within, scope);
+    }
     if !reading.runs {
         return (Part::Within, Scope::none());
     }

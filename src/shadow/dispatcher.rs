@@ -22,7 +22,8 @@ const TICK: Duration = Duration::from_millis(100);
 const FULL_PERCENT: u64 = 95;
 const FULL_TICKS: u32 = 50;
 
-/// Above this share of the queue, in percent, reads are let go so that writes still fit.
+/// Above this share of the queue, or of its session's, in percent, reads are let go so that writes
+/// still fit.
 const TIGHT_PERCENT: u64 = 85;
 
 /// After the replays were told to give up, they have this time to say so.
@@ -81,11 +82,11 @@ impl Dispatcher {
     }
 
     fn take(&mut self, handed: Handed) {
-        let tight = self.used_percent() >= TIGHT_PERCENT;
         let shared = Arc::clone(&self.shared);
         match handed {
             Handed::Exchange(charged) => {
                 let facts = Arc::clone(&charged.facts);
+                let tight = self.is_tight(&facts);
                 self.desk(&facts).exchange(&shared, charged, tight);
             }
             Handed::Stub(stub) => {
@@ -108,8 +109,13 @@ impl Dispatcher {
     }
 
     fn used_percent(&self) -> u64 {
-        let max = self.budget.max().max(1);
-        self.budget.used().saturating_mul(100) / max
+        percent(self.budget.used(), self.budget.max())
+    }
+
+    /// Whether so much waits, of all sessions or of this one, that reads make room for writes.
+    fn is_tight(&self, facts: &Facts) -> bool {
+        let own = percent(facts.share.used(), self.budget.session_max());
+        self.used_percent().max(own) >= TIGHT_PERCENT
     }
 
     /// Looks after what no single session sees.
@@ -167,6 +173,10 @@ impl Dispatcher {
             }
         }
     }
+}
+
+fn percent(used: u64, max: u64) -> u64 {
+    used.saturating_mul(100) / max.max(1)
 }
 
 /// Asks the shadow whether it is there again, and tells the breaker.

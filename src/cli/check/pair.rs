@@ -3,6 +3,7 @@
 use super::report::{Report, few};
 use super::server::Facts;
 use crate::config::{Config, FedBy, Writes};
+use crate::connect;
 use crate::wire::capability::Capabilities;
 
 pub(super) fn check(config: &Config, primary: &Facts, shadow: &Facts, report: &mut Report) {
@@ -15,58 +16,23 @@ pub(super) fn check(config: &Config, primary: &Facts, shadow: &Facts, report: &m
     }
 }
 
-/// Capabilities that clients may notice, by name.
-const NOTICED: [(Capabilities, &str); 9] = [
-    (Capabilities::FOUND_ROWS, "FOUND_ROWS"),
-    (Capabilities::LOCAL_FILES, "LOCAL_FILES"),
-    (Capabilities::MULTI_STATEMENTS, "MULTI_STATEMENTS"),
-    (Capabilities::MULTI_RESULTS, "MULTI_RESULTS"),
-    (Capabilities::PS_MULTI_RESULTS, "PS_MULTI_RESULTS"),
-    (Capabilities::SESSION_TRACK, "SESSION_TRACK"),
-    (Capabilities::DEPRECATE_EOF, "DEPRECATE_EOF"),
-    (Capabilities::QUERY_ATTRIBUTES, "QUERY_ATTRIBUTES"),
-    (Capabilities::COMPRESS, "COMPRESS"),
-];
-
-fn names(set: Capabilities) -> Vec<String> {
-    NOTICED
-        .iter()
-        .filter(|(bit, _)| set.has(*bit))
-        .map(|(_, name)| (*name).to_owned())
-        .collect()
-}
-
-/// Clients are offered what both servers can.
+/// Clients are offered what both servers can, as far as it gives answers another form.
 fn capabilities(config: &Config, primary: &Facts, shadow: &Facts, report: &mut Report) {
-    let common = primary
-        .capabilities
-        .and(shadow.capabilities)
-        .without(Capabilities::COMPRESS);
-    report.ok(
-        "both",
-        "capabilities",
-        format!("in common: {}", few(&names(common))),
-    );
-    let lost = names(primary.capabilities.without(common));
-    if !lost.is_empty() {
-        let found = format!(
-            "{} has, clients are not offered: {}",
-            config.primary.name,
-            lost.join(", ")
-        );
-        let hard = lost
-            .iter()
-            .any(|name| name == "MULTI_STATEMENTS" || name == "FOUND_ROWS");
-        if hard {
-            report.warn(
-                &config.shadow.name,
-                "capabilities",
-                found,
-                "clients that insist on them will not get them",
-            );
-        } else {
-            report.ok(&config.shadow.name, "capabilities", found);
-        }
+    let offered = primary.capabilities.and(Capabilities::DIALECT);
+    let lost = offered.without(shadow.capabilities);
+    let common = connect::names(offered.without(lost));
+    report.ok("both", "capabilities", format!("in common: {common}"));
+    if lost == Capabilities::default() {
+        return;
+    }
+    let (name, lost_names) = (&config.primary.name, connect::names(lost));
+    let found = format!("{name} has, clients are not offered: {lost_names}");
+    let hard = Capabilities::MULTI_STATEMENTS.with(Capabilities::FOUND_ROWS);
+    if lost.and(hard) == Capabilities::default() {
+        report.ok(&config.shadow.name, "capabilities", found);
+    } else {
+        let remedy = "clients that insist on them will not get them";
+        report.warn(&config.shadow.name, "capabilities", found, remedy);
     }
 }
 

@@ -57,24 +57,14 @@ impl Proxy {
 
     /// As `setup` says, and ready to serve.
     pub fn start_with(lab: &Lab, setup: &Setup) -> Self {
-        let mut proxy = Self::start_unready(lab, setup);
+        let mut proxy = Self::launch(lab, setup);
         proxy.wait_until("/readyz");
         proxy
     }
 
-    /// As `setup` says; it runs, and may not be ready.
+    /// As `setup` says; it listens, and may not be ready.
     pub fn start_unready(lab: &Lab, setup: &Setup) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (listen, admin) = (free_port(), free_port());
-        let config = config(lab, setup, &dir.path().to_string_lossy(), listen, admin);
-        std::fs::write(dir.path().join("understudy.toml"), config).expect("the config is written");
-        let address = format!("127.0.0.1:{listen}");
-        let mut proxy = Self {
-            child: serve(dir.path()),
-            dir,
-            address,
-            admin: format!("http://127.0.0.1:{admin}"),
-        };
+        let mut proxy = Self::launch(lab, setup);
         proxy.wait_until("/healthz");
         let end = Instant::now() + Duration::from_secs(60);
         while std::net::TcpStream::connect(&proxy.address).is_err() {
@@ -82,6 +72,20 @@ impl Proxy {
             std::thread::sleep(Duration::from_millis(50));
         }
         proxy
+    }
+
+    fn launch(lab: &Lab, setup: &Setup) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (listen, admin) = (free_port(), free_port());
+        let config = config(lab, setup, &dir.path().to_string_lossy(), listen, admin);
+        std::fs::write(dir.path().join("understudy.toml"), config).expect("the config is written");
+        let address = format!("127.0.0.1:{listen}");
+        Self {
+            child: serve(dir.path()),
+            dir,
+            address,
+            admin: format!("http://127.0.0.1:{admin}"),
+        }
     }
 
     /// Starts again, with the same files, after the process has ended.
