@@ -41,7 +41,7 @@ pub enum AppError {
 }
 
 impl AppError {
-    fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Self {
+    fn failed(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
         move |error| Self::Failed(format!("{what}: {error}"))
     }
 }
@@ -77,7 +77,8 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
     };
     let (_writer, roles) = watch::channel(roles);
     let (tee, receiver) = tee::door(limits::tee(config));
-    let ledger = open_ledger(config, &tee)?;
+    // A second start with the same config fails here, before it can touch the first one's ledger.
+    let doors = Doors::bind(threads, config)?;
     let dial: Arc<dyn Dial> = Arc::new(Tcp);
     let offer = Offer::all();
     let relay = Relay::new(RelayParts {
@@ -90,14 +91,27 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
         offer: offer.clone(),
     })
     .map_err(|error| AppError::Config(error.to_string()))?;
+    let ledger = open_ledger(config, &tee)?;
     let mirror = house::start_mirror(threads, config, &roles, &dial, receiver, &ledger)
+        .inspect_err(|_| ledger.close())
         .map_err(|error| AppError::Config(format!("[shadow]: {error}")))?;
     let house = Arc::new(Running::new(relay.clone(), mirror, tee));
     house.set_ledger_open();
     let stop = CancellationToken::new();
-    let admin_at = start_admin(threads, config, &roles, &ledger, &house, started, &stop)?;
+    let (client_at, admin_at) = (doors.client_at, doors.admin_at);
+    let parts = admin::Parts {
+        config: Arc::clone(config),
+        roles: roles.clone(),
+        ledger: ledger.clone(),
+        house: Arc::clone(&house) as Arc<dyn admin::House>,
+        metrics: Arc::new(Metrics::new()),
+        started,
+    };
+    threads
+        .admin(doors.admin, parts, stop.clone())
+        .map_err(AppError::failed("the admin's thread cannot be started"))?;
     let probes = probe::start(&roles, &dial, &house, offer, &stop, FIRST_LOOK).await;
-    let (client_at, relay) = start_relay(threads, config, relay, &stop)?;
+    let relay = start_relay(threads, relay, doors.clients, &stop);
     house.set_listening();
     say_started(config, client_at, admin_at);
     let ended = until_told(signals, relay, &house, &stop).await;
@@ -112,11 +126,17 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
 
 fn open_ledger(config: &Config, tee: &Tee) -> Result<Ledger, AppError> {
     let tee = tee.clone();
-    let commands = Arc::new(move || Commands {
-        handed: tee.handed(),
-        lost: tee.lost(),
+    let commands = Arc::new(move || {
+        // What is lost was handed over before: asked the other way round, a loss in between would
+        // be a verdict ahead of its command.
+        let lost = tee.lost();
+        Commands {
+            handed: tee.handed(),
+            lost,
+        }
     });
-    Ledger::open(&config.ledger, commands).map_err(|error| AppError::Failed(error.to_string()))
+    Ledger::open(&config.ledger, config.shadow.fed_by, commands)
+        .map_err(|error| AppError::Failed(error.to_string()))
 }
 
 /// Sets the mark of a clean stop, unless the disk hangs.
@@ -129,55 +149,46 @@ async fn close_ledger(ledger: Ledger) {
     }
 }
 
-/// Binds the admin's address and serves there on a thread of its own.
-fn start_admin(
-    threads: &Threads,
-    config: &Arc<Config>,
-    roles: &crate::roles::RolesWatch,
-    ledger: &Ledger,
-    house: &Arc<Running>,
-    started: tokio::time::Instant,
-    stop: &CancellationToken,
-) -> Result<SocketAddr, AppError> {
-    let address = config.admin.address;
-    let taken = format!("admin.address {address} cannot be listened on");
-    let listener = std::net::TcpListener::bind(address).map_err(AppError::failed(&taken))?;
-    listener
-        .set_nonblocking(true)
-        .map_err(AppError::failed(&taken))?;
-    let at = listener.local_addr().map_err(AppError::failed(&taken))?;
-    let parts = admin::Parts {
-        config: Arc::clone(config),
-        roles: roles.clone(),
-        ledger: ledger.clone(),
-        house: Arc::clone(house) as Arc<dyn admin::House>,
-        metrics: Arc::new(Metrics::new()),
-        started,
-    };
-    threads
-        .admin(listener, parts, stop.clone())
-        .map_err(AppError::failed("the admin's thread cannot be started"))?;
-    Ok(at)
+/// The listeners, bound.
+struct Doors {
+    clients: tokio::net::TcpListener,
+    client_at: SocketAddr,
+    admin: std::net::TcpListener,
+    admin_at: SocketAddr,
+}
+
+impl Doors {
+    fn bind(threads: &Threads, config: &Config) -> Result<Self, AppError> {
+        let taken = |key: &str, address| format!("{key} {address} cannot be listened on");
+        let at = config.admin.address;
+        let failed = || AppError::failed(taken("admin.address", at));
+        let admin = std::net::TcpListener::bind(at).map_err(failed())?;
+        admin.set_nonblocking(true).map_err(failed())?;
+        let admin_at = admin.local_addr().map_err(failed())?;
+        let at = config.listen.address;
+        let failed = || AppError::failed(taken("listen.address", at));
+        let _on_its_threads = threads.relay.enter();
+        let clients = relay::bind(at).map_err(failed())?;
+        let client_at = clients.local_addr().map_err(failed())?;
+        Ok(Self {
+            clients,
+            client_at,
+            admin,
+            admin_at,
+        })
+    }
 }
 
 fn start_relay(
     threads: &Threads,
-    config: &Config,
     relay: Relay,
+    listener: tokio::net::TcpListener,
     stop: &CancellationToken,
-) -> Result<(SocketAddr, JoinHandle<()>), AppError> {
-    let address = config.listen.address;
-    let taken = format!("listen.address {address} cannot be listened on");
-    let _on_its_threads = threads.relay.enter();
-    let listener = relay::bind(address).map_err(AppError::failed(&taken))?;
-    let at = listener.local_addr().map_err(AppError::failed(&taken))?;
+) -> JoinHandle<()> {
     let stop = stop.clone();
-    Ok((
-        at,
-        threads
-            .relay
-            .spawn(async move { relay.run(listener, stop).await }),
-    ))
+    threads
+        .relay
+        .spawn(async move { relay.run(listener, stop).await })
 }
 
 /// SIGTERM and SIGINT.

@@ -86,8 +86,12 @@ impl Door {
         let path = files.path().join("ledger.db");
         let text = format!("[ledger]\npath = {path:?}\nlog = \"\"\n{more}");
         let config = Arc::new(config::Config::parse(&text, &[]).expect("sound"));
-        let ledger = Ledger::open(&config.ledger, Arc::new(|| Commands { handed: 4, lost: 0 }))
-            .expect("a ledger");
+        let ledger = Ledger::open(
+            &config.ledger,
+            config.shadow.fed_by,
+            Arc::new(|| Commands { handed: 4, lost: 0 }),
+        )
+        .expect("a ledger");
         let roles = Roles {
             primary: Arc::new(config.primary.clone()),
             shadow: Arc::new(config.shadow.clone()),

@@ -75,6 +75,8 @@ impl Threads {
     pub(super) fn end(self) {
         self.relay.shutdown_timeout(Duration::from_millis(500));
         self.shadow.shutdown_timeout(Duration::from_millis(500));
+        // A ledger that cannot be closed must not hold the process.
+        self.main.shutdown_timeout(Duration::from_millis(500));
     }
 }
 

@@ -7,14 +7,19 @@ pub mod coverage;
 pub mod observation;
 pub mod taints;
 
+mod file;
 mod findings;
+mod guard;
+mod lasting;
 mod latency;
 mod log;
+mod prune;
 mod redact;
 mod schema;
 mod store;
 mod traffic;
 mod write;
+mod writer;
 
 pub use coverage::{Commands, Snapshot};
 pub use findings::{
@@ -24,15 +29,14 @@ pub use observation::{Observation, Protocol, Side};
 pub use store::{Health, LedgerError};
 pub use taints::Taint;
 
-use crate::config::{self, Literals};
+use crate::config::{self, FedBy, Literals};
 use crate::sql::{Class, Table};
 use coverage::Coverage;
+use lasting::Lasting;
 use latency::Latency;
 use serde_json::Value;
 use std::sync::Arc;
 use store::{Message, Store};
-use taints::Taints;
-use traffic::{Mirrored, Traffic};
 
 /// Asks how many commands there were. Asked at every snapshot.
 pub type AskCommands = Arc<dyn Fn() -> Commands + Send + Sync>;
@@ -46,11 +50,11 @@ pub struct Ledger {
 struct Inner {
     coverage: Coverage,
     latency: Latency,
-    taints: Taints,
-    traffic: Traffic,
-    mirrored: Mirrored,
+    lasting: Arc<Lasting>,
     commands: AskCommands,
     literals: Literals,
+    /// Whether the mirror feeds the shadow, so that what it wrote may be missing there.
+    feeds: bool,
     store: Option<Store>,
 }
 
@@ -72,18 +76,24 @@ impl std::fmt::Debug for Ledger {
 
 impl Ledger {
     /// Opens the ledger's file, or makes it, and starts its writer. After a stop that was not
-    /// clean every table that the mirror ever wrote is tainted.
-    pub fn open(config: &config::Ledger, commands: AskCommands) -> Result<Self, LedgerError> {
-        let (store, known) = Store::open(config)?;
+    /// clean every table that the mirror ever wrote is tainted, if it is the mirror that feeds the
+    /// shadow. A file that is locked or full is taken up once it can be.
+    pub fn open(
+        config: &config::Ledger,
+        fed_by: FedBy,
+        commands: AskCommands,
+    ) -> Result<Self, LedgerError> {
+        let feeds = fed_by == FedBy::Mirror;
+        let lasting = Arc::new(Lasting::new(config.fingerprints_max));
+        let store = Store::open(config, feeds, &lasting)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 coverage: Coverage::default(),
                 latency: Latency::new(config.fingerprints_max),
-                taints: Taints::load(known.taints),
-                traffic: Traffic::new(config.fingerprints_max),
-                mirrored: Mirrored::load(known.mirrored),
+                lasting,
                 commands,
                 literals: config.literals,
+                feeds,
                 store: Some(store),
             }),
         })
@@ -96,11 +106,10 @@ impl Ledger {
             inner: Arc::new(Inner {
                 coverage: Coverage::default(),
                 latency: Latency::new(2000),
-                taints: Taints::default(),
-                traffic: Traffic::new(2000),
-                mirrored: Mirrored::default(),
+                lasting: Arc::new(Lasting::new(2000)),
                 commands,
                 literals: Literals::Redact,
+                feeds: true,
                 store: None,
             }),
         }
@@ -110,7 +119,6 @@ impl Ledger {
     /// are counted, not kept.
     pub fn close(&self) {
         if let Some(store) = &self.inner.store {
-            store.tell(Message::Traffic(self.inner.traffic.take()));
             store.close();
         }
     }
@@ -125,15 +133,13 @@ impl Ledger {
         }
         inner.latency.record(&observation);
         let Some(store) = &inner.store else { return };
-        if let Some(counts) = inner.traffic.count(&observation) {
-            store.tell(Message::Traffic(counts));
+        if inner.lasting.traffic.count(&observation) {
+            store.tell(Message::Traffic);
         }
         let writes = matches!(observation.class, Class::Write | Class::Ddl);
-        if writes && observation.shadow.is_some() {
-            let new = inner.mirrored.add(&observation.tables);
-            if !new.is_empty() {
-                store.tell(Message::Wrote(new));
-            }
+        let applied = writes && observation.shadow.is_some() && inner.feeds;
+        if applied && inner.lasting.mirrored.add(&observation.tables) {
+            store.tell(Message::Wake);
         }
         if let Some(entry) = redact::entry(&observation, inner.literals) {
             store.tell(Message::Divergence(Box::new(entry)));
@@ -167,7 +173,7 @@ impl Ledger {
     pub fn findings(&self, filter: &FindingFilter) -> Result<Page, String> {
         if let Some(store) = &self.inner.store {
             // So that the next look has the shares of this moment.
-            store.tell(Message::Traffic(self.inner.traffic.take()));
+            store.tell(Message::Traffic);
         }
         self.read(|connection| findings::findings(connection, filter))
     }
@@ -221,45 +227,48 @@ impl Ledger {
     /// From now on differences on these tables follow from a write that was lost or differed. A
     /// name of `*` stands for every table of its database, or of all where it has none.
     pub fn taint(&self, tables: &[Table], cause: &str) {
-        let new = self.inner.taints.add(tables, cause, jiff::Timestamp::now());
-        if let Some(store) = self.inner.store.as_ref().filter(|_| !new.is_empty()) {
-            store.tell(Message::Taint(new));
+        let now = jiff::Timestamp::now();
+        if self.inner.lasting.taints.add(tables, cause, now) {
+            self.wake();
+        }
+    }
+
+    /// Something must reach the file. The writer finds it by itself where the queue is full.
+    fn wake(&self) {
+        if let Some(store) = &self.inner.store {
+            store.tell(Message::Wake);
         }
     }
 
     /// Whether a table is tainted.
     #[must_use]
     pub fn is_tainted(&self, table: &Table) -> bool {
-        self.inner.taints.has(table)
+        self.inner.lasting.taints.has(table)
     }
 
     /// Whether any table is tainted.
     #[must_use]
     pub fn has_taints(&self) -> bool {
-        self.inner.taints.any()
+        self.inner.lasting.taints.any()
     }
 
     /// All tainted tables.
     #[must_use]
     pub fn taints(&self) -> Vec<Taint> {
-        self.inner.taints.all()
+        self.inner.lasting.taints.all()
     }
 
     /// Clears the taint of tables, by `database.table`, `table` or `*`; says which were tainted.
     pub fn clear_taints(&self, tables: &[String], who: &str, why: &str) -> Vec<Taint> {
-        let cleared = self.inner.taints.clear(tables);
+        let cleared = self.inner.lasting.taints.clear(tables, who, why);
         tracing::info!(
             who,
             why,
             tables = cleared.len(),
             "taints cleared by an operator"
         );
-        if let Some(store) = self.inner.store.as_ref().filter(|_| !cleared.is_empty()) {
-            store.tell(Message::Cleared {
-                tables: cleared.clone(),
-                who: who.to_owned(),
-                why: why.to_owned(),
-            });
+        if !cleared.is_empty() {
+            self.wake();
         }
         cleared
     }

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Transaction};
 
 /// One script a version; `user_version` counts those that ran.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE findings (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -35,7 +36,13 @@ const MIGRATIONS: &[&str] = &["
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL
     );
-"];
+",
+    "
+    ALTER TABLE traffic ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX traffic_seen ON traffic (seen);
+    CREATE INDEX findings_last_seen ON findings (last_seen);
+",
+];
 
 /// Brings the file to this version; an error if it is of a newer one.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Unfit> {
@@ -58,16 +65,12 @@ fn run(transaction: &Transaction<'_>, script: &str, version: usize) -> rusqlite:
 }
 
 /// Why a file cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Unfit {
     /// It was written by a later version of understudy.
+    #[error("it was written by a later version of understudy (its schema is {0})")]
     Newer(usize),
     /// SQLite says so.
-    Sqlite(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Unfit {
-    fn from(fault: rusqlite::Error) -> Self {
-        Self::Sqlite(fault)
-    }
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
 }

@@ -23,7 +23,7 @@ fn config(dir: &Path) -> config::Ledger {
 }
 
 fn open(config: &config::Ledger) -> Ledger {
-    Ledger::open(config, Arc::new(Commands::default)).unwrap()
+    Ledger::open(config, FedBy::Mirror, Arc::new(Commands::default)).unwrap()
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -353,7 +353,7 @@ fn a_file_that_is_no_ledger_is_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     std::fs::write(&config.path, vec![b'x'; 5000]).unwrap();
-    let fault = Ledger::open(&config, Arc::new(Commands::default)).unwrap_err();
+    let fault = Ledger::open(&config, FedBy::Mirror, Arc::new(Commands::default)).unwrap_err();
     let text = fault.to_string();
     assert!(
         text.contains("ledger.db") && text.contains("ledger.path"),
@@ -362,9 +362,157 @@ fn a_file_that_is_no_ledger_is_refused_with_what_to_do() {
     std::fs::remove_file(&config.path).unwrap();
     let newer = rusqlite::Connection::open(&config.path).unwrap();
     newer.execute_batch("PRAGMA user_version = 99").unwrap();
-    let fault = Ledger::open(&config, Arc::new(Commands::default)).unwrap_err();
+    let fault = Ledger::open(&config, FedBy::Mirror, Arc::new(Commands::default)).unwrap_err();
     assert!(
         matches!(fault, LedgerError::Newer { version: 99, .. }),
         "{fault}"
     );
+}
+
+/// Blocks writers as another process would.
+fn locked(path: &Path) -> rusqlite::Connection {
+    let blocker = rusqlite::Connection::open(path).unwrap();
+    blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    blocker
+}
+
+fn wrote(name: &str) -> Observation {
+    let mut write = observation("UPDATE t", Verdict::Match);
+    write.class = Class::Write;
+    write.tables = vec![table(name)];
+    write
+}
+
+#[test]
+fn a_taint_that_finds_the_queue_full_is_written_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config::Ledger {
+        queue: 5,
+        ..config(dir.path())
+    };
+    let ledger = open(&config);
+    let blocker = locked(&config.path);
+    until("the queue is full", || {
+        ledger.record(diverged("a"));
+        ledger.health().lost > 0
+    });
+    ledger.taint(&[table("spoiled")], "dropped");
+    ledger.record(wrote("written"));
+    blocker.execute_batch("ROLLBACK").unwrap();
+    until("it recovers", || ledger.health().ok);
+    ledger.close();
+    let again = open(&config);
+    assert!(again.is_tainted(&table("spoiled")));
+    assert!(!again.is_tainted(&table("written")), "the stop was clean");
+    drop(again);
+    let killed = open_when_free(&config, FedBy::Mirror);
+    assert!(killed.is_tainted(&table("written")), "it was mirrored");
+}
+
+/// A ledger that was dropped gives its lock back a moment later.
+fn open_when_free(config: &config::Ledger, fed_by: FedBy) -> Ledger {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        match Ledger::open(config, fed_by, Arc::new(Commands::default)) {
+            Ok(ledger) => return ledger,
+            Err(LedgerError::InUse { .. }) if Instant::now() < end => {}
+            Err(fault) => panic!("{fault}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A file that the mirror wrote to, with a taint, closed.
+fn known_file(config: &config::Ledger) {
+    let ledger = open(config);
+    ledger.record(wrote("written"));
+    ledger.taint(&[table("known")], "dropped");
+    ledger.close();
+}
+
+#[test]
+fn a_file_locked_at_the_start_is_read_and_taken_up_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    known_file(&config);
+    let blocker = locked(&config.path);
+    let ledger = open(&config);
+    assert!(!ledger.health().ok);
+    assert!(ledger.health().last_error.unwrap().contains("locked"));
+    assert!(ledger.is_tainted(&table("known")), "it can be read");
+    assert!(!ledger.is_tainted(&table("written")));
+    until("findings are lost", || {
+        ledger.record(diverged("a"));
+        ledger.health().lost > 0
+    });
+    blocker.execute_batch("ROLLBACK").unwrap();
+    until("it recovers", || ledger.health().ok);
+    ledger.record(diverged("b"));
+    until("findings are kept", || count(&ledger) > 0);
+    drop(ledger);
+    let killed = open_when_free(&config, FedBy::Mirror);
+    assert!(killed.is_tainted(&table("written")), "a gap");
+}
+
+#[test]
+fn a_file_that_nobody_else_may_read_at_the_start_is_merged_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    known_file(&config);
+    let blocker = rusqlite::Connection::open(&config.path).unwrap();
+    blocker
+        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM audit")
+        .unwrap();
+    let ledger = open(&config);
+    assert!(!ledger.health().ok);
+    ledger.taint(&[table("spoiled")], "dropped");
+    blocker.execute_batch("COMMIT").unwrap();
+    drop(blocker);
+    until("it is read", || ledger.is_tainted(&table("known")));
+    until("it recovers", || ledger.health().ok);
+    ledger.close();
+    let again = open(&config);
+    assert!(again.is_tainted(&table("known")) && again.is_tainted(&table("spoiled")));
+}
+
+#[test]
+fn a_crash_is_known_even_if_the_file_was_locked_all_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    known_file(&config);
+    let blocker = locked(&config.path);
+    drop(open(&config));
+    blocker.execute_batch("ROLLBACK").unwrap();
+    drop(blocker);
+    let again = open_when_free(&config, FedBy::Mirror);
+    assert!(again.is_tainted(&table("written")), "a gap");
+}
+
+#[test]
+fn a_crash_leaves_no_gap_where_replication_feeds_the_shadow() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    known_file(&config);
+    drop(open(&config));
+    let again = open_when_free(&config, FedBy::Replication);
+    assert!(!again.is_tainted(&table("written")));
+    again.record(wrote("rehearsed"));
+    drop(again);
+    let again = open_when_free(&config, FedBy::Mirror);
+    assert!(!again.is_tainted(&table("rehearsed")));
+}
+
+#[test]
+fn a_second_process_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    known_file(&config);
+    let ledger = open(&config);
+    let fault = Ledger::open(&config, FedBy::Mirror, Arc::new(Commands::default)).unwrap_err();
+    let text = fault.to_string();
+    let us = format!("process {}", std::process::id());
+    assert!(text.contains(&us) && text.contains("ledger.path"), "{text}");
+    assert!(!ledger.is_tainted(&table("written")));
+    ledger.close();
+    assert!(!open(&config).is_tainted(&table("written")), "no gap");
 }

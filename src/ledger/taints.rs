@@ -3,12 +3,18 @@
 //! In memory for the quick question, in the store for good.
 
 use crate::sql::Table;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Tables that are kept apart; one more taints everything, as `*`.
 const TAINTS_MAX: usize = 10_000;
+
+/// Clearances that wait for a file that cannot be written; the oldest go first.
+const CLEARANCES_MAX: usize = 1_000;
+
+/// Tables that the record of one clearance names.
+const NAMES_MAX: usize = 50;
 
 /// A tainted table, and why. A name of `*` stands for every table of its database, or of all
 /// where it has none.
@@ -35,27 +41,45 @@ impl Taint {
     }
 }
 
-/// All tainted tables.
+/// All tainted tables, and what the file does not know of them yet.
 #[derive(Debug, Default)]
 pub(super) struct Taints {
     tables: RwLock<BTreeMap<Table, Taint>>,
+    unsaved: Mutex<Option<Cleared>>,
+}
+
+/// Clearances that are to be kept for good: what was cleared, by whom, why.
+pub(super) type Cleared = VecDeque<Clearance>;
+
+/// One clearance.
+#[derive(Clone, Debug)]
+pub(super) struct Clearance {
+    pub(super) at: jiff::Timestamp,
+    pub(super) who: String,
+    pub(super) what: String,
+    pub(super) why: String,
+}
+
+/// A change that the file lacks: the taints as they are now, and the clearances since.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) taints: Vec<Taint>,
+    pub(super) cleared: Cleared,
 }
 
 impl Taints {
-    pub(super) fn load(known: Vec<Taint>) -> Self {
-        let tables = known
-            .into_iter()
-            .map(|taint| (taint.key(), taint))
-            .collect();
-        Self {
-            tables: RwLock::new(tables),
+    /// What the file knows, beside what came up in the meantime. The earlier cause stays.
+    pub(super) fn load(&self, known: Vec<Taint>) {
+        let mut tables = self.tables.write();
+        for taint in known {
+            tables.insert(taint.key(), taint);
         }
     }
 
-    /// Taints tables; says which were not tainted before. The first cause stays.
-    pub(super) fn add(&self, tables: &[Table], cause: &str, now: jiff::Timestamp) -> Vec<Taint> {
+    /// Taints tables; whether one was not tainted before. The first cause stays.
+    pub(super) fn add(&self, tables: &[Table], cause: &str, now: jiff::Timestamp) -> bool {
         let mut known = self.tables.write();
-        let mut new = Vec::new();
+        let mut any = false;
         for table in tables {
             let full = known.len() >= TAINTS_MAX;
             let key = if full { everything() } else { table.clone() };
@@ -68,10 +92,13 @@ impl Taints {
                 cause: cause.to_owned(),
                 since: now,
             };
-            known.insert(key, taint.clone());
-            new.push(taint);
+            known.insert(key, taint);
+            any = true;
         }
-        new
+        if any {
+            self.unsaved.lock().get_or_insert_default();
+        }
+        any
     }
 
     pub(super) fn has(&self, table: &Table) -> bool {
@@ -87,7 +114,7 @@ impl Taints {
     }
 
     /// Clears tables by `database.table`, `table` (in any database) or `*`; says which were.
-    pub(super) fn clear(&self, names: &[String]) -> Vec<Taint> {
+    pub(super) fn clear(&self, names: &[String], who: &str, why: &str) -> Vec<Taint> {
         let mut known = self.tables.write();
         let cleared: Vec<Taint> = known
             .values()
@@ -97,8 +124,60 @@ impl Taints {
         for taint in &cleared {
             known.remove(&taint.key());
         }
+        if !cleared.is_empty() {
+            let mut unsaved = self.unsaved.lock();
+            let clearances = unsaved.get_or_insert_default();
+            clearances.push_back(Clearance {
+                at: jiff::Timestamp::now(),
+                who: who.to_owned(),
+                what: told(&cleared),
+                why: why.to_owned(),
+            });
+            bound(clearances);
+        }
         cleared
     }
+
+    /// What the file lacks. It is given the taints whole: they are few and change rarely, and so
+    /// no change can be missed, whatever became of the one before.
+    pub(super) fn take(&self) -> Option<Change> {
+        let cleared = self.unsaved.lock().take()?;
+        Some(Change {
+            taints: self.all(),
+            cleared,
+        })
+    }
+
+    /// It could not be written.
+    pub(super) fn give_back(&self, change: Change) {
+        let mut unsaved = self.unsaved.lock();
+        let mut cleared = change.cleared;
+        cleared.extend(unsaved.take().unwrap_or_default());
+        bound(&mut cleared);
+        *unsaved = Some(cleared);
+    }
+}
+
+fn bound(clearances: &mut Cleared) {
+    let surplus = clearances.len().saturating_sub(CLEARANCES_MAX);
+    clearances.drain(..surplus);
+}
+
+/// A clearance's tables as a text, the first of them if they are many.
+fn told(cleared: &[Taint]) -> String {
+    let names: Vec<String> = cleared
+        .iter()
+        .take(NAMES_MAX)
+        .map(|taint| match &taint.database {
+            Some(database) => format!("{database}.{}", taint.table),
+            None => taint.table.clone(),
+        })
+        .collect();
+    let more = match cleared.len().saturating_sub(NAMES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("cleared the taint of {}{more}", names.join(", "))
 }
 
 fn everything() -> Table {
@@ -131,11 +210,11 @@ mod tests {
     fn the_first_cause_stays_until_the_table_is_cleared() {
         let taints = Taints::default();
         let now = jiff::Timestamp::UNIX_EPOCH;
-        assert_eq!(taints.add(&[table("a")], "dropped", now).len(), 1);
-        assert!(taints.add(&[table("a")], "diverged", now).is_empty());
+        assert!(taints.add(&[table("a")], "dropped", now));
+        assert!(!taints.add(&[table("a")], "diverged", now));
         assert_eq!(taints.all()[0].cause, "dropped");
         assert!(taints.has(&table("a")) && !taints.has(&table("b")));
-        assert_eq!(taints.clear(&["app.a".into()]).len(), 1);
+        assert_eq!(taints.clear(&["app.a".into()], "dba", "copied").len(), 1);
         assert!(!taints.has(&table("a")));
     }
 
@@ -147,8 +226,22 @@ mod tests {
             "dropped",
             jiff::Timestamp::UNIX_EPOCH,
         );
-        assert_eq!(taints.clear(&["a".into()]).len(), 1);
+        assert_eq!(taints.clear(&["a".into()], "dba", "copied").len(), 1);
         assert!(taints.has(&table("ab")));
-        assert_eq!(taints.clear(&["*".into()]).len(), 1);
+        assert_eq!(taints.clear(&["*".into()], "dba", "copied").len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_asked_for_again() {
+        let taints = Taints::default();
+        assert!(taints.take().is_none());
+        taints.add(&[table("a")], "dropped", jiff::Timestamp::UNIX_EPOCH);
+        let change = taints.take().unwrap();
+        assert!(taints.take().is_none());
+        taints.clear(&["a".into()], "dba", "copied");
+        taints.give_back(change);
+        let change = taints.take().unwrap();
+        assert!(change.taints.is_empty());
+        assert_eq!(change.cleared[0].what, "cleared the taint of app.a");
     }
 }

@@ -1,5 +1,5 @@
 //! How often each statement was seen, and which tables the mirror wrote: small tables between the
-//! shadow side and the store.
+//! shadow side and the store. What could not be stored is given back and waits here.
 
 use super::observation::{Observation, Protocol};
 use crate::sql::Table;
@@ -23,11 +23,11 @@ pub(super) struct Traffic {
 #[derive(Debug, Default)]
 struct Counts {
     since_flush: u64,
-    by_shape: BTreeMap<(u64, Protocol), u64>,
+    by_shape: Flush,
 }
 
-/// Counts as the store takes them: digest, protocol, commands.
-pub(super) type Flush = Vec<(String, &'static str, u64)>;
+/// Commands by digest and protocol.
+pub(super) type Flush = BTreeMap<(u64, Protocol), u64>;
 
 impl Traffic {
     pub(super) fn new(most: usize) -> Self {
@@ -37,55 +37,66 @@ impl Traffic {
         }
     }
 
-    /// Counts one command; from time to time what is to be stored.
-    pub(super) fn count(&self, observation: &Observation) -> Option<Flush> {
+    /// Counts one command; whether it is time to store the counts.
+    pub(super) fn count(&self, observation: &Observation) -> bool {
         let mut counts = self.counts.lock();
-        let mut key = (observation.digest, observation.protocol);
-        if counts.by_shape.len() >= self.most && !counts.by_shape.contains_key(&key) {
-            key.0 = 0;
-        }
-        *counts.by_shape.entry(key).or_default() += 1;
+        counts.add(self.most, (observation.digest, observation.protocol), 1);
         counts.since_flush += 1;
-        (counts.since_flush >= FLUSH_EVERY).then(|| take(&mut counts))
+        counts.since_flush >= FLUSH_EVERY
     }
 
     /// What has not been stored yet.
     pub(super) fn take(&self) -> Flush {
-        take(&mut self.counts.lock())
+        let mut counts = self.counts.lock();
+        counts.since_flush = 0;
+        std::mem::take(&mut counts.by_shape)
+    }
+
+    /// It could not be stored.
+    pub(super) fn give_back(&self, flush: Flush) {
+        let mut counts = self.counts.lock();
+        for (shape, commands) in flush {
+            counts.add(self.most, shape, commands);
+        }
     }
 }
 
-fn take(counts: &mut Counts) -> Flush {
-    counts.since_flush = 0;
-    let shapes = std::mem::take(&mut counts.by_shape);
-    shapes
-        .into_iter()
-        .map(|((digest, protocol), commands)| (format!("{digest:016x}"), protocol.name(), commands))
-        .collect()
+impl Counts {
+    fn add(&mut self, most: usize, mut shape: (u64, Protocol), commands: u64) {
+        if self.by_shape.len() >= most && !self.by_shape.contains_key(&shape) {
+            shape.0 = 0;
+        }
+        *self.by_shape.entry(shape).or_default() += commands;
+    }
 }
 
 /// Tables that the mirror wrote, ever.
 #[derive(Debug, Default)]
 pub(super) struct Mirrored {
-    tables: Mutex<BTreeSet<Table>>,
+    tables: Mutex<Written>,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    known: BTreeSet<Table>,
+    unsaved: BTreeSet<Table>,
 }
 
 impl Mirrored {
-    pub(super) fn load(known: Vec<Table>) -> Self {
-        Self {
-            tables: Mutex::new(known.into_iter().collect()),
-        }
+    /// What the file knows, beside what came up in the meantime.
+    pub(super) fn load(&self, known: Vec<Table>) {
+        self.tables.lock().known.extend(known);
     }
 
-    /// Adds tables; says which are new.
-    pub(super) fn add(&self, tables: &[Table]) -> Vec<Table> {
-        let mut known = self.tables.lock();
-        let mut new = Vec::new();
+    /// Adds tables; whether one of them is new.
+    pub(super) fn add(&self, tables: &[Table]) -> bool {
+        let mut written = self.tables.lock();
+        let mut any = false;
         for table in tables.iter().filter(|table| !table.name.is_empty()) {
-            if known.contains(table) {
+            if written.known.contains(table) {
                 continue;
             }
-            let table = if known.len() < MIRRORED_MAX {
+            let table = if written.known.len() < MIRRORED_MAX {
                 table.clone()
             } else {
                 Table {
@@ -93,10 +104,21 @@ impl Mirrored {
                     name: "*".to_owned(),
                 }
             };
-            if known.insert(table.clone()) {
-                new.push(table);
+            if written.known.insert(table.clone()) {
+                written.unsaved.insert(table);
+                any = true;
             }
         }
-        new
+        any
+    }
+
+    /// What has not been stored yet.
+    pub(super) fn take(&self) -> BTreeSet<Table> {
+        std::mem::take(&mut self.tables.lock().unsaved)
+    }
+
+    /// It could not be stored.
+    pub(super) fn give_back(&self, tables: BTreeSet<Table>) {
+        self.tables.lock().unsaved.extend(tables);
     }
 }

@@ -1,15 +1,17 @@
 //! What the writer writes: one transaction a batch.
 
+use super::file::Known;
+use super::lasting::Unsaved;
+use super::prune::prune;
 use super::redact::Entry;
-use super::store::{Known, Message};
-use super::taints::Taint;
+use super::store::Message;
+use super::taints::{Clearance, Taint};
+use super::traffic::Flush;
 use crate::config;
 use crate::sql::Table;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::{Value, json};
-
-/// Rows that one batch prunes at most, so that no write takes long.
-const PRUNE_STEP: u32 = 500;
+use std::collections::BTreeSet;
 
 /// Messages that are written together, or together not.
 pub(super) struct Batch {
@@ -17,10 +19,15 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(kept: Vec<Message>, fresh: Vec<Message>) -> Self {
-        let mut messages = kept;
-        messages.extend(fresh);
+    pub(super) fn new(messages: Vec<Message>) -> Self {
         Self { messages }
+    }
+
+    /// Nothing in it is to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages
+            .iter()
+            .all(|message| matches!(message, Message::Wake | Message::Traffic))
     }
 
     pub(super) fn divergences(&self) -> u64 {
@@ -30,61 +37,52 @@ impl Batch {
             .count() as u64
     }
 
-    /// Tells those who wait that nothing was written. Those whose change was made were told when
-    /// it was.
-    pub(super) fn answer(&mut self, result: &Result<(), String>) {
-        if let Err(fault) = result {
-            for message in &self.messages {
-                if let Message::Patch { reply, .. } = message {
-                    let _waiting = reply.try_send(Err(fault.clone()));
-                }
+    /// Tells those who wait that nothing was written.
+    pub(super) fn refuse(&self, fault: &str) {
+        for message in &self.messages {
+            if let Message::Patch { reply, .. } = message {
+                let _waiting = reply.try_send(Err(fault.to_owned()));
             }
         }
     }
 
-    /// What must be written some day: the newest, at most so many.
-    pub(super) fn into_lasting(self, most: usize) -> Vec<Message> {
-        let lasting =
-            |message: &Message| !matches!(message, Message::Divergence(_) | Message::Patch { .. });
-        let mut kept: Vec<Message> = self.messages.into_iter().filter(lasting).collect();
-        let surplus = kept.len().saturating_sub(most);
-        kept.drain(..surplus);
-        kept
+    /// Whether it must be on the disk when it is written.
+    fn is_urgent(&self) -> bool {
+        self.messages
+            .iter()
+            .any(|message| matches!(message, Message::Patch { .. }))
     }
 }
 
-/// Reads what the file knows; after a stop without its mark, every table that the mirror ever
-/// wrote is tainted. The mark is taken away until [`end`].
-pub(super) fn begin(connection: &mut Connection) -> rusqlite::Result<Known> {
+/// Reads what the file knows.
+pub(super) fn known(connection: &mut Connection) -> rusqlite::Result<Known> {
     let transaction = connection.transaction()?;
     let clean: Option<String> = transaction
         .query_row("SELECT value FROM meta WHERE key = 'clean'", (), |row| {
             row.get(0)
         })
         .optional()?;
-    if clean.as_deref() == Some("0") {
-        let since = jiff::Timestamp::now().to_string();
-        transaction.execute(
-            "INSERT OR IGNORE INTO taints (database, name, cause, since)
-             SELECT database, name, 'gap: understudy ended without a clean stop, queued dark writes may be lost', ?1
-             FROM mirrored_tables",
-            [since],
-        )?;
-    }
-    transaction.execute("INSERT OR REPLACE INTO meta VALUES ('clean', '0')", ())?;
-    let known = Known {
+    Ok(Known {
         taints: taints(&transaction)?,
         mirrored: mirrored(&transaction)?,
-    };
-    transaction.commit()?;
-    Ok(known)
+        unclean: clean.as_deref() == Some("0"),
+    })
+}
+
+/// Takes the mark of a clean stop away, until [`end`]: on the disk, before anything is mirrored.
+pub(super) fn begin(connection: &Connection) -> rusqlite::Result<()> {
+    mark(connection, '0')
 }
 
 /// Sets the mark of a clean stop.
 pub(super) fn end(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(
-        "PRAGMA synchronous = FULL; INSERT OR REPLACE INTO meta VALUES ('clean', '1')",
-    )
+    mark(connection, '1')
+}
+
+fn mark(connection: &Connection, clean: char) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "PRAGMA synchronous = FULL; INSERT OR REPLACE INTO meta VALUES ('clean', '{clean}')"
+    ))
 }
 
 fn taints(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Taint>> {
@@ -116,19 +114,15 @@ fn named(database: String) -> Option<String> {
     (!database.is_empty()).then_some(database)
 }
 
-/// Writes a batch; returns the log's lines. With taints in it the batch is on the disk when this
-/// returns.
+/// Writes a batch and what else the file lacks; returns the log's lines. With taints in it all of
+/// it is on the disk when this returns. With limits, what is too much is let go.
 pub(super) fn batch(
     connection: &mut Connection,
     batch: &Batch,
-    limits: &config::Ledger,
+    unsaved: &Unsaved,
+    limits: Option<&config::Ledger>,
 ) -> rusqlite::Result<Vec<String>> {
-    let lasting = batch.messages.iter();
-    let full = lasting
-        .filter(|message| !matches!(message, Message::Divergence(_) | Message::Traffic(_)))
-        .count()
-        > 0;
-    connection.execute_batch(if full {
+    connection.execute_batch(if unsaved.is_urgent() || batch.is_urgent() {
         "PRAGMA synchronous = FULL"
     } else {
         "PRAGMA synchronous = NORMAL"
@@ -139,26 +133,37 @@ pub(super) fn batch(
     for message in &batch.messages {
         match message {
             Message::Divergence(entry) => lines.push(divergence(&transaction, entry)?),
-            Message::Taint(taints) => taint(&transaction, taints)?,
-            Message::Cleared { tables, who, why } => clear(&transaction, tables, who, why)?,
-            Message::Wrote(tables) => wrote(&transaction, tables)?,
-            Message::Traffic(counts) => traffic(&transaction, counts)?,
             Message::Patch { id, patch, reply } => {
                 replies.push((reply, super::findings::patch(&transaction, *id, patch)?));
             }
-            Message::Close | Message::Abandon => {}
+            Message::Wake | Message::Traffic | Message::Close | Message::Abandon => {}
             #[cfg(test)]
             Message::Limit(pages) => {
                 transaction.execute_batch(&format!("PRAGMA max_page_count = {pages}"))?;
             }
         }
     }
-    prune(&transaction, limits)?;
+    lasting(&transaction, unsaved)?;
+    if let Some(limits) = limits {
+        prune(&transaction, limits)?;
+    }
     transaction.commit()?;
     for (reply, found) in replies {
         let _waiting = reply.try_send(Ok(found));
     }
     Ok(lines)
+}
+
+fn lasting(transaction: &Transaction<'_>, unsaved: &Unsaved) -> rusqlite::Result<()> {
+    if let Some(change) = &unsaved.taints {
+        transaction.execute("DELETE FROM taints", ())?;
+        taint(transaction, &change.taints)?;
+        for clearance in &change.cleared {
+            record(transaction, clearance)?;
+        }
+    }
+    wrote(transaction, &unsaved.wrote)?;
+    traffic(transaction, &unsaved.traffic)
 }
 
 fn divergence(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<String> {
@@ -223,32 +228,21 @@ fn taint(transaction: &Transaction<'_>, taints: &[Taint]) -> rusqlite::Result<()
     Ok(())
 }
 
-fn clear(
-    transaction: &Transaction<'_>,
-    tables: &[Taint],
-    who: &str,
-    why: &str,
-) -> rusqlite::Result<()> {
-    for taint in tables {
-        let database = taint.database.as_deref().unwrap_or_default();
-        transaction.execute(
-            "DELETE FROM taints WHERE database = ?1 AND name = ?2",
-            params![database, taint.table],
-        )?;
-        transaction.execute(
+fn record(transaction: &Transaction<'_>, clearance: &Clearance) -> rusqlite::Result<()> {
+    transaction
+        .execute(
             "INSERT INTO audit (at, who, what, why) VALUES (?1, ?2, ?3, ?4)",
             params![
-                jiff::Timestamp::now().to_string(),
-                who,
-                format!("cleared the taint of {database}.{}", taint.table),
-                why
+                clearance.at.to_string(),
+                clearance.who,
+                clearance.what,
+                clearance.why
             ],
-        )?;
-    }
-    Ok(())
+        )
+        .map(drop)
 }
 
-fn wrote(transaction: &Transaction<'_>, tables: &[Table]) -> rusqlite::Result<()> {
+fn wrote(transaction: &Transaction<'_>, tables: &BTreeSet<Table>) -> rusqlite::Result<()> {
     let mut statement = transaction
         .prepare_cached("INSERT OR IGNORE INTO mirrored_tables (database, name) VALUES (?1, ?2)")?;
     for table in tables {
@@ -260,47 +254,19 @@ fn wrote(transaction: &Transaction<'_>, tables: &[Table]) -> rusqlite::Result<()
     Ok(())
 }
 
-fn traffic(
-    transaction: &Transaction<'_>,
-    counts: &[(String, &'static str, u64)],
-) -> rusqlite::Result<()> {
+fn traffic(transaction: &Transaction<'_>, counts: &Flush) -> rusqlite::Result<()> {
+    let now = jiff::Timestamp::now().as_microsecond();
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO traffic (digest, protocol, commands) VALUES (?1, ?2, ?3)
-         ON CONFLICT (digest, protocol) DO UPDATE SET commands = commands + ?3",
+        "INSERT INTO traffic (digest, protocol, commands, seen) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (digest, protocol) DO UPDATE SET commands = commands + ?3, seen = ?4",
     )?;
-    for (digest, protocol, commands) in counts {
+    for ((digest, protocol), commands) in counts {
         statement.execute(params![
-            digest,
-            protocol,
-            i64::try_from(*commands).unwrap_or(i64::MAX)
+            format!("{digest:016x}"),
+            protocol.name(),
+            i64::try_from(*commands).unwrap_or(i64::MAX),
+            now
         ])?;
     }
-    Ok(())
-}
-
-/// Lets go of what is too old or too much, a step at a time.
-fn prune(transaction: &Transaction<'_>, limits: &config::Ledger) -> rusqlite::Result<()> {
-    let age = i64::try_from(limits.max_age.as_micros()).unwrap_or(i64::MAX);
-    let oldest = jiff::Timestamp::now().as_microsecond().saturating_sub(age);
-    let most = i64::try_from(limits.divergences_max).unwrap_or(i64::MAX);
-    transaction
-        .prepare_cached(
-            "DELETE FROM divergences WHERE id IN (SELECT id FROM divergences WHERE at < ?1 ORDER BY at LIMIT ?2)",
-        )?
-        .execute(params![oldest, PRUNE_STEP])?;
-    // Ids only grow, so the number of rows is at most the span of ids; counting is not needed.
-    transaction
-        .prepare_cached(
-            "DELETE FROM divergences WHERE id <= (SELECT coalesce(max(id), 0) - ?1 FROM divergences)
-             AND id < (SELECT coalesce(min(id), 0) + ?2 FROM divergences)",
-        )?
-        .execute(params![most, PRUNE_STEP])?;
-    let most = i64::try_from(limits.findings_max).unwrap_or(i64::MAX);
-    transaction
-        .prepare_cached(
-            "DELETE FROM findings WHERE id IN (
-               SELECT id FROM findings ORDER BY last_seen DESC, id DESC LIMIT ?2 OFFSET ?1)",
-        )?
-        .execute(params![most, PRUNE_STEP])?;
     Ok(())
 }

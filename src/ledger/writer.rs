@@ -1,0 +1,240 @@
+//! The one thread that writes: what waits, in batches, and then the mark of a clean stop.
+//!
+//! A file that is locked or full for a while is tried again with growing pauses; after that
+//! findings are counted as lost, while what must last waits on in memory.
+
+use super::file::{File, Known};
+use super::guard::Guard;
+use super::lasting::{Lasting, Unsaved};
+use super::log::Log;
+use super::schema::Unfit;
+use super::store::{Message, Vitals};
+use super::write::{self, Batch};
+use crate::config;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a batch is collected.
+const BATCH_WAIT: Duration = Duration::from_millis(200);
+const BATCH_MAX: usize = 256;
+
+/// The pauses between tries.
+const PAUSES_MS: [u64; 4] = [100, 300, 900, 2000];
+
+/// Ages and sizes are looked at after so long, or so many findings.
+const PRUNE_PAUSE: Duration = Duration::from_secs(5);
+const PRUNE_AFTER: u64 = 256;
+
+/// The cause of a taint that stands for a stop that was not clean.
+const GAP: &str = "gap: understudy ended without a clean stop, queued dark writes may be lost";
+
+/// See the module.
+pub(super) struct Writer {
+    limits: config::Ledger,
+    /// Whether the mirror feeds the shadow: else no dark write is ever missing there.
+    feeds: bool,
+    guard: Guard,
+    file: File,
+    log: Option<Log>,
+    lasting: Arc<Lasting>,
+    vitals: Arc<Vitals>,
+    pruned: Instant,
+    unpruned: u64,
+}
+
+/// Why a batch is not in the file.
+type Fault = String;
+
+impl Writer {
+    pub(super) fn new(
+        limits: &config::Ledger,
+        feeds: bool,
+        guard: Guard,
+        lasting: Arc<Lasting>,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        let log = limits.log.as_ref();
+        Self {
+            file: File::new(&limits.path),
+            log: log.map(|path| Log::new(path, limits.log_bytes, limits.log_files)),
+            limits: limits.clone(),
+            feeds,
+            guard,
+            lasting,
+            vitals,
+            pruned: Instant::now(),
+            unpruned: 0,
+        }
+    }
+
+    /// Opens the file where it is not open yet, and loads what it knows.
+    pub(super) fn ready(&mut self) -> Result<&mut rusqlite::Connection, Unfit> {
+        let unclean = self.guard.was_unclean();
+        let (lasting, feeds) = (&self.lasting, self.feeds);
+        self.file
+            .ready(|known| load(lasting, known, feeds, unclean))
+    }
+
+    /// There will be no writer: the stop before this one was as clean as it was.
+    pub(super) fn give_back(self) {
+        if !self.guard.was_unclean() {
+            self.guard.set_clean();
+        }
+    }
+
+    /// Writes until told to end.
+    pub(super) fn run(mut self, receiver: &Receiver<Message>) {
+        loop {
+            let (messages, end) = collect(receiver);
+            let waited = messages.len() as u64;
+            let asked = messages.iter().any(|one| matches!(one, Message::Traffic));
+            self.write(Batch::new(messages), asked || end.is_some());
+            self.vitals.queued.fetch_sub(waited, Ordering::Relaxed);
+            match end {
+                None => {}
+                Some(Message::Close) => return self.mark(),
+                Some(_) => return,
+            }
+        }
+    }
+
+    /// Sets the mark of a clean stop, if the file has all that must last.
+    fn mark(&mut self) {
+        let unsaved = self.lasting.take(true);
+        let lacking = unsaved.is_urgent() || self.vitals.fault().is_some();
+        let marked = match self.ready() {
+            Ok(_) if lacking => Err("taints could not be written".to_owned()),
+            Ok(connection) => write::end(connection).map_err(|fault| fault.to_string()),
+            Err(unfit) => Err(unfit.to_string()),
+        };
+        match marked {
+            Ok(()) => self.guard.set_clean(),
+            Err(fault) => {
+                tracing::error!(%fault, "the ledger could not be marked as closed; the next start will taint every mirrored table");
+            }
+        }
+    }
+
+    fn write(&mut self, batch: Batch, with_traffic: bool) {
+        let mut pauses = PAUSES_MS.iter();
+        // While the file is known to be at fault one try is enough, for the queue fills meanwhile.
+        let known = self.vitals.fault().is_some();
+        loop {
+            match self.attempt(&batch, with_traffic) {
+                Ok(lines) => {
+                    self.vitals.set_fault(None);
+                    return self.append(&lines);
+                }
+                Err(fault) => {
+                    self.failed(&fault);
+                    let pause = pauses.next().filter(|_| !known);
+                    let Some(pause) = pause else {
+                        return self.give_up(&batch, &fault);
+                    };
+                    std::thread::sleep(Duration::from_millis(*pause));
+                }
+            }
+        }
+    }
+
+    /// One try; the log's lines.
+    fn attempt(&mut self, batch: &Batch, with_traffic: bool) -> Result<Vec<String>, Fault> {
+        // What the file knows is loaded before it is overwritten with what memory knows.
+        self.ready().map_err(|unfit| unfit.to_string())?;
+        let unsaved = self.lasting.take(with_traffic);
+        let prunes = self.unpruned >= PRUNE_AFTER || self.pruned.elapsed() >= PRUNE_PAUSE;
+        let idle = batch.is_empty() && unsaved.is_empty() && !prunes;
+        if idle && self.vitals.fault().is_none() {
+            return Ok(Vec::new());
+        }
+        let written = self.commit(batch, &unsaved, prunes);
+        if written.is_err() {
+            self.lasting.give_back(unsaved);
+        } else if prunes {
+            self.pruned = Instant::now();
+            self.unpruned = 0;
+        } else {
+            self.unpruned += batch.divergences();
+        }
+        written
+    }
+
+    fn commit(
+        &mut self,
+        batch: &Batch,
+        unsaved: &Unsaved,
+        prunes: bool,
+    ) -> Result<Vec<String>, Fault> {
+        let limits = self.limits.clone();
+        let connection = self.ready().map_err(|unfit| unfit.to_string())?;
+        let limits = prunes.then_some(&limits);
+        write::batch(connection, batch, unsaved, limits).map_err(|fault| fault.to_string())
+    }
+
+    /// The file cannot be written.
+    pub(super) fn failed(&self, fault: &str) {
+        if self.vitals.fault().is_none() {
+            tracing::warn!(%fault, path = %self.limits.path.display(), "the ledger cannot be written; findings are counted, and kept again once it can");
+        }
+        self.vitals.set_fault(Some(fault.to_owned()));
+    }
+
+    /// Findings are lost and counted.
+    fn give_up(&self, batch: &Batch, fault: &str) {
+        batch.refuse(fault);
+        let lost = batch.divergences();
+        self.vitals.lost.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    fn append(&mut self, lines: &[String]) {
+        let Some(log) = &mut self.log else { return };
+        if lines.is_empty() {
+            return;
+        }
+        if let Err(fault) = log.append(&lines.concat()) {
+            let before = self
+                .vitals
+                .log_lost
+                .fetch_add(lines.len() as u64, Ordering::Relaxed);
+            if before == 0 {
+                tracing::warn!(%fault, "the divergence log cannot be written; lost lines are counted");
+            }
+        }
+    }
+}
+
+/// Takes in what a file knows. After a stop that was not clean, every table that the mirror ever
+/// wrote is tainted, unless it never feeds the shadow.
+fn load(lasting: &Lasting, known: Known, feeds: bool, unclean: bool) {
+    lasting.taints.load(known.taints);
+    if feeds && (unclean || known.unclean) {
+        let now = jiff::Timestamp::now();
+        lasting.taints.add(&known.mirrored, GAP, now);
+    }
+    lasting.mirrored.load(known.mirrored);
+}
+
+/// What waits now, at most a batch, and the message that ends the writer.
+fn collect(receiver: &Receiver<Message>) -> (Vec<Message>, Option<Message>) {
+    let mut messages = Vec::new();
+    let mut wait = BATCH_WAIT;
+    while messages.len() < BATCH_MAX {
+        match receiver.recv_timeout(wait) {
+            Ok(end @ (Message::Close | Message::Abandon)) => return (messages, Some(end)),
+            Err(RecvTimeoutError::Disconnected) => return (messages, Some(Message::Abandon)),
+            Ok(message) => messages.push(message),
+            Err(RecvTimeoutError::Timeout) => break,
+        }
+        // Taints are written at once; findings wait for company.
+        let urgent = !matches!(messages.last(), Some(Message::Divergence(_)));
+        wait = if urgent {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(20)
+        };
+    }
+    (messages, None)
+}
