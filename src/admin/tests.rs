@@ -191,8 +191,8 @@ fn observation(verdict: Verdict) -> Observation {
         rows: 1,
         error: None,
         affected_rows: None,
-        first_byte_us: us / 2,
-        latency_us: us,
+        first_byte_us: Some(us / 2),
+        latency_us: Some(us),
     };
     Observation {
         at: jiff::Timestamp::now(),

@@ -1,8 +1,9 @@
 //! Both servers' latencies, by fingerprint and class, in HDR histograms.
 //!
-//! Kept in memory: two significant digits, at most so many fingerprints apart, the rest of each
-//! class together as `other` (fingerprint null).
+//! Kept in memory: two significant digits, the busiest fingerprints apart, the rest of each class
+//! together as `other` (fingerprint null).
 
+use super::busiest::{Busiest, Place};
 use super::observation::{Observation, Side};
 use crate::sql::Class;
 use hdrhistogram::Histogram;
@@ -22,15 +23,29 @@ const SERVERS_MAX: usize = 3;
 /// All histograms.
 #[derive(Debug)]
 pub(super) struct Latency {
-    fingerprints_max: usize,
-    table: Mutex<HashMap<Key, Entry>>,
+    table: Mutex<Table>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
+struct Table {
+    entries: HashMap<Key, Entry>,
+    busiest: Busiest<Key>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
     /// The fingerprint's digest; `None` for `other`.
     digest: Option<u64>,
     class: Class,
+}
+
+impl Key {
+    const fn other(class: Class) -> Self {
+        Self {
+            digest: None,
+            class,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -111,6 +126,9 @@ impl Entry {
     }
 
     fn side(&mut self, side: &Side) {
+        let (Some(first_byte), Some(last_byte)) = (side.first_byte_us, side.latency_us) else {
+            return;
+        };
         let known = self
             .servers
             .iter()
@@ -128,8 +146,8 @@ impl Entry {
             None => return,
         };
         if let Some((_, times)) = self.servers.get_mut(at) {
-            record(&mut times.first_byte, side.first_byte_us);
-            record(&mut times.last_byte, side.latency_us);
+            record(&mut times.first_byte, first_byte);
+            record(&mut times.last_byte, last_byte);
         }
     }
 
@@ -177,35 +195,46 @@ impl Entry {
     }
 }
 
-impl Latency {
-    pub(super) fn new(fingerprints_max: usize) -> Self {
-        Self {
-            fingerprints_max,
-            table: Mutex::default(),
-        }
-    }
-
-    /// Counts what ran: the primary's side always, the shadow's where there is one.
-    pub(super) fn record(&self, observation: &Observation) {
-        let mut table = self.table.lock();
+impl Table {
+    /// The entry in which a command counts, `other` where its fingerprint has no place of its own.
+    fn entry(&mut self, observation: &Observation) -> &mut Entry {
         let own = Key {
             digest: Some(observation.digest),
             class: observation.class,
         };
-        let full = table.len() >= self.fingerprints_max;
-        let (key, name) = if full && !table.contains_key(&own) {
-            let other = Key {
-                digest: None,
-                class: observation.class,
-            };
-            (other, None)
-        } else {
-            (own, Some(&observation.fingerprint))
-        };
-        table
-            .entry(key)
-            .or_insert_with(|| Entry::new(name.cloned()))
-            .add(observation);
+        let place = self.busiest.see(own);
+        if let Place::InsteadOf(out) = place
+            && let Some(entry) = self.entries.remove(&out)
+        {
+            self.other(out.class).merge(&entry);
+        }
+        if place == Place::None {
+            return self.other(own.class);
+        }
+        let name = || Entry::new(Some(Arc::clone(&observation.fingerprint)));
+        self.entries.entry(own).or_insert_with(name)
+    }
+
+    fn other(&mut self, class: Class) -> &mut Entry {
+        let other = self.entries.entry(Key::other(class));
+        other.or_insert_with(|| Entry::new(None))
+    }
+}
+
+impl Latency {
+    pub(super) fn new(fingerprints_max: usize) -> Self {
+        Self {
+            table: Mutex::new(Table {
+                entries: HashMap::new(),
+                busiest: Busiest::new(fingerprints_max),
+            }),
+        }
+    }
+
+    /// Counts what ran: the primary's side where its times are known, the shadow's where there is
+    /// one.
+    pub(super) fn record(&self, observation: &Observation) {
+        self.table.lock().entry(observation).add(observation);
     }
 
     /// The items of `GET /api/v1/latency`, busiest first. `fingerprint` is a text or 16
@@ -213,6 +242,7 @@ impl Latency {
     pub(super) fn items(&self, fingerprint: Option<&str>) -> Vec<Value> {
         let table = self.table.lock();
         let mut chosen: Vec<(&Key, &Entry)> = table
+            .entries
             .iter()
             .filter(|(key, entry)| wanted(key, entry, fingerprint))
             .collect();
@@ -227,7 +257,7 @@ impl Latency {
     pub(super) fn by_class(&self) -> Vec<Value> {
         let mut classes: BTreeMap<Class, Entry> = BTreeMap::new();
         let table = self.table.lock();
-        table.iter().for_each(|(key, entry)| {
+        table.entries.iter().for_each(|(key, entry)| {
             classes
                 .entry(key.class)
                 .or_insert_with(|| Entry::new(None))
@@ -255,7 +285,7 @@ fn wanted(key: &Key, entry: &Entry, fingerprint: Option<&str>) -> bool {
 mod tests {
     use super::super::tests::observation;
     use super::*;
-    use crate::compare::verdict::Verdict;
+    use crate::compare::verdict::{Reason, Verdict};
 
     #[test]
     fn both_servers_stand_under_their_names_with_first_and_last_byte() {
@@ -275,13 +305,50 @@ mod tests {
     #[test]
     fn fingerprints_past_the_limit_are_kept_together_as_other() {
         let latency = Latency::new(2);
-        for shape in ["a", "b", "c", "d", "c"] {
+        for shape in ["a", "a", "b", "b", "c", "d", "c"] {
             latency.record(&observation(shape, Verdict::Match));
         }
         let items = latency.items(None);
         assert_eq!(items.len(), 3);
         assert_eq!(items[0]["fingerprint"], Value::Null);
         assert_eq!(items[0]["count"], 3);
+    }
+
+    #[test]
+    fn the_real_load_is_kept_apart_though_one_off_statements_came_first() {
+        let latency = Latency::new(5);
+        for n in 0..100 {
+            latency.record(&observation(&format!("one-off {n}"), Verdict::Match));
+        }
+        for _ in 0..50 {
+            latency.record(&observation("load", Verdict::Match));
+        }
+        let items = latency.items(None);
+        assert_eq!(items[1]["fingerprint"], "load");
+        assert!(items[1]["count"].as_u64() > Some(45), "{}", items[1]);
+        let counts = items.iter().filter_map(|item| item["count"].as_u64());
+        assert_eq!(counts.sum::<u64>(), 150);
+        let times = items[0]["legacy"]["count"].as_u64();
+        assert_eq!(
+            times,
+            items[0]["count"].as_u64(),
+            "their times go with them"
+        );
+    }
+
+    #[test]
+    fn a_command_whose_times_are_not_known_is_counted_and_not_timed() {
+        let latency = Latency::new(10);
+        latency.record(&observation("a", Verdict::Match));
+        let mut dropped = observation("a", Verdict::NotCompared(Reason::Dropped));
+        dropped.primary.first_byte_us = None;
+        dropped.primary.latency_us = None;
+        dropped.shadow = None;
+        latency.record(&dropped);
+        let item = &latency.items(None)[0];
+        assert_eq!(item["count"], 2);
+        assert_eq!(item["legacy"]["count"], 1);
+        assert!(item["legacy"]["p50"].as_u64() > Some(900));
     }
 
     #[test]

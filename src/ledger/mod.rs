@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod observation;
 pub mod taints;
 
+mod busiest;
 mod file;
 mod findings;
 mod guard;
@@ -289,8 +290,8 @@ mod tests {
             rows: 1,
             error: None,
             affected_rows: None,
-            first_byte_us: 900,
-            latency_us: 1000,
+            first_byte_us: Some(900),
+            latency_us: Some(1000),
         };
         Observation {
             at: jiff::Timestamp::now(),

@@ -87,8 +87,9 @@ pub struct Side {
     pub error: Option<(u16, String, String)>,
     /// Rows changed, where an OK said so.
     pub affected_rows: Option<u64>,
-    /// From the command's last byte sent to the answer's first byte, in µs.
-    pub first_byte_us: u64,
-    /// From the command's last byte sent to the answer's last byte, in µs.
-    pub latency_us: u64,
+    /// From the command's last byte sent to the answer's first byte, in µs; `None` where nothing of
+    /// the answer came through.
+    pub first_byte_us: Option<u64>,
+    /// From the command's last byte sent to the answer's last byte, in µs; `None` as above.
+    pub latency_us: Option<u64>,
 }

@@ -141,8 +141,8 @@ impl Desk {
                 rows: 0,
                 error: None,
                 affected_rows: None,
-                first_byte_us: 0,
-                latency_us: 0,
+                first_byte_us: None,
+                latency_us: None,
             };
             let database = self.journal.database();
             Owed::of(&shared.ledger, &reading, database, &stub.facts, primary)

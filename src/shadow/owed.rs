@@ -128,8 +128,8 @@ pub(super) fn side(
         rows: answer.rows(),
         error,
         affected_rows,
-        first_byte_us: micros(sent, first_byte),
-        latency_us: micros(sent, last_byte),
+        first_byte_us: Some(micros(sent, first_byte)),
+        latency_us: Some(micros(sent, last_byte)),
     }
 }
 
