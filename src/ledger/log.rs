@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A log with its older files beside it: `name.1` is the newest of them.
@@ -23,36 +24,41 @@ impl Log {
         }
     }
 
-    /// Appends lines, each ended by a line feed already.
+    /// Appends lines, each ended by a line feed already: all of them or none.
     pub(super) fn append(&mut self, lines: &str) -> io::Result<()> {
-        let result = self.write(lines.as_bytes());
-        if result.is_err() {
-            // The next append opens it again.
+        if self.size()? >= self.bytes_max {
+            // A log that cannot be rotated takes no more lines: it would grow without a bound.
             self.open = None;
+            self.rotate()?;
         }
-        result
+        let (mut file, size) = self.take()?;
+        if let Err(fault) = file.write_all(lines.as_bytes()) {
+            // A line that was begun is taken back: the next one would go on in the midst of it.
+            file.set_len(size)?;
+            return Err(fault);
+        }
+        self.open = Some((file, size + lines.len() as u64));
+        Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (mut file, mut size) = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let file = OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&self.path)?;
-                let size = file.metadata()?.len();
-                (file, size)
-            }
-        };
-        file.write_all(bytes)?;
-        size += bytes.len() as u64;
-        if size >= self.bytes_max {
-            drop(file);
-            return self.rotate();
-        }
+    fn size(&mut self) -> io::Result<u64> {
+        let (file, size) = self.take()?;
         self.open = Some((file, size));
-        Ok(())
+        Ok(size)
+    }
+
+    /// The file and its size. Whoever does not put it back has it opened again.
+    fn take(&mut self) -> io::Result<(File, u64)> {
+        if let Some(open) = self.open.take() {
+            return Ok(open);
+        }
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(&self.path)?;
+        let size = mended(&file)?;
+        Ok((file, size))
     }
 
     fn rotate(&self) -> io::Result<()> {
@@ -73,9 +79,50 @@ impl Log {
     }
 }
 
+/// The file's size, after its last line was ended: a crash may have left it torn.
+fn mended(mut file: &File) -> io::Result<u64> {
+    let size = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if size > 0 {
+        file.read_exact_at(&mut last, size - 1)?;
+    }
+    if last == [b'\n'] {
+        return Ok(size);
+    }
+    file.write_all(b"\n")?;
+    Ok(size + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_torn_line_does_not_swallow_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "{\"torn").unwrap();
+        let mut log = Log::new(&path, 1000, 2);
+        log.append("whole\n").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"torn\nwhole\n");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_rotated_takes_no_more_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        // A folder in the place of the older file.
+        std::fs::create_dir_all(dir.path().join("log.1/full")).unwrap();
+        let mut log = Log::new(&path, 10, 1);
+        log.append("a first line\n").unwrap();
+        assert!(log.append("another\n").is_err());
+        assert!(log.append("another\n").is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a first line\n");
+        std::fs::remove_dir_all(dir.path().join("log.1")).unwrap();
+        log.append("another\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "another\n");
+    }
 
     #[test]
     fn a_full_log_is_rotated_and_the_oldest_file_goes() {
