@@ -188,7 +188,7 @@ const SHADOW: Role = Role {
 };
 
 /// Words of the API's latency shape, beside which a server's name stands as a key.
-const TAKEN: [&str; 4] = ["fingerprint", "digest", "class", "count"];
+const TAKEN: [&str; 5] = ["fingerprint", "digest", "class", "count", "queue_wait"];
 
 fn server(root: &mut Table, reading: &mut Reading, role: &Role) -> Server {
     let mut section = Section::take(root, role.section, reading);
@@ -415,7 +415,8 @@ fn across(config: &Config, reading: &mut Reading) {
             "set mirror.writes = \"rollback\" (or \"plan\", \"off\"), or shadow.fed_by = \"mirror\"",
         );
     }
-    if (&primary.host, primary.port) == (&shadow.host, shadow.port)
+    if is_same_host(&primary.host, &shadow.host)
+        && primary.port == shadow.port
         && matches!(writes, Writes::Apply | Writes::Rollback)
     {
         fault(
@@ -437,6 +438,16 @@ fn across(config: &Config, reading: &mut Reading) {
             "choose another port",
         );
     }
+}
+
+/// Whether two names are those of one host, as far as they tell by themselves; `check` asks the
+/// servers.
+fn is_same_host(one: &str, other: &str) -> bool {
+    let one_way = |host: &str| host.trim_end_matches('.').to_ascii_lowercase();
+    let (one, other) = (one_way(one), one_way(other));
+    let is_here =
+        |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    one == other || is_here(&one) && is_here(&other)
 }
 
 fn is_at(server: &Server, address: SocketAddr) -> bool {
@@ -613,6 +624,14 @@ mod tests {
             (
                 "[shadow]\naddress = \"127.0.0.1:3356\"",
                 "c.toml:2: shadow.address: primary and shadow are the same server, and writes would be replayed on it; name another server, or set mirror.writes = \"off\"",
+            ),
+            (
+                "[shadow]\naddress = \"LocalHost:3356\"",
+                "c.toml:2: shadow.address: primary and shadow are the same server, and writes would be replayed on it; name another server, or set mirror.writes = \"off\"",
+            ),
+            (
+                "[shadow]\nname = \"queue_wait\"",
+                "c.toml:2: shadow.name: \"queue_wait\" is a word of the API's own; choose another name",
             ),
             (
                 "[primary]\naddress = \"localhost:3306\"",
