@@ -2,7 +2,7 @@
 //! bodies, and reads of the ledger that are bounded.
 
 use axum::Json;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads of the ledger under way at once; more wait their turn.
 static READS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(4));
+
+/// Scrapes under way at once. They have places of their own, for they never wait for the file.
+static SCRAPES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
 
 /// A read of the ledger, its turn included, takes no longer than this.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
@@ -120,6 +123,23 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
+/// The id at the end of a path.
+#[derive(Debug)]
+pub(super) struct Id(pub(super) i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Refusal::bad(format!("the path is wrong: {error}")))?;
+        id.parse()
+            .map(Self)
+            .map_err(|_| Refusal::bad(format!("{id:?} is no id: ids are numbers")))
+    }
+}
+
 /// A JSON body, with nothing in it that is not known, whatever its content type says: another
 /// site's pages are refused before, by their Origin.
 #[derive(Debug)]
@@ -158,23 +178,53 @@ where
     T: Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
-    let turn = async {
-        let _turn = READS
+    match aside(&READS, read).await? {
+        Ok(found) => Ok(found),
+        Err(error) => Err(Refusal::unavailable(format!(
+            "the ledger cannot be read: {error}"
+        ))),
+    }
+}
+
+/// Runs a look at what is counted in memory off the runtime's thread.
+pub(super) async fn scrape<T: Send + 'static>(
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    aside(&SCRAPES, look).await
+}
+
+async fn aside<T: Send + 'static>(
+    places: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = async {
+        let place = places
             .acquire()
             .await
             .map_err(|_| Refusal::unavailable("it is ending"))?;
-        match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(Refusal::unavailable(format!(
-                "the ledger cannot be read: {error}"
-            ))),
-            Err(_) => Err(Refusal::unavailable(
-                "the ledger's read broke off; the log says why",
-            )),
-        }
+        // The work keeps its place when its caller has given up: it holds a thread.
+        let work = move || {
+            let _place = place;
+            work()
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| Refusal::unavailable("the work broke off; the log says why"))
     };
-    match tokio::time::timeout(READ_TIMEOUT, turn).await {
+    match tokio::time::timeout(READ_TIMEOUT, done).await {
         Ok(done) => done,
-        Err(_) => Err(Refusal::unavailable("the ledger did not answer in time")),
+        Err(_) => Err(Refusal::unavailable("there was no answer in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_scrape_does_not_wait_for_reads_that_hang() {
+        let _hang = READS.acquire_many(4).await.expect("places");
+        let scraped = tokio::time::timeout(Duration::from_secs(10), scrape(|| 1)).await;
+        assert_eq!(scraped.expect("in time").expect("looked"), 1);
     }
 }

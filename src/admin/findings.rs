@@ -1,12 +1,12 @@
 //! `/api/v1/divergences`, `/api/v1/findings`: what differed, one by one and rolled up, and its triage.
 
 use super::Parts;
-use super::answer::{Asked, Refusal, Told, read};
+use super::answer::{Asked, Id, Refusal, Told, read};
 use super::status::Nothing;
 use crate::compare::verdict::Kind;
 use crate::ledger::{DivergenceFilter, FindingFilter, FindingPatch, FindingSort, Page, STATES};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -56,11 +56,10 @@ pub(super) async fn divergences(
 /// One divergence, whole.
 pub(super) async fn divergence(
     State(parts): State<Parts>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Value>, Refusal> {
-    let number = number(&id)?;
-    let found = read(move || parts.ledger.divergence(number)).await?;
+    let found = read(move || parts.ledger.divergence(id)).await?;
     found.map(Json).ok_or_else(|| {
         Refusal::not_found(format!(
             "there is no divergence {id}, or not any more: the oldest are let go"
@@ -106,10 +105,9 @@ pub(super) async fn findings(
 /// Triages a finding, and answers with it as it is then.
 pub(super) async fn triage(
     State(parts): State<Parts>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Told(mut patch): Told<FindingPatch>,
 ) -> Result<Json<Value>, Refusal> {
-    let number = number(&id)?;
     patch.state = known_state(patch.state)?;
     if patch.state.is_none() && patch.who.is_none() && patch.why.is_none() && patch.until.is_none()
     {
@@ -130,15 +128,10 @@ pub(super) async fn triage(
         })?;
         patch.until = Some(at.to_string());
     }
-    let changed = read(move || parts.ledger.patch_finding(number, patch)).await?;
+    let changed = read(move || parts.ledger.patch_finding(id, patch)).await?;
     changed
         .map(Json)
         .ok_or_else(|| Refusal::not_found(format!("there is no finding {id}")))
-}
-
-fn number(id: &str) -> Result<i64, Refusal> {
-    id.parse()
-        .map_err(|_| Refusal::bad(format!("{id:?} is no id: ids are numbers")))
 }
 
 fn known_state(state: Option<String>) -> Result<Option<String>, Refusal> {

@@ -1,13 +1,12 @@
 //! `/healthz`, `/readyz`, `/metrics`: for load balancers, supervisors and Prometheus.
 
 use super::Parts;
-use super::answer::read;
+use super::answer::scrape;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use std::convert::Infallible;
 
 /// The process lives.
 pub(super) async fn healthz() -> Json<Value> {
@@ -35,8 +34,7 @@ pub(super) async fn readyz(State(parts): State<Parts>) -> Response {
 
 /// Everything that is counted, for Prometheus.
 pub(super) async fn metrics(State(parts): State<Parts>) -> Response {
-    let render = move || Ok::<_, Infallible>(parts.metrics.render(&parts));
-    match read(render).await {
+    match scrape(move || parts.metrics.render(&parts)).await {
         Ok(text) => (
             [(
                 header::CONTENT_TYPE,

@@ -75,11 +75,9 @@ pub(super) async fn latency(
     State(parts): State<Parts>,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Value>, Refusal> {
-    super::answer::read(move || {
+    super::answer::scrape(move || {
         let items = parts.ledger.latency(which.fingerprint.as_deref());
-        Ok::<_, std::convert::Infallible>(
-            json!({"items": items, "classes": parts.ledger.latency_by_class()}),
-        )
+        json!({"items": items, "classes": parts.ledger.latency_by_class()})
     })
     .await
     .map(Json)

@@ -563,3 +563,13 @@ async fn one_that_never_ends_its_head_takes_nothing_from_others() {
         String::from_utf8_lossy(&answer)
     );
 }
+
+#[tokio::test]
+async fn an_id_that_is_no_text_is_refused_as_everything_is() {
+    let door = Door::open("").await;
+    for path in ["/api/v1/divergences/%ff", "/api/v1/divergences/x"] {
+        let (status, body) = door.get(path).await;
+        assert_eq!(status, 400);
+        assert_eq!(body["error"]["code"], "bad_request", "{body}");
+    }
+}
