@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -68,6 +68,21 @@ impl LedgerError {
     }
 }
 
+/// How long a change of triage waits for the writer, and then for the writer's tries.
+const PATCH_WAIT: Duration = Duration::from_secs(8);
+const PATCH_TRIES: Duration = Duration::from_secs(8);
+
+/// What only one of two may do.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Whether it is ours: the first to ask has it.
+    pub(super) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
 /// What the writer is told.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -79,6 +94,9 @@ pub(super) enum Message {
     Patch {
         id: i64,
         patch: super::FindingPatch,
+        /// Taken once: by the writer, which then makes the change, or by whoever waits and then
+        /// gives up.
+        claim: Claim,
         reply: SyncSender<Result<bool, String>>,
     },
     /// Let the file grow to so many pages.
@@ -193,16 +211,34 @@ impl Store {
         }
     }
 
-    /// Asks the writer to change a finding. Waits for it: not for the shadow's threads.
+    /// Asks the writer to change a finding. Waits for it: not for the shadow's threads. After an
+    /// error nothing was changed, nor will be, unless the error says that this is not known.
     pub(super) fn patch(&self, id: i64, patch: super::FindingPatch) -> Result<bool, String> {
+        const LATER: &str =
+            "the ledger's file cannot be written now; nothing was changed, try again";
         let (reply, answer) = sync_channel(1);
+        let claim = Claim::default();
+        let message = Message::Patch {
+            id,
+            patch,
+            claim: claim.clone(),
+            reply,
+        };
         self.vitals.queued.fetch_add(1, Ordering::Relaxed);
-        self.sender
-            .send(Message::Patch { id, patch, reply })
-            .map_err(|_| "the ledger is closed".to_owned())?;
-        answer
-            .recv_timeout(Duration::from_secs(10))
-            .map_err(|_| "the ledger's file cannot be written now; try again".to_owned())?
+        if let Err(refused) = self.sender.try_send(message) {
+            self.vitals.queued.fetch_sub(1, Ordering::Relaxed);
+            return Err(match refused {
+                TrySendError::Full(_) => LATER.to_owned(),
+                TrySendError::Disconnected(_) => "the ledger is closed".to_owned(),
+            });
+        }
+        match answer.recv_timeout(PATCH_WAIT) {
+            Ok(done) => done,
+            Err(_) if claim.take() => Err(LATER.to_owned()),
+            Err(_) => answer.recv_timeout(PATCH_TRIES).map_err(|_| {
+                "the ledger's file hangs; whether the change was made is not known".to_owned()
+            })?,
+        }
     }
 
     /// Reads with a connection of the readers' own, which writers never block.

@@ -516,3 +516,40 @@ fn a_second_process_is_refused_and_changes_nothing() {
     ledger.close();
     assert!(!open(&config).is_tainted(&table("written")), "no gap");
 }
+
+#[test]
+fn a_change_that_was_refused_is_not_made_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open(&config);
+    ledger.record(diverged("a"));
+    until("it is kept", || count(&ledger) == 1);
+    let blocker = locked(&config.path);
+    let fixed = FindingPatch {
+        state: Some("fixed".into()),
+        ..FindingPatch::default()
+    };
+    ledger.patch_finding(1, fixed).unwrap_err();
+    blocker.execute_batch("ROLLBACK").unwrap();
+    until("it recovers", || ledger.health().ok);
+    let filter = FindingFilter {
+        limit: 1,
+        ..FindingFilter::default()
+    };
+    assert_eq!(ledger.findings(&filter).unwrap().items[0]["state"], "open");
+}
+
+#[test]
+fn one_divergence_never_takes_much_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    let mut large = diverged(&"SELECT a, ".repeat(100_000));
+    if let Verdict::Diverged(divergence) = &mut large.verdict {
+        divergence.examples[0].names = vec!["n".repeat(1 << 20)];
+    }
+    ledger.record(large);
+    until("it is kept", || count(&ledger) == 1);
+    let item = ledger.divergence(1).unwrap().unwrap();
+    assert!(item.to_string().len() < 16 << 10);
+    assert_eq!(item["examples_left_out"], true);
+}

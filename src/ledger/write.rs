@@ -11,6 +11,7 @@ use crate::config;
 use crate::sql::Table;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Messages that are written together, or together not.
@@ -19,7 +20,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(messages: Vec<Message>) -> Self {
+    /// Changes that nobody waits for any more are left out.
+    pub(super) fn new(mut messages: Vec<Message>) -> Self {
+        messages.retain(|message| match message {
+            Message::Patch { claim, .. } => claim.take(),
+            _ => true,
+        });
         Self { messages }
     }
 
@@ -133,7 +139,9 @@ pub(super) fn batch(
     for message in &batch.messages {
         match message {
             Message::Divergence(entry) => lines.push(divergence(&transaction, entry)?),
-            Message::Patch { id, patch, reply } => {
+            Message::Patch {
+                id, patch, reply, ..
+            } => {
                 replies.push((reply, super::findings::patch(&transaction, *id, patch)?));
             }
             Message::Wake | Message::Traffic | Message::Close | Message::Abandon => {}
@@ -166,7 +174,38 @@ fn lasting(transaction: &Transaction<'_>, unsaved: &Unsaved) -> rusqlite::Result
     traffic(transaction, &unsaved.traffic)
 }
 
+/// An item's bytes at most; with more its examples are left out.
+const ITEM_BYTES_MAX: usize = 64 << 10;
+
+/// A fingerprint's bytes at most; its digest is that of the whole.
+const FINGERPRINT_BYTES_MAX: usize = 4 << 10;
+
+/// A text, cut.
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= FINGERPRINT_BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    let (kept, _) = text.split_at(text.floor_char_boundary(FINGERPRINT_BYTES_MAX));
+    Cow::Owned(format!("{kept}…"))
+}
+
+/// What is stored of an item, bounded: the file holds very many.
+fn bounded(entry: &Entry) -> Value {
+    let mut item = entry.item.clone();
+    let size = item.to_string().len();
+    if let Some(fields) = item.as_object_mut() {
+        fields.insert("fingerprint".into(), json!(cut(&entry.fingerprint)));
+        if size > ITEM_BYTES_MAX {
+            fields.insert("examples".into(), json!([]));
+            fields.insert("examples_left_out".into(), json!(true));
+        }
+    }
+    item
+}
+
 fn divergence(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<String> {
+    let item = bounded(entry);
+    let fingerprint = cut(&entry.fingerprint);
     let digest = format!("{:016x}", entry.digest);
     let at = entry.at.as_microsecond();
     let tables = json!(entry.tables).to_string();
@@ -180,7 +219,7 @@ fn divergence(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<
              RETURNING id",
         )?
         .query_row(
-            params![digest, entry.kind, entry.protocol, entry.fingerprint, tables, at],
+            params![digest, entry.kind, entry.protocol, fingerprint, tables, at],
             |row| row.get(0),
         )?;
     transaction
@@ -192,12 +231,12 @@ fn divergence(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<
             at,
             entry.kind,
             digest,
-            entry.fingerprint,
+            fingerprint,
             tables,
             finding,
-            entry.item.to_string()
+            item.to_string()
         ])?;
-    let mut line = with_ids(&entry.item, transaction.last_insert_rowid(), finding).to_string();
+    let mut line = with_ids(&item, transaction.last_insert_rowid(), finding).to_string();
     line.push('\n');
     Ok(line)
 }
