@@ -51,7 +51,7 @@ pub const METRICS: [Metric; 27] = [
     gauge("understudy_ready", "1 while clients may be sent here."),
     gauge(
         "understudy_server_up",
-        "1 where the last try reached the server; labels: server, role.",
+        "1 where the last try reached the server, NaN where nobody looks; labels: server, role.",
     ),
     gauge(
         "understudy_sessions",
@@ -354,13 +354,14 @@ impl Metrics {
         );
         let roles = parts.roles.borrow().clone();
         for (role, server) in [("primary", &roles.primary), ("shadow", &roles.shadow)] {
-            let up = parts.house.seen(&server.name);
+            let seen = parts.house.seen(&server.name);
             let labels = [("server", server.name.as_str()), ("role", role)];
-            self.set(
-                "understudy_server_up",
-                &labels,
-                flag(up.error.is_none() && up.version.is_some()),
-            );
+            let up = if seen.unwatched {
+                f64::NAN
+            } else {
+                flag(seen.error.is_none() && seen.version.is_some())
+            };
+            self.set("understudy_server_up", &labels, up);
         }
         let sessions = parts.house.sessions();
         for (state, n) in [

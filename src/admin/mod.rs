@@ -75,6 +75,8 @@ pub struct Seen {
     pub version: Option<String>,
     /// Why it was not reached at the last try.
     pub error: Option<String>,
+    /// Nobody looks any more: what stands here may be long past.
+    pub unwatched: bool,
 }
 
 /// How far the start has come.

@@ -24,7 +24,8 @@ pub(super) async fn status(
             };
             (
                 server.name.clone(),
-                json!({"address": address, "version": seen.version, "error": seen.error}),
+                json!({"address": address, "version": seen.version, "error": seen.error,
+                    "watched": !seen.unwatched}),
             )
         })
         .collect();

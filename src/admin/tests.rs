@@ -44,6 +44,7 @@ impl House for Cards {
         Seen {
             version: Some(format!("{server}-1")),
             error: None,
+            unwatched: server == "vitess",
         }
     }
 
@@ -241,6 +242,11 @@ async fn the_status_has_the_contracts_shape() {
         body["mirror"],
         json!({"state": "running", "reason": null, "reads": true, "writes": "apply", "sample": 1.0,
                "queue_bytes": 5, "queue_bytes_max": 9})
+    );
+    let servers = &body["servers"];
+    assert_eq!(
+        (&servers["legacy"]["watched"], &servers["vitess"]["watched"]),
+        (&json!(true), &json!(false))
     );
     assert_eq!(
         body["sessions"],

@@ -3,7 +3,7 @@
 //!
 //! A look logs in with the proxy's own account, for a visit that ends at the greeting counts
 //! against this host (`max_connect_errors`). Without an account it looks until it has seen the
-//! greeting once, and not again.
+//! greeting once, and not again, which it says: what it saw is then no news of the server any more.
 
 use super::house::Running;
 use crate::admin::Seen;
@@ -130,7 +130,7 @@ impl Look {
                 again.saturating_mul(2).min(AGAIN_MAX)
             };
             if there && self.server.account.is_none() {
-                return;
+                return self.look_away();
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -180,6 +180,19 @@ impl Look {
         Ok((greeting, login))
     }
 
+    /// Leaves word that nobody looks any more.
+    fn look_away(&self) {
+        let name = &self.server.name;
+        tracing::info!(
+            "{name}: without an account of the proxy's own it is not looked at again; whether it is there shows in its sessions"
+        );
+        let seen = Seen {
+            unwatched: true,
+            ..self.house.seen_of(name)
+        };
+        self.house.see(name, seen);
+    }
+
     /// Logs what has changed since the last look, and leaves it for the status.
     fn tell(&self, greeting: Option<&Greeting>, error: Option<&ConnectError>) {
         let name = &self.server.name;
@@ -189,6 +202,7 @@ impl Look {
                 .map(|greeting| greeting.version.clone())
                 .or_else(|| before.version.clone()),
             error: error.map(ToString::to_string),
+            unwatched: false,
         };
         match (&now.error, greeting) {
             _ if now.error == before.error && now.version == before.version => {}

@@ -72,6 +72,9 @@ fn server(status: &Value, role: &str) -> String {
         words.push_str(", NOT REACHED: ");
         words.push_str(error);
     }
+    if server.get("watched") == Some(&Value::Bool(false)) {
+        words.push_str(", not watched: it has no account in the config");
+    }
     words
 }
 
