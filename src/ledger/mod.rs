@@ -27,7 +27,7 @@ pub use findings::{
     DivergenceFilter, FindingFilter, FindingPatch, FindingSort, LIMIT_MAX, Page, STATES,
 };
 pub use observation::{Observation, Protocol, Side};
-pub use store::{Health, LedgerError};
+pub use store::{Health, LedgerError, inspect};
 pub use taints::Taint;
 
 use crate::config::{self, FedBy, Literals};

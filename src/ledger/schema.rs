@@ -46,17 +46,26 @@ const MIGRATIONS: &[&str] = &[
 
 /// Brings the file to this version; an error if it is of a newer one.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Unfit> {
-    let version: usize =
-        connection.query_row("PRAGMA user_version", (), |row| row.get::<_, u32>(0))? as usize;
-    let Some(todo) = MIGRATIONS.get(version..) else {
-        return Err(Unfit::Newer(version));
-    };
+    let (version, todo) = todo(connection)?;
     for (step, script) in todo.iter().enumerate() {
         let transaction = connection.transaction()?;
         run(&transaction, script, version + step + 1)?;
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Whether the file is one that [`migrate`] can bring to this version.
+pub(super) fn fits(connection: &Connection) -> Result<(), Unfit> {
+    todo(connection).map(drop)
+}
+
+/// The file's version, and what it still has to run.
+fn todo(connection: &Connection) -> Result<(usize, &'static [&'static str]), Unfit> {
+    let version: usize =
+        connection.query_row("PRAGMA user_version", (), |row| row.get::<_, u32>(0))? as usize;
+    let todo = MIGRATIONS.get(version..).ok_or(Unfit::Newer(version))?;
+    Ok((version, todo))
 }
 
 fn run(transaction: &Transaction<'_>, script: &str, version: usize) -> rusqlite::Result<()> {

@@ -4,13 +4,13 @@ use super::file::{may_pass, open_reader};
 use super::guard::Guard;
 use super::lasting::Lasting;
 use super::redact::Entry;
-use super::schema::Unfit;
+use super::schema::{self, Unfit};
 use super::writer::Writer;
 use crate::config;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -56,8 +56,8 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    fn of(config: &config::Ledger, unfit: Unfit) -> Self {
-        let path = config.path.clone();
+    fn of(path: &Path, unfit: Unfit) -> Self {
+        let path = path.to_owned();
         match unfit {
             Unfit::Newer(version) => Self::Newer { path, version },
             Unfit::Sqlite(fault) => Self::Unreadable {
@@ -65,6 +65,21 @@ impl LedgerError {
                 fault: fault.to_string(),
             },
         }
+    }
+}
+
+/// Whether `serve` could use this file, as far as can be told without touching it. One that is
+/// locked may be fine.
+pub fn inspect(path: &Path) -> Result<(), LedgerError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let looked = open_reader(path)
+        .map_err(Unfit::Sqlite)
+        .and_then(|connection| schema::fits(&connection));
+    match looked {
+        Err(unfit) if !may_pass(&unfit) => Err(LedgerError::of(path, unfit)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -182,7 +197,7 @@ impl Store {
             Err(unfit) if may_pass(&unfit) => writer.failed(&unfit.to_string()),
             Err(unfit) => {
                 writer.give_back();
-                return Err(LedgerError::of(config, unfit));
+                return Err(LedgerError::of(&config.path, unfit));
             }
         }
         let (sender, receiver) = sync_channel(config.queue.max(1));

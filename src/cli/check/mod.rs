@@ -5,6 +5,7 @@
 mod ask;
 mod hosts;
 mod pair;
+mod places;
 mod report;
 mod server;
 
@@ -12,6 +13,7 @@ use super::{Format, Trouble, say, say_json};
 use crate::config::Config;
 use clap::Args;
 use report::Report;
+use server::Use;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,8 +48,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
 async fn all(config: &Config) -> Report {
     let mut report = Report::default();
     ourselves(config, &mut report);
-    let primary = server::check(&config.primary, false, &mut report).await;
-    let shadow = server::check(&config.shadow, true, &mut report).await;
+    let rehearses = Use::Rehearses(config.mirror.writes, config.mirror.ddl);
+    let primary = server::check(&config.primary, Use::Answers, &mut report).await;
+    let shadow = server::check(&config.shadow, rehearses, &mut report).await;
     if let (Some(primary), Some(shadow)) = (primary, shadow) {
         pair::check(config, &primary, &shadow, &mut report);
     }
@@ -77,35 +80,7 @@ fn ourselves(config: &Config, report: &mut Report) {
             format!("{had} may be open, {needed} are needed"),
         );
     }
-    for (what, path) in [
-        ("ledger", Some(&config.ledger.path)),
-        ("divergence log", config.ledger.log.as_ref()),
-    ] {
-        let Some(path) = path else { continue };
-        let folder = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .map_or(std::path::Path::new("."), |parent| parent);
-        let there = if path.exists() {
-            path.as_path()
-        } else {
-            folder
-        };
-        let wrong = match std::fs::metadata(there) {
-            Ok(about) if about.permissions().readonly() => Some("is read-only".to_owned()),
-            Ok(_) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        match wrong {
-            None => report.ok(US, what, path.display().to_string()),
-            Some(wrong) => report.fail(
-                US,
-                what,
-                format!("{}: {wrong}", there.display()),
-                "name a place that can be written",
-            ),
-        }
-    }
+    places::check(config, report);
     if let Some((certificate, key)) = &config.listen.tls {
         for path in [certificate, key] {
             if let Err(error) = std::fs::File::open(path) {

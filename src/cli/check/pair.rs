@@ -7,12 +7,37 @@ use crate::connect;
 use crate::wire::capability::Capabilities;
 
 pub(super) fn check(config: &Config, primary: &Facts, shadow: &Facts, report: &mut Report) {
+    distinct(config, primary, shadow, report);
     capabilities(config, primary, shadow, report);
     settings(primary, shadow, report);
     tables(config, primary, shadow, report);
     generated(config, primary, report);
     if shadow.is_vitess() {
         vitess(&config.shadow.name, report);
+    }
+}
+
+/// Two names may lead to one server, where every write would then run twice.
+fn distinct(config: &Config, primary: &Facts, shadow: &Facts, report: &mut Report) {
+    let own = |facts: &Facts| facts.variables.get("server_uuid").cloned();
+    let (Some(one), Some(other)) = (own(primary), own(shadow)) else {
+        return;
+    };
+    if one.is_empty() || one != other {
+        return;
+    }
+    let found = format!("both lead to one server ({one})");
+    let remedy = "name another server, or set mirror.writes = \"off\"";
+    match config.mirror.writes {
+        Writes::Apply | Writes::Rollback => {
+            report.fail(
+                "both",
+                "servers",
+                format!("{found}: every write would run on it twice"),
+                remedy,
+            );
+        }
+        Writes::Plan | Writes::Off => report.warn("both", "servers", found, remedy),
     }
 }
 

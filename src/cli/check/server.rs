@@ -3,7 +3,7 @@
 use super::ask::{Asker, Row};
 use super::hosts;
 use super::report::{Report, few};
-use crate::config::{Account, Server, TlsMode};
+use crate::config::{Account, Server, TlsMode, Writes};
 use crate::connect::{Dial, PacketReader, Tcp, greet};
 use crate::wire::capability::Capabilities;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +27,18 @@ impl Facts {
     }
 }
 
+/// What a server is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Use {
+    /// It answers clients.
+    Answers,
+    /// It rehearses: which writes, and whether table DDL too.
+    Rehearses(Writes, bool),
+}
+
 /// Checks one server. `None` where it could not be logged in to.
-pub(super) async fn check(server: &Server, rehearses: bool, report: &mut Report) -> Option<Facts> {
+pub(super) async fn check(server: &Server, is_for: Use, report: &mut Report) -> Option<Facts> {
+    let rehearses = matches!(is_for, Use::Rehearses(..));
     let mut facts = greeted(server, report).await?;
     let asker = match &server.account {
         Some(account) => log_in(server, account, report).await,
@@ -43,7 +53,7 @@ pub(super) async fn check(server: &Server, rehearses: bool, report: &mut Report)
     };
     encrypted(server, &asker, report);
     if !facts.is_vitess() {
-        granted(server, &mut asker, rehearses, report).await;
+        granted(server, &mut asker, is_for, report).await;
     }
     facts.variables = variables(&mut asker).await;
     if !rehearses {
@@ -189,7 +199,7 @@ fn encrypted(server: &Server, asker: &Asker, report: &mut Report) {
 }
 
 /// What the account is for, and what that takes.
-async fn granted(server: &Server, asker: &mut Asker, rehearses: bool, report: &mut Report) {
+async fn granted(server: &Server, asker: &mut Asker, is_for: Use, report: &mut Report) {
     let grants = match asker.ask("SHOW GRANTS").await {
         Ok(rows) => rows.into_iter().flatten().flatten().collect::<Vec<_>>(),
         Err(error) => {
@@ -202,49 +212,79 @@ async fn granted(server: &Server, asker: &mut Asker, rehearses: bool, report: &m
             return;
         }
     };
-    let everywhere: Vec<String> = grants
-        .iter()
-        .filter(|grant| grant.contains(" ON *.* "))
-        .map(|grant| grant.to_uppercase())
-        .collect();
-    let has = |right: &str| {
-        everywhere
-            .iter()
-            .any(|grant| grant.contains("ALL PRIVILEGES") || grant.contains(right))
+    let user = server.account.as_ref().map_or("", |account| &account.user);
+    let (needed, place) = match is_for {
+        Use::Answers => (vec!["PROCESS", "REPLICATION CLIENT"], "*.*"),
+        Use::Rehearses(writes, ddl) => (replayed(writes, ddl), "the application's databases"),
     };
-    let needed: &[&str] = if rehearses {
-        &[]
-    } else {
-        &["PROCESS", "REPLICATION CLIENT"]
-    };
-    let missing: Vec<&str> = needed.iter().copied().filter(|right| !has(right)).collect();
+    let missing = lacking(&grants, &needed, matches!(is_for, Use::Answers));
     if missing.is_empty() {
-        report.ok(
-            &server.name,
-            "grants",
-            if rehearses {
-                "read"
-            } else {
-                "PROCESS, REPLICATION CLIENT"
-            },
-        );
-    } else {
-        let user = server
-            .account
-            .as_ref()
-            .map_or("", |account| account.user.as_str());
-        let missing = missing.join(", ");
-        report.warn(
+        return report.ok(&server.name, "grants", needed.join(", "));
+    }
+    let missing = missing.join(", ");
+    let remedy = format!("GRANT {missing} ON {place} TO {user}");
+    match is_for {
+        Use::Answers => report.warn(
             &server.name,
             "grants",
             format!("lacks {missing}: lag and writers cannot be watched"),
-            format!("GRANT {missing} ON *.* TO {user}"),
-        );
+            remedy,
+        ),
+        // Rights may come from a role, which this does not look into; users may have their own login.
+        Use::Rehearses(..) if has_role(&grants) || !server.users.is_empty() => report.warn(
+            &server.name,
+            "grants",
+            format!("{user} itself lacks {missing}: what needs them is refused on replay"),
+            remedy,
+        ),
+        Use::Rehearses(..) => report.fail(
+            &server.name,
+            "grants",
+            format!("lacks {missing}: what needs them is refused on replay"),
+            remedy,
+        ),
     }
 }
 
+/// The rights that replay takes.
+fn replayed(writes: Writes, ddl: bool) -> Vec<&'static str> {
+    let mut rights = vec!["SELECT"];
+    if matches!(writes, Writes::Apply | Writes::Rollback) {
+        rights.extend(["INSERT", "UPDATE", "DELETE"]);
+    }
+    if writes == Writes::Apply && ddl {
+        rights.extend(["CREATE", "ALTER", "DROP", "INDEX"]);
+    }
+    rights
+}
+
+/// The rights that no line of SHOW GRANTS gives, `everywhere` or on any database at all.
+fn lacking<'a>(grants: &[String], needed: &[&'a str], everywhere: bool) -> Vec<&'a str> {
+    let lines: Vec<String> = grants
+        .iter()
+        .filter(|grant| !everywhere || grant.contains(" ON *.* "))
+        .filter_map(|grant| Some(grant.split_once(" ON ")?.0.to_uppercase()))
+        .collect();
+    let has = |right: &str| {
+        lines.iter().any(|line| {
+            let rights = line.strip_prefix("GRANT ").unwrap_or(line);
+            rights.split(',').map(str::trim).any(|given| {
+                given.starts_with("ALL PRIVILEGES")
+                    || given == right
+                    || given.starts_with(&format!("{right} ("))
+            })
+        })
+    };
+    needed.iter().copied().filter(|right| !has(right)).collect()
+}
+
+/// Whether a line of SHOW GRANTS gives a role.
+fn has_role(grants: &[String]) -> bool {
+    grants.iter().any(|grant| !grant.contains(" ON "))
+}
+
 /// Variables that shape answers, or bound them.
-pub(super) const VARIABLES: [&str; 22] = [
+pub(super) const VARIABLES: [&str; 23] = [
     "autocommit",
     "character_set_server",
     "collation_server",
@@ -260,6 +300,7 @@ pub(super) const VARIABLES: [&str; 22] = [
     "max_connect_errors",
     "max_connections",
     "max_execution_time",
+    "server_uuid",
     "sql_mode",
     "system_time_zone",
     "time_zone",
@@ -402,4 +443,32 @@ async fn databases(asker: &mut Asker, facts: &mut Facts) {
                 .any(|own| name.starts_with(&format!("{own}.")))
         })
         .collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_account_without_rights_cannot_replay() {
+        let usage = shown(&["GRANT USAGE ON *.* TO `app`@`%`"]);
+        let needed = replayed(Writes::Apply, false);
+        assert_eq!(lacking(&usage, &needed, false), needed);
+        let reads = shown(&[
+            "GRANT USAGE ON *.* TO `app`@`%`",
+            "GRANT SELECT ON `app`.* TO `app`@`%`",
+        ]);
+        assert_eq!(
+            lacking(&reads, &needed, false),
+            ["INSERT", "UPDATE", "DELETE"]
+        );
+        assert!(lacking(&reads, &replayed(Writes::Off, true), false).is_empty());
+        let all = shown(&["GRANT ALL PRIVILEGES ON `app`.* TO `app`@`%`"]);
+        assert!(lacking(&all, &replayed(Writes::Apply, true), false).is_empty());
+        assert_eq!(lacking(&all, &["PROCESS"], true), ["PROCESS"]);
+    }
 }
