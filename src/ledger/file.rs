@@ -129,4 +129,15 @@ mod tests {
         }
         assert!(!may_pass(&Unfit::Newer(9)));
     }
+
+    #[test]
+    fn the_mark_is_on_the_disk_before_anything_is_mirrored() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = File::new(&dir.path().join("ledger.db"));
+        let connection = file.ready(drop).unwrap();
+        let ask = |text: &str| connection.query_row(text, (), |row| row.get::<_, String>(0));
+        let clean = ask("SELECT value FROM meta WHERE key = 'clean'").unwrap();
+        let full = ask("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").unwrap();
+        assert_eq!((clean.as_str(), full.as_str()), ("0", "2"));
+    }
 }
