@@ -97,7 +97,8 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
         .map_err(|error| AppError::Config(format!("[shadow]: {error}")))?;
     let house = Arc::new(Running::new(relay.clone(), mirror, tee));
     house.set_ledger_open();
-    let stop = CancellationToken::new();
+    // The operators' door stays open while sessions drain, and the ledger closes.
+    let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (client_at, admin_at) = (doors.client_at, doors.admin_at);
     let parts = admin::Parts {
         config: Arc::clone(config),
@@ -111,10 +112,10 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
         .admin(doors.admin, parts, stop.clone())
         .map_err(AppError::failed("the admin's thread cannot be started"))?;
     let probes = probe::start(&roles, &dial, &house, offer, &stop, FIRST_LOOK).await;
-    let relay = start_relay(threads, relay, doors.clients, &stop);
+    let relay = start_relay(threads, relay, doors.clients, &drain);
     house.set_listening();
     say_started(config, client_at, admin_at);
-    let ended = until_told(signals, relay, &house, &stop).await;
+    let ended = until_told(signals, relay, &house, &drain).await;
     house.drain_mirror(MIRROR_DRAIN).await;
     close_ledger(ledger).await;
     stop.cancel();
@@ -183,12 +184,12 @@ fn start_relay(
     threads: &Threads,
     relay: Relay,
     listener: tokio::net::TcpListener,
-    stop: &CancellationToken,
+    drain: &CancellationToken,
 ) -> JoinHandle<()> {
-    let stop = stop.clone();
+    let drain = drain.clone();
     threads
         .relay
-        .spawn(async move { relay.run(listener, stop).await })
+        .spawn(async move { relay.run(listener, drain).await })
 }
 
 /// SIGTERM and SIGINT.
@@ -219,7 +220,7 @@ async fn until_told(
     mut signals: Signals,
     mut relay: JoinHandle<()>,
     house: &Running,
-    stop: &CancellationToken,
+    drain: &CancellationToken,
 ) -> Result<(), AppError> {
     let signal = tokio::select! {
         ended = &mut relay => {
@@ -230,7 +231,7 @@ async fn until_told(
     };
     house.set_draining();
     tracing::info!("{signal}: no new connections; transactions may end, idle sessions close");
-    stop.cancel();
+    drain.cancel();
     tokio::select! {
         _ = &mut relay => tracing::info!("every session has ended"),
         signal = signals.next() => tracing::warn!("{signal} again: sessions are cut off"),

@@ -434,6 +434,26 @@ async fn after_a_change_of_user_the_facts_are_new() {
     assert_eq!((facts.collation, ping.seq), (8, 2));
 }
 
+/// caching_sha2's fast path: what tells its success and the verdict come in one piece.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_user_may_take_several_packets() {
+    let world = &mut World::new(Setting::default());
+    let (mut client, mut server) = world.session().await;
+    client.say(0, &change_user()).await;
+    server.hear().await;
+    server
+        .say(1, b"\xFEcaching_sha2_password\0ABCDEFGHIJKLMNOPQRST\0")
+        .await;
+    client.hear().await;
+    client.say(2, &[5; 32]).await;
+    server.hear().await;
+    server
+        .send(&[packet(3, b"\x01\x03"), packet(4, &ok(2))].concat())
+        .await;
+    assert_eq!(client.hear().await, (3, b"\x01\x03".to_vec()));
+    assert_eq!(client.hear().await, (4, ok(2)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_of_user_that_is_refused_or_breaks_off_changes_nothing() {
     let world = &mut World::new(Setting::default());

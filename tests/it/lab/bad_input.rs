@@ -260,8 +260,14 @@ async fn sigterm_lets_a_transaction_end() {
         .expect("a login");
     busy.query_drop("BEGIN").await.expect("BEGIN");
     proxy.signal("TERM");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let end = Instant::now() + Duration::from_secs(30);
+    while proxy.get("/api/v1/status")["sessions"]["open"] != 1 {
+        assert!(Instant::now() < end, "the idle session closes");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert!(proxy.alive(), "a transaction is open");
+    let ready = ureq::get(format!("{}/readyz", proxy.admin)).call();
+    assert!(ready.is_err(), "who drains is not ready");
     busy.query_drop("SELECT 1").await.expect("it goes on");
     busy.query_drop("COMMIT").await.expect("it ends");
     assert_eq!(proxy.exit_code(Duration::from_secs(60)), Some(0));
