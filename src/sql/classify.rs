@@ -248,7 +248,7 @@ fn set(statement: Statement<'_>) -> Reading {
         session::Kind::Session => reading.sets = true,
         session::Kind::Transaction => return Reading::control(Control::Within),
         session::Kind::Global => reading.class = Class::Unmirrored,
-        session::Kind::Other => {
+        session::Kind::Mixed | session::Kind::Other => {
             reading.class = Class::Unmirrored;
             reading.changes = vec![Change::Unknown];
         }

@@ -15,11 +15,14 @@ pub(crate) enum Kind {
     Transaction,
     /// The server's variables.
     Global,
+    /// The server's and the session's.
+    Mixed,
     /// Passwords, roles, `SET STATEMENT`: none of ours.
     Other,
 }
 
-/// Reads what a SET reaches. One global assignment makes the whole SET global.
+/// Reads what a SET reaches. Where a scope is named once, it depends on the server whether it goes
+/// for the assignments behind it too.
 pub(crate) fn kind(statement: Statement<'_>) -> Kind {
     if statement.is(1, "TRANSACTION") {
         return Kind::Transaction;
@@ -30,11 +33,13 @@ pub(crate) fn kind(statement: Statement<'_>) -> Kind {
         return Kind::Other;
     }
     let reached = assignments(statement).map(|(from, to)| reach(statement.slice(from, to)));
-    reached.fold(Kind::Session, |all, one| match (all, one) {
+    let reached = reached.reduce(|all, one| match (all, one) {
         (Kind::Other, _) | (_, Kind::Other) => Kind::Other,
-        (Kind::Global, _) | (_, Kind::Global) => Kind::Global,
+        (one, other) if one == other => one,
+        (Kind::Global | Kind::Mixed, _) | (_, Kind::Global | Kind::Mixed) => Kind::Mixed,
         _ => Kind::Session,
-    })
+    });
+    reached.unwrap_or(Kind::Other)
 }
 
 fn reach(assignment: Statement<'_>) -> Kind {
@@ -49,9 +54,22 @@ fn reach(assignment: Statement<'_>) -> Kind {
     }
     if assignment.is(0, "PASSWORD") || name(assignment).is_none() {
         Kind::Other
+    } else if is_for_one_transaction(assignment) {
+        Kind::Transaction
     } else {
         Kind::Session
     }
+}
+
+/// `SET @@transaction_isolation = …` without a scope is for the next transaction alone, which the
+/// same without `@@` is not.
+///
+/// <https://dev.mysql.com/doc/refman/8.4/en/set-transaction.html>
+fn is_for_one_transaction(assignment: Statement<'_>) -> bool {
+    let level = ["transaction_isolation", "transaction_read_only"];
+    assignment.kind(0) == Some(lexer::Kind::SystemVariable)
+        && is_assign(assignment, 1)
+        && name(assignment).is_some_and(|(name, _)| level.contains(&name.as_str()))
 }
 
 /// The changes of the n-th statement of a text, a SET of kind [`Kind::Session`].
@@ -61,7 +79,9 @@ pub(crate) fn changes(text: &[u8], dialect: Dialect, nth: usize) -> Vec<Change> 
         return vec![Change::Unknown];
     };
     assignments(statement)
-        .map(|(from, to)| change(statement.slice(from, to)))
+        .map(|(from, to)| statement.slice(from, to))
+        .filter(|assignment| !is_for_one_transaction(*assignment))
+        .map(change)
         .collect()
 }
 
