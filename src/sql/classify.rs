@@ -7,9 +7,10 @@
 //! - `SELECT … @a := …` leaves a variable behind: [`Class::Session`], its change unknown.
 //! - `SELECT … INTO @a` is a [`Class::LockingRead`], its change unknown as well.
 //! - `SELECT @@variable` without a table asks about the server: [`Class::Metadata`].
-//! - A read that calls a function which the server did not bring along stays a read, but its
-//!   tables are unknown, as the function may read any.
-//! - EXPLAIN is Metadata, but EXPLAIN ANALYZE of anything but a query may run it: Unmirrored.
+//! - A read or SET that calls a function which the server did not bring along is a
+//!   [`Class::LockingRead`] that may have written any table: a stored function may do what it likes.
+//!   An INSERT that calls one still writes its own table alone, as with a trigger.
+//! - EXPLAIN is Metadata, but EXPLAIN ANALYZE of anything but a read runs it: Unmirrored.
 
 use super::functions::{Calls, calls};
 use super::lexer::Kind;
@@ -65,6 +66,10 @@ impl Reading {
 
     fn scanned(class: Class, scan: Scan, statement: Statement<'_>) -> Self {
         let calls = calls(statement, &scan.named);
+        Self::calling(class, scan, calls)
+    }
+
+    fn calling(class: Class, scan: Scan, calls: Calls) -> Self {
         let tables = if calls.unknown {
             Tables::Unknown
         } else {
@@ -96,6 +101,14 @@ impl Reading {
         self.changes = vec![Change::Unknown];
         self
     }
+
+    /// Nobody knows what a function that the server did not bring along writes.
+    fn runs_functions(&mut self) {
+        if self.calls.unknown {
+            self.class = Class::LockingRead;
+            self.written = Tables::Unknown;
+        }
+    }
 }
 
 /// Reads one statement.
@@ -125,6 +138,9 @@ pub(crate) fn read(statement: Statement<'_>) -> Reading {
         b"USE" => use_database(statement),
         b"SHOW" => show(statement),
         b"EXPLAIN" | b"DESCRIBE" | b"DESC" => explain(statement),
+        b"ANALYZE" if !statement.is(1, "TABLE") && explained(statement).is_some() => {
+            explain(statement)
+        }
         b"CREATE" | b"ALTER" | b"DROP" | b"RENAME" | b"TRUNCATE" => definition(statement),
         _ => unmirrored(statement),
     }
@@ -145,6 +161,7 @@ fn query(statement: Statement<'_>) -> Reading {
     if is_locking(statement) {
         reading.class = Class::LockingRead;
     }
+    reading.runs_functions();
     if let Some(into) = (0..statement.len())
         .find(|at| statement.is(*at, "INTO") && !statement.op(at.wrapping_sub(1), b"."))
     {
@@ -253,6 +270,11 @@ fn set(statement: Statement<'_>) -> Reading {
             reading.changes = vec![Change::Unknown];
         }
     }
+    if reading.sets && reading.calls.unknown {
+        reading.runs_functions();
+        reading.sets = false;
+        reading.changes = vec![Change::Unknown];
+    }
     if reading.calls.never_twice {
         reading.class = Class::Unmirrored;
         reading.sets = false;
@@ -276,6 +298,10 @@ fn use_database(statement: Statement<'_>) -> Reading {
 /// SHOW. The tables are those whose definition it shows.
 fn show(statement: Statement<'_>) -> Reading {
     let mut reading = Reading::new(Class::Metadata);
+    let calls = calls(statement, &[]);
+    if calls.unknown || calls.never_twice {
+        return Reading::opaque();
+    }
     let noun = (1..statement.len().min(4)).find(|at| {
         statement.is_any(
             *at,
@@ -319,50 +345,61 @@ fn shown(statement: Statement<'_>, at: usize, reading: &mut Reading) {
     }
 }
 
+/// EXPLAIN, DESCRIBE, and MariaDB's ANALYZE of a statement.
 fn explain(statement: Statement<'_>) -> Reading {
-    let verbs = [
-        "SELECT", "TABLE", "VALUES", "WITH", "UPDATE", "DELETE", "INSERT", "REPLACE",
-    ];
-    let verb = (1..statement.len()).find(|at| statement.is_any(*at, &verbs));
     if statement.is(1, "FOR")
         || (1..statement.len()).any(|at| statement.are(at, &["FOR", "CONNECTION"]))
     {
         return Reading::new(Class::Unmirrored);
     }
-    let Some(verb) = verb else {
+    let Some(verb) = explained(statement) else {
         let mut reading = Reading::new(Class::Metadata);
         shown(statement, 1, &mut reading);
         return reading;
     };
-    let inner = statement.slice(verb, statement.len());
-    let mut found = scan(inner);
-    found.targets.clear();
-    for at in &mut found.databases {
-        *at += verb;
-    }
-    let mut reading = Reading::scanned(Class::Metadata, found, inner);
-    let analyse = (1..verb).any(|at| statement.is(at, "ANALYZE"));
-    let query = statement.is_any(verb, &["SELECT", "TABLE", "VALUES", "WITH"]);
+    let inner = read(statement.slice(verb, statement.len()));
+    let analyse = (0..verb).any(|at| statement.is(at, "ANALYZE"));
+    let reads = matches!(
+        inner.class,
+        Class::Read | Class::Metadata | Class::Session | Class::Empty
+    );
     let into = (1..verb).any(|at| statement.is(at, "INTO"));
-    if into || (analyse && !query) || reading.calls.never_twice {
-        reading.class = Class::Unmirrored;
-        reading = reading.changed();
-        reading.written = if analyse && !query {
-            reading.tables.clone()
-        } else {
-            reading.written
-        };
+    let runs = analyse && !reads;
+    let mirrored = !into && !runs && !inner.calls.never_twice && !inner.calls.unknown;
+    let mut reading = Reading {
+        tables: inner.tables,
+        databases: inner.databases.iter().map(|at| at + verb).collect(),
+        calls: inner.calls,
+        ..Reading::new(Class::Metadata)
+    };
+    if runs {
+        reading.written = inner.written;
     }
-    reading
+    if analyse || into {
+        reading.changes = inner.changes;
+    }
+    if into || runs || reading.calls.never_twice {
+        reading = reading.changed();
+    }
+    reading.unmirrored_if(!mirrored || statement.is(0, "ANALYZE"))
+}
+
+/// Where the statement begins that an EXPLAIN is about.
+fn explained(statement: Statement<'_>) -> Option<usize> {
+    let verbs = [
+        "SELECT", "TABLE", "VALUES", "WITH", "UPDATE", "DELETE", "INSERT", "REPLACE",
+    ];
+    (1..statement.len()).find(|at| statement.is_any(*at, &verbs))
 }
 
 fn definition(statement: Statement<'_>) -> Reading {
-    let Some(found) = ddl::ddl(statement) else {
+    let Some(mut found) = ddl::ddl(statement) else {
         return unmirrored(statement);
     };
     let written = found.written();
-    let mut reading = Reading::scanned(Class::Ddl, found, statement);
-    reading.calls = Calls::default();
+    let calls = std::mem::take(&mut found.fills);
+    let never = calls.never_twice;
+    let mut reading = Reading::calling(Class::Ddl, found, calls);
     reading.written = if written == Tables::Known(Vec::new()) {
         Tables::Unknown
     } else {
@@ -375,7 +412,10 @@ fn definition(statement: Statement<'_>) -> Reading {
         statement.is(at, "TABLESPACE")
             && statement.is_any(at.wrapping_sub(1), &["IMPORT", "DISCARD"])
     });
-    reading.unmirrored_if(tablespace)
+    if never {
+        reading = reading.changed();
+    }
+    reading.unmirrored_if(tablespace || never)
 }
 
 /// Never replayed. What it wrote is told apart, because that is tainted.

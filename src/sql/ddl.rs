@@ -1,6 +1,7 @@
 //! Table DDL, and what other statements that are never replayed may have written.
 
 use super::Table;
+use super::functions::calls;
 use super::statements::Statement;
 use super::tables::{Found, Scan, Target, scan, table_name};
 
@@ -114,7 +115,9 @@ impl Names<'_> {
             !self.statement.is(*at, "WITH")
                 || self.statement.is_any(at - 1, &["AS", "IGNORE", "REPLACE"])
         }) {
-            let inner = scan(self.statement.slice(query, self.balanced_end(query)));
+            let source = self.statement.slice(query, self.balanced_end(query));
+            let inner = scan(source);
+            self.scan.fills = calls(source, &inner.named);
             self.scan.unknown |= inner.unknown;
             self.scan.found.extend(inner.found);
             self.scan

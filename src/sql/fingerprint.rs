@@ -227,6 +227,7 @@ impl Fingerprinter {
             Kind::Number => self.literal(Prev::Literal),
             Kind::Fold => self.fold(),
             Kind::UserVariable if matches!(bytes.get(1), Some(b'\'' | b'"')) => {
+                self.naming = false;
                 self.emit(b"@", Prev::Operator);
                 self.literal(Prev::Literal);
             }

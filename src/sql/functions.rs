@@ -70,18 +70,40 @@ pub(crate) static BUILTIN: Words<2048> = Words::new(&[
     "ST_NUMINTERIORRINGS", "ST_NUMPOINTS", "ST_OVERLAPS", "ST_POINTFROMGEOHASH", "ST_POINTFROMTEXT",
     "ST_POINTN", "ST_POLYFROMTEXT", "ST_SIMPLIFY", "ST_SRID", "ST_STARTPOINT", "ST_SWAPXY",
     "ST_SYMDIFFERENCE", "ST_TOUCHES", "ST_TRANSFORM", "ST_UNION", "ST_VALIDATE", "ST_WITHIN",
-    "ST_X", "ST_Y",
+    "ST_X", "ST_Y", "GEOMCOLLFROMWKB", "ST_GEOMCOLLFROMWKB", "GEOMETRYCOLLECTIONFROMTEXT",
+    "ST_GEOMETRYCOLLECTIONFROMTEXT", "GEOMETRYCOLLECTIONFROMWKB", "ST_GEOMETRYCOLLECTIONFROMWKB",
+    "GEOMETRYFROMWKB", "ST_GEOMETRYFROMWKB", "LINEFROMWKB", "ST_LINEFROMWKB", "LINESTRINGFROMTEXT",
+    "ST_LINESTRINGFROMTEXT", "LINESTRINGFROMWKB", "ST_LINESTRINGFROMWKB", "MLINEFROMTEXT",
+    "ST_MLINEFROMTEXT", "MLINEFROMWKB", "ST_MLINEFROMWKB", "MULTILINESTRINGFROMTEXT",
+    "ST_MULTILINESTRINGFROMTEXT", "MULTILINESTRINGFROMWKB", "ST_MULTILINESTRINGFROMWKB",
+    "MPOINTFROMTEXT", "ST_MPOINTFROMTEXT", "MPOINTFROMWKB", "ST_MPOINTFROMWKB",
+    "MULTIPOINTFROMTEXT", "ST_MULTIPOINTFROMTEXT", "MULTIPOINTFROMWKB", "ST_MULTIPOINTFROMWKB",
+    "MPOLYFROMTEXT", "ST_MPOLYFROMTEXT", "MPOLYFROMWKB", "ST_MPOLYFROMWKB", "MULTIPOLYGONFROMTEXT",
+    "ST_MULTIPOLYGONFROMTEXT", "MULTIPOLYGONFROMWKB", "ST_MULTIPOLYGONFROMWKB", "POINTFROMWKB",
+    "ST_POINTFROMWKB", "POLYFROMWKB", "ST_POLYFROMWKB", "POLYGONFROMTEXT", "ST_POLYGONFROMTEXT",
+    "POLYGONFROMWKB", "ST_POLYGONFROMWKB", "ST_GEOMCOLLFROMTXT", "ST_BOUNDARY", "ST_ISRING",
+    "ISRING", "ST_POINTONSURFACE", "POINTONSURFACE", "ST_RELATE", "ST_LINEINTERPOLATEPOINTS",
+    "ST_POINTATDISTANCE", "AS_WKB", "AS_WKT", "COLUMN_ADD", "COLUMN_CHECK", "COLUMN_CREATE",
+    "COLUMN_DELETE", "COLUMN_EXISTS", "COLUMN_GET", "COLUMN_JSON", "COLUMN_LIST",
+    "JSON_ARRAY_INTERSECT", "JSON_KEY_VALUE", "JSON_OBJECT_FILTER_KEYS", "JSON_OBJECT_TO_ARRAY",
+    "JSON_DUALITY_OBJECT", "SFORMAT", "KDF", "TO_DATE", "TO_NUMBER", "SYS_GUID", "UUID_V4",
+    "UUID_V7", "ROWNUM", "CONCAT_OPERATOR_ORACLE", "DECODE_ORACLE", "LPAD_ORACLE", "LTRIM_ORACLE",
+    "REPLACE_ORACLE", "RPAD_ORACLE", "RTRIM_ORACLE", "SUBSTR_ORACLE", "TRIM_ORACLE",
+    "WSREP_LAST_SEEN_GTID", "WSREP_LAST_WRITTEN_GTID", "VEC_DISTANCE", "VEC_DISTANCE_COSINE",
+    "VEC_DISTANCE_EUCLIDEAN", "VEC_FROMTEXT", "VEC_TOTEXT", "VECTOR_DIM", "VECTOR_DISTANCE",
+    "VECTOR_TO_STRING", "STRING_TO_VECTOR", "TO_VECTOR", "FROM_VECTOR", "ICU_VERSION",
+    "ROLES_GRAPHML", "ETAG", "CAN_ACCESS_TABLE", "CAN_ACCESS_DATABASE", "CAN_ACCESS_COLUMN",
+    "CAN_ACCESS_VIEW", "CAN_ACCESS_USER", "LIKE_RANGE_MIN", "LIKE_RANGE_MAX",
 ]);
 
-/// Words before a `(` that are no functions.
+/// Words before a `(` that are no functions, wherever calls are looked for: not in the definition
+/// of a table.
 #[rustfmt::skip]
 static NO_FUNCTIONS: Words<128> = Words::new(&[
     "ROW", "OVER", "ANALYSE", "AGAINST", "ANY", "SOME", "VALUE", "LATERAL", "OF", "COLUMNS",
     "ESCAPE", "OFFSET", "WINDOW", "DATETIME", "TIME", "SIGNED", "NCHAR", "NVARCHAR", "ROLLUP",
-    "END", "EXCEPT", "INTERSECT", "MINUS", "SOUNDS", "QUICK", "BEGIN", "DUPLICATE", "TEMPORARY",
-    "ENUM", "TEXT", "BIT", "BOOLEAN", "BOOL", "JSON", "PATH", "RETURNING", "FIXED", "SERIAL",
-    "VECTOR", "SQL_NO_CACHE", "SQL_CACHE", "SQL_BUFFER_RESULT", "OJ", "ONLY", "HASH", "LESS",
-    "THAN", "LIST", "PARTITIONS", "SUBPARTITION",
+    "END", "EXCEPT", "INTERSECT", "MINUS", "BEGIN", "DUPLICATE", "TEXT", "BIT", "RETURNING",
+    "VECTOR", "SQL_NO_CACHE", "SQL_CACHE", "SQL_BUFFER_RESULT", "OJ", "CUBE", "QUALIFY",
 ]);
 
 /// Reading the clock, by call.
@@ -96,7 +118,8 @@ static CLOCK: Words<64> = Words::new(&[
 static CHANCE: Words<128> = Words::new(&[
     "UUID", "UUID_SHORT", "RAND", "RANDOM_BYTES", "CONNECTION_ID", "LAST_INSERT_ID", "IS_USED_LOCK",
     "IS_FREE_LOCK", "VERSION", "USER", "CURRENT_USER", "SESSION_USER", "SYSTEM_USER",
-    "CURRENT_ROLE", "LOAD_FILE", "ENCRYPT", "PS_CURRENT_THREAD_ID", "PS_THREAD_ID",
+    "CURRENT_ROLE", "LOAD_FILE", "ENCRYPT", "PS_CURRENT_THREAD_ID", "PS_THREAD_ID", "UUID_V4",
+    "UUID_V7", "SYS_GUID", "ICU_VERSION",
 ]);
 
 /// In lower case, as `Statement::nondeterministic` names them.
@@ -104,7 +127,8 @@ static CHANCE: Words<128> = Words::new(&[
 const CHANCE_NAMES: &[&str] = &[
     "uuid", "uuid_short", "rand", "random_bytes", "connection_id", "last_insert_id", "is_used_lock",
     "is_free_lock", "version", "user", "current_user", "session_user", "system_user",
-    "current_role", "load_file", "encrypt", "ps_current_thread_id", "ps_thread_id",
+    "current_role", "load_file", "encrypt", "ps_current_thread_id", "ps_thread_id", "uuid_v4",
+    "uuid_v7", "sys_guid", "icu_version",
 ];
 
 /// System variables of a server, not of the data.
@@ -123,10 +147,23 @@ const SERVER_VARIABLES: &[&str] = &[
 static NEVER_TWICE: Words<64> = Words::new(&[
     "GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS", "MASTER_POS_WAIT", "SOURCE_POS_WAIT",
     "MASTER_GTID_WAIT", "WAIT_FOR_EXECUTED_GTID_SET", "WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS",
-    "NEXTVAL", "SETVAL", "SYS_EXEC", "SYS_EVAL", "SERVICE_GET_WRITE_LOCKS",
-    "SERVICE_GET_READ_LOCKS", "SERVICE_RELEASE_LOCKS",
-    "ASYNCHRONOUS_CONNECTION_FAILOVER_ADD_SOURCE",
+    "NEXTVAL", "SETVAL", "LASTVAL", "SYS_EXEC", "SYS_EVAL", "SYS_SET", "SERVICE_GET_WRITE_LOCKS",
+    "SERVICE_GET_READ_LOCKS", "SERVICE_RELEASE_LOCKS", "WSREP_SYNC_WAIT_UPTO_GTID",
 ]);
+
+/// What the names of functions begin with that administer a server: no more for the shadow than
+/// the statements that do.
+const ADMINISTER: &[&str] = &[
+    "group_replication_",
+    "asynchronous_connection_failover_",
+    "audit_log_",
+    "keyring_",
+    "version_tokens_",
+    "mysql_firewall_",
+    "mysql_query_attribute_",
+    "mysqlx_",
+    "rotate_system_key",
+];
 
 /// What a statement's calls and variables say.
 #[derive(Debug, Default)]
@@ -148,14 +185,7 @@ pub(crate) fn calls(statement: Statement<'_>, named: &[usize]) -> Calls {
     let mut calls = Calls::default();
     for (at, token) in statement.tokens.iter().enumerate() {
         match token.kind {
-            Kind::Word => call(statement, at, named, &mut calls),
-            Kind::Name
-                if statement.op(at + 1, b"(")
-                    && statement.op(at.wrapping_sub(1), b".")
-                    && !named.contains(&at) =>
-            {
-                calls.unknown = true;
-            }
+            Kind::Word | Kind::Name => call(statement, at, named, &mut calls),
             Kind::SystemVariable => variable(statement, at, &mut calls),
             Kind::Operator if statement.op(at, b":=") => calls.assigns = true,
             _ => {}
@@ -165,17 +195,19 @@ pub(crate) fn calls(statement: Statement<'_>, named: &[usize]) -> Calls {
 }
 
 fn call(statement: Statement<'_>, at: usize, named: &[usize], calls: &mut Calls) {
-    let word = statement.bytes(at);
-    let called = statement.op(at + 1, b"(");
+    let called = statement.op(at + 1, b"(") && !named.contains(&at);
     if at > 0 && statement.op(at - 1, b".") {
-        calls.unknown |= called && !named.contains(&at);
+        calls.unknown |= called && !is_of_sys(statement, at);
         return;
     }
+    let quoted = statement.kind(at) == Some(Kind::Name);
+    let name = super::names::unquote(statement.bytes(at));
+    let word = name.as_ref();
     let bare = matches!(RESERVED.find(word), Some(name) if CLOCK.has(name.as_bytes()) || name == "CURRENT_USER");
     if statement.is(at, "NEXT") && statement.is(at + 1, "VALUE") {
         calls.never_twice = true;
     }
-    if !called && !bare {
+    if !called && (quoted || !bare) {
         return;
     }
     let of_an_argument = statement.is(at, "UNIX_TIMESTAMP") && !statement.op(at + 2, b")");
@@ -185,13 +217,26 @@ fn call(statement: Statement<'_>, at: usize, named: &[usize], calls: &mut Calls)
     if CHANCE.has(word) {
         push(&mut calls.nondeterministic, CHANCE_NAMES, word);
     }
-    calls.never_twice |= NEVER_TWICE.has(word);
-    let known = BUILTIN.has(word)
-        || RESERVED.has(word)
-        || NO_FUNCTIONS.has(word)
-        || NEVER_TWICE.has(word)
-        || named.contains(&at);
+    let never_twice = NEVER_TWICE.has(word) || administers(word);
+    calls.never_twice |= never_twice;
+    // Quotes around a name do not hide a function of the server's own, but they make a keyword a
+    // name like any other.
+    let keyword = !quoted && (RESERVED.has(word) || NO_FUNCTIONS.has(word));
+    let known = never_twice || keyword || BUILTIN.has(word);
     calls.unknown |= !known && !is_alias(statement, at);
+}
+
+fn administers(word: &[u8]) -> bool {
+    ADMINISTER.iter().any(|begin| {
+        word.get(..begin.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(begin.as_bytes()))
+    })
+}
+
+/// The functions of the `sys` database, which every server brings along, only read.
+fn is_of_sys(statement: Statement<'_>, at: usize) -> bool {
+    let database = at.checked_sub(2).map(|at| statement.bytes(at));
+    database.is_some_and(|name| super::names::unquote(name).eq_ignore_ascii_case(b"sys"))
 }
 
 /// `WITH name (…)`, `) AS name (…)`, `WINDOW name AS (…)`, `USE INDEX name`.

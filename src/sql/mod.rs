@@ -46,7 +46,8 @@ pub enum Class {
     Session,
     /// BEGIN, START TRANSACTION, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, SET TRANSACTION.
     Transaction,
-    /// SELECT … FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE, SELECT … INTO @variable.
+    /// SELECT … FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE, SELECT … INTO @variable; a SELECT or SET
+    /// that calls a stored function, which may write.
     LockingRead,
     /// INSERT, UPDATE, DELETE, REPLACE.
     Write,

@@ -7,6 +7,7 @@
 //! tables; views cannot be told from tables. Where the walk meets what it does not expect, it says
 //! that it does not know.
 
+use super::functions::Calls;
 use super::lexer::Kind;
 use super::names::plain;
 use super::statements::Statement;
@@ -23,8 +24,10 @@ pub(crate) struct Scan {
     pub(crate) unknown: bool,
     /// Tokens that name a database.
     pub(crate) databases: Vec<usize>,
-    /// Tokens that name a table.
+    /// Tokens that name a table or a CTE.
     pub(crate) named: Vec<usize>,
+    /// What the query calls that a new table is filled from.
+    pub(crate) fills: Calls,
 }
 
 /// A table where the statement names it.
@@ -260,11 +263,13 @@ impl Walk<'_> {
     /// The words of a WITH clause.
     fn with(&mut self, at: usize) -> Option<usize> {
         let statement = self.statement;
+        let mut named = None;
         let frame = self.frame();
         match std::mem::take(&mut frame.with) {
             With::None => return None,
             With::Name { recursive } => {
                 let name = plain(statement.bytes(at));
+                named = Some(at);
                 if recursive {
                     frame.ctes.push(name.clone());
                 }
@@ -280,6 +285,7 @@ impl Walk<'_> {
             }
             With::Done { .. } => return None,
         }
+        self.scan.named.extend(named);
         Some(at + 1)
     }
 
