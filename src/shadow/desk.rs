@@ -7,7 +7,7 @@ use super::journal::{Entry, Journal, unsafe_collation};
 use super::order::{Part, Request, Scope};
 use super::owed::Owed;
 use super::policy::{self, Decision, Situation};
-use super::reading::{Reader, Reading, Text};
+use super::reading::{Missing, Reader, Reading, Text};
 use super::replay::Worker;
 use super::shared::Shared;
 use super::transaction::{Ending, Seen, Step, Tracker, flag_after};
@@ -17,6 +17,7 @@ use crate::ledger::Side;
 use crate::sql::{Change, Class, Control as Transaction};
 use crate::tee::{Charged, End, Exchange, Facts, Stub};
 use crate::wire::answer::Failure;
+use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Expect};
 use crate::wire::status::Status;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +68,7 @@ impl Desk {
     /// Takes an exchange. `tight`: so much waits that reads are let go.
     pub(super) fn exchange(&mut self, shared: &Arc<Shared>, charged: Box<Charged>, tight: bool) {
         self.log_in(&charged.facts);
-        let reading = self.read(shared, &charged.command);
+        let reading = self.read(shared, &charged.command, missing(&charged));
         if reading.kind == Command::STMT_SEND_LONG_DATA {
             return self.keep_long(&reading, charged);
         }
@@ -110,7 +111,7 @@ impl Desk {
     pub(super) fn stub(&mut self, shared: &Arc<Shared>, stub: Box<Stub>) {
         self.log_in(&stub.facts);
         let cut = stub.command_bytes > stub.command.len() as u64;
-        let mut reading = self.read(shared, &stub.command);
+        let mut reading = self.read(shared, &stub.command, self.missing(cut));
         if reading.kind == Command::STMT_SEND_LONG_DATA {
             if let Some((id, _)) = &reading.statement {
                 self.long.entry(*id).or_default().lost = true;
@@ -206,13 +207,24 @@ impl Desk {
         self.worker = None;
     }
 
-    fn read(&self, shared: &Shared, command: &[u8]) -> Reading {
+    /// What may be missing of a stub that was cut.
+    fn missing(&self, cut: bool) -> Missing {
+        let agreed = self.facts.capabilities.has(Capabilities::MULTI_STATEMENTS);
+        match (cut, self.journal.multi_statements().unwrap_or(agreed)) {
+            (false, _) => Missing::Nothing,
+            (true, false) => Missing::End,
+            (true, true) => Missing::Statements,
+        }
+    }
+
+    fn read(&self, shared: &Shared, command: &[u8], missing: Missing) -> Reading {
         let reader = Reader {
             catalog: &shared.catalog,
             journal: &self.journal,
             capabilities: self.facts.capabilities,
             no_backslash_escapes: self.no_backslash_escapes,
             databases: &shared.server.databases,
+            missing,
         };
         reader.read(command)
     }
@@ -551,6 +563,15 @@ fn written(reading: &Reading) -> Option<&Scope> {
 /// may have been run before the one that failed, and without an answer nobody knows.
 fn may_have_written(one: &Exchange) -> bool {
     !one.answered || one.answer.error().is_none() || one.answer.results.len() > 1
+}
+
+/// What is missing of a whole exchange's command: its answer says how many statements ran.
+fn missing(one: &Exchange) -> Missing {
+    match one.command_bytes > one.command.len() as u64 {
+        false => Missing::Nothing,
+        true if one.answered && one.answer.results.len() == 1 => Missing::End,
+        true => Missing::Statements,
+    }
 }
 
 fn is_lone_read(reading: &Reading, step: &Step) -> bool {

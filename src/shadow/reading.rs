@@ -6,7 +6,8 @@ use super::order::Scope;
 use super::prepared::Prepared;
 use crate::ledger::Protocol;
 use crate::sql::{
-    Analysis, Catalog, Change, Class, Control, Dialect, Tables, dialect_of, map_databases,
+    Analysis, Catalog, Change, Class, Control, Dialect, Tables, beginning, dialect_of,
+    map_databases,
 };
 use crate::wire::answer::{Answer, Outcome};
 use crate::wire::capability::Capabilities;
@@ -73,6 +74,19 @@ pub(super) struct Reader<'a> {
     pub(super) no_backslash_escapes: bool,
     /// The primary's databases and what the shadow calls them.
     pub(super) databases: &'a BTreeMap<String, String>,
+    /// What is missing of the command.
+    pub(super) missing: Missing,
+}
+
+/// What is missing of a command that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Nothing.
+    Nothing,
+    /// The end of its one statement.
+    End,
+    /// Its end, in which further statements may stand.
+    Statements,
 }
 
 impl Reader<'_> {
@@ -121,6 +135,12 @@ impl Reader<'_> {
 
     fn statement(&self, kind: Command, text: &[u8]) -> Reading {
         let dialect = self.dialect();
+        if self.missing != Missing::Nothing {
+            let analysis = self.catalog.analyze(beginning(text, dialect), dialect);
+            let mut reading = self.analysed(kind, &analysis).cut(self.missing);
+            reading.dialect = dialect;
+            return reading;
+        }
         let analysis = self.catalog.analyze(text, dialect);
         let mut reading = self.analysed(kind, &analysis);
         reading.dialect = dialect;
@@ -210,6 +230,28 @@ impl Reader<'_> {
 }
 
 impl Reading {
+    /// What is left to say where the end of the command is missing.
+    fn cut(mut self, missing: Missing) -> Self {
+        self.scope = Scope::All;
+        self.text = Text::Unsure;
+        let told = match self.class {
+            Class::Write => missing == Missing::End && !self.writes.is_empty(),
+            // To take what follows a long read for writes would taint all with each that is let go.
+            Class::Read | Class::Metadata | Class::LockingRead => true,
+            Class::Empty | Class::Session | Class::Transaction | Class::Ddl | Class::Unmirrored => {
+                false
+            }
+        };
+        let statements = self
+            .analysis
+            .as_ref()
+            .map(|analysis| analysis.statements.len());
+        if statements != Some(1) || !told {
+            self.writes = Scope::All;
+        }
+        self
+    }
+
     /// What the command changed of the session, given that the primary answered so. `long` are
     /// the parameters that were sent apart.
     pub(super) fn entries(
@@ -362,47 +404,4 @@ fn name_of(kind: Command) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(journal: &Journal, payload: &[u8]) -> Reading {
-        let reader = Reader {
-            catalog: &Catalog::new(16),
-            journal,
-            capabilities: Capabilities::PROTOCOL_41,
-            no_backslash_escapes: false,
-            databases: &BTreeMap::new(),
-        };
-        reader.read(payload)
-    }
-
-    fn take(journal: &mut Journal, payload: &[u8], answer: &Answer) {
-        let read = read(journal, payload);
-        let capabilities = Capabilities::PROTOCOL_41;
-        for entry in read.entries(payload, capabilities, Some(answer), &BTreeSet::new()) {
-            journal.apply(&entry, 16);
-        }
-    }
-
-    #[test]
-    fn a_prepared_statement_is_read_as_when_it_was_prepared() {
-        let prepared = Answer {
-            results: vec![Outcome::Prepared {
-                statement_id: 7,
-                columns: 1,
-                parameters: 0,
-                definitions: 0,
-            }],
-            ..Answer::default()
-        };
-        let mut journal = Journal::new("app");
-        let set = b"\x03SET sql_mode = 'NO_BACKSLASH_ESCAPES'";
-        take(&mut journal, set, &Answer::default());
-        take(&mut journal, b"\x16SELECT 'C:\\', 'b'", &prepared);
-        take(&mut journal, b"\x03SET sql_mode = ''", &Answer::default());
-        let execute = b"\x17\x07\0\0\0\0\x01\0\0\0";
-        assert!(read(&journal, execute).dialect.no_backslash_escapes);
-        let text = read(&journal, b"\x03SELECT 'a'");
-        assert!(!text.dialect.no_backslash_escapes);
-    }
-}
+mod tests;

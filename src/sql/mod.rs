@@ -5,6 +5,7 @@
 //! parsed tree.
 
 mod analysis;
+mod beginning;
 mod catalog;
 mod classify;
 mod databases;
@@ -21,6 +22,7 @@ mod tables;
 mod words;
 
 pub use analysis::analyze;
+pub use beginning::beginning;
 pub use catalog::{Catalog, Figures};
 pub use databases::map_databases;
 pub use redact::{redact, redact_error};

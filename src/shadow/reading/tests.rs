@@ -1,0 +1,97 @@
+use super::*;
+use crate::sql::Table;
+
+/// Reads a text of a session in the database `app`, whose server calls `Shop` otherwise.
+fn read(text: &str, missing: Missing) -> Reading {
+    read_payload(&[b"\x03", text.as_bytes()].concat(), missing)
+}
+
+fn read_payload(payload: &[u8], missing: Missing) -> Reading {
+    let reader = Reader {
+        catalog: &Catalog::new(16),
+        journal: &Journal::new("app"),
+        capabilities: Capabilities::default(),
+        no_backslash_escapes: false,
+        databases: &BTreeMap::from([("Shop".to_owned(), "store".to_owned())]),
+        missing,
+    };
+    reader.read(payload)
+}
+
+fn tables(names: &[&str]) -> Scope {
+    let tables: Vec<Table> = names
+        .iter()
+        .map(|name| Table {
+            database: None,
+            name: (*name).to_owned(),
+        })
+        .collect();
+    Scope::of(&Tables::Known(tables), "app")
+}
+
+#[test]
+fn a_cut_statement_keeps_its_tables_where_nothing_can_follow_it() {
+    let half = "INSERT INTO t (a, b) VALUES (1, 'a long te";
+    for (missing, writes) in [
+        (Missing::End, tables(&["t"])),
+        (Missing::Statements, Scope::All),
+    ] {
+        let reading = read(half, missing);
+        assert_eq!((reading.class, &reading.writes), (Class::Write, &writes));
+        assert_eq!(reading.scope, Scope::All);
+        assert!(
+            reading
+                .entries(b"", Capabilities::default(), None, &BTreeSet::new())
+                .is_empty()
+        );
+    }
+    let read_cut = read("SELECT a FROM t WHERE b IN ('x', 'y", Missing::End);
+    assert_eq!(
+        (read_cut.class, read_cut.writes),
+        (Class::Read, Scope::none())
+    );
+    let name_cut = read("DELETE FROM app.us", Missing::End);
+    assert_eq!(name_cut.writes, Scope::All);
+}
+
+fn read_within(journal: &Journal, payload: &[u8]) -> Reading {
+    let reader = Reader {
+        catalog: &Catalog::new(16),
+        journal,
+        capabilities: Capabilities::PROTOCOL_41,
+        no_backslash_escapes: false,
+        databases: &BTreeMap::new(),
+        missing: Missing::Nothing,
+    };
+    reader.read(payload)
+}
+
+fn take(journal: &mut Journal, payload: &[u8], answer: &Answer) {
+    let read = read_within(journal, payload);
+    let capabilities = Capabilities::PROTOCOL_41;
+    for entry in read.entries(payload, capabilities, Some(answer), &BTreeSet::new()) {
+        journal.apply(&entry, 16);
+    }
+}
+
+#[test]
+fn a_prepared_statement_is_read_as_when_it_was_prepared() {
+    let prepared = Answer {
+        results: vec![Outcome::Prepared {
+            statement_id: 7,
+            columns: 1,
+            parameters: 0,
+            definitions: 0,
+        }],
+        ..Answer::default()
+    };
+    let mut journal = Journal::new("app");
+    let set = b"\x03SET sql_mode = 'NO_BACKSLASH_ESCAPES'";
+    take(&mut journal, set, &Answer::default());
+    take(&mut journal, b"\x16SELECT 'C:\\', 'b'", &prepared);
+    take(&mut journal, b"\x03SET sql_mode = ''", &Answer::default());
+    let execute = b"\x17\x07\0\0\0\0\x01\0\0\0";
+    assert!(read_within(&journal, execute).dialect.no_backslash_escapes);
+    let text = read_within(&journal, b"\x03SELECT 'a'");
+    assert!(!text.dialect.no_backslash_escapes);
+}
