@@ -208,6 +208,7 @@ fn observation(verdict: Verdict) -> Observation {
             database: Some("shop".into()),
             name: "t".into(),
         }],
+        written: Vec::new(),
         statement: Some("SELECT a FROM t".into()),
         verdict,
         primary: side("legacy", 1_000),

@@ -31,7 +31,7 @@ pub use store::{Health, LedgerError, inspect};
 pub use taints::Taint;
 
 use crate::config::{self, FedBy, Literals};
-use crate::sql::{Class, Table};
+use crate::sql::Table;
 use coverage::Coverage;
 use lasting::Lasting;
 use latency::Latency;
@@ -137,9 +137,8 @@ impl Ledger {
         if inner.lasting.traffic.count(&observation) {
             store.tell(Message::Traffic);
         }
-        let writes = matches!(observation.class, Class::Write | Class::Ddl);
-        let applied = writes && observation.shadow.is_some() && inner.feeds;
-        if applied && inner.lasting.mirrored.add(&observation.tables) {
+        let applied = observation.shadow.is_some() && inner.feeds;
+        if applied && inner.lasting.mirrored.add(&observation.written) {
             store.tell(Message::Wake);
         }
         if let Some(entry) = redact::entry(&observation, inner.literals) {
@@ -282,6 +281,7 @@ mod store_tests;
 mod tests {
     use super::*;
     use crate::compare::verdict::{Divergence, Example, Kind, Verdict};
+    use crate::sql::Class;
 
     /// An observation of one shape, run on both sides in about a millisecond.
     pub(super) fn observation(shape: &str, verdict: Verdict) -> Observation {
@@ -306,6 +306,7 @@ mod tests {
                 database: Some("app".into()),
                 name: "t".into(),
             }],
+            written: Vec::new(),
             statement: None,
             verdict,
             primary: side("legacy"),

@@ -45,6 +45,8 @@ pub struct Observation {
     pub database: Arc<str>,
     /// The tables, qualified by the session's database where the statement does not.
     pub tables: Vec<Table>,
+    /// Those of them that it wrote; `*` where they are not known.
+    pub written: Vec<Table>,
     /// The statement as the client sent it, for divergences only; the ledger redacts it.
     pub statement: Option<Wording>,
     /// What became of it.

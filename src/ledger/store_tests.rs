@@ -3,6 +3,7 @@
 use super::tests::{diverged, observation};
 use super::*;
 use crate::compare::verdict::Verdict;
+use crate::sql::Class;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -216,6 +217,7 @@ fn a_clean_stop_keeps_findings_and_taints_and_leaves_no_gap() {
     let ledger = open(&config);
     let mut write = observation("UPDATE t", Verdict::Match);
     write.class = Class::Write;
+    write.written = write.tables.clone();
     ledger.record(write);
     ledger.record(diverged("a"));
     ledger.taint(&[table("spoiled")], "dropped");
@@ -241,6 +243,7 @@ fn child_that_records_until_it_is_killed() {
     let ledger = open(&config(Path::new(&dir)));
     let mut write = observation("UPDATE t", Verdict::Match);
     write.class = Class::Write;
+    write.written = write.tables.clone();
     ledger.record(write);
     loop {
         ledger.record(diverged("a"));

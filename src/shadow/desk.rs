@@ -454,7 +454,7 @@ impl Desk {
         may_have_written: bool,
     ) {
         let is_lost = !matches!(decision, Ok(Mode::Replay));
-        if is_lost && may_have_written && reading.class != Class::LockingRead {
+        if is_lost && may_have_written && !reading.only_locks() {
             self.lost.join(&reading.writes);
             if step.before && matches!(decision, Err(reason) if is_a_drop(reason)) {
                 let whole = self.tracker.wrote();

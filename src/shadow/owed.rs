@@ -56,6 +56,7 @@ impl Owed {
             user: Arc::from(facts.user.as_str()),
             database: Arc::from(database),
             tables: reading.scope.tables(),
+            written: reading.written(database),
             statement: None,
             verdict: Verdict::NotCompared(Reason::Internal),
             primary,

@@ -6,7 +6,7 @@ use super::order::Scope;
 use super::prepared::Prepared;
 use crate::ledger::Protocol;
 use crate::sql::{
-    Analysis, Catalog, Change, Class, Control, Dialect, Tables, beginning, dialect_of,
+    Analysis, Catalog, Change, Class, Control, Dialect, Table, Tables, beginning, dialect_of,
     map_databases,
 };
 use crate::wire::answer::{Answer, Outcome};
@@ -230,6 +230,23 @@ impl Reader<'_> {
 }
 
 impl Reading {
+    /// Whether it locks rows and writes none: nothing is lost where it is not run.
+    pub(super) fn only_locks(&self) -> bool {
+        let writes = |one: &crate::sql::Statement| one.written != Tables::Known(Vec::new());
+        let analysis = self.analysis.as_ref();
+        self.class == Class::LockingRead
+            && analysis.is_some_and(|analysis| !analysis.statements.iter().any(writes))
+    }
+
+    /// The tables that it writes; where they are not known, all of the database.
+    pub(super) fn written(&self, database: &str) -> Vec<Table> {
+        if self.only_locks() {
+            Vec::new()
+        } else {
+            self.writes.taintable(database)
+        }
+    }
+
     /// What is left to say where the end of the command is missing.
     fn cut(mut self, missing: Missing) -> Self {
         self.scope = Scope::All;

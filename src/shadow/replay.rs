@@ -12,7 +12,6 @@ use super::perform;
 use super::shared::{Shared, count};
 use super::transaction::Ending;
 use crate::compare::verdict::{Reason, Verdict};
-use crate::sql::Class;
 use crate::task;
 use crate::tee::Facts;
 use std::sync::Arc;
@@ -323,7 +322,7 @@ impl Replay {
             mut damage,
         } = judge(&self.shared, &run, &reply, circumstances);
         let writes = run.reading.writes.clone();
-        if late && run.mode == Mode::Replay && run.reading.class != Class::LockingRead {
+        if late && run.mode == Mode::Replay && !run.reading.only_locks() {
             damage.get_or_insert_with(|| {
                 let shape = &run.reading.fingerprint;
                 format!("a dark write ran before its turn (mirror.order_wait_ms): {shape}")
@@ -333,7 +332,7 @@ impl Replay {
             self.transaction.wrote.join(&writes);
         }
         if let Some(cause) = damage {
-            let mut scope = if run.reading.class == Class::LockingRead {
+            let mut scope = if run.reading.only_locks() {
                 Scope::none()
             } else {
                 writes
@@ -392,7 +391,7 @@ impl Replay {
 
     /// The shadow has no answer to a command.
     fn give_up(&mut self, run: Run, reason: Reason) {
-        let wrote_on_primary = !run.failed_on_primary() && run.reading.class != Class::LockingRead;
+        let wrote_on_primary = !run.failed_on_primary() && !run.reading.only_locks();
         if run.mode == Mode::Replay && wrote_on_primary {
             let mut scope = run.reading.writes.clone();
             if run.step.before {

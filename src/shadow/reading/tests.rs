@@ -1,5 +1,4 @@
 use super::*;
-use crate::sql::Table;
 
 /// Reads a text of a session in the database `app`, whose server calls `Shop` otherwise.
 fn read(text: &str, missing: Missing) -> Reading {
@@ -27,6 +26,27 @@ fn tables(names: &[&str]) -> Scope {
         })
         .collect();
     Scope::of(&Tables::Known(tables), "app")
+}
+
+#[test]
+fn a_stored_function_may_write_any_table_and_a_lock_none() {
+    let function = read("SELECT f(1)", Missing::Nothing);
+    assert!(!function.only_locks());
+    assert_eq!(function.writes, Scope::All);
+    assert_eq!(function.written("app")[0].name, "*");
+    let lock = read("SELECT a FROM t FOR UPDATE", Missing::Nothing);
+    assert!(lock.only_locks());
+    assert_eq!(
+        (lock.writes.clone(), lock.written("app")),
+        (tables(&["t"]), vec![])
+    );
+}
+
+#[test]
+fn what_a_write_with_a_stored_function_writes_is_known() {
+    let reading = read("INSERT INTO t VALUES (f(1))", Missing::Nothing);
+    assert_eq!(reading.scope, Scope::All);
+    assert_eq!(reading.written("app"), tables(&["t"]).tables());
 }
 
 #[test]
