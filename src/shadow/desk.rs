@@ -260,6 +260,7 @@ impl Desk {
             in_transaction: in_transaction && reading.runs,
             written_before: step.written_before,
             prepared: reading.kind == Command::STMT_EXECUTE,
+            plannable: reading.plannable,
             ends_inside: reading.ends_inside,
             die: if reading.runs { die(one) } else { 0.0 },
             ddl: shared.config.mirror.ddl,

@@ -30,7 +30,10 @@ pub(super) struct Situation {
     pub(super) written_before: bool,
     /// It is carried in the prepared protocol.
     pub(super) prepared: bool,
-    /// Several statements, among them one that ends a transaction or commits implicitly.
+    /// To ask how it would be run is to run nothing of it.
+    pub(super) plannable: bool,
+    /// Several statements, among them one that ends a transaction, commits implicitly or may switch
+    /// autocommit.
     pub(super) ends_inside: bool,
     /// A number from 0 to 1, rolled for this command.
     pub(super) die: f64,
@@ -49,16 +52,17 @@ pub(super) fn decide(control: &Control, situation: &Situation) -> Decision {
             if !control.reads && !runs_writes {
                 return Decision::Not(Reason::Off);
             }
-            if writes == Writes::Rollback {
-                Decision::Rollback
-            } else {
-                Decision::Replay
+            match writes {
+                // Its COMMIT would find what was only rehearsed.
+                Writes::Rollback if situation.ends_inside => Decision::Not(Reason::Off),
+                Writes::Rollback => Decision::Rollback,
+                Writes::Apply | Writes::Plan | Writes::Off => Decision::Replay,
             }
         }
         Class::LockingRead | Class::Write => match writes {
             Writes::Apply => Decision::Replay,
             Writes::Rollback if !situation.ends_inside => Decision::Rollback,
-            Writes::Plan if !situation.prepared && !situation.ends_inside => Decision::Plan,
+            Writes::Plan if !situation.prepared && situation.plannable => Decision::Plan,
             Writes::Rollback | Writes::Plan | Writes::Off => Decision::Not(Reason::Off),
         },
         // DDL commits implicitly: never where writes are only rehearsed.
@@ -167,6 +171,7 @@ mod tests {
             in_transaction: false,
             written_before: false,
             prepared: false,
+            plannable: true,
             ends_inside: false,
             die: 0.5,
             ddl: true,
@@ -229,24 +234,44 @@ mod tests {
         assert_eq!(decide(&control, &of(Class::Write)), Decision::Replay);
     }
 
+    fn under(writes: Writes) -> Control {
+        Control {
+            reads: true,
+            writes,
+            sample: 1.0,
+            paused: false,
+        }
+    }
+
     #[test]
     fn nothing_that_could_commit_is_only_rehearsed() {
-        for writes in [Writes::Rollback, Writes::Plan] {
-            let control = Control {
-                reads: true,
-                writes,
-                sample: 1.0,
-                paused: false,
-            };
+        for class in [
+            Class::Write,
+            Class::LockingRead,
+            Class::Transaction,
+            Class::Session,
+        ] {
             let situation = Situation {
+                plannable: false,
                 ends_inside: true,
-                ..of(Class::Write)
+                ..of(class)
             };
-            assert_eq!(
-                decide(&control, &situation),
-                Decision::Not(Reason::Off),
-                "{writes:?}"
-            );
+            let decision = decide(&under(Writes::Rollback), &situation);
+            assert_eq!(decision, Decision::Not(Reason::Off), "{class:?}");
+        }
+    }
+
+    #[test]
+    fn no_plan_is_asked_for_where_that_could_run_something() {
+        for class in [Class::Write, Class::LockingRead] {
+            let situation = Situation {
+                plannable: false,
+                ..of(class)
+            };
+            let decision = decide(&under(Writes::Plan), &situation);
+            assert_eq!(decision, Decision::Not(Reason::Off), "{class:?}");
+            let decision = decide(&under(Writes::Rollback), &situation);
+            assert_eq!(decision, Decision::Rollback, "{class:?}");
         }
     }
 }

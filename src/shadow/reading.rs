@@ -40,7 +40,11 @@ pub(super) struct Reading {
     pub(super) control: Option<Control>,
     /// It runs something: not so where it is only prepared.
     pub(super) runs: bool,
-    /// Several statements, among them one that ends a transaction or commits implicitly.
+    /// To ask how it would be run is to run nothing of it: one statement whose tables are known, so
+    /// that it calls no stored function.
+    pub(super) plannable: bool,
+    /// Several statements, among them one that ends a transaction, commits implicitly or may switch
+    /// autocommit.
     pub(super) ends_inside: bool,
     /// The prepared statement that it is about, by the client's id.
     pub(super) statement: Option<(u32, Statement)>,
@@ -178,7 +182,6 @@ impl Reader<'_> {
             }
         }
         let several = analysis.statements.len() > 1;
-        let ends = |control: &Control| !matches!(control, Control::Within);
         Reading {
             kind,
             class: analysis.class,
@@ -189,11 +192,12 @@ impl Reader<'_> {
             writes,
             control: analysis.statements.iter().rev().find_map(|one| one.control),
             runs: true,
-            ends_inside: several
+            plannable: !several
                 && analysis
                     .statements
                     .iter()
-                    .any(|one| one.control.as_ref().is_some_and(ends) || one.class == Class::Ddl),
+                    .all(|one| one.tables != Tables::Unknown),
+            ends_inside: several && analysis.statements.iter().any(may_end),
             analysis: Some(Arc::clone(analysis)),
             statement: None,
             text: Text::Same,
@@ -375,6 +379,20 @@ pub(super) fn shape<'a>(
     }
 }
 
+/// Whether a statement among others ends the transaction around it, or makes those behind it
+/// commit by themselves.
+fn may_end(one: &crate::sql::Statement) -> bool {
+    let switches = |change: &Change| match change {
+        Change::Variable { name, .. } => name == "autocommit",
+        Change::Unknown => true,
+        Change::Database(_) => false,
+    };
+    let within = |control: Control| matches!(control, Control::Within);
+    one.class == Class::Ddl
+        || one.control.is_some_and(|control| !within(control))
+        || one.class == Class::Session && one.changes.iter().any(switches)
+}
+
 /// A command without a statement.
 fn bare(kind: Command, class: Class) -> Reading {
     let name: Arc<str> = Arc::from(name_of(kind));
@@ -389,6 +407,7 @@ fn bare(kind: Command, class: Class) -> Reading {
         writes: Scope::none(),
         control: None,
         runs: true,
+        plannable: false,
         ends_inside: false,
         statement: None,
         text: Text::Same,

@@ -29,6 +29,37 @@ fn tables(names: &[&str]) -> Scope {
 }
 
 #[test]
+fn several_statements_may_end_what_is_around_them() {
+    for (text, ends_inside) in [
+        ("COMMIT", false),
+        ("SET autocommit = 1", false),
+        ("INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)", false),
+        ("SAVEPOINT a; SET NAMES utf8; DELETE FROM t", false),
+        ("COMMIT; ROLLBACK", true),
+        ("INSERT INTO t VALUES (1); TRUNCATE t", true),
+        ("SET autocommit = 0; INSERT INTO t VALUES (1)", true),
+        ("DELETE FROM t; SET @@SESSION.autocommit = ON", true),
+        ("SET autocommit = (SELECT 1); DELETE FROM t", true),
+    ] {
+        let reading = read(text, Missing::Nothing);
+        assert_eq!(reading.ends_inside, ends_inside, "{text}");
+    }
+}
+
+#[test]
+fn a_plan_is_asked_of_one_statement_that_calls_no_stored_function() {
+    for (text, plannable) in [
+        ("INSERT INTO t VALUES (1)", true),
+        ("INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)", false),
+        ("UPDATE t SET a = f(a)", false),
+        ("SELECT f(a) FROM t", false),
+    ] {
+        let reading = read(text, Missing::Nothing);
+        assert_eq!(reading.plannable, plannable, "{text}");
+    }
+}
+
+#[test]
 fn a_stored_function_may_write_any_table_and_a_lock_none() {
     let function = read("SELECT f(1)", Missing::Nothing);
     assert!(!function.only_locks());
