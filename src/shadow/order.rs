@@ -491,6 +491,16 @@ mod tests {
     }
 
     #[test]
+    fn a_table_is_the_same_in_whatever_case_it_is_named() {
+        assert!(scope(&["Users"]).meets(&scope(&["users"])));
+        let history = [
+            (Part::Commit, scope(&["Users"]), 0, 1),
+            (Part::Read, scope(&["users"]), 2, 3),
+        ];
+        assert_eq!(waits_of(&history)[1], [0]);
+    }
+
+    #[test]
     fn unknown_tables_are_all_tables() {
         let history = [
             (Part::Commit, Scope::All, 0, 1),

@@ -119,9 +119,7 @@ impl Reader<'_> {
             Command::INIT_DB => {
                 let mut reading = bare(kind, Class::Session);
                 let name = String::from_utf8_lossy(payload.get(1..).unwrap_or_default());
-                if let Some(mapped) = self.databases.get(&*name) {
-                    reading.text = Text::Mapped(mapped.clone().into_bytes());
-                }
+                reading.text = self.mapped(&name);
                 reading
             }
             Command::SET_OPTION | Command::RESET_CONNECTION => bare(kind, Class::Session),
@@ -161,6 +159,19 @@ impl Reader<'_> {
                 });
         }
         reading
+    }
+
+    /// A database's name as the shadow knows it. Some servers tell names apart by their case.
+    fn mapped(&self, name: &str) -> Text {
+        if let Some(mapped) = self.databases.get(name) {
+            return Text::Mapped(mapped.clone().into_bytes());
+        }
+        let mut known = self.databases.keys();
+        if known.any(|known| known.eq_ignore_ascii_case(name)) {
+            Text::Unsure
+        } else {
+            Text::Same
+        }
     }
 
     fn analysed(&self, kind: Command, analysis: &Arc<Analysis>) -> Reading {

@@ -32,6 +32,8 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// What kind of statement it is, for policy. Where a command holds several statements, the
@@ -77,13 +79,53 @@ impl Class {
     }
 }
 
-/// A table as a statement names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A table as a statement names it. Where only the case of names differs it is the same table: on
+/// some servers it is, and on the others to take two for one orders and taints too much, never too
+/// little.
+#[derive(Clone, Debug)]
 pub struct Table {
     /// The database, where the statement names one.
     pub database: Option<String>,
     /// The table.
     pub name: String,
+}
+
+impl Table {
+    /// What tables are told apart by.
+    fn folded(&self) -> impl Iterator<Item = u8> {
+        let database = self.database.as_deref().unwrap_or_default();
+        let names = [database, "\0", &self.name];
+        names
+            .into_iter()
+            .flat_map(str::bytes)
+            .map(|byte| byte.to_ascii_lowercase())
+    }
+}
+
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        self.folded().eq(other.folded())
+    }
+}
+
+impl Eq for Table {}
+
+impl PartialOrd for Table {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Table {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.folded().cmp(other.folded())
+    }
+}
+
+impl Hash for Table {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.folded().for_each(|byte| state.write_u8(byte));
+    }
 }
 
 /// The tables that a statement touches.

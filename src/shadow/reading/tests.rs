@@ -145,4 +145,19 @@ fn a_prepared_statement_is_read_as_when_it_was_prepared() {
     assert!(read_within(&journal, execute).dialect.no_backslash_escapes);
     let text = read_within(&journal, b"\x03SELECT 'a'");
     assert!(!text.dialect.no_backslash_escapes);
+
+#[test]
+fn a_database_that_differs_in_case_alone_is_mapped_to_none() {
+    for (name, mapped) in [
+        ("Shop", Text::Mapped(b"store".to_vec())),
+        ("shop", Text::Unsure),
+        ("other", Text::Same),
+    ] {
+        let payload = [b"\x02", name.as_bytes()].concat();
+        assert_eq!(
+            read_payload(&payload, Missing::Nothing).text,
+            mapped,
+            "{name}"
+        );
+    }
 }
