@@ -5,7 +5,7 @@
 //! change that cannot be told makes it *unknown* until the session starts afresh.
 
 use super::prepared::Prepared;
-use crate::sql::Change;
+use crate::sql::{Change, reads_variables};
 use crate::wire::execute::Type;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -157,6 +157,14 @@ impl Journal {
             .map(|(_, assignment)| assignment.to_ascii_lowercase())
     }
 
+    /// All assignments to a variable that are remembered, in order.
+    pub(super) fn values_of(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.variables
+            .iter()
+            .filter(move |(own, _)| own == name)
+            .map(|(_, assignment)| assignment.as_str())
+    }
+
     /// Whether a snapshot is opened by a transaction's first read and kept to its end.
     pub(super) fn keeps_snapshot(&self) -> bool {
         let level = self.value_of(&[
@@ -215,13 +223,6 @@ impl Journal {
         self.prepared.insert(id, statement);
         self.last_prepared = Some(id);
     }
-}
-
-/// Whether the right side of `name = …` reads a variable.
-fn reads_variables(assignment: &str) -> bool {
-    assignment
-        .split_once('=')
-        .is_some_and(|(_, value)| value.contains('@'))
 }
 
 /// Whether a text in lower case names one of the charsets that are served but not mirrored.
@@ -311,6 +312,16 @@ mod tests {
         }
         assert!(journal.is_unknown());
         assert_eq!(assignments(&journal).len(), VARIABLES_MAX);
+    }
+
+    #[test]
+    fn an_at_sign_in_a_text_reads_no_variable() {
+        let mut journal = Journal::new("");
+        for n in 0..2 * VARIABLES_MAX {
+            set(&mut journal, "@user", &format!("@user = 'a{n}@b.c'"));
+        }
+        assert!(!journal.is_unknown());
+        assert_eq!(assignments(&journal).len(), 1);
     }
 
     #[test]

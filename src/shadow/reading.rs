@@ -6,7 +6,7 @@ use super::order::Scope;
 use super::prepared::Prepared;
 use crate::ledger::Protocol;
 use crate::sql::{
-    Analysis, Catalog, Change, Class, Control, Dialect, Table, Tables, beginning, dialect_of,
+    Analysis, Catalog, Change, Class, Control, Dialect, Table, Tables, beginning, dialect_after,
     map_databases,
 };
 use crate::wire::answer::{Answer, Outcome};
@@ -128,9 +128,8 @@ impl Reader<'_> {
     }
 
     fn dialect(&self) -> Dialect {
-        let mode = self.journal.value_of(&["sql_mode"]).unwrap_or_default();
-        let words = mode.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', ",");
-        let mut dialect = dialect_of(&words);
+        let modes = self.journal.values_of("sql_mode");
+        let mut dialect = modes.fold(Dialect::default(), dialect_after);
         dialect.no_backslash_escapes |= self.no_backslash_escapes;
         dialect
     }

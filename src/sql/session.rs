@@ -4,7 +4,7 @@ use super::functions::calls;
 use super::lexer::{self, Lexer};
 use super::names::unquote;
 use super::statements::{Statement, split};
-use super::{Change, Dialect};
+use super::{Change, Dialect, dialect_of};
 
 /// What a SET reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,4 +241,127 @@ fn can_be_run_again(value: Statement<'_>) -> bool {
         && !calls.never_twice
         && !calls.unknown
         && !calls.assigns
+}
+
+/// Whether the right side of `name = …` reads a variable, whatever the session's dialect is.
+#[must_use]
+pub fn reads_variables(assignment: &str) -> bool {
+    [false, true].into_iter().any(|no_backslash_escapes| {
+        let dialect = Dialect {
+            no_backslash_escapes,
+            ..Dialect::default()
+        };
+        let tokens: Vec<lexer::Token> = Lexer::new(assignment.as_bytes(), dialect).collect();
+        let assignment = Statement {
+            text: assignment.as_bytes(),
+            tokens: &tokens,
+        };
+        let value = value(assignment);
+        (0..value.len()).any(|at| {
+            matches!(
+                value.kind(at),
+                Some(lexer::Kind::UserVariable | lexer::Kind::SystemVariable | lexer::Kind::Broken)
+            ) || value.op(at, b"@")
+        })
+    })
+}
+
+/// The dialect that an assignment to `sql_mode` leaves. Where the new mode is no list of words,
+/// nor one added to the old, `"` quotes a text: what is taken for a text is kept from the ledger.
+#[must_use]
+pub fn dialect_after(before: Dialect, assignment: &str) -> Dialect {
+    let tokens: Vec<lexer::Token> = Lexer::new(assignment.as_bytes(), Dialect::default()).collect();
+    let value = value(Statement {
+        text: assignment.as_bytes(),
+        tokens: &tokens,
+    });
+    let mut after = Dialect::default();
+    for at in 0..value.len() {
+        match value.kind(at) {
+            Some(lexer::Kind::Text | lexer::Kind::Name) => add(&mut after, value.bytes(at)),
+            Some(lexer::Kind::Word) if value.len() == 1 => add(&mut after, value.bytes(at)),
+            Some(lexer::Kind::SystemVariable) if is_own(value.bytes(at)) => {
+                after = join(after, before);
+            }
+            Some(lexer::Kind::Word) if value.is_any(at, &["CONCAT", "CONCAT_WS", "SQL_MODE"]) => {}
+            Some(lexer::Kind::Operator) => {}
+            _ => return Dialect::default(),
+        }
+    }
+    after
+}
+
+/// Whether a `@@variable` is the session's mode, or the scope before it.
+fn is_own(variable: &[u8]) -> bool {
+    [b"@@sql_mode".as_slice(), b"@@session", b"@@local"]
+        .iter()
+        .any(|own| own.eq_ignore_ascii_case(variable))
+}
+
+fn add(dialect: &mut Dialect, words: &[u8]) {
+    let words = String::from_utf8_lossy(words);
+    let words = words.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', ",");
+    *dialect = join(*dialect, dialect_of(&words));
+}
+
+const fn join(one: Dialect, other: Dialect) -> Dialect {
+    Dialect {
+        ansi_quotes: one.ansi_quotes || other.ansi_quotes,
+        no_backslash_escapes: one.no_backslash_escapes || other.no_backslash_escapes,
+    }
+}
+
+/// The right side of `name = …`.
+fn value(assignment: Statement<'_>) -> Statement<'_> {
+    let from = (0..assignment.len())
+        .find(|at| is_assign(assignment, *at))
+        .map_or(assignment.len(), |at| at + 1);
+    assignment.slice(from, assignment.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_read_where_it_is_no_part_of_a_text() {
+        for (assignment, reads) in [
+            ("@a = @b", true),
+            ("@a := CONCAT(@@sql_mode, ',ANSI')", true),
+            ("@a = CONCAT('\\', @b, '')", true),
+            ("@`a@b` = 1", false),
+            ("@user = 'a@b.c'", false),
+            ("NAMES utf8", false),
+        ] {
+            assert_eq!(reads_variables(assignment), reads, "{assignment}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_what_its_words_say_and_nothing_where_they_do_not() {
+        let ansi = Dialect {
+            ansi_quotes: true,
+            ..Dialect::default()
+        };
+        for (assignment, after_ansi) in [
+            ("sql_mode = 'NO_ZERO_DATE,ANSI_QUOTES'", true),
+            ("sql_mode = ANSI", true),
+            (
+                "sql_mode = CONCAT(@@session.sql_mode, ',NO_ZERO_DATE')",
+                true,
+            ),
+            ("sql_mode = CONCAT(@@sql_mode, ',ANSI')", true),
+            ("sql_mode = ''", false),
+            ("sql_mode = DEFAULT", false),
+            ("sql_mode = @@global.sql_mode", false),
+            ("sql_mode = REPLACE(@@sql_mode, 'ANSI_QUOTES', '')", false),
+            ("sql_mode = @old", false),
+        ] {
+            assert_eq!(
+                dialect_after(ansi, assignment).ansi_quotes,
+                after_ansi,
+                "{assignment}"
+            );
+        }
+    }
 }
