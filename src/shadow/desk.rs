@@ -504,7 +504,7 @@ impl Desk {
     fn entries_of_stub(&mut self, stub: &Stub, reading: &Reading, cut: bool) -> Vec<Entry> {
         let mut entries = match reading.kind {
             // Its id is in the answer, which is gone: executions will not be known.
-            Command::STMT_PREPARE => Vec::new(),
+            Command::STMT_PREPARE => vec![Entry::NotPrepared],
             // Perhaps it bound types.
             Command::STMT_EXECUTE => reading
                 .statement

@@ -14,6 +14,9 @@ use std::sync::Arc;
 const VARIABLES_MAX: usize = 256;
 /// Bytes of their assignments.
 const VARIABLES_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the texts that a session has prepared; more make the journal unknown. Values come as
+/// parameters, so that a thousand statements of an application are far below it.
+const PREPARED_BYTES_MAX: usize = 16 << 20;
 
 /// One change of a session's state, as it goes to every copy of its journal.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub(super) enum Entry {
     Change(Change),
     /// A statement was prepared under this id.
     Prepared(u32, Arc<Prepared>),
+    /// A statement was prepared, or refused, and its id is not known.
+    NotPrepared,
     /// A statement's parameter types were sent; none: they were, and are not known.
     Types(u32, Option<Arc<[Type]>>),
     /// A prepared statement was closed.
@@ -45,6 +50,7 @@ pub(super) struct Journal {
     variables: Vec<(String, String)>,
     variables_bytes: usize,
     prepared: BTreeMap<u32, Statement>,
+    prepared_bytes: usize,
     last_prepared: Option<u32>,
     multi_statements: Option<bool>,
     unknown: bool,
@@ -71,6 +77,7 @@ impl Entry {
             // What cannot be told cannot be caught up with either.
             Self::Change(Change::Unknown)
             | Self::Prepared(..)
+            | Self::NotPrepared
             | Self::Types(..)
             | Self::Forgotten(_) => false,
         }
@@ -98,9 +105,8 @@ impl Journal {
                     statement.types.clone_from(types);
                 }
             }
-            Entry::Forgotten(id) => {
-                self.prepared.remove(id);
-            }
+            Entry::NotPrepared => self.last_prepared = None,
+            Entry::Forgotten(id) => self.forget(*id),
             Entry::MultiStatements(on) => self.multi_statements = Some(*on),
             Entry::Reset => *self = Self::new(&std::mem::take(&mut self.database)),
             Entry::Login { database } => *self = Self::new(database),
@@ -212,8 +218,11 @@ impl Journal {
     }
 
     fn prepare(&mut self, id: u32, prepared: &Arc<Prepared>, prepared_max: usize) {
-        if self.prepared.len() >= prepared_max && !self.prepared.contains_key(&id) {
+        self.forget(id);
+        let bytes = self.prepared_bytes + prepared.bytes();
+        if self.prepared.len() >= prepared_max || bytes > PREPARED_BYTES_MAX {
             self.unknown = true;
+            self.last_prepared = None;
             return;
         }
         let statement = Statement {
@@ -221,7 +230,14 @@ impl Journal {
             types: None,
         };
         self.prepared.insert(id, statement);
+        self.prepared_bytes = bytes;
         self.last_prepared = Some(id);
+    }
+
+    fn forget(&mut self, id: u32) {
+        if let Some(statement) = self.prepared.remove(&id) {
+            self.prepared_bytes -= statement.prepared.bytes();
+        }
     }
 }
 
@@ -322,6 +338,45 @@ mod tests {
         }
         assert!(!journal.is_unknown());
         assert_eq!(assignments(&journal).len(), 1);
+    }
+
+    fn prepare(journal: &mut Journal, id: u32, text: &str) {
+        let text: Arc<[u8]> = Arc::from(text.as_bytes());
+        let prepared = Prepared {
+            text: Arc::clone(&text),
+            mapped: Some(text),
+            analysis: Arc::new(crate::sql::analyze(
+                b"SELECT 1",
+                crate::sql::Dialect::default(),
+            )),
+            parameters: 0,
+        };
+        journal.apply(&Entry::Prepared(id, Arc::new(prepared)), 1024);
+    }
+
+    #[test]
+    fn prepared_texts_are_bounded_in_bytes_and_closed_ones_are_no_longer_counted() {
+        let mut journal = Journal::new("");
+        let half = "x".repeat(PREPARED_BYTES_MAX / 2);
+        prepare(&mut journal, 1, &half);
+        prepare(&mut journal, 1, &half);
+        prepare(&mut journal, 2, &half);
+        assert!(!journal.is_unknown() && journal.prepared(2).is_some());
+        journal.apply(&Entry::Forgotten(1), 1024);
+        prepare(&mut journal, 3, &half);
+        assert!(!journal.is_unknown());
+        prepare(&mut journal, 4, "x");
+        assert!(journal.is_unknown() && journal.prepared(4).is_none());
+    }
+
+    #[test]
+    fn the_statement_prepared_last_is_not_an_older_one_where_its_id_is_not_known() {
+        let mut journal = Journal::new("");
+        prepare(&mut journal, 7, "SELECT 1");
+        assert_eq!(journal.resolve(u32::MAX), Some(7));
+        journal.apply(&Entry::NotPrepared, 1024);
+        assert_eq!(journal.resolve(u32::MAX), None);
+        assert_eq!(journal.resolve(7), Some(7));
     }
 
     #[test]

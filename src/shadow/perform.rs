@@ -301,7 +301,7 @@ async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
 pub(super) fn wording_of(run: &Run) -> Option<Wording> {
     let command = &run.charged.command;
     let text = match (&run.reading.statement, run.reading.kind) {
-        (Some((_, statement)), _) => statement.prepared.text.as_slice(),
+        (Some((_, statement)), _) => statement.prepared.text.as_ref(),
         (None, Command::QUERY) => query_text(command, run.charged.facts.capabilities).ok()?,
         (None, Command::STMT_PREPARE) => command.get(1..)?,
         (None, _) => return None,

@@ -300,10 +300,12 @@ impl Reading {
                 entries
             }
             Command::STMT_CLOSE => self.of_statement(Entry::Forgotten),
+            Command::STMT_PREPARE if failed => vec![Entry::NotPrepared],
             _ if failed => Vec::new(),
-            Command::STMT_PREPARE => answer.map_or_else(Vec::new, |answer| {
-                self.newly_prepared(payload, answer).into_iter().collect()
-            }),
+            Command::STMT_PREPARE => {
+                let new = answer.and_then(|answer| self.newly_prepared(payload, answer));
+                vec![new.unwrap_or(Entry::NotPrepared)]
+            }
             Command::INIT_DB => {
                 let name = String::from_utf8_lossy(payload.get(1..).unwrap_or_default());
                 vec![Entry::Change(Change::Database(name.into_owned()))]
@@ -358,10 +360,10 @@ impl Reading {
         else {
             return None;
         };
-        let text = payload.get(1..).unwrap_or_default().to_vec();
+        let text: Arc<[u8]> = Arc::from(payload.get(1..).unwrap_or_default());
         let mapped = match &self.text {
-            Text::Same => Some(text.clone()),
-            Text::Mapped(mapped) => Some(mapped.clone()),
+            Text::Same => Some(Arc::clone(&text)),
+            Text::Mapped(mapped) => Some(Arc::from(mapped.as_slice())),
             Text::Unsure => None,
         };
         let prepared = Prepared {

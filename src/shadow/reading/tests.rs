@@ -161,3 +161,11 @@ fn a_database_that_differs_in_case_alone_is_mapped_to_none() {
         );
     }
 }
+
+#[test]
+fn a_prepare_without_an_id_leaves_none_to_be_the_last() {
+    let payload = b"\x16SELECT 1";
+    let reading = read_payload(payload, Missing::Nothing);
+    let entries = reading.entries(payload, Capabilities::default(), None, &BTreeSet::new());
+    assert!(matches!(entries.as_slice(), [Entry::NotPrepared]));
+}
