@@ -383,6 +383,7 @@ fn wrote(name: &str) -> Observation {
     let mut write = observation("UPDATE t", Verdict::Match);
     write.class = Class::Write;
     write.tables = vec![table(name)];
+    write.written = write.tables.clone();
     write
 }
 

@@ -343,6 +343,7 @@ mod tests {
     fn prepare(journal: &mut Journal, id: u32, text: &str) {
         let text: Arc<[u8]> = Arc::from(text.as_bytes());
         let prepared = Prepared {
+            dialect: crate::sql::Dialect::default(),
             text: Arc::clone(&text),
             mapped: Some(text),
             analysis: Arc::new(crate::sql::analyze(

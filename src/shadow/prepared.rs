@@ -7,19 +7,12 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// Its text as the client sent it.
-<<<<<<< HEAD
-    pub(super) text: Vec<u8>,
+    pub(super) text: Arc<[u8]>,
     /// How the session read text then.
     pub(super) dialect: Dialect,
-    /// Its text as the shadow must be sent it, with the databases' names mapped; `None` where that
-    /// cannot be told.
-    pub(super) mapped: Option<Vec<u8>>,
-=======
-    pub(super) text: Arc<[u8]>,
     /// Its text as the shadow must be sent it, with the databases' names mapped; the same one where
     /// nothing was to map, `None` where that cannot be told.
     pub(super) mapped: Option<Arc<[u8]>>,
->>>>>>> 070f412 (journal: prepared texts are bounded in bytes, and the last one is the last)
     /// What it is.
     pub(super) analysis: Arc<Analysis>,
     /// How many parameters the primary found in it.

@@ -145,6 +145,7 @@ fn a_prepared_statement_is_read_as_when_it_was_prepared() {
     assert!(read_within(&journal, execute).dialect.no_backslash_escapes);
     let text = read_within(&journal, b"\x03SELECT 'a'");
     assert!(!text.dialect.no_backslash_escapes);
+}
 
 #[test]
 fn a_database_that_differs_in_case_alone_is_mapped_to_none() {
