@@ -189,7 +189,15 @@ impl Session {
             } else {
                 payload.escape_ascii().to_string()
             };
-            writeln!(self.printed, "  {} {len} {shown}", header[3]).expect("a string takes it");
+            let shown = match shown.split_once(" handler (") {
+                // Errors name the server's own number of a statement.
+                Some((before, after)) => {
+                    let (_, after) = after.split_once(')').expect("a bracket");
+                    format!("{before} handler (?){after}")
+                }
+                None => format!("{len} {shown}"),
+            };
+            writeln!(self.printed, "  {} {shown}", header[3]).expect("a string takes it");
             rest = tail;
         }
     }
