@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Seconds of each sysbench run: `UNDERSTUDY_LOAD_S`, 20 by default.
+/// Seconds of each sysbench run: `UNDERSTUDY_LOAD_S`, 60 by default.
 fn seconds() -> u64 {
     let set = std::env::var("UNDERSTUDY_LOAD_S").ok();
-    set.and_then(|text| text.parse().ok()).unwrap_or(20)
+    set.and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
 const TABLES: u32 = 4;
