@@ -104,8 +104,10 @@ pub struct Stub {
     pub in_transaction_before: bool,
     /// Whether a transaction was open after it.
     pub in_transaction_after: bool,
-    /// Whether the primary refused the command.
-    pub failed: bool,
+    /// Whether its answer came to its end.
+    pub answered: bool,
+    /// The error that the primary answered with.
+    pub error: Option<u16>,
     /// Its share of the stubs' budget, given back when this is dropped.
     pub charge: Charge,
 }
@@ -125,7 +127,8 @@ impl Stub {
                 .map_or(exchange.in_transaction_before, |status| {
                     status.in_transaction()
                 }),
-            failed: exchange.answer.error().is_some() || !exchange.answered,
+            answered: exchange.answered,
+            error: exchange.answer.error().map(|failure| failure.code),
             charge,
         }
     }

@@ -2,17 +2,20 @@
 //! of its commands.
 
 use super::Control;
-use super::job::{Held, Job, Mode, Run, Skip};
+use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal, unsafe_collation};
+use super::long::{Long, LongValues};
 use super::order::{Part, Request, Scope};
 use super::owed::Owed;
 use super::policy::{self, Decision, Situation};
 use super::reading::{Missing, Reader, Reading, Text};
 use super::replay::Worker;
 use super::shared::Shared;
-use super::transaction::{Ending, Seen, Step, Tracker, flag_after};
+use super::stake::Stake;
+use super::transaction::{Ending, SYNTAX, Said, Seen, Step, Tracker, said};
 use crate::compare::errors::says_nothing;
 use crate::compare::verdict::Reason;
+use crate::config::Writes;
 use crate::ledger::Side;
 use crate::sql::{Change, Class, Control as Transaction};
 use crate::tee::{Charged, End, Exchange, Facts, Stub};
@@ -20,8 +23,10 @@ use crate::wire::answer::Failure;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Expect};
 use crate::wire::status::Status;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// See the module.
 #[derive(Debug)]
@@ -32,21 +37,16 @@ pub(super) struct Desk {
     /// The switches as they were when the transaction began.
     control: Control,
     worker: Option<Worker>,
+    /// Replays that are given no more, on their last commands.
+    former: Vec<JoinHandle<()>>,
     /// Why the rest of the open transaction is not mirrored.
     absent: Option<Reason>,
     /// What the open transaction wrote that the shadow will not have.
     lost: Scope,
-    long: BTreeMap<u32, Long>,
+    long: LongValues,
     no_backslash_escapes: bool,
-}
-
-/// Values of one statement's parameters that were sent apart, for its next execution.
-#[derive(Debug, Default)]
-struct Long {
-    parts: Vec<Charged>,
-    numbers: BTreeSet<u16>,
-    /// One of them did not come through.
-    lost: bool,
+    /// The last command asked for the binary log: from there on the session is a pipe.
+    dumps: bool,
 }
 
 impl Desk {
@@ -58,10 +58,12 @@ impl Desk {
             tracker: Tracker::default(),
             control: shared.control(),
             worker: None,
+            former: Vec::new(),
             absent: None,
             lost: Scope::none(),
-            long: BTreeMap::new(),
+            long: LongValues::default(),
             no_backslash_escapes: false,
+            dumps: false,
         }
     }
 
@@ -72,11 +74,9 @@ impl Desk {
         if reading.kind == Command::STMT_SEND_LONG_DATA {
             return self.keep_long(&reading, charged);
         }
+        self.dumps = matches!(reading.kind, Command::BINLOG_DUMP | BINLOG_DUMP_GTID);
         let step = self.step(&charged, &reading);
-        if !step.before {
-            self.absent = None;
-            self.control = shared.control();
-        }
+        self.begin(shared, &step);
         let long = self.take_long(&reading);
         let entries = if charged.answered {
             let capabilities = self.facts.capabilities;
@@ -94,13 +94,8 @@ impl Desk {
             other => other,
         };
         self.remember(shared, &reading, &step, &charged);
-        self.lose(
-            shared,
-            &reading,
-            &step,
-            decision,
-            may_have_written(&charged),
-        );
+        let may_have_written = may_have_written(&charged);
+        self.lose(shared, &reading, &step, decision, may_have_written);
         match decision {
             Ok(mode) => self.run(shared, charged, reading, step, mode, entries, long.parts),
             Err(reason) => self.skip(shared, charged, &reading, &step, reason, entries),
@@ -114,7 +109,7 @@ impl Desk {
         let mut reading = self.read(shared, &stub.command, self.missing(cut));
         if reading.kind == Command::STMT_SEND_LONG_DATA {
             if let Some((id, _)) = &reading.statement {
-                self.long.entry(*id).or_default().lost = true;
+                self.long.lose(*id);
             }
             return;
         }
@@ -122,20 +117,26 @@ impl Desk {
             reading.writes = Scope::All;
             reading.scope = Scope::All;
         }
+        let _gone = self.take_long(&reading);
+        let several = cut || statements(&reading) > 1;
+        let failed = stub.error.is_some() || !stub.answered;
+        let said = match stub.error {
+            _ if !stub.answered => Said::Nothing,
+            Some(code) => Said::Failed(code, several.then_some(stub.in_transaction_after)),
+            None => Said::Done(Some(stub.in_transaction_after)),
+        };
         let step = self.tracker.step(&Seen {
             flag_before: stub.in_transaction_before,
-            flag_after: (!stub.failed).then_some(stub.in_transaction_after),
-            error: None,
+            said,
             control: reading.control,
+            commits: commits(&reading, said),
             resets: resets(reading.kind),
             reads: false,
             writes: written(&reading),
-            began: tokio::time::Instant::now(),
+            began: Instant::now(),
         });
-        if !step.before {
-            self.control = shared.control();
-        }
-        let entries = self.entries_of_stub(&stub, &reading, cut);
+        self.begin(shared, &step);
+        let entries = self.entries_of_stub(&stub, &reading, cut || several && failed);
         if stub.kind().expect() != Expect::Nothing {
             let primary = Side {
                 server: Arc::clone(&stub.facts.primary),
@@ -149,20 +150,11 @@ impl Desk {
             Owed::of(&shared.ledger, &reading, database, &stub.facts, primary)
                 .not_compared(Reason::Dropped);
         }
-        let dropped = Err(Reason::Dropped);
-        self.lose(
-            shared,
-            &reading,
-            &step,
-            dropped,
-            !stub.failed || reading.ends_inside,
-        );
-        self.pass_on(Skip {
-            ends: step.ended,
-            abandons: step.before && written(&reading).is_some(),
-            _held: Held::Stub(stub),
-            entries,
-        });
+        let may_have_written = several || !stub.answered || !failed;
+        let dropped = Reason::Dropped;
+        self.lose(shared, &reading, &step, Err(dropped), may_have_written);
+        let held = Held::Stub(stub);
+        self.tell_skipped(shared, &reading, &step, dropped, entries, held);
     }
 
     /// Commands of the session came to nothing.
@@ -170,26 +162,32 @@ impl Desk {
         self.log_in(facts);
         self.journal.lose();
         self.absent = Some(Reason::Dropped);
+        self.long.clear();
+        // Of every database: a USE may have been among them.
         shared.taint(
             &Scope::All,
-            self.journal.database(),
+            "",
             "commands were lost: the queue and even the room for their first bytes were full",
         );
         self.pass_on(Skip {
             entries: vec![Entry::Change(Change::Unknown)],
             ends: None,
-            abandons: true,
+            abandons: Some(Reason::Dropped),
+            misses: Scope::none(),
             _held: Held::Nothing,
         });
     }
 
-    /// The session has ended. Its replay finishes what it was given; the owner sees to its end.
-    pub(super) fn close(mut self, shared: &Shared, end: End) -> Option<Worker> {
-        if end == End::Tunnelled {
+    /// The session has ended. Its replays finish what they were given; the owner sees to their
+    /// end.
+    pub(super) fn close(mut self, shared: &Shared, end: End) -> Vec<JoinHandle<()>> {
+        // What a replica reads of the binary log writes nothing.
+        if end == End::Tunnelled && !self.dumps {
             let cause = "a session became a tunnel: what it wrote since is not known";
             shared.taint(&Scope::All, self.journal.database(), cause);
         }
-        self.worker.take()
+        self.let_replay_go();
+        self.former
     }
 
     /// A new login on the same connection begins afresh.
@@ -203,8 +201,22 @@ impl Desk {
         };
         self.journal.apply(&entry, 0);
         self.long.clear();
-        // The old login's replay goes on to the end of what it was given.
-        self.worker = None;
+        self.let_replay_go();
+    }
+
+    /// The replay goes on to the end of what it was given.
+    fn let_replay_go(&mut self) {
+        self.former.retain(|task| !task.is_finished());
+        self.former.extend(self.worker.take().map(Worker::close));
+    }
+
+    /// Outside of a transaction the switches hold anew, and so does the mirror.
+    fn begin(&mut self, shared: &Shared, step: &Step) {
+        if !step.before {
+            self.absent = None;
+            self.control = shared.control();
+            self.lost = Scope::none();
+        }
     }
 
     /// What may be missing of a stub that was cut.
@@ -234,11 +246,12 @@ impl Desk {
             self.no_backslash_escapes = status.has(Status::NO_BACKSLASH_ESCAPES);
         }
         let reads = reading.runs && reading.class == Class::Read && !reading.scope.is_empty();
+        let said = said(&one.answer, one.answered);
         self.tracker.step(&Seen {
             flag_before: one.in_transaction_before,
-            flag_after: flag_after(&one.answer, one.answered),
-            error: one.answer.error().map(|failure| failure.code),
+            said,
             control: reading.control,
+            commits: commits(reading, said),
             resets: resets(reading.kind),
             reads: reads && self.journal.keeps_snapshot(),
             writes: written(reading),
@@ -278,7 +291,8 @@ impl Desk {
             says_nothing(failure)
                 || reading.kind == Command::STMT_PREPARE && failure.code == UNSUPPORTED_PS
         };
-        if !one.answered || one.answer.error().is_some_and(says_nothing) {
+        let unknown = step.ended == Some(Ending::Unknown);
+        if unknown || !one.answered || one.answer.error().is_some_and(says_nothing) {
             return Err(Reason::PrimaryError);
         }
         let limit = shared.config.mirror.answer_bytes_max;
@@ -333,8 +347,14 @@ impl Desk {
     ) {
         let database = self.journal.database();
         let (part, scope) = part(&reading, &step);
+        let staked = if mode == Mode::Replay {
+            committed(&reading, &step, may_have_written(&charged))
+        } else {
+            Scope::none() // nothing of it stays there, and that is known
+        };
         let run = Run {
             owed: Owed::new(&shared.ledger, &reading, database, &charged),
+            stake: Some(Stake::new(shared, staked, database, &reading.fingerprint)),
             ticket: shared.line.join(Request {
                 part,
                 scope,
@@ -352,23 +372,14 @@ impl Desk {
             .worker
             .get_or_insert_with(|| Worker::start(shared, &self.facts, self.journal.clone()));
         if let Err((job, reason)) = worker.give(Job::Run(Box::new(run))) {
-            self.part_with_replay(reason);
-            if let Job::Run(run) = job {
-                let cause = format!(
-                    "a dark write was lost ({}): {}",
-                    reason.name(),
-                    run.reading.fingerprint
-                );
-                shared.taint(&run.reading.writes, self.journal.database(), &cause);
-                run.owed.not_compared(reason);
-            }
+            self.part_with_replay(job, reason);
         }
         self.apply(&shared.config, &entries);
     }
 
     fn skip(
         &mut self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         charged: Box<Charged>,
         reading: &Reading,
         step: &Step,
@@ -379,17 +390,48 @@ impl Desk {
             Owed::new(&shared.ledger, reading, self.journal.database(), &charged)
                 .not_compared(reason);
         }
-        let loses = step.before && written(reading).is_some() && is_a_drop(reason);
-        let opens = step.after && !step.before;
-        if (loses || opens) && self.absent.is_none() {
-            self.absent = Some(reason);
-        }
         self.apply(&shared.config, &entries);
+        let held = Held::Exchange(charged);
+        self.tell_skipped(shared, reading, step, reason, entries, held);
+    }
+
+    /// Tells the replay what a command that is not run means to its transaction.
+    fn tell_skipped(
+        &mut self,
+        shared: &Arc<Shared>,
+        reading: &Reading,
+        step: &Step,
+        reason: Reason,
+        entries: Vec<Entry>,
+        held: Held,
+    ) {
+        let whole = self.absent.is_none() && self.control.writes == Writes::Apply;
+        let staked = if whole && step.ended == Some(Ending::Commit) && self.worker.is_some() {
+            step.wrote.clone()
+        } else {
+            Scope::none() // tainted already, see `lose`
+        };
+        let stake = Stake::new(
+            shared,
+            staked,
+            self.journal.database(),
+            &reading.fingerprint,
+        );
         self.pass_on(Skip {
             entries,
-            ends: step.ended,
-            abandons: loses,
-            _held: Held::Exchange(charged),
+            ends: step.ended.map(|ending| TransactionEnd {
+                ending,
+                another: step.after,
+                applies: self.control.writes == Writes::Apply,
+                stake,
+            }),
+            abandons: self.absent.filter(|_| is_missed(reading, step, reason)),
+            misses: if step.after && !reading.only_locks() {
+                reading.writes.clone()
+            } else {
+                Scope::none()
+            },
+            _held: held,
         });
     }
 
@@ -399,31 +441,51 @@ impl Desk {
         self.pass_on(Skip {
             entries,
             ends: None,
-            abandons: false,
+            abandons: None,
+            misses: Scope::none(),
             _held: Held::Exchange(charged),
         });
     }
 
     fn apply(&mut self, config: &crate::config::Config, entries: &[Entry]) {
         for entry in entries {
+            if matches!(entry, Entry::Reset) {
+                self.long.clear();
+            }
             self.journal.apply(entry, config.mirror.prepared_max);
         }
     }
 
     /// Tells the replay of a command that is not run, if that concerns it.
     fn pass_on(&mut self, skip: Skip) {
-        let concerns = !skip.entries.is_empty() || skip.ends.is_some() || skip.abandons;
+        let concerns = !skip.entries.is_empty()
+            || skip.ends.is_some()
+            || skip.abandons.is_some()
+            || !skip.misses.is_empty();
         if let Some(worker) = self.worker.as_ref().filter(|_| concerns)
-            && let Err((_, reason)) = worker.give(Job::Skip(skip))
+            && let Err((job, reason)) = worker.give(Job::Skip(Box::new(skip)))
         {
-            self.part_with_replay(reason);
+            self.part_with_replay(job, reason);
         }
     }
 
     /// The replay takes no more: it does what it has, and the next transaction gets another.
-    fn part_with_replay(&mut self, reason: Reason) {
-        self.worker = None;
+    fn part_with_replay(&mut self, job: Job, reason: Reason) {
+        self.let_replay_go();
         self.absent = Some(reason);
+        match job {
+            Job::Run(run) => {
+                if let Some(stake) = run.stake {
+                    stake.missed(reason);
+                }
+                run.owed.not_compared(reason);
+            }
+            Job::Skip(skip) => {
+                if let Some(end) = skip.ends {
+                    end.stake.missed(reason);
+                }
+            }
+        }
     }
 
     /// Remembers the primary's commit points, mirrored or not.
@@ -432,7 +494,7 @@ impl Desk {
             return;
         }
         let mut scope = Scope::none();
-        if step.ended == Some(Ending::Commit) {
+        if matches!(step.ended, Some(Ending::Commit | Ending::Unknown)) {
             scope.join(&step.wrote);
         }
         if !step.after {
@@ -454,38 +516,41 @@ impl Desk {
         decision: Result<Mode, Reason>,
         may_have_written: bool,
     ) {
+        if let Err(reason) = decision {
+            let opens = is_statement(reading) && step.after;
+            let opens = opens && (!step.before || step.ended.is_some());
+            if (opens || is_missed(reading, step, reason)) && self.absent.is_none() {
+                self.absent = Some(reason);
+            }
+        }
         let is_lost = !matches!(decision, Ok(Mode::Replay));
         if is_lost && may_have_written && !reading.only_locks() {
             self.lost.join(&reading.writes);
-            if step.before && matches!(decision, Err(reason) if is_a_drop(reason)) {
-                let whole = self.tracker.wrote();
-                self.lost.join(&whole);
-            }
         }
-        if !step.after || step.ended.is_some() {
-            let lost = std::mem::replace(&mut self.lost, Scope::none());
-            if step.ended != Some(Ending::Rollback) && !lost.is_empty() {
-                let cause = format!(
-                    "a write was not carried to the shadow ({}): {}",
-                    reason_of(decision),
-                    reading.fingerprint
-                );
-                shared.taint(&lost, self.journal.database(), &cause);
-            }
+        if step.after && step.ended.is_none() {
+            return;
+        }
+        let mut lost = std::mem::replace(&mut self.lost, Scope::none());
+        match step.ended {
+            // Of several statements, some may have been run behind the ROLLBACK.
+            Some(Ending::Rollback) if !reading.ends_inside => return,
+            Some(Ending::Commit) if self.absent.is_some() => lost.join(&step.wrote),
+            Some(Ending::Unknown) => lost.join(&step.wrote),
+            Some(Ending::Commit | Ending::Rollback) | None => {}
+        }
+        if !lost.is_empty() {
+            let cause = format!(
+                "a write was not carried to the shadow ({}): {}",
+                reason_of(decision),
+                reading.fingerprint
+            );
+            shared.taint(&lost, self.journal.database(), &cause);
         }
     }
 
     fn keep_long(&mut self, reading: &Reading, charged: Box<Charged>) {
-        let Some((id, _)) = &reading.statement else {
-            return;
-        };
-        let long = self.long.entry(*id).or_default();
-        match crate::wire::execute::long_parameter(&charged.command) {
-            Ok(number) if charged.command_bytes <= charged.command.len() as u64 => {
-                long.numbers.insert(number);
-                long.parts.push(*charged);
-            }
-            _ => long.lost = true,
+        if let Some((id, _)) = &reading.statement {
+            self.long.keep(*id, *charged);
         }
     }
 
@@ -497,11 +562,13 @@ impl Desk {
         );
         let id = reading.statement.as_ref().map(|(id, _)| *id);
         id.filter(|_| ends)
-            .and_then(|id| self.long.remove(&id))
+            .map(|id| self.long.take(id))
             .unwrap_or_default()
     }
 
-    fn entries_of_stub(&mut self, stub: &Stub, reading: &Reading, cut: bool) -> Vec<Entry> {
+    /// `unsure`: not all of its statements are known, or which of them were run.
+    fn entries_of_stub(&mut self, stub: &Stub, reading: &Reading, unsure: bool) -> Vec<Entry> {
+        let failed = stub.error.is_some() || !stub.answered;
         let mut entries = match reading.kind {
             // Its id is in the answer, which is gone: executions will not be known.
             Command::STMT_PREPARE => vec![Entry::NotPrepared],
@@ -511,10 +578,10 @@ impl Desk {
                 .iter()
                 .map(|(id, _)| Entry::Types(*id, None))
                 .collect(),
-            _ if cut && !matches!(reading.class, Class::Read | Class::Write) => {
+            _ if unsure && !matches!(reading.class, Class::Read | Class::Write) => {
                 vec![Entry::Change(Change::Unknown)]
             }
-            _ if stub.failed => Vec::new(),
+            _ if failed => Vec::new(),
             _ => reading.entries(
                 &stub.command,
                 self.facts.capabilities,
@@ -522,10 +589,13 @@ impl Desk {
                 &BTreeSet::new(),
             ),
         };
-        if resets(reading.kind) && stub.failed {
+        if resets(reading.kind) && failed {
             entries.clear();
         }
         for entry in &entries {
+            if matches!(entry, Entry::Reset) {
+                self.long.clear();
+            }
             self.journal.apply(entry, usize::MAX);
         }
         entries
@@ -534,6 +604,9 @@ impl Desk {
 
 /// ER_UNSUPPORTED_PS: the statement exists, but cannot be prepared.
 const UNSUPPORTED_PS: u16 = 1295;
+
+/// COM_BINLOG_DUMP_GTID.
+const BINLOG_DUMP_GTID: Command = Command(0x1E);
 
 /// Whether the reason is one of ours, for which whole transactions are let go.
 const fn is_a_drop(reason: Reason) -> bool {
@@ -550,6 +623,48 @@ fn reason_of(decision: Result<Mode, Reason>) -> &'static str {
         Ok(Mode::Plan) => "writes = plan",
         Err(reason) => reason.name(),
     }
+}
+
+/// Whether the rest of the open transaction cannot be run without this command.
+fn is_missed(reading: &Reading, step: &Step, reason: Reason) -> bool {
+    let reads = matches!(reading.class, Class::Read | Class::Metadata | Class::Empty);
+    step.before && is_a_drop(reason) && reading.runs && !reads
+}
+
+/// What the primary committed with the command.
+fn committed(reading: &Reading, step: &Step, may_have_written: bool) -> Scope {
+    let mut scope = Scope::none();
+    if matches!(step.ended, Some(Ending::Commit | Ending::Unknown)) {
+        scope.join(&step.wrote);
+    }
+    if !step.after && may_have_written && !reading.only_locks() {
+        scope.join(&reading.writes);
+    }
+    scope
+}
+
+/// Whether the command may have committed without saying so, given what the primary said.
+fn commits(reading: &Reading, said: Said) -> bool {
+    let by_class = match (reading.class, said) {
+        (Class::Ddl, _) => !matches!(said, Said::Failed(SYNTAX, _)),
+        // A procedure may commit, and SET autocommit.
+        (Class::Unmirrored, Said::Failed(code, _)) => code != SYNTAX,
+        (Class::Unmirrored | Class::Session, Said::Nothing) => true,
+        _ => false,
+    };
+    is_statement(reading) && (reading.ends_inside || by_class)
+}
+
+/// Whether it can open or end a transaction: a PING may only be the first to say that one is open.
+const fn is_statement(reading: &Reading) -> bool {
+    matches!(reading.kind, Command::QUERY | Command::STMT_EXECUTE)
+}
+
+fn statements(reading: &Reading) -> usize {
+    reading
+        .analysis
+        .as_ref()
+        .map_or(1, |analysis| analysis.statements.len())
 }
 
 const fn resets(kind: Command) -> bool {
@@ -581,10 +696,7 @@ fn is_lone_read(reading: &Reading, step: &Step) -> bool {
 
 /// Whether the first KiB of a longer command says which tables it writes.
 fn is_told_by_its_beginning(reading: &Reading) -> bool {
-    let one_statement = reading
-        .analysis
-        .as_ref()
-        .is_some_and(|analysis| analysis.statements.len() == 1);
+    let one_statement = reading.analysis.is_some() && statements(reading) == 1;
     let known = matches!(&reading.writes, Scope::Known(tables) if !tables.is_empty());
     let is_execute = reading.kind == Command::STMT_EXECUTE;
     is_execute || one_statement && (known || reading.class == Class::Read)

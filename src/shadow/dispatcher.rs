@@ -2,7 +2,6 @@
 
 use super::desk::Desk;
 use super::order::Scope;
-use super::replay::Worker;
 use super::shared::Shared;
 use crate::connect::{self, Login, PacketReader};
 use crate::task;
@@ -95,9 +94,9 @@ impl Dispatcher {
             }
             Handed::Lost(facts) => self.desk(&facts).lose_all(&shared, &facts),
             Handed::Closed { session, end } => {
-                let desk = self.desks.remove(&session);
-                let worker = desk.and_then(|desk| desk.close(&shared, end));
-                self.leaving.extend(worker.map(Worker::close));
+                if let Some(desk) = self.desks.remove(&session) {
+                    self.leaving.extend(desk.close(&shared, end));
+                }
             }
         }
     }
@@ -153,10 +152,10 @@ impl Dispatcher {
             probe.abort();
         }
         let desks = std::mem::take(&mut self.desks);
-        let workers = desks
+        let mut tasks: Vec<JoinHandle<()>> = desks
             .into_values()
-            .filter_map(|desk| desk.close(&self.shared, crate::tee::End::Left));
-        let mut tasks: Vec<JoinHandle<()>> = workers.map(Worker::close).collect();
+            .flat_map(|desk| desk.close(&self.shared, crate::tee::End::Left))
+            .collect();
         tasks.append(&mut self.leaving);
         let deadline = Instant::now() + at_most;
         for task in &mut tasks {

@@ -2,9 +2,12 @@
 
 use super::journal::Entry;
 use super::line::Ticket;
+use super::order::Scope;
 use super::owed::Owed;
 use super::reading::Reading;
+use super::stake::Stake;
 use super::transaction::{Ending, Step};
+use crate::compare::verdict::Reason;
 use crate::sql::Control;
 use crate::tee::{Charged, Stub};
 use crate::wire::answer::Answer;
@@ -15,7 +18,7 @@ pub(super) enum Job {
     /// A command to run.
     Run(Box<Run>),
     /// A command that is not run, where it changed something.
-    Skip(Skip),
+    Skip(Box<Skip>),
 }
 
 /// A command to run on the shadow.
@@ -23,6 +26,8 @@ pub(super) enum Job {
 pub(super) struct Run {
     /// The verdict that it is owed.
     pub(super) owed: Owed,
+    /// What the primary committed with it.
+    pub(super) stake: Option<Stake>,
     /// The exchange; its bytes stay charged until it has been judged.
     pub(super) charged: Box<Charged>,
     /// What it is.
@@ -68,11 +73,26 @@ pub(super) struct Skip {
     /// What it changed of the session.
     pub(super) entries: Vec<Entry>,
     /// The transaction ended with it.
-    pub(super) ends: Option<Ending>,
-    /// The transaction on the shadow is given up: one of its writes is missing.
-    pub(super) abandons: bool,
+    pub(super) ends: Option<End>,
+    /// Why the transaction on the shadow is given up: what it must not miss is missing.
+    pub(super) abandons: Option<Reason>,
+    /// What it wrote in the open transaction, which will be missing on the shadow.
+    pub(super) misses: Scope,
     /// Keeps the command's bytes charged while this waits, so that what waits stays bounded.
     pub(super) _held: Held,
+}
+
+/// How a transaction ended with a command that is not run.
+#[derive(Debug)]
+pub(super) struct End {
+    /// How.
+    pub(super) ending: Ending,
+    /// The command opened another.
+    pub(super) another: bool,
+    /// The shadow commits where the primary did.
+    pub(super) applies: bool,
+    /// What the primary committed.
+    pub(super) stake: Stake,
 }
 
 /// What keeps a skipped command charged.
@@ -98,7 +118,7 @@ impl Run {
             .has_stand_in(self.step.ended, self.reading.control)
     }
 
-    /// Whether the primary refused the whole of it.
+    /// Whether the primary refused it, or one of its statements.
     pub(super) fn failed_on_primary(&self) -> bool {
         self.primary().error().is_some()
     }

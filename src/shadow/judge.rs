@@ -98,7 +98,14 @@ fn damage(run: &Run, shadow: &Answer, verdict: &Verdict) -> Option<String> {
     }
     let fingerprint = &run.reading.fingerprint;
     let (one, other) = (run.primary().error(), shadow.error());
+    let ran = run.primary().results.len();
     let how = match (one, other, verdict) {
+        (Some(_), Some(_), _) if ran != shadow.results.len() => {
+            "stopped at another of its statements".to_owned()
+        }
+        (Some(_), Some(_), Verdict::Diverged(divergence)) if ran > 1 => {
+            format!("diverged ({}) and failed", divergence.kind.name())
+        }
         (Some(_), Some(_), _) => return None,
         (None, Some(failure), _) => format!("failed with error {}", failure.code),
         (Some(failure), None, _) => format!(

@@ -3,6 +3,7 @@
 
 use super::order::{Order, Place, Request, Waits};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -11,29 +12,36 @@ use tokio::time::Instant;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    order: Mutex<Order>,
-    moved: Notify,
+    queue: Mutex<Queue>,
+}
+
+/// Who waits registers with the last command that is in its way, and is woken by that one alone.
+#[derive(Debug, Default)]
+struct Queue {
+    order: Order,
+    bells: HashMap<Place, Vec<Arc<Notify>>>,
 }
 
 impl Line {
     /// Puts a command at the end.
     pub(super) fn join(self: &Arc<Self>, request: Request) -> Ticket {
-        let (place, waits) = self.order.lock().register(request);
+        let (place, waits) = self.queue.lock().order.register(request);
         Ticket {
             line: Arc::clone(self),
             place,
             waits,
+            bell: Arc::default(),
         }
     }
 
     /// Commands in the line.
     pub(super) fn len(&self) -> usize {
-        self.order.lock().len()
+        self.queue.lock().order.len()
     }
 
     /// Since when the first one has been waiting.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.order.lock().oldest()
+        self.queue.lock().order.oldest()
     }
 }
 
@@ -57,6 +65,7 @@ pub(super) struct Ticket {
     line: Arc<Line>,
     place: Place,
     waits: Waits,
+    bell: Arc<Notify>,
 }
 
 impl Ticket {
@@ -74,28 +83,42 @@ impl Ticket {
         }
     }
 
+    /// Its turn is over: it runs.
+    pub(super) fn start(&self) {
+        self.line.queue.lock().order.start(self.place);
+    }
+
     async fn unblocked(&self, patient: bool, deadline: Instant) -> bool {
-        loop {
-            let moved = self.line.moved.notified();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            if !self.is_blocked(patient) {
-                return true;
-            }
-            if tokio::time::timeout_at(deadline, moved).await.is_err() {
+        while self.is_blocked(patient) {
+            let rings = self.bell.notified();
+            if tokio::time::timeout_at(deadline, rings).await.is_err() {
                 return !self.is_blocked(patient);
             }
         }
+        true
     }
 
+    /// Whether something is in its way; if so, its bell rings once that is done.
     fn is_blocked(&self, patient: bool) -> bool {
-        self.line.order.lock().blocks(&self.waits, patient)
+        let mut queue = self.line.queue.lock();
+        let Some(blocker) = queue.order.blocker(&self.waits, patient) else {
+            return false;
+        };
+        let bells = queue.bells.entry(blocker).or_default();
+        bells.push(Arc::clone(&self.bell));
+        true
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.line.order.lock().complete(self.place);
-        self.line.moved.notify_waiters();
+        let bells = {
+            let mut queue = self.line.queue.lock();
+            queue.order.complete(self.place);
+            queue.bells.remove(&self.place)
+        };
+        for bell in bells.into_iter().flatten() {
+            bell.notify_one();
+        }
     }
 }

@@ -2,7 +2,9 @@
 //! time, within bounds.
 
 use super::journal::Journal;
+use super::likeness::Likeness;
 use super::shared::Shared;
+use crate::compare::verdict::Reason;
 use crate::connect::{self, ConnectError, Connection, Login, Stream};
 use crate::tee::Facts;
 use crate::wire::answer::{Answer, AnswerTracker, Outcome, Progress};
@@ -22,12 +24,23 @@ const PIECE: usize = 16 << 10;
 /// ER_DBACCESS_DENIED_ERROR and ER_BAD_DB_ERROR: the shadow lacks the session's database.
 const NO_DATABASE: [u16; 2] = [1044, 1049];
 
+/// What is refused to the session's account alone: ER_DBACCESS_DENIED_ERROR,
+/// ER_ACCESS_DENIED_ERROR, ER_BAD_DB_ERROR, ER_USER_LIMIT_REACHED, ER_ACCESS_DENIED_NO_PASSWORD,
+/// ER_MUST_CHANGE_PASSWORD_LOGIN, ER_ACCOUNT_HAS_BEEN_LOCKED.
+const REFUSED_TO_ACCOUNT: [u16; 7] = [1044, 1045, 1049, 1226, 1698, 1862, 3118];
+
 /// Why the shadow gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
     /// The shadow, or the way to it, is at fault.
     #[error("{0}")]
     Down(String),
+    /// The shadow is there, but not for this session's account.
+    #[error("{0}")]
+    Refused(String),
+    /// It is too early to open the connection again, which failed for this reason.
+    #[error("the connection to the shadow could not be opened ({})", .0.name())]
+    Waits(Reason),
     /// The session speaks a dialect that the shadow has not, so no connection can be like it.
     #[error("{0}")]
     Dialect(String),
@@ -43,12 +56,59 @@ pub(super) enum Trouble {
     /// The session's state cannot be told, so no connection can be like it.
     #[error("the session's state is not known")]
     Unknown,
+    /// The connection is not like the session.
+    #[error("the shadow has not the session's state ({})", .0.name())]
+    Unlike(Reason),
+    /// The session is in a transaction that is not open on the shadow.
+    #[error("the transaction is not open on the shadow")]
+    OutOfStep,
+    /// Run again, the transaction took another course.
+    #[error("run again, the transaction took another course")]
+    Changed,
     /// The command cannot be written for the shadow.
     #[error("the command cannot be read")]
     Unreadable,
     /// The mirror was suspended meanwhile.
     #[error("the mirror was suspended")]
     Suspended,
+}
+
+impl Trouble {
+    /// Why the command was not compared.
+    pub(super) const fn reason(&self) -> Reason {
+        match self {
+            Self::Down(_) | Self::Refused(_) | Self::Timeout => Reason::ShadowDown,
+            Self::Waits(reason) | Self::Unlike(reason) => *reason,
+            Self::Dialect(_) => Reason::NotMirrored,
+            Self::TooLarge => Reason::TooLarge,
+            Self::Full | Self::Unknown | Self::Unreadable => Reason::Dropped,
+            Self::OutOfStep => Reason::Internal,
+            Self::Changed => Reason::Race,
+            Self::Suspended => Reason::Suspended,
+        }
+    }
+
+    /// Whether it speaks against the shadow, and so for suspending the mirror.
+    pub(super) const fn is_the_shadows(&self) -> bool {
+        matches!(self, Self::Down(_) | Self::Timeout)
+    }
+
+    /// Whether the connection, if there is one, is still good.
+    pub(super) const fn keeps_link(&self) -> bool {
+        match self {
+            Self::Waits(_)
+            | Self::Dialect(_)
+            | Self::Full
+            | Self::Unknown
+            | Self::Unlike(_)
+            | Self::OutOfStep
+            | Self::Changed
+            | Self::Unreadable => true,
+            Self::Down(_) | Self::Refused(_) | Self::Timeout | Self::TooLarge | Self::Suspended => {
+                false
+            }
+        }
+    }
 }
 
 impl From<std::io::Error> for Trouble {
@@ -88,17 +148,17 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Opens a connection that is like the session.
+    /// Opens a connection that is like the session, as far as the shadow lets it be.
     pub(super) async fn open(
         shared: &Shared,
         facts: &Facts,
         journal: &Journal,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<(Self, Likeness), Trouble> {
         if journal.is_unknown() || facts.share.journal_unknown() {
             return Err(Trouble::Unknown);
         }
         let permit = shared.permit().await.ok_or(Trouble::Full)?;
-        let connection = log_in(shared, facts, journal).await?;
+        let (connection, has_database) = log_in(shared, facts, journal).await?;
         let config = &shared.config;
         let mut link = Self {
             tracker: AnswerTracker::new(connection.capabilities, config.compare.sample_bytes),
@@ -112,21 +172,28 @@ impl Link {
             vitess: connection.server_version.contains("Vitess"),
             _permit: permit,
         };
-        link.prepare_session(shared, journal).await?;
-        Ok(link)
+        let took_variables = link.prepare_session(shared, journal).await?;
+        Ok((link, Likeness::opened(has_database, took_variables)))
     }
 
-    /// Runs what the config asks for, then what the client had set. What the shadow refuses was
-    /// refused when the client sent it, too, and was found then.
-    async fn prepare_session(&mut self, shared: &Shared, journal: &Journal) -> Result<(), Trouble> {
+    /// Runs what the config asks for, then what the client had set; whether the shadow took it.
+    /// What it refuses now it refused when the client sent it, too, and was found then.
+    async fn prepare_session(
+        &mut self,
+        shared: &Shared,
+        journal: &Journal,
+    ) -> Result<bool, Trouble> {
         self.init(shared).await?;
+        let mut took = true;
         for assignment in journal.assignments() {
-            self.query(assignment.as_bytes()).await?;
+            let reply = self.query(assignment.as_bytes()).await?;
+            took &= reply.answer.error().is_none();
         }
         if let Some(on) = journal.multi_statements() {
-            self.ask(&[Command::SET_OPTION.0, u8::from(!on), 0]).await?;
+            let option = [Command::SET_OPTION.0, u8::from(!on), 0];
+            took &= self.ask(&option).await?.answer.error().is_none();
         }
-        Ok(())
+        Ok(took)
     }
 
     /// `[shadow] init`.
@@ -146,6 +213,11 @@ impl Link {
     /// Whether a transaction is open.
     pub(super) const fn in_transaction(&self) -> bool {
         self.status.in_transaction()
+    }
+
+    /// Whether no transaction is open and a write would be committed at once.
+    pub(super) const fn commits_each(&self) -> bool {
+        !self.status.in_transaction() && self.status.has(Status::AUTOCOMMIT)
     }
 
     /// Whether it is a vtgate.
@@ -276,12 +348,17 @@ impl Link {
     }
 }
 
-/// Logs in as the config says for the session's user, in the session's database.
-async fn log_in(shared: &Shared, facts: &Facts, journal: &Journal) -> Result<Connection, Trouble> {
+/// Logs in as the config says for the session's user, in the session's database; or in none, where
+/// the shadow lacks it, and says so.
+async fn log_in(
+    shared: &Shared,
+    facts: &Facts,
+    journal: &Journal,
+) -> Result<(Connection, bool), Trouble> {
     let server = &shared.server;
     let account = server.users.get(&facts.user).or(server.account.as_ref());
     let Some(account) = account else {
-        return Err(Trouble::Down(format!(
+        return Err(Trouble::Refused(format!(
             "no login to the shadow for the user {}: set [shadow] user and password, or [shadow.users]",
             facts.user
         )));
@@ -301,12 +378,12 @@ async fn log_in(shared: &Shared, facts: &Facts, journal: &Journal) -> Result<Con
     let open = || connect::open(&*shared.dial, server, &shared.tls, &login);
     match open().await {
         Err(ConnectError::Refused(failure)) if NO_DATABASE.contains(&failure.code) => {
-            // The session goes on without: what it does there is what a cutover would bring.
+            // It goes on without, so that a USE of another database finds a connection.
             login.database = None;
             let open = connect::open(&*shared.dial, server, &shared.tls, &login);
-            open.await.map_err(refused)
+            Ok((open.await.map_err(refused)?, false))
         }
-        other => other.map_err(refused),
+        other => Ok((other.map_err(refused)?, true)),
     }
 }
 
@@ -314,6 +391,9 @@ async fn log_in(shared: &Shared, facts: &Facts, journal: &Journal) -> Result<Con
 fn refused(error: ConnectError) -> Trouble {
     match error {
         ConnectError::Capability(_) => Trouble::Dialect(error.to_string()),
+        ConnectError::Refused(ref failure) if REFUSED_TO_ACCOUNT.contains(&failure.code) => {
+            Trouble::Refused(error.to_string())
+        }
         _ => Trouble::Down(error.to_string()),
     }
 }

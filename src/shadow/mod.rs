@@ -6,7 +6,8 @@
 //! is ever waited for by the relay, and nothing here knows of it.
 //!
 //! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
-//! `policy`), `job`, `replay` (with `link`, `perform`, `judge`), `line` and `order`, `breaker`.
+//! `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
+//! `likeness`, `carried`, `perform`, `judge`), `line` and `order`, `breaker`.
 
 pub mod control;
 
@@ -14,6 +15,7 @@ mod dispatcher;
 
 mod desk;
 mod journal;
+mod long;
 mod policy;
 mod prepared;
 mod reading;
@@ -21,8 +23,12 @@ mod transaction;
 
 mod job;
 mod owed;
+mod stake;
 
+mod backoff;
+mod carried;
 mod judge;
+mod likeness;
 mod link;
 mod perform;
 mod replay;

@@ -170,6 +170,8 @@ enum Sort {
 pub(super) struct Order {
     next: Place,
     open: BTreeMap<Place, Request>,
+    /// Those that do not run yet, and when the primary acknowledged them.
+    waiting: BTreeMap<Place, Instant>,
     tables: HashMap<Table, Lane>,
     /// Those that may touch any table.
     anywhere: Lane,
@@ -203,22 +205,33 @@ impl Order {
                 }
             }
         }
+        self.waiting.insert(place, request.acked);
         self.open.insert(place, request);
         (place, waits)
     }
 
-    /// Whether something that the ticket waits for is still open. `patient`: reads count, too.
-    pub(super) fn blocks(&self, waits: &Waits, patient: bool) -> bool {
+    /// The last of those that the ticket waits for and that are still open. `patient`: reads
+    /// count, too.
+    pub(super) fn blocker(&self, waits: &Waits, patient: bool) -> Option<Place> {
         let waits = waits.0.iter();
-        let mut waits = waits.filter(|wait| patient || wait.sort != Sort::Reads);
-        waits.any(|wait| {
-            let lane = match &wait.lane {
-                None => Some(&self.all),
-                Some(table) => self.tables.get(table),
-            };
-            lane.is_some_and(|lane| lane.blocks(wait.sort, wait.until))
-                || wait.lane.is_some() && self.anywhere.blocks(wait.sort, wait.until)
-        })
+        let waits = waits.filter(|wait| patient || wait.sort != Sort::Reads);
+        waits
+            .filter_map(|wait| {
+                let lane = match &wait.lane {
+                    None => Some(&self.all),
+                    Some(table) => self.tables.get(table),
+                };
+                let own = lane.and_then(|lane| lane.blocker(wait.sort, wait.until));
+                let anywhere = wait.lane.as_ref();
+                let anywhere = anywhere.and_then(|_| self.anywhere.blocker(wait.sort, wait.until));
+                own.max(anywhere)
+            })
+            .max()
+    }
+
+    /// The command runs: it waits no longer.
+    pub(super) fn start(&mut self, place: Place) {
+        self.waiting.remove(&place);
     }
 
     /// The command has its answer from the shadow, or will never run. A second call does nothing.
@@ -226,6 +239,7 @@ impl Order {
         let Some(request) = self.open.remove(&place) else {
             return;
         };
+        self.waiting.remove(&place);
         self.all.remove(place);
         match &request.scope {
             Scope::All => self.anywhere.remove(place),
@@ -247,11 +261,10 @@ impl Order {
         self.open.len()
     }
 
-    /// When the oldest of them was acknowledged by the primary.
+    /// When the oldest of those that wait was acknowledged by the primary. One that runs for long
+    /// is not behind.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.open
-            .first_key_value()
-            .map(|(_, request)| request.acked)
+        self.waiting.first_key_value().map(|(_, acked)| *acked)
     }
 
     fn waits(&self, request: &Request, place: Place) -> Waits {
@@ -356,11 +369,10 @@ impl Lane {
             .max()
     }
 
-    fn blocks(&self, sort: Sort, until: Place) -> bool {
-        self.rows(sort).any(|row| {
-            row.first_key_value()
-                .is_some_and(|(first, _)| *first <= until)
-        })
+    fn blocker(&self, sort: Sort, until: Place) -> Option<Place> {
+        self.rows(sort)
+            .filter_map(|row| row.range(..=until).next_back().map(|(place, _)| *place))
+            .max()
     }
 
     fn rows(&self, sort: Sort) -> impl Iterator<Item = &BTreeMap<Place, Instant>> {
@@ -418,7 +430,7 @@ mod tests {
                 for place in (0..upto).filter(|place| *place != missing) {
                     order.complete(place as u64);
                 }
-                if order.blocks(&last, true) {
+                if order.blocker(&last, true).is_some() {
                     found.push(missing as u64);
                 }
             }
@@ -513,6 +525,26 @@ mod tests {
         assert_eq!(waits[3], [0, 1]);
     }
 
+    #[test]
+    fn the_oldest_is_one_that_waits_not_one_that_runs() {
+        let start = Instant::now();
+        let mut order = Order::default();
+        let mut register = |ms| {
+            let acked = start + Duration::from_millis(ms);
+            let request = Request {
+                part: Part::Read,
+                scope: scope(&["a"]),
+                began: start,
+                acked,
+            };
+            (order.register(request).0, acked)
+        };
+        let (slow, _) = register(1);
+        let (_, acked) = register(2);
+        order.start(slow);
+        assert_eq!(order.oldest(), Some(acked));
+    }
+
     fn part() -> impl Strategy<Value = Part> {
         prop_oneof![
             Just(Part::Read),
@@ -566,9 +598,9 @@ mod tests {
             let mut done: Vec<usize> = Vec::new();
             let mut picks = picks.into_iter();
             while !open.is_empty() {
-                prop_assert!(!order.blocks(&open[0].1, true), "the first open ticket is blocked");
+                prop_assert!(order.blocker(&open[0].1, true).is_none(), "the first open ticket is blocked");
                 let free: Vec<usize> =
-                    (0..open.len()).filter(|i| !order.blocks(&open[*i].1, true)).collect();
+                    (0..open.len()).filter(|i| order.blocker(&open[*i].1, true).is_none()).collect();
                 let pick = free[usize::from(picks.next().unwrap_or(0)) % free.len()];
                 let (place, _) = open.remove(pick);
                 order.complete(place);

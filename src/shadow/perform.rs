@@ -32,26 +32,32 @@ const SCHEMA_PAUSE: Duration = Duration::from_millis(200);
 /// A transaction's commands as they were sent to the shadow, within limits.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    payloads: Vec<Vec<u8>>,
+    /// Each with whether the shadow did it.
+    payloads: Vec<(Vec<u8>, bool)>,
     bytes: usize,
     /// Some of them did not fit: it cannot be run again.
     is_partial: bool,
 }
 
 impl Kept {
-    fn keep(&mut self, shared: &Shared, payload: Vec<u8>) {
+    fn keep(&mut self, shared: &Shared, payload: Vec<u8>, done: bool) {
         let bytes = payload.len();
         if self.is_partial || self.bytes + bytes > KEPT_BYTES_MAX || !shared.keep(bytes as u64) {
             self.is_partial = true;
             return;
         }
         self.bytes += bytes;
-        self.payloads.push(payload);
+        self.payloads.push((payload, done));
     }
 
     /// Whether they are all of the transaction's.
     pub(super) const fn is_whole(&self) -> bool {
         !self.is_partial
+    }
+
+    /// From here on, some are missing.
+    pub(super) const fn is_not_whole(&mut self) {
+        self.is_partial = true;
     }
 
     /// Forgets them.
@@ -83,7 +89,7 @@ async fn replay(
 ) -> Result<Reply, Trouble> {
     let mut asked = exchange(shared, link, run).await?;
     for tried in 0..RETRIES {
-        if !is_transient(run, &asked.reply) || kept.is_partial {
+        if !is_transient(run, &asked.reply) || !may_repeat(run, &asked.reply, kept) {
             break;
         }
         count(&shared.counters.retries);
@@ -95,13 +101,21 @@ async fn replay(
         asked = exchange(shared, link, run).await?;
     }
     let schema_deadline = Instant::now() + SCHEMA_WAIT;
-    while is_schema_unseen(&asked.reply) && Instant::now() < schema_deadline {
+    while is_one_statement(run)
+        && is_schema_unseen(&asked.reply)
+        && Instant::now() < schema_deadline
+    {
         tokio::time::sleep(SCHEMA_PAUSE).await;
         asked = exchange(shared, link, run).await?;
     }
     if run.step.after {
         match asked.payload {
-            Some(payload) if run.long.is_empty() => kept.keep(shared, payload),
+            // No ROLLBACK undoes it: run again, what stood before it would find another session.
+            _ if run.reading.class == Class::Session => kept.is_partial = true,
+            Some(payload) if run.long.is_empty() => {
+                let done = asked.reply.answer.error().is_none();
+                kept.keep(shared, payload, done);
+            }
             _ => kept.is_partial = true,
         }
     }
@@ -117,21 +131,42 @@ pub(super) async fn run_again(link: &mut Link, kept: &Kept) -> Result<(), Troubl
         link.query(b"ROLLBACK").await?;
         tokio::time::sleep(RETRY_PAUSE * 2_u32.pow(tried)).await;
     }
-    Err(Trouble::Down(
-        "the shadow refused the same transaction again and again".to_owned(),
-    ))
+    Err(Trouble::Changed)
 }
 
-/// Runs the commands of the transaction so far again; whether the shadow took them.
+/// Runs the commands of the transaction so far again; whether the shadow took them. Where one of
+/// them ends otherwise than before, nothing that follows can be trusted.
 async fn again(link: &mut Link, kept: &Kept) -> Result<bool, Trouble> {
-    for payload in &kept.payloads {
-        if let Some(failure) = link.ask(payload).await?.answer.error()
-            && is_retriable(failure)
-        {
+    for (payload, done) in &kept.payloads {
+        let reply = link.ask(payload).await?;
+        let failure = reply.answer.error();
+        if failure.is_some_and(is_retriable) {
             return Ok(false);
+        }
+        if failure.is_none() != *done {
+            return Err(Trouble::Changed);
         }
     }
     Ok(true)
+}
+
+/// Whether nothing of the command can have been committed, so that it may be run again.
+fn may_repeat(run: &Run, reply: &Reply, kept: &Kept) -> bool {
+    if run.step.before || run.step.after {
+        // A COMMIT that failed may have reached some shards.
+        return run.step.ended.is_none() && kept.is_whole();
+    }
+    // On its own it is a transaction on each shard, of which some may have come to their end.
+    let ended = reply
+        .answer
+        .error()
+        .is_some_and(|failure| failure.code == 1317);
+    is_one_statement(run) && !ended
+}
+
+fn is_one_statement(run: &Run) -> bool {
+    let analysis = run.reading.analysis.as_ref();
+    analysis.is_none_or(|analysis| analysis.statements.len() == 1)
 }
 
 /// Runs the command so that nothing of it stays.

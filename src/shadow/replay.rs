@@ -1,17 +1,20 @@
 //! One session's replay: a task that runs the session's commands on the shadow, one after the
 //! other, and judges what it answered.
 
+use super::backoff::Backoff;
+use super::carried::Carried;
 use super::job::{Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal};
 use super::judge::{Circumstances, Judgement, judge};
+use super::likeness::{Fate, Likeness};
 use super::line::Turn;
 use super::link::{Link, Reply, Trouble};
-use super::order::Scope;
 use super::owed::{Ran, micros, side};
 use super::perform;
 use super::shared::{Shared, count};
 use super::transaction::Ending;
 use crate::compare::verdict::{Reason, Verdict};
+use crate::sql::Class;
 use crate::task;
 use crate::tee::Facts;
 use std::sync::Arc;
@@ -20,11 +23,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
-
-/// After a connection could not be opened, the session waits so long before it tries again; twice
-/// as long each time, up to the second.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Jobs of one session that may wait. The budget's bytes are nearly always spent before.
 const JOBS_MAX: usize = 1 << 16;
@@ -52,10 +50,9 @@ impl Worker {
             facts: Arc::clone(facts),
             journal,
             link: None,
-            is_stale: false,
-            transaction: Transaction::default(),
-            retry: RETRY_MIN,
-            not_before: None,
+            likeness: Likeness::default(),
+            carried: Carried::default(),
+            backoff: Backoff::default(),
             second_looks: JoinSet::new(),
         };
         Self {
@@ -78,45 +75,15 @@ impl Worker {
     }
 }
 
-/// The transaction under way on the shadow.
-#[derive(Debug)]
-struct Transaction {
-    /// What it wrote there.
-    wrote: Scope,
-    /// Why the rest of it is not run.
-    broken: Option<Reason>,
-    /// One of its commands ran before its turn, so that what it sees may be older, or what it
-    /// wrote newer, than on the primary.
-    late: bool,
-    /// What is tainted once the primary commits.
-    taints: Vec<(Scope, String)>,
-    /// Its commands, to run it again.
-    kept: perform::Kept,
-}
-
-impl Default for Transaction {
-    fn default() -> Self {
-        Self {
-            wrote: Scope::none(),
-            broken: None,
-            late: false,
-            taints: Vec::new(),
-            kept: perform::Kept::default(),
-        }
-    }
-}
-
 /// See the module.
 pub(super) struct Replay {
     pub(super) shared: Arc<Shared>,
     facts: Arc<Facts>,
     journal: Journal,
     link: Option<Link>,
-    /// The session changed without its connection.
-    is_stale: bool,
-    transaction: Transaction,
-    retry: Duration,
-    not_before: Option<Instant>,
+    likeness: Likeness,
+    carried: Carried,
+    backoff: Backoff,
     second_looks: JoinSet<()>,
 }
 
@@ -133,45 +100,70 @@ impl Replay {
         loop {
             match tokio::time::timeout(self.shared.config.mirror.idle, jobs.recv()).await {
                 Ok(Some(Job::Run(run))) => self.run(*run).await,
-                Ok(Some(Job::Skip(skip))) => self.skip(skip).await,
+                Ok(Some(Job::Skip(skip))) => self.skip(*skip).await,
                 Ok(None) => break,
-                Err(_) if self.link.as_ref().is_some_and(Link::in_transaction) => {}
+                Err(_) if !self.may_park() => {}
                 Err(_) => self.link = None, // parked: the journal opens it again
             }
         }
-        self.give_back();
+        self.carried.end(&self.shared, false);
         while self.second_looks.join_next().await.is_some() {}
+    }
+
+    /// Whether the journal could open the connection again as it is.
+    fn may_park(&self) -> bool {
+        !self.in_transaction() && !self.journal.is_unknown() && !self.facts.share.journal_unknown()
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::in_transaction)
     }
 
     async fn run(&mut self, mut run: Run) {
         if !run.step.before {
-            self.begin();
+            self.begin().await;
         }
         let entries = std::mem::take(&mut run.entries);
-        let outcome = match self.transaction.broken {
+        let stake = run.stake.take();
+        let (ended, another) = (run.step.ended, run.step.after);
+        let applies = run.mode == Mode::Replay;
+        let outcome = match self.carried.broken() {
             Some(reason) => Err(reason),
             None => self.try_it(&mut run).await,
         };
-        let ended = run.step.ended;
-        let in_transaction = run.step.after;
-        match outcome {
+        let (fate, mut damage) = match outcome {
             Ok(attempt) => self.settle(run, attempt),
-            Err(reason) => self.give_up(run, reason),
-        }
-        self.take_in(&entries, true).await;
+            Err(reason) => (Fate::NotRun, Some(self.give_up(run, reason))),
+        };
+        self.take_in(&entries, fate).await;
         if let Some(ending) = ended {
-            self.end(ending, in_transaction).await;
+            let failure = self.end(ending, another, applies).await;
+            damage = damage.or(failure);
+        }
+        self.roll_back_broken().await;
+        match (stake, damage) {
+            (Some(stake), Some(cause)) => stake.lost(&cause),
+            (Some(stake), None) => stake.carried(),
+            (None, _) => {}
         }
     }
 
     /// A command that is not run here: the session goes on without it.
     async fn skip(&mut self, skip: Skip) {
-        if skip.abandons {
-            self.break_off(Reason::Dropped).await;
+        if let Some(reason) = skip.abandons {
+            self.carried.give_up(&self.shared, reason);
+            self.roll_back_broken().await;
         }
-        self.take_in(&skip.entries, false).await;
-        if let Some(ending) = skip.ends {
-            self.end(ending, false).await;
+        let missing = "a write of the same transaction was not carried to the shadow";
+        self.carried.owe(skip.misses, missing.to_owned());
+        self.take_in(&skip.entries, Fate::NotRun).await;
+        let Some(end) = skip.ends else { return };
+        match self.end(end.ending, false, end.applies).await {
+            Some(cause) => end.stake.lost(&cause),
+            None => end.stake.carried(),
+        }
+        if end.another {
+            self.carried.give_up(&self.shared, Reason::NotMirrored);
         }
     }
 
@@ -190,32 +182,28 @@ impl Replay {
             }
             Err(trouble) => trouble,
         };
-        let keeps_link = matches!(
-            trouble,
-            Trouble::Unreadable | Trouble::Full | Trouble::Unknown | Trouble::Dialect(_)
-        );
-        if !keeps_link {
-            self.link = None;
+        let reason = trouble.reason();
+        if !trouble.keeps_link() {
+            self.cut(reason);
         }
         tracing::debug!(session = self.facts.session, %trouble, "not run on the shadow");
-        Err(match trouble {
-            Trouble::Down(what) => {
-                shared.failed(&what);
-                Reason::ShadowDown
-            }
-            Trouble::Timeout => {
-                shared.failed("no answer within mirror.timeout_ms");
-                Reason::ShadowDown
-            }
-            Trouble::Dialect(_) => Reason::NotMirrored,
-            Trouble::TooLarge => Reason::TooLarge,
-            Trouble::Full | Trouble::Unknown | Trouble::Unreadable => Reason::Dropped,
-            Trouble::Suspended => Reason::Suspended,
-        })
+        if trouble.is_the_shadows() {
+            shared.failed(&trouble.to_string());
+        }
+        Err(reason)
+    }
+
+    /// Lets the connection go, and what was open on it.
+    fn cut(&mut self, reason: Reason) {
+        if self.in_transaction() {
+            self.carried.give_up(&self.shared, reason);
+        }
+        self.link = None;
     }
 
     async fn attempt(&mut self, run: &mut Run) -> Result<Attempt, Trouble> {
         self.connect().await?;
+        self.is_in_step(run)?;
         let turn = self.turn(run).await?;
         let late = turn == Turn::Late;
         if late {
@@ -230,8 +218,9 @@ impl Replay {
         let Some(link) = &mut self.link else {
             return Err(Trouble::Unreadable);
         };
+        run.ticket.start();
         let started = Instant::now();
-        let kept = &mut self.transaction.kept;
+        let kept = &mut self.carried.kept;
         let reply = perform::perform(&self.shared, link, run, kept).await?;
         Ok(Attempt {
             reply,
@@ -249,8 +238,8 @@ impl Replay {
         if turn != Turn::Late {
             return Ok(turn);
         }
-        let holds_locks = !self.transaction.wrote.is_empty() && run.mode == Mode::Replay;
-        let kept = &self.transaction.kept;
+        let holds_locks = !self.carried.wrote.is_empty() && run.mode == Mode::Replay;
+        let kept = &self.carried.kept;
         let Some(link) = self
             .link
             .as_mut()
@@ -267,52 +256,57 @@ impl Replay {
 
     /// Sees to it that there is a connection that is like the session.
     async fn connect(&mut self) -> Result<(), Trouble> {
-        let may_reopen = !self.link.as_ref().is_some_and(Link::in_transaction);
-        if self.is_stale && may_reopen {
+        if self.likeness.stale && self.may_park() {
             self.link = None;
         }
         if self.link.is_some() {
             return Ok(());
         }
-        if self.not_before.is_some_and(|when| Instant::now() < when) {
-            return Err(Trouble::Down(
-                "the connection to the shadow could not be opened".to_owned(),
-            ));
+        if let Some(reason) = self.backoff.waits(Instant::now()) {
+            return Err(Trouble::Waits(reason));
         }
         match Link::open(&self.shared, &self.facts, &self.journal).await {
-            Ok(link) => {
+            Ok((link, likeness)) => {
                 count(&self.shared.counters.opened);
                 self.link = Some(link);
-                self.is_stale = false;
-                self.retry = RETRY_MIN;
-                self.not_before = None;
+                self.likeness = likeness;
+                self.backoff = Backoff::default();
                 Ok(())
             }
             Err(trouble) => {
-                self.not_before = Some(Instant::now() + self.retry);
-                self.retry = (self.retry * 2).min(RETRY_MAX);
+                self.backoff.failed(trouble.reason(), Instant::now());
                 Err(trouble)
             }
         }
     }
 
-    /// The shadow answered: judges, taints, tells the ledger.
-    fn settle(&mut self, run: Run, attempt: Attempt) {
+    /// Whether what the command says on the shadow means what it meant on the primary: the
+    /// connection is like the session, and in its transaction.
+    fn is_in_step(&self, run: &Run) -> Result<(), Trouble> {
+        let sets = matches!(run.reading.class, Class::Session | Class::Empty);
+        if let Some(reason) = self.likeness.why_not().filter(|_| !sets) {
+            return Err(Trouble::Unlike(reason));
+        }
+        let commits_each = self.link.as_ref().is_some_and(Link::commits_each);
+        if run.step.before && run.reading.runs && commits_each {
+            return Err(Trouble::OutOfStep);
+        }
+        Ok(())
+    }
+
+    /// The shadow answered: judges, taints, tells the ledger. Says what became of the command, and
+    /// what went wrong with what it wrote.
+    fn settle(&mut self, run: Run, attempt: Attempt) -> (Fate, Option<String>) {
         let Attempt {
             reply,
             late,
             started,
         } = attempt;
         let scope = &run.reading.scope;
-        let tainted = self.shared.is_tainted(scope)
-            || self
-                .transaction
-                .taints
-                .iter()
-                .any(|(tables, _)| tables.meets(scope));
-        self.transaction.late |= late;
+        let tainted = self.shared.is_tainted(scope) || self.carried.owes(scope);
+        self.carried.late |= late;
         let circumstances = Circumstances {
-            late: late || run.step.before && self.transaction.late,
+            late: late || run.step.before && self.carried.late,
             tainted,
         };
         let Judgement {
@@ -321,36 +315,21 @@ impl Replay {
             may_be_a_race,
             mut damage,
         } = judge(&self.shared, &run, &reply, circumstances);
-        let writes = run.reading.writes.clone();
-        if late && run.mode == Mode::Replay && !run.reading.only_locks() {
+        let locks_only = run.reading.only_locks();
+        if late && run.mode == Mode::Replay && !locks_only {
             damage.get_or_insert_with(|| {
                 let shape = &run.reading.fingerprint;
                 format!("a dark write ran before its turn (mirror.order_wait_ms): {shape}")
             });
         }
-        if run.mode == Mode::Replay && !writes.is_empty() {
-            self.transaction.wrote.join(&writes);
+        self.keep_step(&run, &reply);
+        if let Some(cause) = damage.as_ref().filter(|_| !locks_only) {
+            self.damage(&run, cause);
         }
-        if let Some(cause) = damage {
-            let mut scope = if run.reading.only_locks() {
-                Scope::none()
-            } else {
-                writes
-            };
-            let commits = run.step.ended == Some(Ending::Commit);
-            if commits && (late || reply.answer.error().is_some()) {
-                scope.join(&self.transaction.wrote);
-            }
-            self.damage(&run, scope, cause);
-        }
-        // The tables whose rows a deadlock or the end of a transaction took away.
-        if perform::was_rolled_back(&reply) && run.step.after {
-            let wrote = std::mem::replace(&mut self.transaction.wrote, Scope::none());
-            let cause = "the shadow rolled a transaction back that the primary went on with";
-            self.transaction.taints.push((wrote, cause.to_owned()));
-            self.transaction.broken = Some(Reason::Race);
-            count(&self.shared.counters.broken);
-        }
+        let fate = match reply.answer.error() {
+            Some(_) => Fate::Refused,
+            None => Fate::Done,
+        };
         let verdict = match verdict {
             Verdict::Diverged(_) if perform::is_transient(&run, &reply) => {
                 Verdict::NotCompared(Reason::Race)
@@ -375,7 +354,7 @@ impl Replay {
         });
         let Some((glimpse, leave)) = second_look else {
             run.owed.settle(verdict, ran, statement);
-            return;
+            return (fate, damage);
         };
         let shared = Arc::clone(&self.shared);
         let owed = run.owed;
@@ -387,102 +366,123 @@ impl Replay {
             owed.settle(verdict, ran, statement);
             drop(leave);
         });
+        (fate, damage)
     }
 
-    /// The shadow has no answer to a command.
-    fn give_up(&mut self, run: Run, reason: Reason) {
-        let wrote_on_primary = !run.failed_on_primary() && !run.reading.only_locks();
-        if run.mode == Mode::Replay && wrote_on_primary {
-            let mut scope = run.reading.writes.clone();
-            if run.step.before {
-                scope.join(&self.transaction.wrote);
-            }
-            let cause = format!(
-                "a dark write was lost ({}): {}",
-                reason.name(),
-                run.reading.fingerprint
-            );
-            let ends_it = run.step.ended == Some(Ending::Commit);
-            if ends_it || !run.reading.writes.is_empty() {
-                self.damage(&run, scope, cause);
-            } else if run.step.before && !self.transaction.wrote.is_empty() {
-                self.transaction.taints.push((scope, cause));
+    /// Notes what the transaction on the shadow wrote, and whether it still stands as on the
+    /// primary.
+    fn keep_step(&mut self, run: &Run, reply: &Reply) {
+        if run.mode != Mode::Replay {
+            return;
+        }
+        let writes = &run.reading.writes;
+        self.carried.wrote.join(writes);
+        if !run.step.after {
+            return;
+        }
+        if perform::was_rolled_back(reply) {
+            self.carried.give_up(&self.shared, Reason::Race);
+        } else if self.link.as_ref().is_some_and(Link::commits_each) {
+            self.carried.give_up(&self.shared, Reason::Internal);
+            if reply.answer.error().is_none() && !run.reading.only_locks() {
+                let cause = "the shadow committed a write whose transaction the primary has open";
+                self.shared.taint(writes, self.journal.database(), cause);
             }
         }
-        let in_transaction = run.step.before || run.step.after;
-        if in_transaction && self.transaction.broken.is_none() {
-            self.transaction.broken = Some(reason);
-            count(&self.shared.counters.broken);
+    }
+
+    /// The shadow has no answer to a command. Says in words what that means to what it wrote.
+    fn give_up(&mut self, run: Run, reason: Reason) -> String {
+        if run.step.before || run.step.after {
+            self.carried.give_up(&self.shared, reason);
         }
+        let cause = format!(
+            "a dark write was lost ({}): {}",
+            reason.name(),
+            run.reading.fingerprint
+        );
         run.owed.not_compared(reason);
+        cause
     }
 
     /// Taints now, or, within a transaction, once the primary commits it.
-    fn damage(&mut self, run: &Run, scope: Scope, cause: String) {
-        if scope.is_empty() {
-            return;
-        }
+    fn damage(&mut self, run: &Run, cause: &str) {
+        let scope = &run.reading.writes;
         if run.step.after {
-            self.transaction.taints.push((scope, cause));
+            self.carried.owe(scope.clone(), cause.to_owned());
         } else {
-            self.shared.taint(&scope, self.journal.database(), &cause);
+            self.shared.taint(scope, self.journal.database(), cause);
         }
     }
 
-    /// Takes in what a command changed of the session. `seen`: the connection ran it, too.
-    async fn take_in(&mut self, entries: &[Entry], seen: bool) {
+    /// Takes in what a command changed of the session.
+    async fn take_in(&mut self, entries: &[Entry], fate: Fate) {
         for entry in entries {
             if let (Entry::Forgotten(id), Some(link)) = (entry, &mut self.link)
                 && link.close(*id).await.is_err()
             {
-                self.link = None;
+                self.cut(Reason::ShadowDown);
             }
             let prepared_max = self.shared.config.mirror.prepared_max;
             self.journal.apply(entry, prepared_max);
-            self.is_stale |= !seen && entry.changes_state();
+            self.likeness.take_in(entry, fate);
         }
     }
 
-    /// A transaction begins, or a command outside of one.
-    fn begin(&mut self) {
-        self.transaction.wrote = Scope::none();
-        self.transaction.broken = None;
-        self.transaction.late = false;
-        self.transaction.taints.clear();
-        self.transaction.kept.clear(&self.shared);
+    /// A transaction begins, or a command outside of one. What the shadow still has open, the
+    /// primary has not.
+    async fn begin(&mut self) {
+        if self.in_transaction() {
+            self.control(b"ROLLBACK").await;
+        }
+        self.carried.end(&self.shared, false);
     }
 
-    /// The transaction ended on the primary.
-    async fn end(&mut self, ending: Ending, another_is_open: bool) {
+    /// The transaction ended on the primary. Says what went wrong where the shadow did not commit
+    /// what the primary did.
+    async fn end(&mut self, ending: Ending, another: bool, applies: bool) -> Option<String> {
         if ending == Ending::Commit {
-            for (scope, cause) in std::mem::take(&mut self.transaction.taints) {
+            for (scope, cause) in self.carried.take_owed() {
                 self.shared.taint(&scope, self.journal.database(), &cause);
             }
         }
-        let still_open = self.link.as_ref().is_some_and(Link::in_transaction);
-        if still_open && !another_is_open {
-            let applies = self.shared.control().writes == crate::config::Writes::Apply;
-            let text = match ending {
-                Ending::Commit if applies => b"COMMIT".as_slice(),
-                Ending::Commit | Ending::Rollback => b"ROLLBACK",
+        let broken = self.carried.broken();
+        let commits = ending == Ending::Commit && applies && broken.is_none();
+        let mut failure = broken.map(|reason| {
+            format!(
+                "a transaction was not carried to its end ({})",
+                reason.name()
+            )
+        });
+        if self.in_transaction() && (!another || broken.is_some()) {
+            let text = if commits {
+                b"COMMIT".as_slice()
+            } else {
+                b"ROLLBACK"
             };
-            self.control(text).await;
+            if !self.control(text).await && commits {
+                failure = Some("a COMMIT failed on the shadow".to_owned());
+            }
         }
-        self.begin();
+        self.carried.end(&self.shared, another);
+        if let Some(reason) = broken.filter(|_| another) {
+            self.carried.give_up(&self.shared, reason);
+        }
+        failure
     }
 
-    /// Gives the transaction on the shadow up.
-    async fn break_off(&mut self, reason: Reason) {
-        if self.link.as_ref().is_some_and(Link::in_transaction) {
+    /// What is not carried to its end holds no locks on the shadow.
+    async fn roll_back_broken(&mut self) {
+        if self.carried.broken().is_some() && self.in_transaction() {
             self.control(b"ROLLBACK").await;
         }
-        self.transaction.wrote = Scope::none();
-        self.transaction.broken = Some(reason);
-        count(&self.shared.counters.broken);
     }
 
-    async fn control(&mut self, text: &[u8]) {
-        let Some(link) = &mut self.link else { return };
+    /// Ends the transaction on the shadow; whether that was done.
+    async fn control(&mut self, text: &[u8]) -> bool {
+        let Some(link) = &mut self.link else {
+            return false;
+        };
         let shared = Arc::clone(&self.shared);
         let done = tokio::select! {
             biased;
@@ -492,10 +492,7 @@ impl Replay {
         if !done {
             self.link = None; // closing it rolls back
         }
-    }
-
-    fn give_back(&mut self) {
-        self.transaction.kept.clear(&self.shared);
+        done
     }
 }
 

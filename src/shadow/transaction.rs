@@ -4,6 +4,7 @@
 use super::order::Scope;
 use crate::sql::Control;
 use crate::wire::answer::{Answer, Failure};
+use crate::wire::status::Status;
 use tokio::time::Instant;
 
 /// How a transaction ended on the primary.
@@ -11,8 +12,23 @@ use tokio::time::Instant;
 pub(super) enum Ending {
     /// Committed, by COMMIT or by a command that commits implicitly.
     Commit,
-    /// Rolled back, by ROLLBACK, a deadlock or a reset.
+    /// Rolled back, by ROLLBACK, a deadlock, a reset or the session's end.
     Rollback,
+    /// It ended, or may have, and the primary did not say how: a COMMIT without an answer, or one
+    /// that failed.
+    Unknown,
+}
+
+/// What the primary said to a command, as far as transactions go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It was done; the status flag where the answer carried one.
+    Done(Option<bool>),
+    /// It failed with this error; the flag where a statement before it in the same command had
+    /// one.
+    Failed(u16, Option<bool>),
+    /// Nothing: the primary or the client vanished, and the session with it.
+    Nothing,
 }
 
 /// What one command did to the session's transaction.
@@ -39,12 +55,13 @@ pub(super) struct Step {
 pub(super) struct Seen<'a> {
     /// The last status flags before it said that a transaction is open.
     pub(super) flag_before: bool,
-    /// The flag after it; `None` where the answer carried none (an error, no answer).
-    pub(super) flag_after: Option<bool>,
-    /// The error number of the answer.
-    pub(super) error: Option<u16>,
+    /// What the primary said.
+    pub(super) said: Said,
     /// The transaction control of the command's last such statement.
     pub(super) control: Option<Control>,
+    /// It may have committed what was written before it, though it failed: DDL, or one of several
+    /// statements.
+    pub(super) commits: bool,
     /// The session's state is reset by it (RESET_CONNECTION, CHANGE_USER).
     pub(super) resets: bool,
     /// It reads, and the session's isolation level keeps snapshots.
@@ -58,8 +75,8 @@ pub(super) struct Seen<'a> {
 /// One session's transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tracker {
-    /// A deadlock ended the transaction and no flag has said so since.
-    rolled_back: bool,
+    /// The transaction ended without a flag that said so, and none has since.
+    ended: bool,
     snapshot: Option<Instant>,
     wrote: Option<Scope>,
 }
@@ -67,41 +84,35 @@ pub(super) struct Tracker {
 impl Tracker {
     /// Whether a transaction is open, given the flag that was seen last.
     pub(super) const fn open(&self, flag: bool) -> bool {
-        flag && !self.rolled_back
+        flag && !self.ended
     }
 
-    /// What the open transaction has written so far.
-    pub(super) fn wrote(&self) -> Scope {
-        self.wrote.clone().unwrap_or_else(Scope::none)
-    }
-
-    /// Takes in a command and the primary's answer to it.
+    /// Takes in a command and what the primary said to it.
     pub(super) fn step(&mut self, seen: &Seen<'_>) -> Step {
         let before = self.open(seen.flag_before);
         if !before {
             self.forget();
         }
-        let deadlock = seen.error == Some(DEADLOCK);
-        let after = match seen.flag_after {
-            Some(flag) => flag,
-            None => before && !deadlock && !seen.resets,
+        let ended = before.then(|| ending(seen)).flatten();
+        let after = match seen.said {
+            Said::Done(Some(flag)) => flag,
+            Said::Done(None) => before && !seen.resets,
+            Said::Failed(_, flag) => ended.is_none() && flag.unwrap_or(before),
+            Said::Nothing => before && ended.is_none(),
         };
-        self.rolled_back = match seen.flag_after {
-            Some(_) => false,
-            None => self.rolled_back && seen.flag_before || deadlock,
+        let flag = match seen.said {
+            Said::Done(flag) | Said::Failed(_, flag) => flag,
+            Said::Nothing => None,
         };
-        let failed = seen.error.is_some();
-        let ended = (before && (!failed || deadlock))
-            .then(|| ending(seen, deadlock, after))
-            .flatten();
+        self.ended = flag.unwrap_or(seen.flag_before) && !after;
         let mut wrote = Scope::none();
         let written_before = self.wrote.is_some();
         if ended.is_some() {
-            wrote = self.wrote();
+            wrote = self.wrote.take().unwrap_or_else(Scope::none);
             self.forget();
         }
         let opens_snapshot = self.snapshot.is_none()
-            && !failed
+            && matches!(seen.said, Said::Done(_))
             && after
             && (seen.reads || matches!(seen.control, Some(Control::Begin { snapshot: true })));
         if opens_snapshot {
@@ -128,18 +139,27 @@ impl Tracker {
     }
 }
 
-fn ending(seen: &Seen<'_>, deadlock: bool, after: bool) -> Option<Ending> {
-    if deadlock || seen.resets {
-        return Some(Ending::Rollback);
-    }
-    match seen.control {
-        Some(Control::Commit) => Some(Ending::Commit),
-        Some(Control::Rollback) => Some(Ending::Rollback),
-        // BEGIN within a transaction commits that and opens another.
-        Some(Control::Begin { .. }) => Some(Ending::Commit),
-        Some(Control::Within) | None => (!after).then_some(Ending::Commit),
+/// How the open transaction ended by this command, if it did.
+fn ending(seen: &Seen<'_>) -> Option<Ending> {
+    // BEGIN within a transaction commits that and opens another.
+    let ends = matches!(seen.control, Some(Control::Commit | Control::Begin { .. }));
+    match seen.said {
+        Said::Failed(DEADLOCK, _) => Some(Ending::Rollback),
+        Said::Failed(SYNTAX, _) if !seen.commits => None,
+        Said::Failed(..) if ends || seen.commits => Some(Ending::Unknown),
+        Said::Failed(..) => None,
+        Said::Nothing if ends || seen.commits => Some(Ending::Unknown),
+        Said::Nothing => Some(Ending::Rollback),
+        Said::Done(_) if seen.resets || seen.control == Some(Control::Rollback) => {
+            Some(Ending::Rollback)
+        }
+        Said::Done(_) if ends => Some(Ending::Commit),
+        Said::Done(flag) => (flag == Some(false)).then_some(Ending::Commit),
     }
 }
+
+/// ER_PARSE_ERROR: nothing of a single statement was run.
+pub(super) const SYNTAX: u16 = 1064;
 
 /// ER_LOCK_DEADLOCK: the server has rolled the whole transaction back.
 pub(super) const DEADLOCK: u16 = 1213;
@@ -157,14 +177,14 @@ fn contains(text: &[u8], words: &[u8]) -> bool {
     text.windows(words.len()).any(|window| window == words)
 }
 
-/// The flag that an answer ended with, where it carried one.
-pub(super) fn flag_after(answer: &Answer, answered: bool) -> Option<bool> {
-    if !answered || answer.error().is_some() {
-        return None;
+/// What an answer says.
+pub(super) fn said(answer: &Answer, answered: bool) -> Said {
+    let flag = answer.status.map(Status::in_transaction);
+    match answer.error() {
+        _ if !answered => Said::Nothing,
+        Some(failure) => Said::Failed(failure.code, flag),
+        None => Said::Done(flag),
     }
-    answer
-        .status
-        .map(crate::wire::status::Status::in_transaction)
 }
 
 #[cfg(test)]
@@ -185,9 +205,9 @@ mod tests {
     fn seen(flag_before: bool, flag_after: Option<bool>) -> Seen<'static> {
         Seen {
             flag_before,
-            flag_after,
-            error: None,
+            said: Said::Done(flag_after),
             control: None,
+            commits: false,
             resets: false,
             reads: false,
             writes: None,
@@ -198,31 +218,41 @@ mod tests {
     #[test]
     fn a_transaction_ends_as_its_last_command_says() {
         let begin = Some(Control::Begin { snapshot: false });
-        for (control, after, error, ended) in [
+        let (commit, rollback) = (Some(Control::Commit), Some(Control::Rollback));
+        let done = |flag| Said::Done(Some(flag));
+        for (control, commits, said, ended) in [
+            (commit, false, done(false), Some(Ending::Commit)),
+            (rollback, false, done(false), Some(Ending::Rollback)),
+            (commit, false, done(true), Some(Ending::Commit)), // AND CHAIN
+            (begin, false, done(true), Some(Ending::Commit)),
+            (Some(Control::Within), false, done(true), None),
+            (None, false, done(true), None),
+            (None, false, done(false), Some(Ending::Commit)), // SET autocommit = 1
+            (None, true, done(false), Some(Ending::Commit)),  // DDL
             (
-                Some(Control::Commit),
-                Some(false),
                 None,
-                Some(Ending::Commit),
-            ),
-            (
-                Some(Control::Rollback),
-                Some(false),
-                None,
+                false,
+                Said::Failed(1213, None),
                 Some(Ending::Rollback),
             ),
+            (None, false, Said::Failed(1062, None), None),
+            (commit, false, Said::Failed(1064, None), None),
             (
-                Some(Control::Commit),
-                Some(true),
-                None,
-                Some(Ending::Commit),
-            ), // AND CHAIN
-            (begin, Some(true), None, Some(Ending::Commit)),
-            (Some(Control::Within), Some(true), None, None),
-            (None, Some(true), None, None),
-            (None, Some(false), None, Some(Ending::Commit)), // DDL
-            (None, None, Some(1213), Some(Ending::Rollback)),
-            (None, None, Some(1062), None),
+                commit,
+                false,
+                Said::Failed(1180, None),
+                Some(Ending::Unknown),
+            ),
+            (
+                begin,
+                false,
+                Said::Failed(3101, None),
+                Some(Ending::Unknown),
+            ),
+            (None, true, Said::Failed(1050, None), Some(Ending::Unknown)),
+            (commit, false, Said::Nothing, Some(Ending::Unknown)),
+            (None, true, Said::Nothing, Some(Ending::Unknown)),
+            (None, false, Said::Nothing, Some(Ending::Rollback)),
         ] {
             let mut tracker = Tracker::default();
             let tables = on("a");
@@ -232,16 +262,17 @@ mod tests {
             });
             let step = tracker.step(&Seen {
                 control,
-                error,
-                ..seen(true, after)
+                commits,
+                said,
+                ..seen(true, None)
             });
-            assert_eq!(step.ended, ended, "{control:?} {after:?} {error:?}");
+            assert_eq!(step.ended, ended, "{control:?} {commits} {said:?}");
             let wrote = if ended.is_some() {
                 on("a")
             } else {
                 Scope::none()
             };
-            assert_eq!(step.wrote, wrote, "{control:?} {after:?} {error:?}");
+            assert_eq!(step.wrote, wrote, "{control:?} {commits} {said:?}");
         }
     }
 
@@ -250,18 +281,35 @@ mod tests {
         let mut tracker = Tracker::default();
         tracker.step(&seen(false, Some(true)));
         tracker.step(&Seen {
-            error: Some(1213),
+            said: Said::Failed(1213, None),
             ..seen(true, None)
         });
         assert!(!tracker.open(true));
         let step = tracker.step(&Seen {
-            error: Some(1064),
+            said: Said::Failed(1146, None),
             ..seen(true, None)
         });
         assert!(!step.before && !step.after);
         let step = tracker.step(&seen(true, Some(true)));
         assert!(!step.before && step.after);
         assert!(tracker.open(true));
+    }
+
+    #[test]
+    fn of_several_statements_one_may_open_a_transaction_before_another_fails() {
+        let mut tracker = Tracker::default();
+        let tables = on("a");
+        let step = tracker.step(&Seen {
+            said: Said::Failed(1062, Some(true)),
+            writes: Some(&tables),
+            ..seen(false, None)
+        });
+        assert!(!step.before && step.after);
+        let step = tracker.step(&Seen {
+            control: Some(Control::Commit),
+            ..seen(true, Some(false))
+        });
+        assert_eq!((step.ended, step.wrote), (Some(Ending::Commit), on("a")));
     }
 
     #[test]
