@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-/// A bug that breaks one of the four invariants.
+/// A bug that breaks one of the invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// The relay loses a byte of an answer.
@@ -14,6 +14,8 @@ pub enum Bug {
     CountTwice,
     /// The tee lets in more than its budget.
     Overfill,
+    /// A lost write taints nothing.
+    Untainted,
 }
 
 thread_local! {

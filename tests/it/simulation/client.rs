@@ -31,7 +31,8 @@ pub enum Leaving {
     Vanish(usize),
 }
 
-/// Runs a session. `number` is its place in the primary's record: clients log in one by one.
+/// Runs a session, to its end or until the connection breaks. `primary` is the primary's record
+/// and the session's place in it: clients log in one by one.
 pub async fn run(
     mut stream: DuplexStream,
     commands: Vec<Command>,
@@ -39,22 +40,43 @@ pub async fn run(
     seed: u64,
     world: Instant,
     primary: (Record, usize),
-) -> std::io::Result<Seen> {
-    let mut rng = StdRng::seed_from_u64(seed);
+) -> Seen {
     let mut seen = Seen::default();
+    let script = script(
+        &mut stream,
+        &commands,
+        leaving,
+        StdRng::seed_from_u64(seed),
+        world,
+        &primary,
+        &mut seen,
+    );
+    seen.finished = matches!(script.await, Ok(true));
+    seen
+}
+
+/// Whether the script came to its end.
+async fn script(
+    stream: &mut DuplexStream,
+    commands: &[Command],
+    leaving: Leaving,
+    mut rng: StdRng,
+    world: Instant,
+    primary: &(Record, usize),
+    seen: &mut Seen,
+) -> std::io::Result<bool> {
     let mut owed = 0usize;
     for (at, command) in commands.iter().enumerate() {
         if leaving == Leaving::Vanish(at) {
-            return Ok(seen);
+            return Ok(false);
         }
-        send(&mut stream, &command.payload, &mut rng).await?;
-        if command.answered {
-            seen.commands += 1;
-            owed += 1;
-        }
+        // Counted first: it may be there though the connection breaks over it.
+        seen.commands += u64::from(command.answered);
+        owed += usize::from(command.answered);
+        send(stream, &command.payload, &mut rng).await?;
         if !command.pipelined || at + 1 == commands.len() {
             while owed > 0 {
-                answer(&mut stream, &mut seen, &primary, world).await?;
+                answer(stream, seen, primary, world).await?;
                 owed -= 1;
             }
             if rng.random_range(0..3u32) == 0 {
@@ -62,9 +84,8 @@ pub async fn run(
             }
         }
     }
-    send(&mut stream, &[1], &mut rng).await?;
-    seen.finished = true;
-    Ok(seen)
+    send(stream, &[1], &mut rng).await?;
+    Ok(true)
 }
 
 /// Reads the greeting, logs in, reads the OK.
@@ -102,8 +123,13 @@ async fn answer(
 ) -> std::io::Result<()> {
     let mut byte = [0; 1];
     stream.read_exact(&mut byte).await?;
+    let len = record.lock().unwrap()[*number]
+        .answers
+        .get(seen.times.len())
+        .copied();
+    // The proxy's own word, where the primary broke off before it had said one.
+    let len = len.ok_or(std::io::ErrorKind::ConnectionReset)?;
     seen.bytes.push(byte[0]);
-    let len = record.lock().unwrap()[*number].answers[seen.times.len()];
     let mut rest = vec![0; len - 1];
     stream.read_exact(&mut rest).await?;
     seen.bytes.extend_from_slice(&rest);

@@ -1,15 +1,16 @@
 //! What is said in a simulated session: commands drawn from a seed, and the bytes that a server
 //! answers to each. Both fake servers answer by the same function, so that a healthy pair agrees.
 
+use super::store::{Done, Failure, Session};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use understudy::wire::packet::{write_lenenc, write_lenenc_bytes, write_packet};
 use understudy::wire::status::Status;
 
-/// The client's capabilities in every simulated session: PROTOCOL_41, LONG_FLAG, TRANSACTIONS,
+/// The client's capabilities in every simulated session: CONNECT_WITH_DB, PROTOCOL_41, LONG_FLAG, TRANSACTIONS,
 /// SECURE_CONNECTION, MULTI_STATEMENTS, MULTI_RESULTS, PS_MULTI_RESULTS, PLUGIN_AUTH.
 pub const CAPABILITIES: u32 =
-    0x0200 | 0x0004 | 0x2000 | 0x8000 | (1 << 16) | (1 << 17) | (1 << 18) | (1 << 19);
+    0x0008 | 0x0200 | 0x0004 | 0x2000 | 0x8000 | (1 << 16) | (1 << 17) | (1 << 18) | (1 << 19);
 
 /// One command of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,53 +38,132 @@ fn query(text: &str) -> Command {
 
 /// The commands of one session, QUIT not included.
 pub fn commands(seed: u64, session: u64, count: usize) -> Vec<Command> {
-    let mut rng = StdRng::seed_from_u64(seed ^ session.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let mut all = Vec::new();
-    let mut in_transaction = false;
-    while all.len() < count {
-        let id = rng.random_range(1..50u32);
-        let table = rng.random_range(1..4u32);
-        match rng.random_range(0..16u32) {
-            0..=3 => all.push(query(&format!(
-                "SELECT id, v FROM t{table} WHERE id = {id}"
-            ))),
-            4 => all.push(query(&format!(
-                "SELECT id, v FROM t{table} ORDER BY id LIMIT {}",
-                id * 20
-            ))),
-            5 | 6 => all.push(query(&format!(
-                "UPDATE t{table} SET v = {id} WHERE id = {id}"
-            ))),
-            7 => all.push(query(&format!(
-                "INSERT INTO t{table} (id, v) VALUES ({id}, 'x')"
-            ))),
-            8 | 9 => {
-                all.push(query(if in_transaction { "COMMIT" } else { "BEGIN" }));
-                in_transaction = !in_transaction;
-            }
-            10 => {
-                all.push(query("ROLLBACK"));
-                in_transaction = false;
-            }
-            11 => all.push(command(vec![0x0E])),
-            12 => all.push(query(&format!("SELECT {id} FROM missing{table}"))),
-            13 => all.push(query("SET @a = 1")),
-            14 => all.extend(prepared(id)),
-            _ => all.push(query(&format!(
-                "SELECT id FROM t{table}; SELECT v FROM t{table} WHERE id = {id}"
-            ))),
-        }
+    let mut drawn = Draw {
+        rng: StdRng::seed_from_u64(seed ^ session.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        all: Vec::new(),
+        in_transaction: false,
+        next_id: 1000 * (session + 1),
+    };
+    while drawn.all.len() < count {
+        drawn.next();
     }
+    let mut all = drawn.all;
     for one in &mut all {
-        one.pipelined = rng.random_range(0..6u32) == 0;
+        one.pipelined = drawn.rng.random_range(0..6u32) == 0;
     }
     all
 }
 
-/// Prepare, two executions, close. The fake servers give every statement the id 7 plus the count
-/// of those open, so a script holds one at a time.
+/// A session's script while it is drawn.
+struct Draw {
+    rng: StdRng,
+    all: Vec<Command>,
+    in_transaction: bool,
+    /// Rows that no other session inserts.
+    next_id: u64,
+}
+
+impl Draw {
+    fn next(&mut self) {
+        let id = self.rng.random_range(1..50u32);
+        let table = self.rng.random_range(1..4u32);
+        match self.rng.random_range(0..29u32) {
+            0..=4 => self.say(&format!("SELECT id, v FROM t{table} WHERE id = {id}")),
+            5 => self.say(&format!(
+                "SELECT id, v FROM t{table} ORDER BY id LIMIT {}",
+                id * 20
+            )),
+            6..=9 => self.say(&update(table, "1", id)),
+            10 => self.say(&update(table, "@a", id)),
+            11 | 12 => {
+                let insert = self.insert(table);
+                self.say(&insert);
+            }
+            13 => self.say(&format!(
+                "DELETE FROM t{table} WHERE id = {}",
+                self.next_id.saturating_sub(1)
+            )),
+            14..=17 => {
+                self.in_transaction = !self.in_transaction;
+                self.say(if self.in_transaction {
+                    "BEGIN"
+                } else {
+                    "COMMIT"
+                });
+            }
+            18 => {
+                self.in_transaction = self.rng.random_range(0..3u32) == 0;
+                self.say(if self.in_transaction {
+                    "BEGIN"
+                } else {
+                    "ROLLBACK"
+                });
+            }
+            19 if self.in_transaction => {
+                self.say("SAVEPOINT s");
+                self.say(&update(table, "10", id));
+                self.say("ROLLBACK TO SAVEPOINT s");
+            }
+            20 => self.all.push(command(vec![0x0E])),
+            21 => self.say(&format!("SELECT {id} FROM missing{table}")),
+            22 => self.say(&format!("SET @a = {id}")),
+            23 => self.variable(id),
+            24 => self.all.extend(prepared(id)),
+            25 => self.autocommit(),
+            26 => self.database(),
+            27 => {
+                let insert = self.insert(table);
+                self.say(&format!("{insert}; {}", update(table, "1", id)));
+            }
+            _ => self.say(&format!(
+                "SELECT id FROM t{table}; SELECT v FROM t{table} WHERE id = {id}"
+            )),
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.all.push(query(text));
+    }
+
+    fn insert(&mut self, table: u32) -> String {
+        self.next_id += 1;
+        format!("INSERT INTO t{table} (v, id) VALUES (0, {})", self.next_id)
+    }
+
+    /// The spelling of SET that a limited shadow does not know.
+    fn variable(&mut self, id: u32) {
+        if self.rng.random_range(0..4u32) == 0 {
+            self.say(&format!("SET @a := {id}"));
+        } else {
+            self.say(&format!("SET @a = {id}"));
+        }
+    }
+
+    fn autocommit(&mut self) {
+        let on = self.rng.random_range(0..2u32);
+        self.in_transaction = false;
+        self.say(&format!("SET autocommit = {on}"));
+    }
+
+    fn database(&mut self) {
+        let nth = self.rng.random_range(0..3usize) / 2;
+        self.say(&format!("USE {}", super::store::DATABASES[nth]));
+    }
+}
+
+fn update(table: u32, by: &str, id: u32) -> String {
+    format!("UPDATE t{table} SET v = v + {by} WHERE id = {id}")
+}
+
+/// Prepare, two executions, close. The fake servers give every statement the id 7, so a script
+/// holds one at a time.
 fn prepared(id: u32) -> [Command; 4] {
-    let prepare = command([b"\x16".as_slice(), b"SELECT id, v FROM t1 WHERE id = ?"].concat());
+    let text = if id.is_multiple_of(2) {
+        "SELECT id, v FROM t1 WHERE id = ?"
+    } else {
+        "UPDATE t1 SET v = v + 1 WHERE id = ?"
+    };
+    let prepare = command([b"\x16", text.as_bytes()].concat());
     let mut execute = vec![0x17, 7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 0];
     execute.extend_from_slice(&id.to_le_bytes());
     let execute = command(execute);
@@ -95,85 +175,123 @@ fn prepared(id: u32) -> [Command; 4] {
     ]
 }
 
-/// A fake server's session: what the answers depend on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Server {
-    in_transaction: bool,
+/// A fake server's answer to a command, packet headers included; empty where there is none.
+pub fn answer(session: &mut Session, payload: &[u8], whim: Option<Whim>) -> Vec<u8> {
+    let (kind, rest) = payload
+        .split_first()
+        .map_or((0, &[][..]), |(kind, rest)| (*kind, rest));
+    let text = String::from_utf8_lossy(rest);
+    match kind {
+        0x03 => answer_query(session, &text, whim),
+        0x16 => {
+            session.prepare(&text);
+            prepared_header(text.starts_with("SELECT"), status(session))
+        }
+        0x17 => {
+            let parameter = rest.last_chunk().map_or(0, |id| u32::from_le_bytes(*id));
+            let done = session.execute(parameter);
+            outcome(done, status(session), 1, true).0
+        }
+        0x19 => {
+            session.close_statement();
+            Vec::new()
+        }
+        0x01 | 0x18 => Vec::new(),
+        0x02 => outcome(session.enter(&text), status(session), 1, false).0,
+        0x1F => {
+            session.reset();
+            ok(status(session), 0)
+        }
+        _ => ok(status(session), 0),
+    }
 }
 
-impl Server {
-    fn status(self) -> u16 {
-        Status::AUTOCOMMIT
-            | if self.in_transaction {
-                Status::IN_TRANS
-            } else {
-                0
-            }
-    }
+/// What a server does of its own accord instead of running a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whim {
+    /// The statement of the command, from 0.
+    pub at: usize,
+    /// What it says.
+    pub failure: &'static Failure,
+    /// It runs the statement nevertheless.
+    pub runs: bool,
+    /// It gives the transaction up.
+    pub gives_up: bool,
+}
 
-    /// The answer to a command, packet headers included; empty where there is none.
-    pub fn answer(&mut self, payload: &[u8]) -> Vec<u8> {
-        let (kind, rest) = payload
-            .split_first()
-            .map_or((0, &[][..]), |(kind, rest)| (*kind, rest));
-        match kind {
-            0x03 => self.query(&String::from_utf8_lossy(rest)),
-            0x16 => prepared_header(),
-            0x17 => result(2, 1, self.status(), 1, true).0,
-            0x01 | 0x18 | 0x19 => Vec::new(),
-            0x1F => {
-                self.in_transaction = false;
-                ok(self.status(), 0)
+fn answer_query(session: &mut Session, text: &str, whim: Option<Whim>) -> Vec<u8> {
+    let statements: Vec<&str> = text.trim().split("; ").collect();
+    let mut out = Vec::new();
+    let mut seq = 1;
+    for (nth, statement) in statements.iter().enumerate() {
+        let done = match whim.filter(|whim| whim.at == nth) {
+            Some(whim) => {
+                if whim.runs {
+                    session.run(statement);
+                }
+                if whim.gives_up {
+                    session.give_up();
+                }
+                Done::Failed(whim.failure)
             }
-            _ => ok(self.status(), 0),
+            None => session.run(statement),
+        };
+        let more = if nth + 1 < statements.len() {
+            Status::MORE_RESULTS
+        } else {
+            0
+        };
+        let (bytes, next) = outcome(done, status(session) | more, seq, false);
+        out.extend(bytes);
+        seq = next;
+        if matches!(done, Done::Failed(_)) {
+            break;
         }
     }
+    out
+}
 
-    fn query(&mut self, text: &str) -> Vec<u8> {
-        let text = text.trim();
-        match text {
-            "BEGIN" => self.in_transaction = true,
-            "COMMIT" | "ROLLBACK" => self.in_transaction = false,
-            _ => {}
-        }
-        if text.contains("missing") {
-            return error(1146, "42S02", "Table 'app.missing' doesn't exist");
-        }
-        if text.contains("; ") {
-            let more = self.status() | Status::MORE_RESULTS;
-            let (first, seq) = result(1, 3, more, 1, false);
-            return [first, result(1, 1, self.status(), seq, false).0].concat();
-        }
-        if text.starts_with("SELECT") {
-            let rows = text
-                .rsplit("LIMIT ")
-                .next()
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(1);
-            return result(2, rows, self.status(), 1, false).0;
-        }
-        let affected = u64::from(text.starts_with("UPDATE") || text.starts_with("INSERT"));
-        ok(self.status(), affected)
+fn status(session: &Session) -> u16 {
+    let mut status = 0;
+    if session.autocommit() {
+        status |= Status::AUTOCOMMIT;
+    }
+    if session.in_transaction() {
+        status |= Status::IN_TRANS;
+    }
+    status
+}
+
+fn outcome(done: Done, status: u16, seq: u8, binary: bool) -> (Vec<u8>, u8) {
+    match done {
+        Done::Ok { affected } => ok_after(status, affected, seq),
+        Done::Rows { columns, rows } => result(columns, rows, status, seq, binary),
+        Done::Failed(failure) => (error(failure, seq), seq + 1),
     }
 }
 
 /// An OK packet with sequence number 1.
 pub fn ok(status: u16, affected: u64) -> Vec<u8> {
+    ok_after(status, affected, 1).0
+}
+
+fn ok_after(status: u16, affected: u64, seq: u8) -> (Vec<u8>, u8) {
     let mut payload = vec![0];
     write_lenenc(&mut payload, affected);
     write_lenenc(&mut payload, 0);
     payload.extend_from_slice(&status.to_le_bytes());
     payload.extend_from_slice(&[0, 0]);
-    packet(1, &payload).0
+    packet(seq, &payload)
 }
 
-fn error(code: u16, sqlstate: &str, text: &str) -> Vec<u8> {
+/// An error packet.
+pub fn error(failure: &Failure, seq: u8) -> Vec<u8> {
     let mut payload = vec![0xFF];
-    payload.extend_from_slice(&code.to_le_bytes());
+    payload.extend_from_slice(&failure.code.to_le_bytes());
     payload.push(b'#');
-    payload.extend_from_slice(sqlstate.as_bytes());
-    payload.extend_from_slice(text.as_bytes());
-    packet(1, &payload).0
+    payload.extend_from_slice(failure.sqlstate.as_bytes());
+    payload.extend_from_slice(failure.text.as_bytes());
+    packet(seq, &payload).0
 }
 
 fn packet(seq: u8, payload: &[u8]) -> (Vec<u8>, u8) {
@@ -228,14 +346,17 @@ fn result(columns: u8, rows: u32, status: u16, seq: u8, binary: bool) -> (Vec<u8
     (out, seq)
 }
 
-fn prepared_header() -> Vec<u8> {
+fn prepared_header(reads: bool, status: u16) -> Vec<u8> {
+    let columns = if reads { 2 } else { 0 };
     let mut out = Vec::new();
-    let mut seq = write_packet(&mut out, 1, &[0, 7, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0]);
+    let mut seq = write_packet(&mut out, 1, &[0, 7, 0, 0, 0, columns, 0, 1, 0, 0, 0, 0]);
     seq = write_packet(&mut out, seq, &column("?", 3));
-    seq = write_packet(&mut out, seq, &eof(Status::AUTOCOMMIT));
-    seq = write_packet(&mut out, seq, &column("c0", 3));
-    seq = write_packet(&mut out, seq, &column("c1", 253));
-    write_packet(&mut out, seq, &eof(Status::AUTOCOMMIT));
+    seq = write_packet(&mut out, seq, &eof(status));
+    if reads {
+        seq = write_packet(&mut out, seq, &column("c0", 3));
+        seq = write_packet(&mut out, seq, &column("c1", 253));
+        write_packet(&mut out, seq, &eof(status));
+    }
     out
 }
 
@@ -265,6 +386,7 @@ pub fn login() -> Vec<u8> {
     payload.extend_from_slice(b"app\0");
     payload.push(20);
     payload.extend_from_slice(&[7; 20]);
+    payload.extend_from_slice(b"app\0");
     payload.extend_from_slice(b"mysql_native_password\0");
     packet(1, &payload).0
 }

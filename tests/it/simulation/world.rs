@@ -4,9 +4,11 @@
 use super::client::{self, Leaving, Seen};
 use super::script;
 use super::server::{self, Manner, Record};
+use super::store::{self, Store};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use understudy::config::{Config, Server};
 use understudy::connect::{Dial, Dialing, Stream};
@@ -14,13 +16,17 @@ use understudy::ledger::{Commands, Ledger, Snapshot};
 use understudy::relay::{Offer, Relay, RelayParts};
 use understudy::roles::Roles;
 use understudy::shadow::{Mirror, MirrorParts};
+use understudy::sql::Table;
 use understudy::tee::{self, Budget, Limits, Tee};
 
 const SESSIONS: u64 = 3;
-const COMMANDS: usize = 14;
+const COMMANDS: usize = 18;
 
 /// The most that a stalled or dead shadow may hold one run up, in virtual time.
 const LONGEST: Duration = Duration::from_secs(900);
+
+/// A stalled server's hour, and a little more.
+const SETTLING: Duration = Duration::from_secs(4000);
 
 /// Room for one client's commands, and no more, in a world of tiny queues.
 const TINY: Limits = Limits {
@@ -35,6 +41,8 @@ const TINY: Limits = Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shadow {
     Prompt,
+    /// Prompt, but it lacks something that the primary has.
+    Limited,
     Stalled,
     Dead,
     Chaotic,
@@ -48,6 +56,7 @@ pub enum Broken {
     Delayed(String),
     Coverage(String),
     Overfull(String),
+    Untainted(String),
     Vacuous(String),
 }
 
@@ -59,11 +68,14 @@ pub struct Outcome {
 }
 
 /// See the module.
+#[derive(Debug)]
 pub struct World {
     seed: u64,
     shadow: Shadow,
     limits: Limits,
     vanishing: bool,
+    failing: bool,
+    tiny: bool,
 }
 
 impl World {
@@ -73,16 +85,24 @@ impl World {
             shadow,
             limits: Limits::default(),
             vanishing: false,
+            failing: false,
+            tiny: false,
         }
     }
 
     pub fn with_tiny_queues(mut self) -> Self {
         self.limits = TINY;
+        self.tiny = true;
         self
     }
 
     pub fn with_vanishing_clients(mut self) -> Self {
         self.vanishing = true;
+        self
+    }
+
+    pub fn with_a_failing_primary(mut self) -> Self {
+        self.failing = true;
         self
     }
 
@@ -98,7 +118,7 @@ impl World {
 
     async fn play(self) -> Result<Outcome, Broken> {
         let world = Instant::now();
-        let wires = Arc::new(Wires::new(self.seed, self.shadow));
+        let wires = Arc::new(Wires::new(self.seed, self.shadow, self.failing));
         let (tee, receiver) = tee::door(self.limits);
         let ledger = Ledger::in_memory({
             let tee = tee.clone();
@@ -136,7 +156,8 @@ impl World {
         drop(relay);
         mirror.drain(LONGEST).await;
         let worst = watcher.stop().await;
-        self.judge(&wires, &seen, &tee, &ledger.coverage(), worst)
+        wires.settle().await;
+        self.judge(&wires, &seen, &tee, &ledger, worst)
     }
 
     /// Lets the clients log in one by one, so that the primary's record has their order, and then
@@ -170,10 +191,7 @@ impl World {
         let mut seen = Vec::new();
         for task in working {
             let one = tokio::time::timeout(LONGEST, task).await;
-            seen.push(one.map_or_else(
-                |_| Seen::default(),
-                |one| one.expect("a client's task").unwrap_or_default(),
-            ));
+            seen.push(one.map_or_else(|_| Seen::default(), |one| one.expect("a client's task")));
         }
         for task in serving {
             let _ended = tokio::time::timeout(LONGEST, task).await;
@@ -186,17 +204,19 @@ impl World {
         wires: &Wires,
         seen: &[Seen],
         tee: &Tee,
-        coverage: &Snapshot,
+        ledger: &Ledger,
         worst: Result<(), Broken>,
     ) -> Result<Outcome, Broken> {
         worst?;
+        let coverage = &ledger.coverage();
+        let breaks = self.vanishing || self.failing;
         let record = wires.primary.lock().unwrap();
         for (number, one) in seen.iter().enumerate() {
             let sent = &record[number].bytes;
             let equal = if one.finished {
                 one.bytes == *sent
             } else {
-                self.vanishing && sent.starts_with(&one.bytes)
+                breaks && sent.starts_with(&one.bytes)
             };
             if !equal {
                 let (got, of) = (one.bytes.len(), sent.len());
@@ -206,25 +226,62 @@ impl World {
             }
         }
         let sent: u64 = seen.iter().map(|one| one.commands).sum();
-        // A client that vanishes leaves commands behind that the relay never saw whole.
+        // Where an end breaks off, there are commands that the relay never saw whole.
         let handed = tee.handed();
-        let all_there = handed == sent || self.vanishing && handed <= sent;
+        let all_there = handed == sent || breaks && handed <= sent;
         if coverage.pending != 0 || coverage.commands != handed || !all_there || !adds_up(coverage)
         {
             return Err(Broken::Coverage(format!(
                 "{sent} sent, {handed} handed: {coverage:?}"
             )));
         }
+        self.compare_rows(wires, ledger)?;
         let judged = coverage.matched + coverage.tolerated;
-        let healthy = self.shadow == Shadow::Prompt && !self.vanishing;
-        if healthy && judged * 10 < handed * 6 {
+        let taints = ledger.taints();
+        let healthy = self.shadow == Shadow::Prompt && !breaks && !self.tiny;
+        if healthy && (judged * 10 < handed * 6 || !taints.is_empty()) {
             return Err(Broken::Vacuous(format!(
-                "hardly anything was compared: {coverage:?}"
+                "hardly anything was compared, or something tainted: {coverage:?} {taints:?}"
             )));
         }
         Ok(Outcome {
             times: seen.iter().map(|one| one.times.clone()).collect(),
         })
+    }
+}
+
+impl World {
+    /// Where the two servers' rows differ, the table is tainted.
+    fn compare_rows(&self, wires: &Wires, ledger: &Ledger) -> Result<(), Broken> {
+        let (one, other) = (wires.rows.lock().unwrap(), wires.other_rows.lock().unwrap());
+        for (key, rows) in one.iter() {
+            let (database, name) = key;
+            let named = |database: Option<&str>, name: &str| Table {
+                database: database.map(str::to_owned),
+                name: name.to_owned(),
+            };
+            let tainted = [
+                named(Some(database), name),
+                named(Some(database), "*"),
+                named(None, "*"),
+            ]
+            .iter()
+            .any(|table| ledger.is_tainted(table));
+            if !tainted && other.get(key) != Some(rows) {
+                let differ: Vec<_> = rows
+                    .iter()
+                    .filter(|(id, value)| other[key].get(id) != Some(value))
+                    .collect();
+                let shadow: Vec<_> = other[key]
+                    .iter()
+                    .filter(|(id, value)| rows.get(id) != Some(value))
+                    .collect();
+                return Err(Broken::Untainted(format!(
+                    "{database}.{name}: {differ:?} on the primary, {shadow:?} on the shadow, in {self:?}"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -275,33 +332,63 @@ impl Watcher {
 struct Wires {
     seed: u64,
     shadow: Shadow,
+    failing: bool,
     primary: Record,
     other: Record,
+    rows: Store,
+    other_rows: Store,
+    serving: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Wires {
-    fn new(seed: u64, shadow: Shadow) -> Self {
+    fn new(seed: u64, shadow: Shadow, failing: bool) -> Self {
         Self {
             seed,
             shadow,
+            failing,
             primary: Arc::new(Mutex::new(Vec::new())),
             other: Arc::new(Mutex::new(Vec::new())),
+            rows: store::store(),
+            other_rows: store::store(),
+            serving: Mutex::default(),
         }
+    }
+
+    /// Lets the servers come to the end of what they were sent.
+    async fn settle(&self) {
+        let serving = std::mem::take(&mut *self.serving.lock().unwrap());
+        for task in serving {
+            let _ended = tokio::time::timeout(SETTLING, task).await;
+        }
+    }
+
+    fn manner(&self, server: &Server) -> Option<Manner> {
+        Some(match self.shadow {
+            _ if server.name == "legacy" && self.failing => Manner::Failing,
+            _ if server.name == "legacy" => Manner::Primary,
+            Shadow::Prompt => Manner::Prompt,
+            Shadow::Limited => Manner::Limited,
+            Shadow::Stalled => Manner::Stalled,
+            Shadow::Chaotic => Manner::Chaotic,
+            Shadow::Dead => return None,
+        })
     }
 }
 
 impl Dial for Wires {
     fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
         Box::pin(async move {
-            let (manner, record) = match self.shadow {
-                _ if server.name == "legacy" => (Manner::Primary, &self.primary),
-                Shadow::Prompt => (Manner::Prompt, &self.other),
-                Shadow::Stalled => (Manner::Stalled, &self.other),
-                Shadow::Chaotic => (Manner::Chaotic, &self.other),
-                Shadow::Dead => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+            let manner = self.manner(server);
+            let manner = manner.ok_or(std::io::ErrorKind::ConnectionRefused)?;
+            let (record, rows) = if server.name == "legacy" {
+                (&self.primary, &self.rows)
+            } else {
+                (&self.other, &self.other_rows)
             };
             let (near, far) = tokio::io::duplex(64 << 10);
-            tokio::spawn(server::serve(far, manner, self.seed, Arc::clone(record)));
+            let (record, rows) = (Arc::clone(record), Arc::clone(rows));
+            let serving = tokio::spawn(server::serve(far, manner, self.seed, record, rows));
+            self.serving.lock().unwrap().push(serving);
             Ok(Stream::Memory(near))
         })
     }
