@@ -2,22 +2,26 @@
 //! of its commands.
 
 use super::Control;
+use super::effect::{
+    commits, committed, is_missed, is_statement, may_have_written, part, resets, statements,
+    written,
+};
 use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal, unsafe_collation};
 use super::long::{Long, LongValues};
-use super::order::{Part, Request, Scope};
+use super::order::{Request, Scope};
 use super::owed::Owed;
 use super::policy::{self, Decision, Situation};
 use super::reading::{Missing, Reader, Reading, Text};
 use super::replay::Worker;
 use super::shared::Shared;
 use super::stake::Stake;
-use super::transaction::{Ending, SYNTAX, Said, Seen, Step, Tracker, said};
+use super::transaction::{Ending, Said, Seen, Step, Tracker, said};
 use crate::compare::errors::says_nothing;
 use crate::compare::verdict::Reason;
 use crate::config::Writes;
 use crate::ledger::Side;
-use crate::sql::{Change, Class, Control as Transaction};
+use crate::sql::{Change, Class};
 use crate::tee::{Charged, End, Exchange, Facts, Stub};
 use crate::wire::answer::Failure;
 use crate::wire::capability::Capabilities;
@@ -608,14 +612,6 @@ const UNSUPPORTED_PS: u16 = 1295;
 /// COM_BINLOG_DUMP_GTID.
 const BINLOG_DUMP_GTID: Command = Command(0x1E);
 
-/// Whether the reason is one of ours, for which whole transactions are let go.
-const fn is_a_drop(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Dropped | Reason::Suspended | Reason::Paused | Reason::Internal
-    )
-}
-
 fn reason_of(decision: Result<Mode, Reason>) -> &'static str {
     match decision {
         Ok(Mode::Replay) => "replayed",
@@ -623,62 +619,6 @@ fn reason_of(decision: Result<Mode, Reason>) -> &'static str {
         Ok(Mode::Plan) => "writes = plan",
         Err(reason) => reason.name(),
     }
-}
-
-/// Whether the rest of the open transaction cannot be run without this command.
-fn is_missed(reading: &Reading, step: &Step, reason: Reason) -> bool {
-    let reads = matches!(reading.class, Class::Read | Class::Metadata | Class::Empty);
-    step.before && is_a_drop(reason) && reading.runs && !reads
-}
-
-/// What the primary committed with the command.
-fn committed(reading: &Reading, step: &Step, may_have_written: bool) -> Scope {
-    let mut scope = Scope::none();
-    if matches!(step.ended, Some(Ending::Commit | Ending::Unknown)) {
-        scope.join(&step.wrote);
-    }
-    if !step.after && may_have_written && !reading.only_locks() {
-        scope.join(&reading.writes);
-    }
-    scope
-}
-
-/// Whether the command may have committed without saying so, given what the primary said.
-fn commits(reading: &Reading, said: Said) -> bool {
-    let by_class = match (reading.class, said) {
-        (Class::Ddl, _) => !matches!(said, Said::Failed(SYNTAX, _)),
-        // A procedure may commit, and SET autocommit.
-        (Class::Unmirrored, Said::Failed(code, _)) => code != SYNTAX,
-        (Class::Unmirrored | Class::Session, Said::Nothing) => true,
-        _ => false,
-    };
-    is_statement(reading) && (reading.ends_inside || by_class)
-}
-
-/// Whether it can open or end a transaction: a PING may only be the first to say that one is open.
-const fn is_statement(reading: &Reading) -> bool {
-    matches!(reading.kind, Command::QUERY | Command::STMT_EXECUTE)
-}
-
-fn statements(reading: &Reading) -> usize {
-    reading
-        .analysis
-        .as_ref()
-        .map_or(1, |analysis| analysis.statements.len())
-}
-
-const fn resets(kind: Command) -> bool {
-    kind.0 == Command::CHANGE_USER.0 || kind.0 == Command::RESET_CONNECTION.0
-}
-
-fn written(reading: &Reading) -> Option<&Scope> {
-    Some(&reading.writes).filter(|writes| !writes.is_empty())
-}
-
-/// Whether the primary's answer leaves it possible that something was written: several statements
-/// may have been run before the one that failed, and without an answer nobody knows.
-fn may_have_written(one: &Exchange) -> bool {
-    !one.answered || one.answer.error().is_none() || one.answer.results.len() > 1
 }
 
 /// What is missing of a whole exchange's command: its answer says how many statements ran.
@@ -700,35 +640,6 @@ fn is_told_by_its_beginning(reading: &Reading) -> bool {
     let known = matches!(&reading.writes, Scope::Known(tables) if !tables.is_empty());
     let is_execute = reading.kind == Command::STMT_EXECUTE;
     is_execute || one_statement && (known || reading.class == Class::Read)
-}
-
-/// How the command takes part in the order of all sessions, and with which tables.
-fn part(reading: &Reading, step: &Step) -> (Part, Scope) {
-    let mut scope = reading.scope.clone();
-    if reading.kind == Command::STMT_PREPARE {
-        // It reads nothing, but the tables must be there.
-        return (Part::Within, scope);
-    }
-    if !reading.runs {
-        return (Part::Within, Scope::none());
-    }
-    if step.ended == Some(Ending::Commit) {
-        scope.join(&step.wrote);
-    }
-    match reading.class {
-        Class::Ddl => (Part::Ddl, scope),
-        Class::Write | Class::LockingRead if step.after => (Part::Write, scope),
-        Class::Write | Class::LockingRead => (Part::Commit, scope),
-        _ if step.ended == Some(Ending::Commit) && !step.wrote.is_empty() => (Part::End, scope),
-        Class::Transaction
-            if matches!(reading.control, Some(Transaction::Begin { snapshot: true })) =>
-        {
-            (Part::Snapshot, scope)
-        }
-        _ if step.opens_snapshot => (Part::Snapshot, scope),
-        _ if step.snapshot.is_some() => (Part::Within, scope),
-        _ => (Part::Read, scope),
-    }
 }
 
 /// A number from 0 to 1 for a command, the same at every look.

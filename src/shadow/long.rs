@@ -54,3 +54,56 @@ impl Long {
         self.parts = Vec::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tee::{Exchange, Facts, Share};
+    use crate::wire::answer::Answer;
+    use crate::wire::capability::Capabilities;
+    use std::sync::Arc;
+    use tokio::time::Instant;
+
+    /// A part of the parameter `number`, of which `missing` bytes did not come through.
+    fn part(number: u8, missing: u64) -> Charged {
+        let now = Instant::now();
+        let command = vec![0x18, 7, 0, 0, 0, number, 0, b'x'];
+        Charged::free(Exchange {
+            facts: Arc::new(Facts {
+                session: 1,
+                login: 0,
+                user: "app".into(),
+                database: "app".into(),
+                capabilities: Capabilities::default(),
+                collation: 45,
+                primary: "legacy".into(),
+                thread_id: 1,
+                share: Arc::new(Share::default()),
+            }),
+            seq: 1,
+            command_bytes: command.len() as u64 + missing,
+            command,
+            in_transaction_before: false,
+            answer: Answer::default(),
+            answered: true,
+            began: now,
+            sent: now,
+            first_byte: now,
+            acked: now,
+        })
+    }
+
+    #[test]
+    fn once_a_part_is_lost_none_is_kept_until_the_next_execution() {
+        let mut long = LongValues::default();
+        long.keep(7, part(0, 0));
+        long.keep(7, part(1, 9));
+        long.keep(7, part(2, 0));
+        let taken = long.take(7);
+        assert!(taken.lost && taken.parts.is_empty());
+        assert_eq!(taken.numbers, [0, 1, 2].into());
+        long.keep(7, part(0, 0));
+        let taken = long.take(7);
+        assert!(!taken.lost && taken.parts.len() == 1);
+    }
+}

@@ -6,7 +6,7 @@
 //! is ever waited for by the relay, and nothing here knows of it.
 //!
 //! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
-//! `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
+//! `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
 //! `likeness`, `carried`, `perform`, `judge`), `line` and `order`, `breaker`.
 
 pub mod control;
@@ -14,6 +14,7 @@ pub mod control;
 mod dispatcher;
 
 mod desk;
+mod effect;
 mod journal;
 mod long;
 mod policy;
