@@ -12,8 +12,10 @@ use crate::sql::Change;
 pub(super) struct Likeness {
     /// The session is in a database that the shadow lacks.
     no_database: bool,
-    /// The shadow refused one of the session's variables.
+    /// The shadow refused one of the session's settings.
     refused: bool,
+    /// It refused one of its user variables, which concerns what names one alone.
+    lacks_variable: bool,
     /// Something that cannot be told changed without it.
     unknown: bool,
     /// Something that the journal knows changed without it: opened anew, it would be like the
@@ -33,14 +35,20 @@ pub(super) enum Fate {
 }
 
 impl Likeness {
-    /// A connection that was just opened: whether it has the session's database, and took the
-    /// session's variables.
-    pub(super) const fn opened(has_database: bool, took_variables: bool) -> Self {
+    /// A connection that was just opened, whether it has the session's database.
+    pub(super) fn opened(has_database: bool) -> Self {
         Self {
             no_database: !has_database,
-            refused: !took_variables,
-            unknown: false,
-            stale: false,
+            ..Self::default()
+        }
+    }
+
+    /// The shadow refused what the session set: a variable's name, or its assignment.
+    pub(super) fn refused(&mut self, variable: &str) {
+        if variable.starts_with('@') && !variable.starts_with("@@") {
+            self.lacks_variable = true;
+        } else {
+            self.refused = true;
         }
     }
 
@@ -54,28 +62,29 @@ impl Likeness {
         let refused = fate == Fate::Refused;
         match entry {
             Entry::Change(Change::Database(_)) => self.no_database = refused,
-            Entry::Change(Change::Variable { .. }) | Entry::MultiStatements(_) => {
-                self.refused |= refused;
-            }
+            Entry::Change(Change::Variable { name, .. }) if refused => self.refused(name),
+            Entry::MultiStatements(_) if refused => self.refused(""),
+            Entry::Change(Change::Variable { .. }) | Entry::MultiStatements(_) => {}
             Entry::Change(Change::Unknown) => self.unknown |= refused,
             Entry::Reset if refused => self.stale = true,
             Entry::Reset => {
                 let no_database = self.no_database;
-                *self = Self::opened(!no_database, true);
+                *self = Self::opened(!no_database);
             }
             Entry::Login { .. } => self.stale = true,
             Entry::Prepared(..) | Entry::NotPrepared | Entry::Types(..) | Entry::Forgotten(_) => {}
         }
     }
 
-    /// Why what is run on the connection now would say nothing, if it would.
-    pub(super) const fn why_not(&self) -> Option<Reason> {
+    /// Why a statement that is run on the connection now would say nothing, if it would.
+    pub(super) fn why_not(&self, statement: &str) -> Option<Reason> {
         if self.no_database {
             Some(Reason::Database)
         } else if self.refused || self.unknown || self.stale {
             Some(Reason::NotMirrored)
         } else {
-            None
+            let concerns = self.lacks_variable && statement.contains('@');
+            concerns.then_some(Reason::NotMirrored)
         }
     }
 }
@@ -84,10 +93,10 @@ impl Likeness {
 mod tests {
     use super::*;
 
-    fn variable() -> Entry {
+    fn set(name: &str) -> Entry {
         Entry::Change(Change::Variable {
-            name: "@a".into(),
-            assignment: "@a := 5".into(),
+            name: name.into(),
+            assignment: format!("{name} := 5"),
         })
     }
 
@@ -99,9 +108,9 @@ mod tests {
     fn what_the_shadow_refused_or_never_saw_makes_it_another_session() {
         let unknown = Entry::Change(Change::Unknown);
         for (entry, fate, why) in [
-            (variable(), Fate::Done, None),
-            (variable(), Fate::Refused, Some(Reason::NotMirrored)),
-            (variable(), Fate::NotRun, Some(Reason::NotMirrored)),
+            (set("timestamp"), Fate::Done, None),
+            (set("timestamp"), Fate::Refused, Some(Reason::NotMirrored)),
+            (set("@a"), Fate::NotRun, Some(Reason::NotMirrored)),
             (database(), Fate::Refused, Some(Reason::Database)),
             (unknown.clone(), Fate::Done, None),
             (unknown, Fate::NotRun, Some(Reason::NotMirrored)),
@@ -109,7 +118,7 @@ mod tests {
         ] {
             let mut likeness = Likeness::default();
             likeness.take_in(&entry, fate);
-            assert_eq!(likeness.why_not(), why, "{entry:?} {fate:?}");
+            assert_eq!(likeness.why_not("SELECT 1"), why, "{entry:?} {fate:?}");
         }
     }
 
@@ -117,10 +126,19 @@ mod tests {
     fn a_reset_or_another_database_makes_them_alike_again() {
         let mut likeness = Likeness::default();
         likeness.take_in(&database(), Fate::Refused);
-        likeness.take_in(&variable(), Fate::Refused);
+        likeness.take_in(&set("timestamp"), Fate::Refused);
         likeness.take_in(&Entry::Reset, Fate::Done);
-        assert_eq!(likeness.why_not(), Some(Reason::Database));
+        assert_eq!(likeness.why_not(""), Some(Reason::Database));
         likeness.take_in(&database(), Fate::Done);
-        assert_eq!(likeness.why_not(), None);
+        assert_eq!(likeness.why_not(""), None);
+    }
+
+    #[test]
+    fn a_user_variable_that_is_missing_concerns_what_names_one() {
+        let mut likeness = Likeness::default();
+        likeness.take_in(&set("@a"), Fate::Refused);
+        assert_eq!(likeness.why_not("SELECT 1"), None);
+        let named = likeness.why_not("INSERT INTO t VALUES (@a)");
+        assert_eq!(named, Some(Reason::NotMirrored));
     }
 }

@@ -172,28 +172,33 @@ impl Link {
             vitess: connection.server_version.contains("Vitess"),
             _permit: permit,
         };
-        let took_variables = link.prepare_session(shared, journal).await?;
-        Ok((link, Likeness::opened(has_database, took_variables)))
+        let mut likeness = Likeness::opened(has_database);
+        link.prepare_session(shared, journal, &mut likeness).await?;
+        Ok((link, likeness))
     }
 
-    /// Runs what the config asks for, then what the client had set; whether the shadow took it.
-    /// What it refuses now it refused when the client sent it, too, and was found then.
+    /// Runs what the config asks for, then what the client had set. What the shadow refuses now it
+    /// refused when the client sent it, too, and was found then.
     async fn prepare_session(
         &mut self,
         shared: &Shared,
         journal: &Journal,
-    ) -> Result<bool, Trouble> {
+        likeness: &mut Likeness,
+    ) -> Result<(), Trouble> {
         self.init(shared).await?;
-        let mut took = true;
-        for assignment in journal.assignments() {
-            let reply = self.query(assignment.as_bytes()).await?;
-            took &= reply.answer.error().is_none();
+        for set in journal.assignments() {
+            let reply = self.query(set.as_bytes()).await?;
+            if reply.answer.error().is_some() {
+                likeness.refused(set.trim_start_matches("SET "));
+            }
         }
         if let Some(on) = journal.multi_statements() {
             let option = [Command::SET_OPTION.0, u8::from(!on), 0];
-            took &= self.ask(&option).await?.answer.error().is_none();
+            if self.ask(&option).await?.answer.error().is_some() {
+                likeness.refused("");
+            }
         }
-        Ok(took)
+        Ok(())
     }
 
     /// `[shadow] init`.

@@ -17,6 +17,7 @@ use crate::compare::verdict::{Reason, Verdict};
 use crate::sql::Class;
 use crate::task;
 use crate::tee::Facts;
+use crate::wire::command::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -127,6 +128,7 @@ impl Replay {
         let stake = run.stake.take();
         let (ended, another) = (run.step.ended, run.step.after);
         let applies = run.mode == Mode::Replay;
+        let failed_on_primary = run.failed_on_primary();
         let outcome = match self.carried.broken() {
             Some(reason) => Err(reason),
             None => self.try_it(&mut run).await,
@@ -135,6 +137,9 @@ impl Replay {
             Ok(attempt) => self.settle(run, attempt),
             Err(reason) => (Fate::NotRun, Some(self.give_up(run, reason))),
         };
+        if fate == Fate::Refused && another && !failed_on_primary {
+            self.see_transaction().await;
+        }
         self.take_in(&entries, fate).await;
         if let Some(ending) = ended {
             let failure = self.end(ending, another, applies).await;
@@ -284,8 +289,11 @@ impl Replay {
     /// connection is like the session, and in its transaction.
     fn is_in_step(&self, run: &Run) -> Result<(), Trouble> {
         let sets = matches!(run.reading.class, Class::Session | Class::Empty);
-        if let Some(reason) = self.likeness.why_not().filter(|_| !sets) {
-            return Err(Trouble::Unlike(reason));
+        if !sets && self.likeness != Likeness::default() {
+            let text = perform::text_of(run).unwrap_or_default();
+            if let Some(reason) = self.likeness.why_not(&text) {
+                return Err(Trouble::Unlike(reason));
+            }
         }
         let commits_each = self.link.as_ref().is_some_and(Link::commits_each);
         if run.step.before && run.reading.runs && commits_each {
@@ -469,6 +477,20 @@ impl Replay {
             self.carried.give_up(&self.shared, reason);
         }
         failure
+    }
+
+    /// An error does not say whether the transaction is still open; the answer to a PING does.
+    async fn see_transaction(&mut self) {
+        let Some(link) = self.link.as_mut().filter(|link| link.in_transaction()) else {
+            return;
+        };
+        let asked = link.ask(&[Command::PING.0]).await;
+        let gone = link.commits_each();
+        if asked.is_err() {
+            self.cut(Reason::ShadowDown);
+        } else if gone {
+            self.carried.give_up(&self.shared, Reason::Internal);
+        }
     }
 
     /// What is not carried to its end holds no locks on the shadow.

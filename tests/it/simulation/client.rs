@@ -79,9 +79,13 @@ async fn script(
                 answer(stream, seen, primary, world).await?;
                 owed -= 1;
             }
-            if rng.random_range(0..3u32) == 0 {
-                tokio::time::sleep(Duration::from_micros(rng.random_range(1..20_000u64))).await;
-            }
+            // At times so long that the session's connection to the shadow is parked.
+            let pause = match rng.random_range(0..30u32) {
+                0 => 2_000_000,
+                1..=10 => rng.random_range(1..20_000u64),
+                _ => 0,
+            };
+            tokio::time::sleep(Duration::from_micros(pause)).await;
         }
     }
     send(stream, &[1], &mut rng).await?;

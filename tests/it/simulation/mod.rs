@@ -40,6 +40,7 @@ fn run(seed: u64) -> Result<(), Broken> {
         .with_vanishing_clients()
         .run()?;
     World::new(seed, Shadow::Limited).run()?;
+    World::new(seed, Shadow::Refusing).run()?;
     for shadow in [Shadow::Prompt, Shadow::Chaotic] {
         World::new(seed, shadow).with_a_failing_primary().run()?;
     }

@@ -130,12 +130,13 @@ impl Draw {
         format!("INSERT INTO t{table} (v, id) VALUES (0, {})", self.next_id)
     }
 
-    /// The spelling of SET that a limited shadow does not know.
+    /// Sets the variable, at times as a limited shadow does not know.
     fn variable(&mut self, id: u32) {
-        if self.rng.random_range(0..4u32) == 0 {
-            self.say(&format!("SET @a := {id}"));
-        } else {
-            self.say(&format!("SET @a = {id}"));
+        match self.rng.random_range(0..5u32) {
+            0 => self.say(&format!("SET @a := {id}")),
+            // What it leaves behind, no journal can tell.
+            1 => self.say(&format!("SELECT @a := {id}")),
+            _ => self.say(&format!("SET @a = {id}")),
         }
     }
 

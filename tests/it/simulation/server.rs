@@ -21,6 +21,8 @@ pub enum Manner {
     Prompt,
     /// The same, but it lacks a database and one spelling of SET.
     Limited,
+    /// Refuses every login.
+    Refusing,
     /// Takes everything and says nothing for an hour.
     Stalled,
     /// Answers, stalls, breaks off, or talks nonsense, as the seed draws it.
@@ -71,6 +73,10 @@ impl Connection {
     async fn run(&mut self) -> std::io::Result<()> {
         self.stream.write_all(&script::greeting()).await?;
         let login = self.packet().await?;
+        if self.manner == Manner::Refusing {
+            let refusal = script::error(&store::ACCESS_DENIED, 2);
+            return self.stream.write_all(&refusal).await;
+        }
         if let Done::Failed(failure) = self.session.enter(&database_of(&login)) {
             return self.stream.write_all(&script::error(failure, 2)).await;
         }
@@ -132,19 +138,19 @@ impl Connection {
             });
         }
         let writes = text.contains("UPDATE") || text.contains("INSERT");
-        let deadlock = self.rng.random_range(0..2u32) == 0;
+        let failure = match self.rng.random_range(0..6u32) {
+            0 | 1 => &store::LOCK_WAIT,
+            2 if chaotic => &store::ABORTED,
+            _ => &store::DEADLOCK,
+        };
         writes.then(|| Whim {
             at: self
                 .rng
                 .random_range(0..2usize)
                 .min(text.matches("; ").count()),
-            failure: if deadlock {
-                &store::DEADLOCK
-            } else {
-                &store::LOCK_WAIT
-            },
+            failure,
             runs: false,
-            gives_up: deadlock,
+            gives_up: failure != &store::LOCK_WAIT,
         })
     }
 
@@ -159,7 +165,7 @@ impl Connection {
 
     async fn say(&mut self, answer: &[u8]) -> std::io::Result<()> {
         match self.manner {
-            Manner::Prompt | Manner::Limited => self.write(answer).await,
+            Manner::Prompt | Manner::Limited | Manner::Refusing => self.write(answer).await,
             Manner::Primary => self.in_pieces(answer).await,
             Manner::Failing if self.rng.random_range(0..60u32) == 0 => {
                 let half = answer.len() / 2;

@@ -72,9 +72,13 @@ const NO_DATABASE: Failure = failure(1049, "42000", "Unknown database 'spare'");
 const SYNTAX: Failure = failure(1105, "HY000", "syntax error at position 8 near ':='");
 const UNKNOWN: Failure = failure(1243, "HY000", "Unknown prepared statement handler");
 
+/// The answer to a login that is refused.
+pub const ACCESS_DENIED: Failure = failure(1045, "28000", "Access denied for user 'app'");
+
 /// Errors that a server may answer with for reasons of its own.
 pub const DEADLOCK: Failure = failure(1213, "40001", "Deadlock found when trying to get lock");
 pub const LOCK_WAIT: Failure = failure(1205, "HY000", "Lock wait timeout exceeded");
+pub const ABORTED: Failure = failure(1105, "HY000", "vttablet: rpc error: transaction gone");
 pub const ENDED: Failure = failure(1317, "70100", "transaction 12: ended at some time");
 pub const COMMIT_FAILED: Failure = failure(1180, "HY000", "Got error 149 during COMMIT");
 
@@ -204,6 +208,13 @@ impl Session {
             ["SET", "@a", ":=", _] if self.limited => return Done::Failed(&SYNTAX),
             ["SET", "@a", _, value] => self.variable = value.parse().ok(),
             ["USE", database] => return self.enter(database),
+            ["SELECT", "@a", ":=", value] => {
+                self.variable = value.parse().ok();
+                return Done::Rows {
+                    columns: 1,
+                    rows: 1,
+                };
+            }
             ["SELECT", ..] => return select(text),
             ["UPDATE", table, .., "+", what, "WHERE", _, _, id] => {
                 let by = if *what == "@a" {

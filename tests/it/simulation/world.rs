@@ -43,6 +43,8 @@ pub enum Shadow {
     Prompt,
     /// Prompt, but it lacks something that the primary has.
     Limited,
+    /// It is there, but lets nobody in.
+    Refusing,
     Stalled,
     Dead,
     Chaotic,
@@ -57,6 +59,7 @@ pub enum Broken {
     Coverage(String),
     Overfull(String),
     Untainted(String),
+    Suspended(u64),
     Vacuous(String),
 }
 
@@ -155,6 +158,10 @@ impl World {
         let seen = self.clients(&relay, &wires.primary, world).await;
         drop(relay);
         mirror.drain(LONGEST).await;
+        let suspensions = mirror.figures().suspensions;
+        if suspensions > 0 && matches!(self.shadow, Shadow::Prompt | Shadow::Refusing) {
+            return Err(Broken::Suspended(suspensions));
+        }
         let worst = watcher.stop().await;
         wires.settle().await;
         self.judge(&wires, &seen, &tee, &ledger, worst)
@@ -277,7 +284,9 @@ impl World {
                     .filter(|(id, value)| rows.get(id) != Some(value))
                     .collect();
                 return Err(Broken::Untainted(format!(
-                    "{database}.{name}: {differ:?} on the primary, {shadow:?} on the shadow, in {self:?}"
+                    "{database}.{name}: {differ:?} on the primary, {shadow:?} on the shadow, in {self:?}; \
+                     tainted: {:?}",
+                    ledger.taints()
                 )));
             }
         }
@@ -368,6 +377,7 @@ impl Wires {
             _ if server.name == "legacy" => Manner::Primary,
             Shadow::Prompt => Manner::Prompt,
             Shadow::Limited => Manner::Limited,
+            Shadow::Refusing => Manner::Refusing,
             Shadow::Stalled => Manner::Stalled,
             Shadow::Chaotic => Manner::Chaotic,
             Shadow::Dead => return None,
@@ -399,6 +409,7 @@ fn config() -> Config {
         [primary]\nname = \"legacy\"\naddress = \"127.0.0.1:1\"\n\
         [shadow]\nname = \"vitess\"\naddress = \"127.0.0.1:2\"\nuser = \"app\"\npassword = \"app\"\n\
         [mirror]\nwrites = \"apply\"\ntimeout_ms = 5000\nbreaker_lag_ms = 10000\n\
+        idle_s = 1\nbreaker_errors = 3\n\
         [ledger]\npath = \"unused.db\"\n";
     Config::parse(text, &[]).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
