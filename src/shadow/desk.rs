@@ -174,6 +174,7 @@ impl Desk {
             "commands were lost: the queue and even the room for their first bytes were full",
         );
         self.pass_on(Skip {
+            class: Class::Unmirrored,
             entries: vec![Entry::Change(Change::Unknown)],
             ends: None,
             abandons: Some(Reason::Dropped),
@@ -422,6 +423,7 @@ impl Desk {
             &reading.fingerprint,
         );
         self.pass_on(Skip {
+            class: reading.class,
             entries,
             ends: step.ended.map(|ending| TransactionEnd {
                 ending,
@@ -443,6 +445,7 @@ impl Desk {
     fn close_statement(&mut self, shared: &Shared, charged: Box<Charged>, entries: Vec<Entry>) {
         self.apply(&shared.config, &entries);
         self.pass_on(Skip {
+            class: Class::Empty,
             entries,
             ends: None,
             abandons: None,

@@ -105,7 +105,7 @@ pub(super) fn part(reading: &Reading, step: &Step) -> (Part, Scope) {
 #[cfg(test)]
 mod tests {
     use super::super::journal::Journal;
-    use super::super::reading::Reader;
+    use super::super::reading::{Missing, Reader};
     use super::*;
     use crate::sql::{Catalog, Table};
     use crate::wire::capability::Capabilities;
@@ -118,6 +118,7 @@ mod tests {
             capabilities: Capabilities::default(),
             no_backslash_escapes: false,
             databases: &BTreeMap::new(),
+            missing: Missing::Nothing,
         };
         reader.read(&[b"\x03", text.as_bytes()].concat())
     }

@@ -8,7 +8,7 @@ use super::reading::Reading;
 use super::stake::Stake;
 use super::transaction::{Ending, Step};
 use crate::compare::verdict::Reason;
-use crate::sql::Control;
+use crate::sql::{Class, Control};
 use crate::tee::{Charged, Stub};
 use crate::wire::answer::Answer;
 
@@ -70,6 +70,8 @@ impl Mode {
 /// A command that is not run.
 #[derive(Debug)]
 pub(super) struct Skip {
+    /// What it is.
+    pub(super) class: Class,
     /// What it changed of the session.
     pub(super) entries: Vec<Entry>,
     /// The transaction ended with it.

@@ -14,7 +14,7 @@ use super::perform;
 use super::shared::{Shared, count};
 use super::transaction::Ending;
 use crate::compare::verdict::{Reason, Verdict};
-use crate::sql::Class;
+use crate::sql::{Change, Class};
 use crate::task;
 use crate::tee::Facts;
 use crate::wire::command::Command;
@@ -128,7 +128,7 @@ impl Replay {
         let stake = run.stake.take();
         let (ended, another) = (run.step.ended, run.step.after);
         let applies = run.mode == Mode::Replay;
-        let failed_on_primary = run.failed_on_primary();
+        let (class, failed_on_primary) = (run.reading.class, run.failed_on_primary());
         let outcome = match self.carried.broken() {
             Some(reason) => Err(reason),
             None => self.try_it(&mut run).await,
@@ -140,7 +140,7 @@ impl Replay {
         if fate == Fate::Refused && another && !failed_on_primary {
             self.see_transaction().await;
         }
-        self.take_in(&entries, fate).await;
+        self.take_in(&entries, class, fate).await;
         if let Some(ending) = ended {
             let failure = self.end(ending, another, applies).await;
             damage = damage.or(failure);
@@ -161,7 +161,7 @@ impl Replay {
         }
         let missing = "a write of the same transaction was not carried to the shadow";
         self.carried.owe(skip.misses, missing.to_owned());
-        self.take_in(&skip.entries, Fate::NotRun).await;
+        self.take_in(&skip.entries, skip.class, Fate::NotRun).await;
         let Some(end) = skip.ends else { return };
         match self.end(end.ending, false, end.applies).await {
             Some(cause) => end.stake.lost(&cause),
@@ -424,7 +424,7 @@ impl Replay {
     }
 
     /// Takes in what a command changed of the session.
-    async fn take_in(&mut self, entries: &[Entry], fate: Fate) {
+    async fn take_in(&mut self, entries: &[Entry], class: Class, fate: Fate) {
         for entry in entries {
             if let (Entry::Forgotten(id), Some(link)) = (entry, &mut self.link)
                 && link.close(*id).await.is_err()
@@ -433,7 +433,11 @@ impl Replay {
             }
             let prepared_max = self.shared.config.mirror.prepared_max;
             self.journal.apply(entry, prepared_max);
-            self.likeness.take_in(entry, fate);
+            // A temporary table that the shadow has not concerns what names it: that is tainted.
+            let is_table = class == Class::Ddl && matches!(entry, Entry::Change(Change::Unknown));
+            if !is_table {
+                self.likeness.take_in(entry, fate);
+            }
         }
     }
 
