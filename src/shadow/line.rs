@@ -122,3 +122,53 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::{Part, Scope};
+    use super::*;
+    use crate::sql::Table;
+
+    fn join(line: &Arc<Line>, part: Part, table: &str, began: Instant) -> Ticket {
+        let table = Table {
+            database: None,
+            name: table.into(),
+        };
+        line.join(Request {
+            part,
+            scope: Scope::Known([table].into()),
+            began,
+            acked: began,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_comes_when_the_last_in_its_way_is_done_in_whatever_order() {
+        let (line, start) = (Arc::<Line>::default(), Instant::now());
+        let first = join(&line, Part::Commit, "a", start);
+        let second = join(&line, Part::Commit, "a", start);
+        let _other = join(&line, Part::Commit, "b", start);
+        let read = join(&line, Part::Read, "a", start);
+        let ends = |ticket: Ticket, after| async move {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            drop(ticket);
+        };
+        let (turn, (), ()) = tokio::join!(
+            read.turn(Duration::from_secs(1)),
+            ends(second, 10),
+            ends(first, 20)
+        );
+        assert_eq!(turn, Turn::Came);
+        assert_eq!(start.elapsed(), Duration::from_millis(20));
+        assert!(line.queue.lock().bells.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_in_vain_is_late() {
+        let (line, start) = (Arc::<Line>::default(), Instant::now());
+        let _first = join(&line, Part::Commit, "a", start);
+        let read = join(&line, Part::Read, "a", start);
+        assert_eq!(read.turn(Duration::from_secs(1)).await, Turn::Late);
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+    }
+}
