@@ -49,7 +49,7 @@ pub(super) struct Desk {
     lost: Scope,
     long: LongValues,
     no_backslash_escapes: bool,
-    /// The last command asked for the binary log: from there on the session is a pipe.
+    /// The last command was a replica's: from there on the session is a pipe, and writes nothing.
     dumps: bool,
 }
 
@@ -78,7 +78,7 @@ impl Desk {
         if reading.kind == Command::STMT_SEND_LONG_DATA {
             return self.keep_long(&reading, charged);
         }
-        self.dumps = matches!(reading.kind, Command::BINLOG_DUMP | BINLOG_DUMP_GTID);
+        self.dumps = is_a_replicas(reading.kind);
         let step = self.step(&charged, &reading);
         self.begin(shared, &step);
         let long = self.take_long(&reading);
@@ -186,7 +186,6 @@ impl Desk {
     /// The session has ended. Its replays finish what they were given; the owner sees to their
     /// end.
     pub(super) fn close(mut self, shared: &Shared, end: End) -> Vec<JoinHandle<()>> {
-        // What a replica reads of the binary log writes nothing.
         if end == End::Tunnelled && !self.dumps {
             let cause = "a session became a tunnel: what it wrote since is not known";
             shared.taint(&Scope::All, self.journal.database(), cause);
@@ -612,8 +611,11 @@ impl Desk {
 /// ER_UNSUPPORTED_PS: the statement exists, but cannot be prepared.
 const UNSUPPORTED_PS: u16 = 1295;
 
-/// COM_BINLOG_DUMP_GTID.
-const BINLOG_DUMP_GTID: Command = Command(0x1E);
+/// Whether a replica says this before it reads the binary log: COM_REGISTER_SLAVE,
+/// COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID.
+const fn is_a_replicas(kind: Command) -> bool {
+    matches!(kind, Command(0x15) | Command::BINLOG_DUMP | Command(0x1E))
+}
 
 fn reason_of(decision: Result<Mode, Reason>) -> &'static str {
     match decision {

@@ -51,6 +51,11 @@ pub fn commands(seed: u64, session: u64, count: usize) -> Vec<Command> {
     for one in &mut all {
         one.pipelined = drawn.rng.random_range(0..6u32) == 0;
     }
+    if drawn.rng.random_range(0..8u32) == 0 {
+        // A replica's: from here on it reads the binary log.
+        let kind = [0x12, 0x15, 0x1E][drawn.rng.random_range(0..3usize)];
+        all.push(command(vec![kind, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0]));
+    }
     all
 }
 
