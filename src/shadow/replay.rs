@@ -288,7 +288,9 @@ impl Replay {
     /// Whether what the command says on the shadow means what it meant on the primary: the
     /// connection is like the session, and in its transaction.
     fn is_in_step(&self, run: &Run) -> Result<(), Trouble> {
+        // What sets something may make them alike again; not so `SELECT @a := v FROM t`.
         let sets = matches!(run.reading.class, Class::Session | Class::Empty);
+        let sets = sets && run.reading.scope.is_empty();
         if !sets && self.likeness != Likeness::default() {
             let text = perform::text_of(run).unwrap_or_default();
             if let Some(reason) = self.likeness.why_not(&text) {
