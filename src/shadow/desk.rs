@@ -8,6 +8,7 @@ use super::effect::{
 };
 use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal, unsafe_collation};
+use super::likeness::Untold;
 use super::long::{Long, LongValues};
 use super::order::{Request, Scope};
 use super::owed::Owed;
@@ -174,7 +175,7 @@ impl Desk {
             "commands were lost: the queue and even the room for their first bytes were full",
         );
         self.pass_on(Skip {
-            class: Class::Unmirrored,
+            untold: Untold::Anything,
             entries: vec![Entry::Change(Change::Unknown)],
             ends: None,
             abandons: Some(Reason::Dropped),
@@ -422,7 +423,7 @@ impl Desk {
             &reading.fingerprint,
         );
         self.pass_on(Skip {
-            class: reading.class,
+            untold: reading.untold(),
             entries,
             ends: step.ended.map(|ending| TransactionEnd {
                 ending,
@@ -444,7 +445,7 @@ impl Desk {
     fn close_statement(&mut self, shared: &Shared, charged: Box<Charged>, entries: Vec<Entry>) {
         self.apply(&shared.config, &entries);
         self.pass_on(Skip {
-            class: Class::Empty,
+            untold: Untold::Anything,
             entries,
             ends: None,
             abandons: None,

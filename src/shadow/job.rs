@@ -1,6 +1,7 @@
 //! What the dispatcher gives to a session's replay, in the session's order.
 
 use super::journal::Entry;
+use super::likeness::Untold;
 use super::line::Ticket;
 use super::order::Scope;
 use super::owed::Owed;
@@ -8,7 +9,7 @@ use super::reading::Reading;
 use super::stake::Stake;
 use super::transaction::{Ending, Step};
 use crate::compare::verdict::Reason;
-use crate::sql::{Class, Control};
+use crate::sql::Control;
 use crate::tee::{Charged, Stub};
 use crate::wire::answer::Answer;
 
@@ -70,8 +71,8 @@ impl Mode {
 /// A command that is not run.
 #[derive(Debug)]
 pub(super) struct Skip {
-    /// What it is.
-    pub(super) class: Class,
+    /// What it may have changed of the session where that cannot be told.
+    pub(super) untold: Untold,
     /// What it changed of the session.
     pub(super) entries: Vec<Entry>,
     /// The transaction ended with it.

@@ -134,10 +134,10 @@ impl Journal {
     }
 
     /// The statements that rebuild the variables on a fresh connection, in order.
-    pub(super) fn assignments(&self) -> impl Iterator<Item = String> {
+    pub(super) fn assignments(&self) -> impl Iterator<Item = (&str, String)> {
         self.variables
             .iter()
-            .map(|(_, assignment)| format!("SET {assignment}"))
+            .map(|(name, assignment)| (name.as_str(), format!("SET {assignment}")))
     }
 
     /// The id that a client means: 0xFFFFFFFF, of MariaDB's connectors, is the last one prepared.
@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn assignments(journal: &Journal) -> Vec<String> {
-        journal.assignments().collect()
+        journal.assignments().map(|(_, set)| set).collect()
     }
 
     #[test]

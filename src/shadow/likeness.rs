@@ -14,7 +14,8 @@ pub(super) struct Likeness {
     no_database: bool,
     /// The shadow refused one of the session's settings.
     refused: bool,
-    /// It refused one of its user variables, which concerns what names one alone.
+    /// It refused one of its user variables, or did not see it set, which concerns what names one
+    /// alone.
     lacks_variable: bool,
     /// Something that cannot be told changed without it.
     unknown: bool,
@@ -22,6 +23,51 @@ pub(super) struct Likeness {
     /// session again.
     pub(super) stale: bool,
 }
+
+/// What a change that cannot be told may have changed of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Untold {
+    /// Anything (a SET that could not be read).
+    Anything,
+    /// User variables and locks (CALL, `SELECT @a := …`, GET_LOCK), of which only the variables
+    /// show in answers, and only in those of statements that name one.
+    Variables,
+    /// A temporary table: what names it fails on the shadow.
+    Table,
+}
+
+/// System variables that change what is written, read or understood. The shadow's refusal of any
+/// other (time-outs, limits of resources, the optimizer's switches) is a divergence of its own and
+/// leaves the session's statements comparable.
+const TELLING: [&str; 27] = [
+    "auto_increment_increment",
+    "auto_increment_offset",
+    "autocommit",
+    "big_tables",
+    "character_set_client",
+    "character_set_connection",
+    "character_set_results",
+    "collation_connection",
+    "default_week_format",
+    "div_precision_increment",
+    "explicit_defaults_for_timestamp",
+    "foreign_key_checks",
+    "group_concat_max_len",
+    "identity",
+    "insert_id",
+    "last_insert_id",
+    "lc_time_names",
+    "names",
+    "rand_seed1",
+    "rand_seed2",
+    "sql_auto_is_null",
+    "sql_mode",
+    "sql_safe_updates",
+    "sql_select_limit",
+    "time_zone",
+    "timestamp",
+    "unique_checks",
+];
 
 /// What became of a command on the shadow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +89,21 @@ impl Likeness {
         }
     }
 
-    /// The shadow refused what the session set: a variable's name, or its assignment.
+    /// The shadow refused to set a variable of the session, a user's (`@a`) or the system's.
     pub(super) fn refused(&mut self, variable: &str) {
-        if variable.starts_with('@') && !variable.starts_with("@@") {
+        if variable.starts_with('@') {
             self.lacks_variable = true;
         } else {
-            self.refused = true;
+            self.refused |= TELLING.contains(&variable);
+        }
+    }
+
+    /// Something changed that cannot be told, and the shadow did not do it.
+    pub(super) const fn missed(&mut self, what: Untold) {
+        match what {
+            Untold::Anything => self.unknown = true,
+            Untold::Variables => self.lacks_variable = true,
+            Untold::Table => {}
         }
     }
 
@@ -56,16 +111,14 @@ impl Likeness {
     pub(super) fn take_in(&mut self, entry: &Entry, fate: Fate) {
         if fate == Fate::NotRun {
             self.stale |= entry.changes_state();
-            self.unknown |= matches!(entry, Entry::Change(Change::Unknown));
             return;
         }
         let refused = fate == Fate::Refused;
         match entry {
             Entry::Change(Change::Database(_)) => self.no_database = refused,
             Entry::Change(Change::Variable { name, .. }) if refused => self.refused(name),
-            Entry::MultiStatements(_) if refused => self.refused(""),
-            Entry::Change(Change::Variable { .. }) | Entry::MultiStatements(_) => {}
-            Entry::Change(Change::Unknown) => self.unknown |= refused,
+            Entry::MultiStatements(_) => self.refused |= refused,
+            Entry::Change(Change::Variable { .. } | Change::Unknown) => {}
             Entry::Reset if refused => self.stale = true,
             Entry::Reset => {
                 let no_database = self.no_database;
@@ -106,14 +159,12 @@ mod tests {
 
     #[test]
     fn what_the_shadow_refused_or_never_saw_makes_it_another_session() {
-        let unknown = Entry::Change(Change::Unknown);
         for (entry, fate, why) in [
             (set("timestamp"), Fate::Done, None),
             (set("timestamp"), Fate::Refused, Some(Reason::NotMirrored)),
             (set("@a"), Fate::NotRun, Some(Reason::NotMirrored)),
             (database(), Fate::Refused, Some(Reason::Database)),
-            (unknown.clone(), Fate::Done, None),
-            (unknown, Fate::NotRun, Some(Reason::NotMirrored)),
+            (set("wait_timeout"), Fate::Refused, None),
             (Entry::Forgotten(1), Fate::NotRun, None),
         ] {
             let mut likeness = Likeness::default();
@@ -131,6 +182,20 @@ mod tests {
         assert_eq!(likeness.why_not(""), Some(Reason::Database));
         likeness.take_in(&database(), Fate::Done);
         assert_eq!(likeness.why_not(""), None);
+    }
+
+    #[test]
+    fn what_cannot_be_told_concerns_what_it_may_have_changed() {
+        for (what, plain, named) in [
+            (Untold::Anything, true, true),
+            (Untold::Variables, false, true),
+            (Untold::Table, false, false),
+        ] {
+            let mut likeness = Likeness::default();
+            likeness.missed(what);
+            assert_eq!(likeness.why_not("SELECT 1").is_some(), plain, "{what:?}");
+            assert_eq!(likeness.why_not("SELECT @a").is_some(), named, "{what:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A connection to the shadow: opened as the session's journal says, and asked one command at a
 //! time, within bounds.
 
-use super::journal::Journal;
-use super::likeness::Likeness;
+use super::journal::{Entry, Journal};
+use super::likeness::{Fate, Likeness};
 use super::shared::Shared;
 use crate::compare::verdict::Reason;
 use crate::connect::{self, ConnectError, Connection, Login, Stream};
@@ -186,16 +186,16 @@ impl Link {
         likeness: &mut Likeness,
     ) -> Result<(), Trouble> {
         self.init(shared).await?;
-        for set in journal.assignments() {
+        for (name, set) in journal.assignments() {
             let reply = self.query(set.as_bytes()).await?;
             if reply.answer.error().is_some() {
-                likeness.refused(set.trim_start_matches("SET "));
+                likeness.refused(name);
             }
         }
         if let Some(on) = journal.multi_statements() {
             let option = [Command::SET_OPTION.0, u8::from(!on), 0];
             if self.ask(&option).await?.answer.error().is_some() {
-                likeness.refused("");
+                likeness.take_in(&Entry::MultiStatements(on), Fate::Refused);
             }
         }
         Ok(())

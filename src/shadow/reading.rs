@@ -2,6 +2,7 @@
 //! but for the catalog's memory; nothing is decided here.
 
 use super::journal::{Entry, Journal, Statement};
+use super::likeness::Untold;
 use super::order::Scope;
 use super::prepared::Prepared;
 use crate::ledger::Protocol;
@@ -281,6 +282,22 @@ impl Reading {
             self.writes = Scope::All;
         }
         self
+    }
+
+    /// What it may have changed of the session where its analysis says that this cannot be told.
+    pub(super) fn untold(&self) -> Untold {
+        let statements = self.analysis.as_ref().map(|analysis| &analysis.statements);
+        let sets = statements.is_none_or(|all| {
+            all.iter().any(|one| {
+                let word = one.fingerprint.split_whitespace().next();
+                word.is_some_and(|word| word.eq_ignore_ascii_case("SET"))
+            })
+        });
+        match self.class {
+            _ if sets => Untold::Anything,
+            Class::Ddl => Untold::Table,
+            _ => Untold::Variables,
+        }
     }
 
     /// What the command changed of the session, given that the primary answered so. `long` are

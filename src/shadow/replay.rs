@@ -6,7 +6,7 @@ use super::carried::Carried;
 use super::job::{Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal};
 use super::judge::{Circumstances, Judgement, judge};
-use super::likeness::{Fate, Likeness};
+use super::likeness::{Fate, Likeness, Untold};
 use super::line::Turn;
 use super::link::{Link, Reply, Trouble};
 use super::owed::{Ran, micros, side};
@@ -128,7 +128,7 @@ impl Replay {
         let stake = run.stake.take();
         let (ended, another) = (run.step.ended, run.step.after);
         let applies = run.mode == Mode::Replay;
-        let (class, failed_on_primary) = (run.reading.class, run.failed_on_primary());
+        let (untold, failed_on_primary) = (run.reading.untold(), run.failed_on_primary());
         let outcome = match self.carried.broken() {
             Some(reason) => Err(reason),
             None => self.try_it(&mut run).await,
@@ -140,7 +140,7 @@ impl Replay {
         if fate == Fate::Refused && another && !failed_on_primary {
             self.see_transaction().await;
         }
-        self.take_in(&entries, class, fate).await;
+        self.take_in(&entries, untold, fate).await;
         if let Some(ending) = ended {
             let failure = self.end(ending, another, applies).await;
             damage = damage.or(failure);
@@ -161,7 +161,7 @@ impl Replay {
         }
         let missing = "a write of the same transaction was not carried to the shadow";
         self.carried.owe(skip.misses, missing.to_owned());
-        self.take_in(&skip.entries, skip.class, Fate::NotRun).await;
+        self.take_in(&skip.entries, skip.untold, Fate::NotRun).await;
         let Some(end) = skip.ends else { return };
         match self.end(end.ending, false, end.applies).await {
             Some(cause) => end.stake.lost(&cause),
@@ -292,8 +292,9 @@ impl Replay {
         let sets = matches!(run.reading.class, Class::Session | Class::Empty);
         let sets = sets && run.reading.scope.is_empty();
         if !sets && self.likeness != Likeness::default() {
-            let text = perform::text_of(run).unwrap_or_default();
-            if let Some(reason) = self.likeness.why_not(&text) {
+            let wording = perform::wording_of(run);
+            let text = wording.as_ref().map_or("", |wording| wording.text.as_str());
+            if let Some(reason) = self.likeness.why_not(text) {
                 return Err(Trouble::Unlike(reason));
             }
         }
@@ -426,7 +427,7 @@ impl Replay {
     }
 
     /// Takes in what a command changed of the session.
-    async fn take_in(&mut self, entries: &[Entry], class: Class, fate: Fate) {
+    async fn take_in(&mut self, entries: &[Entry], untold: Untold, fate: Fate) {
         for entry in entries {
             if let (Entry::Forgotten(id), Some(link)) = (entry, &mut self.link)
                 && link.close(*id).await.is_err()
@@ -435,10 +436,9 @@ impl Replay {
             }
             let prepared_max = self.shared.config.mirror.prepared_max;
             self.journal.apply(entry, prepared_max);
-            // A temporary table that the shadow has not concerns what names it: that is tainted.
-            let is_table = class == Class::Ddl && matches!(entry, Entry::Change(Change::Unknown));
-            if !is_table {
-                self.likeness.take_in(entry, fate);
+            self.likeness.take_in(entry, fate);
+            if fate != Fate::Done && matches!(entry, Entry::Change(Change::Unknown)) {
+                self.likeness.missed(untold);
             }
         }
     }
