@@ -108,6 +108,8 @@ pub struct Stub {
     pub answered: bool,
     /// The error that the primary answered with.
     pub error: Option<u16>,
+    /// Whether its answer was one result: the command is one statement, however long its text.
+    pub one_result: bool,
     /// Its share of the stubs' budget, given back when this is dropped.
     pub charge: Charge,
 }
@@ -129,6 +131,9 @@ impl Stub {
                 }),
             answered: exchange.answered,
             error: exchange.answer.error().map(|failure| failure.code),
+            one_result: exchange.answered
+                && exchange.answer.error().is_none()
+                && exchange.answer.results.len() == 1,
             charge,
         }
     }

@@ -111,7 +111,7 @@ impl Desk {
     pub(super) fn stub(&mut self, shared: &Arc<Shared>, stub: Box<Stub>) {
         self.log_in(&stub.facts);
         let cut = stub.command_bytes > stub.command.len() as u64;
-        let mut reading = self.read(shared, &stub.command, self.missing(cut));
+        let mut reading = self.read(shared, &stub.command, self.missing(&stub, cut));
         if reading.kind == Command::STMT_SEND_LONG_DATA {
             if let Some((id, _)) = &reading.statement {
                 self.long.lose(*id);
@@ -225,9 +225,10 @@ impl Desk {
     }
 
     /// What may be missing of a stub that was cut.
-    fn missing(&self, cut: bool) -> Missing {
+    fn missing(&self, stub: &Stub, cut: bool) -> Missing {
         let agreed = self.facts.capabilities.has(Capabilities::MULTI_STATEMENTS);
-        match (cut, self.journal.multi_statements().unwrap_or(agreed)) {
+        let several = self.journal.multi_statements().unwrap_or(agreed) && !stub.one_result;
+        match (cut, several) {
             (false, _) => Missing::Nothing,
             (true, false) => Missing::End,
             (true, true) => Missing::Statements,

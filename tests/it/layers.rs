@@ -62,8 +62,9 @@ fn part(path: &Path, src: &Path) -> String {
 
 /// The parts that a source names: what stands behind `crate::`, tests and comments left out.
 fn named(source: &str) -> BTreeSet<String> {
+    // Tests in the file stand last; a `mod tests;` only names a file of theirs.
     let code = source
-        .split("#[cfg(test)]\nmod ")
+        .split("#[cfg(test)]\nmod tests {")
         .next()
         .unwrap_or_default();
     let mut parts = BTreeSet::new();

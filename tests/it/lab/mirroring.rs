@@ -1,6 +1,7 @@
 //! The mirror on real servers: what is replayed, what of it reaches the shadow, and how each
 //! command is judged.
 
+use super::way::Way;
 use super::{Lab, Proxy, client, proxy::Setup};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, Row};
@@ -194,6 +195,8 @@ async fn only_apply_writes_the_shadow() {
         let proxy = Proxy::start_with(&lab, &setup);
         let mut app = connect(&proxy.address, "scratch").await;
         let insert = |id: i32| format!("INSERT INTO {table} (id) VALUES ({id})");
+        let mut shadow = connect(&lab.shadow(), "scratch").await;
+        shadow.query_drop(insert(9)).await.unwrap();
         app.query_drop(insert(1)).await.unwrap();
         app.query_drop("BEGIN").await.unwrap();
         app.query_drop(insert(2)).await.unwrap();
@@ -204,17 +207,19 @@ async fn only_apply_writes_the_shadow() {
         app.exec_drop(format!("INSERT INTO {table} (id) VALUES (?)"), (4,))
             .await
             .unwrap();
-        app.query_drop(format!("TRUNCATE TABLE {table}_none"))
-            .await
-            .unwrap_err();
+        // Each would commit what is only rehearsed, were it run.
+        for statement in [
+            "BEGIN".to_owned(),
+            insert(5),
+            format!("TRUNCATE TABLE {table}"),
+            insert(6),
+        ] {
+            app.query_drop(statement).await.unwrap();
+        }
         app.disconnect().await.unwrap();
         let coverage = proxy.settled();
-        assert_eq!(ids(&lab.legacy(), &table).await, [1, 2, 3, 4], "{mode}");
-        assert_eq!(
-            ids(&lab.shadow(), &table).await,
-            [0; 0],
-            "{mode}: {coverage}"
-        );
+        assert_eq!(ids(&lab.legacy(), &table).await, [6], "{mode}");
+        assert_eq!(ids(&lab.shadow(), &table).await, [9], "{mode}: {coverage}");
         // What the primary has and the shadow has not is known.
         let taints = proxy.get("/api/v1/taints");
         assert!(taints.to_string().contains(&table), "{mode}: {taints}");
@@ -330,7 +335,12 @@ async fn a_failed_dark_write_taints_and_what_follows_is_told_apart() {
 #[tokio::test]
 async fn what_is_not_on_the_list_never_reaches_the_shadow() {
     let lab = Lab::get();
-    let (proxy, table) = (Proxy::start(&lab), table(&lab).await);
+    let way = Way::to(lab.shadow()).await;
+    let setup = Setup {
+        shadow: Some(way.address.clone()),
+        ..Setup::default()
+    };
+    let (proxy, table) = (Proxy::start_with(&lab, &setup), table(&lab).await);
     let mut app = connect(&proxy.address, "scratch").await;
     for statement in [
         format!("LOCK TABLES {table} WRITE"),
@@ -344,6 +354,9 @@ async fn what_is_not_on_the_list_never_reaches_the_shadow() {
     app.ping().await.unwrap();
     let coverage = proxy.settled();
     assert_eq!(reason(&coverage, "not_mirrored"), 6, "{coverage}");
+    for words in ["LOCK TABLES", "FLUSH", "CHECK", "HANDLER"] {
+        assert!(!way.has_said(words), "{words} reached the shadow");
+    }
     app.query_drop(format!("CREATE TABLE {table}_b (id INT PRIMARY KEY)"))
         .await
         .unwrap();
@@ -357,6 +370,7 @@ async fn what_is_not_on_the_list_never_reaches_the_shadow() {
         [1],
         "DDL is mirrored"
     );
+    assert!(way.has_said("CREATE TABLE"), "the way hears what is said");
 }
 
 #[tokio::test]

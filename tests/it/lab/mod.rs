@@ -2,12 +2,14 @@
 
 mod bad_input;
 mod differences;
+mod faults;
 mod load;
 mod logins;
 mod mirroring;
 mod operators;
 mod proxy;
 mod sessions;
+mod way;
 mod wire;
 
 use std::collections::BTreeMap;
