@@ -100,6 +100,8 @@ pub struct Stub {
     pub command: Vec<u8>,
     /// The whole command's length in bytes.
     pub command_bytes: u64,
+    /// When the command's first byte was read.
+    pub began: Instant,
     /// Whether a transaction was open before the command.
     pub in_transaction_before: bool,
     /// Whether a transaction was open after it.
@@ -122,6 +124,7 @@ impl Stub {
             seq: exchange.seq,
             command: exchange.command.get(..cut).unwrap_or_default().to_vec(),
             command_bytes: exchange.command_bytes,
+            began: exchange.began,
             in_transaction_before: exchange.in_transaction_before,
             in_transaction_after: exchange
                 .answer

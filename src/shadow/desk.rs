@@ -7,8 +7,7 @@ use super::effect::{
     written,
 };
 use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip};
-use super::journal::{Entry, Journal, unsafe_collation};
-use super::likeness::Untold;
+use super::journal::{Entry, Journal, Untold, unsafe_collation};
 use super::long::{Long, LongValues};
 use super::order::{Request, Scope};
 use super::owed::Owed;
@@ -22,7 +21,7 @@ use crate::compare::errors::says_nothing;
 use crate::compare::verdict::Reason;
 use crate::config::Writes;
 use crate::ledger::Side;
-use crate::sql::{Change, Class};
+use crate::sql::Class;
 use crate::tee::{Charged, End, Exchange, Facts, Stub};
 use crate::wire::answer::Failure;
 use crate::wire::capability::Capabilities;
@@ -31,7 +30,6 @@ use crate::wire::status::Status;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 /// See the module.
 #[derive(Debug)]
@@ -136,9 +134,9 @@ impl Desk {
             control: reading.control,
             commits: commits(&reading, said),
             resets: resets(reading.kind),
-            reads: false,
+            reads: self.opens_snapshot(&reading),
             writes: written(&reading),
-            began: Instant::now(),
+            began: stub.began,
         });
         self.begin(shared, &step);
         let entries = self.entries_of_stub(&stub, &reading, cut || several && failed);
@@ -175,8 +173,7 @@ impl Desk {
             "commands were lost: the queue and even the room for their first bytes were full",
         );
         self.pass_on(Skip {
-            untold: Untold::Anything,
-            entries: vec![Entry::Change(Change::Unknown)],
+            entries: vec![Entry::Untold(Untold::Anything)],
             ends: None,
             abandons: Some(Reason::Dropped),
             misses: Scope::none(),
@@ -251,7 +248,6 @@ impl Desk {
         if let Some(status) = one.answer.status {
             self.no_backslash_escapes = status.has(Status::NO_BACKSLASH_ESCAPES);
         }
-        let reads = reading.runs && reading.class == Class::Read && !reading.scope.is_empty();
         let said = said(&one.answer, one.answered);
         self.tracker.step(&Seen {
             flag_before: one.in_transaction_before,
@@ -259,10 +255,16 @@ impl Desk {
             control: reading.control,
             commits: commits(reading, said),
             resets: resets(reading.kind),
-            reads: reads && self.journal.keeps_snapshot(),
+            reads: self.opens_snapshot(reading),
             writes: written(reading),
             began: one.began,
         })
+    }
+
+    /// Whether the command would open a transaction's snapshot.
+    fn opens_snapshot(&self, reading: &Reading) -> bool {
+        let reads = reading.runs && reading.class == Class::Read && !reading.scope.is_empty();
+        reads && self.journal.keeps_snapshot()
     }
 
     /// How the command is run, or why not.
@@ -362,6 +364,7 @@ impl Desk {
             owed: Owed::new(&shared.ledger, &reading, database, &charged),
             stake: Some(Stake::new(shared, staked, database, &reading.fingerprint)),
             ticket: shared.line.join(Request {
+                session: charged.facts.session,
                 part,
                 scope,
                 began: charged.began,
@@ -424,7 +427,6 @@ impl Desk {
             &reading.fingerprint,
         );
         self.pass_on(Skip {
-            untold: reading.untold(),
             entries,
             ends: step.ended.map(|ending| TransactionEnd {
                 ending,
@@ -446,7 +448,6 @@ impl Desk {
     fn close_statement(&mut self, shared: &Shared, charged: Box<Charged>, entries: Vec<Entry>) {
         self.apply(&shared.config, &entries);
         self.pass_on(Skip {
-            untold: Untold::Anything,
             entries,
             ends: None,
             abandons: None,
@@ -587,7 +588,7 @@ impl Desk {
                 .map(|(id, _)| Entry::Types(*id, None))
                 .collect(),
             _ if unsure && !matches!(reading.class, Class::Read | Class::Write) => {
-                vec![Entry::Change(Change::Unknown)]
+                vec![Entry::Untold(Untold::Anything)]
             }
             _ if failed => Vec::new(),
             _ => reading.entries(

@@ -107,6 +107,18 @@ impl Dispatcher {
             .or_insert_with(|| Desk::new(&self.shared, facts))
     }
 
+    /// How far the shadow is behind, where half of its sessions are: what waits behind one slow
+    /// command of its own session says nothing of the shadow.
+    fn lag(&self, now: Instant) -> Option<Duration> {
+        let age = now.saturating_duration_since(self.shared.line.oldest()?);
+        let limit = self.shared.config.mirror.breaker_lag;
+        if age <= limit {
+            return None;
+        }
+        let behind = self.shared.line.sessions_behind(now.checked_sub(limit)?);
+        (behind * 2 >= self.shared.connections()).then_some(age)
+    }
+
     fn used_percent(&self) -> u64 {
         percent(self.budget.used(), self.budget.max())
     }
@@ -121,8 +133,7 @@ impl Dispatcher {
     fn look(&mut self) {
         let now = Instant::now();
         self.leaving.retain(|task| !task.is_finished());
-        if let Some(oldest) = self.shared.line.oldest() {
-            let age = now.saturating_duration_since(oldest);
+        if let Some(age) = self.lag(now) {
             self.shared.breaker(|breaker| breaker.lagging(age, now));
         }
         let percent = self.used_percent();

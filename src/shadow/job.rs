@@ -1,7 +1,6 @@
 //! What the dispatcher gives to a session's replay, in the session's order.
 
 use super::journal::Entry;
-use super::likeness::Untold;
 use super::line::Ticket;
 use super::order::Scope;
 use super::owed::Owed;
@@ -71,8 +70,6 @@ impl Mode {
 /// A command that is not run.
 #[derive(Debug)]
 pub(super) struct Skip {
-    /// What it may have changed of the session where that cannot be told.
-    pub(super) untold: Untold,
     /// What it changed of the session.
     pub(super) entries: Vec<Entry>,
     /// The transaction ended with it.

@@ -18,11 +18,25 @@ const VARIABLES_BYTES_MAX: usize = 64 << 10;
 /// parameters, so that a thousand statements of an application are far below it.
 const PREPARED_BYTES_MAX: usize = 16 << 20;
 
+/// What a change that cannot be told may have changed of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Untold {
+    /// Anything (a SET that could not be read).
+    Anything,
+    /// User variables and locks (CALL, `SELECT @a := …`, GET_LOCK): of these only the variables show
+    /// in answers, and only in those of statements that name one.
+    Variables,
+    /// A temporary table: what names it fails on the shadow.
+    Table,
+}
+
 /// One change of a session's state, as it goes to every copy of its journal.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
     /// USE, INIT_DB, a SET.
     Change(Change),
+    /// A change that cannot be told.
+    Untold(Untold),
     /// A statement was prepared under this id.
     Prepared(u32, Arc<Prepared>),
     /// A statement was prepared, or refused, and its id is not known.
@@ -54,6 +68,7 @@ pub(super) struct Journal {
     last_prepared: Option<u32>,
     multi_statements: Option<bool>,
     unknown: bool,
+    lacks: bool,
 }
 
 /// A prepared statement of the session.
@@ -75,7 +90,8 @@ impl Entry {
             | Self::Reset
             | Self::Login { .. } => true,
             // What cannot be told cannot be caught up with either.
-            Self::Change(Change::Unknown)
+            Self::Untold(_)
+            | Self::Change(Change::Unknown)
             | Self::Prepared(..)
             | Self::NotPrepared
             | Self::Types(..)
@@ -98,7 +114,8 @@ impl Journal {
         match entry {
             Entry::Change(Change::Database(name)) => name.clone_into(&mut self.database),
             Entry::Change(Change::Variable { name, assignment }) => self.set(name, assignment),
-            Entry::Change(Change::Unknown) => self.unknown = true,
+            Entry::Untold(Untold::Anything) | Entry::Change(Change::Unknown) => self.unknown = true,
+            Entry::Untold(Untold::Variables | Untold::Table) => self.lacks = true,
             Entry::Prepared(id, prepared) => self.prepare(*id, prepared, prepared_max),
             Entry::Types(id, types) => {
                 if let Some(statement) = self.prepared.get_mut(id) {
@@ -121,6 +138,17 @@ impl Journal {
     /// Whether the session's state cannot be told.
     pub(super) const fn is_unknown(&self) -> bool {
         self.unknown
+    }
+
+    /// Whether the session has user variables, locks or temporary tables that a fresh connection
+    /// would lack.
+    pub(super) const fn lacks_something(&self) -> bool {
+        self.lacks
+    }
+
+    /// Whether a reset of the session changes anything but its prepared statements.
+    pub(super) fn has_settings(&self) -> bool {
+        self.unknown || self.lacks || !self.variables.is_empty() || self.multi_statements.is_some()
     }
 
     /// From here on the session's state cannot be told.
@@ -313,7 +341,7 @@ mod tests {
     fn a_reset_keeps_the_database_and_forgets_the_rest() {
         let mut journal = Journal::new("app");
         set(&mut journal, "names", "NAMES utf8");
-        journal.apply(&Entry::Change(Change::Unknown), 8);
+        journal.apply(&Entry::Untold(Untold::Anything), 8);
         journal.apply(&Entry::Change(Change::Database("other".into())), 8);
         journal.apply(&Entry::Reset, 8);
         assert_eq!((journal.database(), journal.is_unknown()), ("other", false));

@@ -3,7 +3,7 @@
 //! It refuses to guess: where the shadow would not take what the session set, or never saw it,
 //! what it answers says nothing about the primary's answer, and a write would write something else.
 
-use super::journal::Entry;
+use super::journal::{Entry, Untold};
 use crate::compare::verdict::Reason;
 use crate::sql::Change;
 
@@ -22,18 +22,6 @@ pub(super) struct Likeness {
     /// Something that the journal knows changed without it: opened anew, it would be like the
     /// session again.
     pub(super) stale: bool,
-}
-
-/// What a change that cannot be told may have changed of the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Untold {
-    /// Anything (a SET that could not be read).
-    Anything,
-    /// User variables and locks (CALL, `SELECT @a := …`, GET_LOCK), of which only the variables
-    /// show in answers, and only in those of statements that name one.
-    Variables,
-    /// A temporary table: what names it fails on the shadow.
-    Table,
 }
 
 /// System variables that change what is written, read or understood. The shadow's refusal of any
@@ -111,6 +99,9 @@ impl Likeness {
     pub(super) fn take_in(&mut self, entry: &Entry, fate: Fate) {
         if fate == Fate::NotRun {
             self.stale |= entry.changes_state();
+            if let Entry::Untold(what) = entry {
+                self.missed(*what);
+            }
             return;
         }
         let refused = fate == Fate::Refused;
@@ -118,7 +109,8 @@ impl Likeness {
             Entry::Change(Change::Database(_)) => self.no_database = refused,
             Entry::Change(Change::Variable { name, .. }) if refused => self.refused(name),
             Entry::MultiStatements(_) => self.refused |= refused,
-            Entry::Change(Change::Variable { .. } | Change::Unknown) => {}
+            Entry::Untold(what) if refused => self.missed(*what),
+            Entry::Change(Change::Variable { .. } | Change::Unknown) | Entry::Untold(_) => {}
             Entry::Reset if refused => self.stale = true,
             Entry::Reset => {
                 let no_database = self.no_database;
@@ -129,15 +121,16 @@ impl Likeness {
         }
     }
 
-    /// Why a statement that is run on the connection now would say nothing, if it would.
-    pub(super) fn why_not(&self, statement: &str) -> Option<Reason> {
+    /// Why a statement that is run on the connection now would say nothing, if it would;
+    /// `names_variable`: it names a user variable.
+    pub(super) const fn why_not(&self, names_variable: bool) -> Option<Reason> {
+        let lacks = self.lacks_variable && names_variable;
         if self.no_database {
             Some(Reason::Database)
-        } else if self.refused || self.unknown || self.stale {
+        } else if self.refused || self.unknown || self.stale || lacks {
             Some(Reason::NotMirrored)
         } else {
-            let concerns = self.lacks_variable && statement.contains('@');
-            concerns.then_some(Reason::NotMirrored)
+            None
         }
     }
 }
@@ -169,7 +162,7 @@ mod tests {
         ] {
             let mut likeness = Likeness::default();
             likeness.take_in(&entry, fate);
-            assert_eq!(likeness.why_not("SELECT 1"), why, "{entry:?} {fate:?}");
+            assert_eq!(likeness.why_not(false), why, "{entry:?} {fate:?}");
         }
     }
 
@@ -179,9 +172,9 @@ mod tests {
         likeness.take_in(&database(), Fate::Refused);
         likeness.take_in(&set("timestamp"), Fate::Refused);
         likeness.take_in(&Entry::Reset, Fate::Done);
-        assert_eq!(likeness.why_not(""), Some(Reason::Database));
+        assert_eq!(likeness.why_not(false), Some(Reason::Database));
         likeness.take_in(&database(), Fate::Done);
-        assert_eq!(likeness.why_not(""), None);
+        assert_eq!(likeness.why_not(false), None);
     }
 
     #[test]
@@ -193,8 +186,8 @@ mod tests {
         ] {
             let mut likeness = Likeness::default();
             likeness.missed(what);
-            assert_eq!(likeness.why_not("SELECT 1").is_some(), plain, "{what:?}");
-            assert_eq!(likeness.why_not("SELECT @a").is_some(), named, "{what:?}");
+            assert_eq!(likeness.why_not(false).is_some(), plain, "{what:?}");
+            assert_eq!(likeness.why_not(true).is_some(), named, "{what:?}");
         }
     }
 
@@ -202,8 +195,8 @@ mod tests {
     fn a_user_variable_that_is_missing_concerns_what_names_one() {
         let mut likeness = Likeness::default();
         likeness.take_in(&set("@a"), Fate::Refused);
-        assert_eq!(likeness.why_not("SELECT 1"), None);
-        let named = likeness.why_not("INSERT INTO t VALUES (@a)");
+        assert_eq!(likeness.why_not(false), None);
+        let named = likeness.why_not(true);
         assert_eq!(named, Some(Reason::NotMirrored));
     }
 }

@@ -39,6 +39,11 @@ impl Line {
         self.queue.lock().order.len()
     }
 
+    /// See [`Order::sessions_behind`].
+    pub(super) fn sessions_behind(&self, then: Instant) -> usize {
+        self.queue.lock().order.sessions_behind(then)
+    }
+
     /// Since when the first one has been waiting.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.queue.lock().order.oldest()
@@ -135,6 +140,7 @@ mod tests {
             name: table.into(),
         };
         line.join(Request {
+            session: 0,
             part,
             scope: Scope::Known([table].into()),
             began,

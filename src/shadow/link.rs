@@ -1,7 +1,7 @@
 //! A connection to the shadow: opened as the session's journal says, and asked one command at a
 //! time, within bounds.
 
-use super::journal::{Entry, Journal};
+use super::journal::{Entry, Journal, Untold};
 use super::likeness::{Fate, Likeness};
 use super::shared::Shared;
 use crate::compare::verdict::Reason;
@@ -173,6 +173,9 @@ impl Link {
             _permit: permit,
         };
         let mut likeness = Likeness::opened(has_database);
+        if journal.lacks_something() {
+            likeness.missed(Untold::Variables);
+        }
         link.prepare_session(shared, journal, &mut likeness).await?;
         Ok((link, likeness))
     }

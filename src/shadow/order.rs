@@ -135,6 +135,8 @@ pub(super) fn qualified(table: &Table, database: &str) -> Table {
 /// A command to be put in order.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
+    /// The session's number.
+    pub(super) session: u64,
     /// How it takes part.
     pub(super) part: Part,
     /// The tables it touches.
@@ -265,6 +267,15 @@ impl Order {
     /// is not behind.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.waiting.first_key_value().map(|(_, acked)| *acked)
+    }
+
+    /// Sessions with a command that waits and that the primary acknowledged before then.
+    pub(super) fn sessions_behind(&self, then: Instant) -> usize {
+        let behind = self.waiting.iter().filter(|(_, acked)| **acked < then);
+        let sessions: BTreeSet<u64> = behind
+            .filter_map(|(place, _)| Some(self.open.get(place)?.session))
+            .collect();
+        sessions.len()
     }
 
     fn waits(&self, request: &Request, place: Place) -> Waits {
@@ -420,6 +431,7 @@ mod tests {
                 let mut last = Waits::default();
                 for (part, scope, began, acked) in &history[..=upto] {
                     let request = Request {
+                        session: 0,
                         part: *part,
                         scope: scope.clone(),
                         began: at(*began),
@@ -532,6 +544,7 @@ mod tests {
         let mut register = |ms| {
             let acked = start + Duration::from_millis(ms);
             let request = Request {
+                session: 0,
                 part: Part::Read,
                 scope: scope(&["a"]),
                 began: start,
@@ -588,6 +601,7 @@ mod tests {
             let mut open = Vec::new();
             for (part, scope, began, acked) in &history {
                 let request = Request {
+                    session: 0,
                     part: *part,
                     scope: scope.clone(),
                     began: start + Duration::from_millis(*began),

@@ -1,8 +1,7 @@
 //! What a command is: its statement's analysis, its tables, what it changes of the session. Pure
 //! but for the catalog's memory; nothing is decided here.
 
-use super::journal::{Entry, Journal, Statement};
-use super::likeness::Untold;
+use super::journal::{Entry, Journal, Statement, Untold};
 use super::order::Scope;
 use super::prepared::Prepared;
 use crate::ledger::Protocol;
@@ -285,7 +284,7 @@ impl Reading {
     }
 
     /// What it may have changed of the session where its analysis says that this cannot be told.
-    pub(super) fn untold(&self) -> Untold {
+    fn untold(&self) -> Untold {
         let statements = self.analysis.as_ref().map(|analysis| &analysis.statements);
         let sets = statements.is_none_or(|all| {
             all.iter().any(|one| {
@@ -347,7 +346,11 @@ impl Reading {
         };
         let of_ran = analysis.statements.iter().take(ran);
         of_ran
-            .flat_map(|one| one.changes.iter().cloned().map(Entry::Change))
+            .flat_map(|one| one.changes.iter().cloned())
+            .map(|change| match change {
+                Change::Unknown => Entry::Untold(self.untold()),
+                told => Entry::Change(told),
+            })
             .collect()
     }
 

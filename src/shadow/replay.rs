@@ -6,7 +6,7 @@ use super::carried::Carried;
 use super::job::{Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal};
 use super::judge::{Circumstances, Judgement, judge};
-use super::likeness::{Fate, Likeness, Untold};
+use super::likeness::{Fate, Likeness};
 use super::line::Turn;
 use super::link::{Link, Reply, Trouble};
 use super::owed::{Ran, micros, side};
@@ -14,7 +14,7 @@ use super::perform;
 use super::shared::{Shared, count};
 use super::transaction::Ending;
 use crate::compare::verdict::{Reason, Verdict};
-use crate::sql::{Change, Class};
+use crate::sql::{Class, names_variable};
 use crate::task;
 use crate::tee::Facts;
 use crate::wire::command::Command;
@@ -113,6 +113,11 @@ impl Replay {
 
     /// Whether the journal could open the connection again as it is.
     fn may_park(&self) -> bool {
+        self.may_reopen() && !self.journal.lacks_something()
+    }
+
+    /// Whether the journal could open a connection that is more like the session than this one.
+    fn may_reopen(&self) -> bool {
         !self.in_transaction() && !self.journal.is_unknown() && !self.facts.share.journal_unknown()
     }
 
@@ -128,7 +133,7 @@ impl Replay {
         let stake = run.stake.take();
         let (ended, another) = (run.step.ended, run.step.after);
         let applies = run.mode == Mode::Replay;
-        let (untold, failed_on_primary) = (run.reading.untold(), run.failed_on_primary());
+        let failed_on_primary = run.failed_on_primary();
         let outcome = match self.carried.broken() {
             Some(reason) => Err(reason),
             None => self.try_it(&mut run).await,
@@ -140,10 +145,13 @@ impl Replay {
         if fate == Fate::Refused && another && !failed_on_primary {
             self.see_transaction().await;
         }
-        self.take_in(&entries, untold, fate).await;
+        self.take_in(&entries, fate).await;
         if let Some(ending) = ended {
             let failure = self.end(ending, another, applies).await;
             damage = damage.or(failure);
+        }
+        if stake.is_some() && applies && !another && damage.is_none() {
+            damage = self.commit_along().await;
         }
         self.roll_back_broken().await;
         match (stake, damage) {
@@ -161,7 +169,7 @@ impl Replay {
         }
         let missing = "a write of the same transaction was not carried to the shadow";
         self.carried.owe(skip.misses, missing.to_owned());
-        self.take_in(&skip.entries, skip.untold, Fate::NotRun).await;
+        self.take_in(&skip.entries, Fate::NotRun).await;
         let Some(end) = skip.ends else { return };
         match self.end(end.ending, false, end.applies).await {
             Some(cause) => end.stake.lost(&cause),
@@ -261,7 +269,7 @@ impl Replay {
 
     /// Sees to it that there is a connection that is like the session.
     async fn connect(&mut self) -> Result<(), Trouble> {
-        if self.likeness.stale && self.may_park() {
+        if self.likeness.stale && self.may_reopen() {
             self.link = None;
         }
         if self.link.is_some() {
@@ -278,6 +286,8 @@ impl Replay {
                 self.backoff = Backoff::default();
                 Ok(())
             }
+            // Nothing was tried: as soon as the session starts afresh, it can be.
+            Err(Trouble::Unknown) => Err(Trouble::Unknown),
             Err(trouble) => {
                 self.backoff.failed(trouble.reason(), Instant::now());
                 Err(trouble)
@@ -292,9 +302,9 @@ impl Replay {
         let sets = matches!(run.reading.class, Class::Session | Class::Empty);
         let sets = sets && run.reading.scope.is_empty();
         if !sets && self.likeness != Likeness::default() {
-            let wording = perform::wording_of(run);
-            let text = wording.as_ref().map_or("", |wording| wording.text.as_str());
-            if let Some(reason) = self.likeness.why_not(text) {
+            let names_variable = perform::wording_of(run)
+                .is_none_or(|wording| names_variable(wording.text.as_bytes(), wording.dialect));
+            if let Some(reason) = self.likeness.why_not(names_variable) {
                 return Err(Trouble::Unlike(reason));
             }
         }
@@ -427,20 +437,23 @@ impl Replay {
     }
 
     /// Takes in what a command changed of the session.
-    async fn take_in(&mut self, entries: &[Entry], untold: Untold, fate: Fate) {
+    async fn take_in(&mut self, entries: &[Entry], fate: Fate) {
         for entry in entries {
             if let (Entry::Forgotten(id), Some(link)) = (entry, &mut self.link)
                 && link.close(*id).await.is_err()
             {
                 self.cut(Reason::ShadowDown);
             }
+            // vtgate's RESET_CONNECTION leaves what was set.
+            let vitess = self.link.as_ref().is_some_and(Link::is_vitess);
+            let keeps = vitess && matches!(entry, Entry::Reset) && self.journal.has_settings();
             let prepared_max = self.shared.config.mirror.prepared_max;
             self.journal.apply(entry, prepared_max);
             self.likeness.take_in(entry, fate);
-            if fate != Fate::Done && matches!(entry, Entry::Change(Change::Unknown)) {
-                self.likeness.missed(untold);
-            }
+            self.likeness.stale |= keeps;
         }
+        // Of several assignments that were refused together, some may be taken one by one.
+        self.likeness.stale |= fate == Fate::Refused && entries.len() > 1;
     }
 
     /// A transaction begins, or a command outside of one. What the shadow still has open, the
@@ -497,6 +510,14 @@ impl Replay {
         } else if gone {
             self.carried.give_up(&self.shared, Reason::Internal);
         }
+    }
+
+    /// The primary has committed a write by itself; where the shadow has it in a transaction (a
+    /// table without transactions on the primary, another default of autocommit) it must commit,
+    /// too.
+    async fn commit_along(&mut self) -> Option<String> {
+        let failed = self.in_transaction() && !self.control(b"COMMIT").await;
+        failed.then(|| "a COMMIT failed on the shadow".to_owned())
     }
 
     /// What is not carried to its end holds no locks on the shadow.

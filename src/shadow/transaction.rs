@@ -77,6 +77,8 @@ pub(super) struct Seen<'a> {
 pub(super) struct Tracker {
     /// The transaction ended without a flag that said so, and none has since.
     ended: bool,
+    /// An error may have rolled the transaction back, and no flag has said since whether it did.
+    doubtful: bool,
     snapshot: Option<Instant>,
     wrote: Option<Scope>,
 }
@@ -94,6 +96,11 @@ impl Tracker {
             self.forget();
         }
         let ended = before.then(|| ending(seen)).flatten();
+        let ended = match ended {
+            // Whatever it was that ended here, nobody knows what it held.
+            Some(Ending::Commit) if self.doubtful => Some(Ending::Unknown),
+            ended => ended,
+        };
         let after = match seen.said {
             Said::Done(Some(flag)) => flag,
             Said::Done(None) => before && !seen.resets,
@@ -105,6 +112,11 @@ impl Tracker {
             Said::Nothing => None,
         };
         self.ended = flag.unwrap_or(seen.flag_before) && !after;
+        self.doubtful = match seen.said {
+            Said::Failed(code, None) => before && after && (self.doubtful || may_roll_back(code)),
+            Said::Failed(_, Some(_)) | Said::Done(Some(_)) => false,
+            Said::Done(None) | Said::Nothing => self.doubtful && after,
+        };
         let mut wrote = Scope::none();
         let written_before = self.wrote.is_some();
         if ended.is_some() {
@@ -156,6 +168,12 @@ fn ending(seen: &Seen<'_>) -> Option<Ending> {
         Said::Done(_) if ends => Some(Ending::Commit),
         Said::Done(flag) => (flag == Some(false)).then_some(Ending::Commit),
     }
+}
+
+/// ER_LOCK_WAIT_TIMEOUT, which rolls the whole transaction back where the server's
+/// innodb_rollback_on_timeout is on, and ER_CHECKREAD, of MariaDB's innodb_snapshot_isolation.
+const fn may_roll_back(code: u16) -> bool {
+    matches!(code, 1205 | 1020)
 }
 
 /// ER_PARSE_ERROR: nothing of a single statement was run.
@@ -310,6 +328,49 @@ mod tests {
             ..seen(true, Some(false))
         });
         assert_eq!((step.ended, step.wrote), (Some(Ending::Commit), on("a")));
+    }
+
+    #[test]
+    fn after_a_lock_time_out_nobody_knows_what_the_next_end_ends() {
+        let begin = Some(Control::Begin { snapshot: false });
+        for (between, control, flag, ended) in [
+            (false, begin, Some(true), Some(Ending::Unknown)),
+            (
+                false,
+                Some(Control::Commit),
+                Some(false),
+                Some(Ending::Unknown),
+            ),
+            (false, None, Some(false), Some(Ending::Unknown)),
+            (
+                false,
+                Some(Control::Rollback),
+                Some(false),
+                Some(Ending::Rollback),
+            ),
+            // A statement between them was answered within the transaction: it is still open.
+            (
+                true,
+                Some(Control::Commit),
+                Some(false),
+                Some(Ending::Commit),
+            ),
+        ] {
+            let mut tracker = Tracker::default();
+            tracker.step(&seen(false, Some(true)));
+            tracker.step(&Seen {
+                said: Said::Failed(1205, None),
+                ..seen(true, None)
+            });
+            if between {
+                tracker.step(&seen(true, Some(true)));
+            }
+            let step = tracker.step(&Seen {
+                control,
+                ..seen(true, flag)
+            });
+            assert_eq!(step.ended, ended, "{between} {control:?} {flag:?}");
+        }
     }
 
     #[test]

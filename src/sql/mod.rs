@@ -27,7 +27,7 @@ pub use beginning::beginning;
 pub use catalog::{Catalog, Figures};
 pub use databases::map_databases;
 pub use redact::{redact, redact_error};
-pub use session::{dialect_after, reads_variables};
+pub use session::{dialect_after, names_variable, reads_variables};
 
 #[cfg(test)]
 mod properties;

@@ -243,6 +243,13 @@ fn can_be_run_again(value: Statement<'_>) -> bool {
         && !calls.assigns
 }
 
+/// Whether a text names a user variable.
+#[must_use]
+pub fn names_variable(text: &[u8], dialect: Dialect) -> bool {
+    Lexer::new(text, dialect)
+        .any(|token| matches!(token.kind, lexer::Kind::UserVariable | lexer::Kind::Broken))
+}
+
 /// Whether the right side of `name = …` reads a variable, whatever the session's dialect is.
 #[must_use]
 pub fn reads_variables(assignment: &str) -> bool {

@@ -61,6 +61,8 @@ pub enum Broken {
     Untainted(String),
     Suspended(u64),
     Vacuous(String),
+    /// A healthy pair is told to differ.
+    Noise(String),
 }
 
 /// What a run shows to be compared with others.
@@ -246,6 +248,9 @@ impl World {
         let judged = coverage.matched + coverage.tolerated;
         let taints = ledger.taints();
         let healthy = self.shadow == Shadow::Prompt && !breaks && !self.tiny;
+        if healthy && coverage.diverged > 0 {
+            return Err(Broken::Noise(format!("{coverage:?}")));
+        }
         if healthy && (judged * 10 < handed * 6 || !taints.is_empty()) {
             return Err(Broken::Vacuous(format!(
                 "hardly anything was compared, or something tainted: {coverage:?} {taints:?}"
