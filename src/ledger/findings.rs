@@ -171,6 +171,11 @@ const WEIGHTS: &str = "CASE kind
     WHEN 'order' THEN 4 WHEN 'columns' THEN 4 WHEN 'last_insert_id' THEN 4
     WHEN 'other_error' THEN 2 ELSE 1 END";
 
+/// A finding is accepted until a time, and open again after it.
+const STATE: &str =
+    "CASE WHEN f.state = 'accepted' AND unixepoch(f.until, 'subsec') < unixepoch('now', 'subsec')
+    THEN 'open' ELSE f.state END";
+
 /// A page of findings.
 pub(super) fn findings(connection: &Connection, filter: &FindingFilter) -> rusqlite::Result<Page> {
     let order = match filter.sort {
@@ -189,7 +194,8 @@ pub(super) fn findings(connection: &Connection, filter: &FindingFilter) -> rusql
     let text = format!(
         "SELECT id, kind, fingerprint, digest, protocol, tables, count, commands, first_seen, last_seen,
                 state, impact, cause_id, who, why, until FROM (
-           SELECT f.*, max(coalesce(t.commands, 0), f.count) AS commands,
+           SELECT f.id, f.kind, f.fingerprint, f.digest, f.protocol, f.tables, f.count, f.first_seen, f.last_seen,
+             f.cause_id, f.who, f.why, f.until, {STATE} AS state, max(coalesce(t.commands, 0), f.count) AS commands,
              100.0 * f.count / max(1, (SELECT coalesce(sum(commands), 0) FROM traffic), f.count) * {WEIGHTS} AS impact
            FROM findings f LEFT JOIN traffic t ON t.digest = f.digest AND t.protocol = f.protocol)
          WHERE {} ORDER BY {order} DESC, id DESC LIMIT {} OFFSET {skip}",

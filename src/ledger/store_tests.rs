@@ -191,6 +191,32 @@ fn a_finding_counts_each_divergence_once_and_regresses_once_fixed() {
 }
 
 #[test]
+fn what_was_accepted_until_a_time_is_open_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    ledger.record(diverged("a"));
+    until("it is kept", || count(&ledger) == 1);
+    for (until, state) in [
+        ("2020-01-31T00:00:00Z", "open"),
+        ("2920-01-31T00:00:00.5Z", "accepted"),
+    ] {
+        let patch = FindingPatch {
+            state: Some("accepted".into()),
+            until: Some(until.into()),
+            ..FindingPatch::default()
+        };
+        let finding = ledger.patch_finding(1, patch).unwrap().unwrap();
+        assert_eq!(finding["state"], state, "{until}");
+        let filter = FindingFilter {
+            state: Some(state.into()),
+            limit: 1,
+            ..FindingFilter::default()
+        };
+        assert_eq!(ledger.findings(&filter).unwrap().items.len(), 1, "{until}");
+    }
+}
+
+#[test]
 fn the_oldest_divergences_go_when_there_are_too_many() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Ledger {

@@ -112,6 +112,10 @@ def reset(connection):
     else:
         connection.ping(reconnect=False)
         connection.select_db(os.environ["CLIENT_DATABASE"])
+        assert one(cursor, "SELECT @kept") == (1,)
+        connection.close()
+        connection.connect()
+        assert one(connection.cursor(), "SELECT @kept") == (None,)
 
 
 def main():

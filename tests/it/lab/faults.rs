@@ -204,7 +204,7 @@ fn restart_shadow() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shadow_that_talks_nonsense_is_not_noticed() {
     let lab = Lab::get();
     faults_table(&lab).await;

@@ -332,7 +332,7 @@ async fn a_failed_dark_write_taints_and_what_follows_is_told_apart() {
     assert_eq!(proxy.get("/api/v1/taints")["items"], json!([]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_on_the_list_never_reaches_the_shadow() {
     let lab = Lab::get();
     let way = Way::to(lab.shadow()).await;
@@ -364,7 +364,8 @@ async fn what_is_not_on_the_list_never_reaches_the_shadow() {
         .await
         .unwrap();
     app.disconnect().await.unwrap();
-    proxy.settled();
+    let coverage = proxy.settled();
+    assert_eq!(divergences(&proxy), Vec::<Value>::new(), "{coverage}");
     assert_eq!(
         ids(&lab.shadow(), &format!("{table}_b")).await,
         [1],

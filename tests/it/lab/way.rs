@@ -1,5 +1,5 @@
 //! A way to the shadow that a test can look into: what was said on it, and answers that turn to
-//! nonsense.
+//! nonsense. It runs beside its test, which must have a thread for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
