@@ -110,6 +110,8 @@ pub struct Stub {
     pub answered: bool,
     /// The error that the primary answered with.
     pub error: Option<u16>,
+    /// The id and the number of parameters of what it prepared.
+    pub prepared: Option<(u32, u16)>,
     /// Whether its answer was one result: the command is one statement, however long its text.
     pub one_result: bool,
     /// Its share of the stubs' budget, given back when this is dropped.
@@ -134,6 +136,7 @@ impl Stub {
                 }),
             answered: exchange.answered,
             error: exchange.answer.error().map(|failure| failure.code),
+            prepared: exchange.answer.prepared(),
             one_result: exchange.answered
                 && exchange.answer.error().is_none()
                 && exchange.answer.results.len() == 1,

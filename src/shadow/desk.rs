@@ -3,11 +3,10 @@
 
 use super::Control;
 use super::effect::{
-    commits, committed, is_missed, is_statement, may_have_written, part, resets, statements,
-    written,
+    commits, committed, is_missed, is_statement, may_have_written, part, resets, written,
 };
 use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip};
-use super::journal::{Entry, Journal, Untold, unsafe_collation};
+use super::journal::{Entry, Journal, unsafe_collation};
 use super::long::{Long, LongValues};
 use super::order::{Request, Scope};
 use super::owed::Owed;
@@ -16,20 +15,19 @@ use super::reading::{Missing, Reader, Reading, Text};
 use super::replay::Worker;
 use super::shared::Shared;
 use super::stake::Stake;
-use super::transaction::{Ending, Said, Seen, Step, Tracker, said};
+use super::transaction::{Ending, Seen, Step, Tracker, said};
 use crate::compare::errors::says_nothing;
 use crate::compare::verdict::Reason;
 use crate::config::Writes;
-use crate::ledger::Side;
 use crate::sql::Class;
-use crate::tee::{Charged, End, Exchange, Facts, Stub};
+use crate::tee::{Charged, End, Exchange, Facts};
 use crate::wire::answer::Failure;
-use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Expect};
 use crate::wire::status::Status;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
+
+mod stub;
 
 /// See the module.
 #[derive(Debug)]
@@ -105,82 +103,6 @@ impl Desk {
         }
     }
 
-    /// Takes what stayed of an exchange that was dropped.
-    pub(super) fn stub(&mut self, shared: &Arc<Shared>, stub: Box<Stub>) {
-        self.log_in(&stub.facts);
-        let cut = stub.command_bytes > stub.command.len() as u64;
-        let mut reading = self.read(shared, &stub.command, self.missing(&stub, cut));
-        if reading.kind == Command::STMT_SEND_LONG_DATA {
-            if let Some((id, _)) = &reading.statement {
-                self.long.lose(*id);
-            }
-            return;
-        }
-        if cut && !is_told_by_its_beginning(&reading) {
-            reading.writes = Scope::All;
-            reading.scope = Scope::All;
-        }
-        let _gone = self.take_long(&reading);
-        let several = cut || statements(&reading) > 1;
-        let failed = stub.error.is_some() || !stub.answered;
-        let said = match stub.error {
-            _ if !stub.answered => Said::Nothing,
-            Some(code) => Said::Failed(code, several.then_some(stub.in_transaction_after)),
-            None => Said::Done(Some(stub.in_transaction_after)),
-        };
-        let step = self.tracker.step(&Seen {
-            flag_before: stub.in_transaction_before,
-            said,
-            control: reading.control,
-            commits: commits(&reading, said),
-            resets: resets(reading.kind),
-            reads: self.opens_snapshot(&reading),
-            writes: written(&reading),
-            began: stub.began,
-        });
-        self.begin(shared, &step);
-        let entries = self.entries_of_stub(&stub, &reading, cut || several && failed);
-        if stub.kind().expect() != Expect::Nothing {
-            let primary = Side {
-                server: Arc::clone(&stub.facts.primary),
-                rows: 0,
-                error: None,
-                affected_rows: None,
-                first_byte_us: None,
-                latency_us: None,
-            };
-            let database = self.journal.database();
-            Owed::of(&shared.ledger, &reading, database, &stub.facts, primary)
-                .not_compared(Reason::Dropped);
-        }
-        let may_have_written = several || !stub.answered || !failed;
-        let dropped = Reason::Dropped;
-        self.lose(shared, &reading, &step, Err(dropped), may_have_written);
-        let held = Held::Stub(stub);
-        self.tell_skipped(shared, &reading, &step, dropped, entries, held);
-    }
-
-    /// Commands of the session came to nothing.
-    pub(super) fn lose_all(&mut self, shared: &Arc<Shared>, facts: &Arc<Facts>) {
-        self.log_in(facts);
-        self.journal.lose();
-        self.absent = Some(Reason::Dropped);
-        self.long.clear();
-        // Of every database: a USE may have been among them.
-        shared.taint(
-            &Scope::All,
-            "",
-            "commands were lost: the queue and even the room for their first bytes were full",
-        );
-        self.pass_on(Skip {
-            entries: vec![Entry::Untold(Untold::Anything)],
-            ends: None,
-            abandons: Some(Reason::Dropped),
-            misses: Scope::none(),
-            _held: Held::Nothing,
-        });
-    }
-
     /// The session has ended. Its replays finish what they were given; the owner sees to their
     /// end.
     pub(super) fn close(mut self, shared: &Shared, end: End) -> Vec<JoinHandle<()>> {
@@ -218,17 +140,6 @@ impl Desk {
             self.absent = None;
             self.control = shared.control();
             self.lost = Scope::none();
-        }
-    }
-
-    /// What may be missing of a stub that was cut.
-    fn missing(&self, stub: &Stub, cut: bool) -> Missing {
-        let agreed = self.facts.capabilities.has(Capabilities::MULTI_STATEMENTS);
-        let several = self.journal.multi_statements().unwrap_or(agreed) && !stub.one_result;
-        match (cut, several) {
-            (false, _) => Missing::Nothing,
-            (true, false) => Missing::End,
-            (true, true) => Missing::Statements,
         }
     }
 
@@ -574,41 +485,6 @@ impl Desk {
             .map(|id| self.long.take(id))
             .unwrap_or_default()
     }
-
-    /// `unsure`: not all of its statements are known, or which of them were run.
-    fn entries_of_stub(&mut self, stub: &Stub, reading: &Reading, unsure: bool) -> Vec<Entry> {
-        let failed = stub.error.is_some() || !stub.answered;
-        let mut entries = match reading.kind {
-            // Its id is in the answer, which is gone: executions will not be known.
-            Command::STMT_PREPARE => vec![Entry::NotPrepared],
-            // Perhaps it bound types.
-            Command::STMT_EXECUTE => reading
-                .statement
-                .iter()
-                .map(|(id, _)| Entry::Types(*id, None))
-                .collect(),
-            _ if unsure && !matches!(reading.class, Class::Read | Class::Write) => {
-                vec![Entry::Untold(Untold::Anything)]
-            }
-            _ if failed => Vec::new(),
-            _ => reading.entries(
-                &stub.command,
-                self.facts.capabilities,
-                None,
-                &BTreeSet::new(),
-            ),
-        };
-        if resets(reading.kind) && failed {
-            entries.clear();
-        }
-        for entry in &entries {
-            if matches!(entry, Entry::Reset) {
-                self.long.clear();
-            }
-            self.journal.apply(entry, usize::MAX);
-        }
-        entries
-    }
 }
 
 /// ER_UNSUPPORTED_PS: the statement exists, but cannot be prepared.
@@ -640,14 +516,6 @@ fn missing(one: &Exchange) -> Missing {
 
 fn is_lone_read(reading: &Reading, step: &Step) -> bool {
     matches!(reading.class, Class::Read | Class::Metadata) && !step.before && !step.after
-}
-
-/// Whether the first KiB of a longer command says which tables it writes.
-fn is_told_by_its_beginning(reading: &Reading) -> bool {
-    let one_statement = reading.analysis.is_some() && statements(reading) == 1;
-    let known = matches!(&reading.writes, Scope::Known(tables) if !tables.is_empty());
-    let is_execute = reading.kind == Command::STMT_EXECUTE;
-    is_execute || one_statement && (known || reading.class == Class::Read)
 }
 
 /// A number from 0 to 1 for a command, the same at every look.

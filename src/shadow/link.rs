@@ -7,7 +7,7 @@ use super::shared::Shared;
 use crate::compare::verdict::Reason;
 use crate::connect::{self, ConnectError, Connection, Login, Stream};
 use crate::tee::Facts;
-use crate::wire::answer::{Answer, AnswerTracker, Outcome, Progress};
+use crate::wire::answer::{Answer, AnswerTracker, Progress};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::execute;
@@ -266,8 +266,8 @@ impl Link {
         let reply = self
             .ask(&[&[Command::STMT_PREPARE.0], text].concat())
             .await?;
-        if let Some(Outcome::Prepared { statement_id, .. }) = reply.answer.results.first() {
-            self.prepared.insert(id, *statement_id);
+        if let Some((own, _)) = reply.answer.prepared() {
+            self.prepared.insert(id, own);
         }
         Ok(reply)
     }

@@ -276,14 +276,7 @@ async fn prepare(link: &mut Link, run: &Run) -> Result<Reply, Trouble> {
         Text::Mapped(text) => text.as_slice(),
         Text::Same | Text::Unsure => run.charged.command.get(1..).unwrap_or_default(),
     };
-    let id = run
-        .primary()
-        .results
-        .first()
-        .and_then(|outcome| match outcome {
-            crate::wire::answer::Outcome::Prepared { statement_id, .. } => Some(*statement_id),
-            _ => None,
-        });
+    let id = run.primary().prepared().map(|(id, _)| id);
     let reply = link.prepare(id.unwrap_or_default(), text).await?;
     if id.is_none() {
         link.close(0).await?;

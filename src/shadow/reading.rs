@@ -9,7 +9,7 @@ use crate::sql::{
     Analysis, Catalog, Change, Class, Control, Dialect, Table, Tables, beginning, dialect_after,
     map_databases,
 };
-use crate::wire::answer::{Answer, Outcome};
+use crate::wire::answer::Answer;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::execute::{self, Execute, Shape, Type};
@@ -319,7 +319,9 @@ impl Reading {
             Command::STMT_PREPARE if failed => vec![Entry::NotPrepared],
             _ if failed => Vec::new(),
             Command::STMT_PREPARE => {
-                let new = answer.and_then(|answer| self.newly_prepared(payload, answer));
+                let new = answer
+                    .and_then(Answer::prepared)
+                    .and_then(|(id, parameters)| self.newly_prepared(payload, id, parameters));
                 vec![new.unwrap_or(Entry::NotPrepared)]
             }
             Command::INIT_DB => {
@@ -371,15 +373,8 @@ impl Reading {
         Some(Entry::Types(*id, Some(types.into())))
     }
 
-    fn newly_prepared(&self, payload: &[u8], answer: &Answer) -> Option<Entry> {
-        let Some(Outcome::Prepared {
-            statement_id,
-            parameters,
-            ..
-        }) = answer.results.first()
-        else {
-            return None;
-        };
+    /// The statement that the primary has prepared under an id, with so many parameters.
+    pub(super) fn newly_prepared(&self, payload: &[u8], id: u32, parameters: u16) -> Option<Entry> {
         let text: Arc<[u8]> = Arc::from(payload.get(1..).unwrap_or_default());
         let mapped = match &self.text {
             Text::Same => Some(Arc::clone(&text)),
@@ -391,9 +386,9 @@ impl Reading {
             dialect: self.dialect,
             mapped,
             analysis: Arc::clone(self.analysis.as_ref()?),
-            parameters: *parameters,
+            parameters,
         };
-        Some(Entry::Prepared(*statement_id, Arc::new(prepared)))
+        Some(Entry::Prepared(id, Arc::new(prepared)))
     }
 }
 

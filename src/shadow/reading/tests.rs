@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::answer::Outcome;
 
 /// Reads a text of a session in the database `app`, whose server calls `Shop` otherwise.
 fn read(text: &str, missing: Missing) -> Reading {

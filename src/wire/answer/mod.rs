@@ -145,6 +145,24 @@ impl Answer {
         }
     }
 
+    /// The id and the number of parameters of what was prepared.
+    #[must_use]
+    pub fn prepared(&self) -> Option<(u32, u16)> {
+        match self.results.first()? {
+            Outcome::Prepared {
+                statement_id,
+                parameters,
+                ..
+            } => Some((*statement_id, *parameters)),
+            Outcome::Error(_)
+            | Outcome::RowsThenError(..)
+            | Outcome::Ok(_)
+            | Outcome::Rows(_)
+            | Outcome::LocalInfile
+            | Outcome::Other => None,
+        }
+    }
+
     /// Rows in all results together.
     #[must_use]
     pub fn rows(&self) -> u64 {
