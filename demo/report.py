@@ -60,7 +60,7 @@ def example(kind, finding):
         for side in filter(None, (one["primary"], one["shadow"])):
             error = side["error"]
             words = f"error {error['code']} ({error['sqlstate']}) {error['message'][:90]}" if error else (
-                f"{side['rows']} rows, {side['affected_rows']} affected, {side['latency_us']} µs"
+                f"{side['rows']} rows, {side['affected_rows'] or 0} affected, {side['latency_us']} µs"
             )
             print(f"           {side['server']:<8} {words}")
 
