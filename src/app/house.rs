@@ -96,7 +96,8 @@ impl House for Running {
         let relay = self.relay.sessions();
         Sessions {
             open: relay.open,
-            mirrored: self.mirror.figures().sessions,
+            // A session that has ended may still be replayed for a moment.
+            mirrored: self.mirror.figures().sessions.min(relay.open),
             tunnelled: relay.tunnelled,
         }
     }

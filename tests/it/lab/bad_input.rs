@@ -84,7 +84,7 @@ fn calm(proxy: &Proxy) -> (usize, u64) {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let sessions = proxy.get("/api/v1/status")["sessions"].clone();
-        if sessions["open"] == 0 && sessions["mirrored"] == 0 {
+        if sessions["open"] == 0 && proxy.metric("understudy_mirror_connections") == 0 {
             break;
         }
         assert!(

@@ -141,6 +141,16 @@ impl Proxy {
             .unwrap_or_else(|fault| panic!("GET {path}: {fault}\n{}", self.log()))
     }
 
+    /// One of the metrics without labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let metrics = self.text("/metrics");
+        metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .and_then(|n| n.parse().ok())
+            .unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
+    }
+
     /// A GET of the API, as JSON.
     pub fn get(&self, path: &str) -> Value {
         let text = self.text(path);

@@ -8,13 +8,6 @@ use mysql_async::prelude::Queryable;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-fn metric(proxy: &Proxy, name: &str) -> u64 {
-    let metrics = proxy.text("/metrics");
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|n| n.trim().parse().ok())
-        .unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
-}
-
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !is_so() {
@@ -48,10 +41,10 @@ async fn a_parked_session_is_opened_again_as_it_was() {
     assert_eq!(name.as_deref(), Some("seven"));
     proxy.settled();
     until("the connection to the shadow is parked", || {
-        metric(&proxy, "understudy_mirror_connections ") == 0
+        proxy.metric("understudy_mirror_connections") == 0
     })
     .await;
-    let opened = metric(&proxy, "understudy_mirror_connects_total ");
+    let opened = proxy.metric("understudy_mirror_connects_total");
     let before = judged(&proxy.settled());
     let name: Option<String> = app.exec_first(&by_id, (7,)).await.unwrap();
     assert_eq!(name.as_deref(), Some("seven"));
@@ -63,10 +56,7 @@ async fn a_parked_session_is_opened_again_as_it_was() {
     let coverage = proxy.settled();
     assert_eq!(divergences(&proxy), Vec::<Value>::new(), "{coverage}");
     assert_eq!(judged(&coverage), before + 2, "{coverage}");
-    assert_eq!(
-        metric(&proxy, "understudy_mirror_connects_total "),
-        opened + 1
-    );
+    assert_eq!(proxy.metric("understudy_mirror_connects_total"), opened + 1);
 }
 
 /// A variable that is not set has another type behind vtgate: a difference, but not of this test.
