@@ -90,6 +90,31 @@ async fn deadlocks(lab: &Lab) -> u64 {
     count.expect("the metric").unsigned_abs()
 }
 
+/// Each verdict's, tolerance's and reason's share of all commands.
+fn print_shares(coverage: &Value) {
+    let commands = number(coverage, "commands");
+    let line = |name: &str, count: &Value| {
+        let count = count.as_u64().unwrap_or(0);
+        let share = count * 10_000 / commands.max(1);
+        println!(
+            "{name:<28} {count:>8}  {}.{:02} %",
+            share / 100,
+            share % 100
+        );
+    };
+    for name in ["commands", "matched", "tolerated", "diverged", "pending"] {
+        line(name, &coverage[name]);
+    }
+    for (what, of) in [
+        ("tolerated", "by_tolerance"),
+        ("not compared", "not_compared"),
+    ] {
+        for (name, count) in coverage[of].as_object().expect("counts by name") {
+            line(&format!("{what}: {name}"), count);
+        }
+    }
+}
+
 fn number(coverage: &Value, name: &str) -> u64 {
     coverage[name].as_u64().unwrap_or(0)
 }
@@ -103,7 +128,8 @@ async fn sysbench_leaves_no_difference(prepared: bool) {
     let deadlocks_before = deadlocks(&lab).await;
     let said = sysbench(&proxy, "run", prepared);
     let coverage = proxy.settled();
-    println!("prepared: {prepared}; coverage: {coverage:#}");
+    println!("prepared: {prepared}");
+    print_shares(&coverage);
     for line in said
         .lines()
         .filter(|line| line.contains("per sec.") || line.contains("95th"))
