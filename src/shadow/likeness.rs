@@ -110,7 +110,10 @@ impl Likeness {
             Entry::Change(Change::Variable { name, .. }) if refused => self.refused(name),
             Entry::MultiStatements(_) => self.refused |= refused,
             Entry::Untold(what) if refused => self.missed(*what),
-            Entry::Change(Change::Variable { .. } | Change::Unknown) | Entry::Untold(_) => {}
+            // Perhaps the one that was refused, and now it was not: the journal, which keeps the
+            // last assignment to each, tells on a connection opened anew.
+            Entry::Change(Change::Variable { .. }) => self.stale |= self.refused,
+            Entry::Change(Change::Unknown) | Entry::Untold(_) => {}
             Entry::Reset if refused => self.stale = true,
             Entry::Reset => {
                 let no_database = self.no_database;
@@ -189,6 +192,16 @@ mod tests {
             assert_eq!(likeness.why_not(false).is_some(), plain, "{what:?}");
             assert_eq!(likeness.why_not(true).is_some(), named, "{what:?}");
         }
+    }
+
+    #[test]
+    fn what_is_set_after_a_refusal_calls_for_a_connection_opened_anew() {
+        let mut likeness = Likeness::default();
+        likeness.take_in(&set("sql_mode"), Fate::Done);
+        assert!(!likeness.stale);
+        likeness.take_in(&set("sql_mode"), Fate::Refused);
+        likeness.take_in(&set("sql_mode"), Fate::Done);
+        assert!(likeness.stale);
     }
 
     #[test]

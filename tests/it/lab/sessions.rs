@@ -163,3 +163,24 @@ async fn what_finds_no_room_is_dropped_by_whole_transaction_and_taints() {
         assert!(halves == 0 || halves == 2, "{ids:?}");
     }
 }
+
+/// vtgate refuses ANSI_QUOTES: what the session says then would mean something else there.
+#[tokio::test]
+async fn a_mode_that_the_shadow_refuses_ends_the_comparing_until_it_is_set_anew() {
+    let lab = Lab::get();
+    let (proxy, table) = (Proxy::start(&lab), table(&lab).await);
+    let mut app = connect(&proxy.address, "scratch").await;
+    let read = format!("SELECT COUNT(*) FROM {table}");
+    app.query_drop("SET sql_mode = 'ANSI_QUOTES'")
+        .await
+        .unwrap();
+    app.query_drop(&read).await.unwrap();
+    let refused = proxy.settled();
+    assert_eq!(reason(&refused, "not_mirrored"), 1, "{refused}");
+    app.query_drop("SET sql_mode = ''").await.unwrap();
+    app.query_drop(&read).await.unwrap();
+    app.disconnect().await.unwrap();
+    let coverage = proxy.settled();
+    assert_eq!(reason(&coverage, "not_mirrored"), 1, "{coverage}");
+    assert_eq!(judged(&coverage), judged(&refused) + 2, "{coverage}");
+}
