@@ -13,6 +13,7 @@ pub mod planted;
 pub mod roles;
 pub mod task;
 
+pub mod ask;
 pub mod connect;
 pub mod tee;
 pub mod wire;

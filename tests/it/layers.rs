@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("task", &[]),
     ("planted", &[]),
     ("connect", &["wire", "config"]),
+    ("ask", &["wire", "connect", "config"]),
     ("tee", &["wire", "planted"]),
     (
         "relay",
@@ -27,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "shadow",
         &[
             "wire", "connect", "tee", "roles", "metrics", "config", "task", "sql", "compare",
-            "ledger", "planted",
+            "ledger", "planted", "ask",
         ],
     ),
     ("cutover", &["roles", "ledger", "config"]),

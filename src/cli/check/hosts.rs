@@ -3,8 +3,8 @@
 //! MySQL knows an account by user and host. Behind the proxy every client comes from the proxy's
 //! address: an account for another host only is refused.
 
-use super::ask::{Asker, Row};
 use super::report::{Report, few};
+use crate::ask::{Asker, Row};
 use crate::config::Server;
 use std::collections::BTreeMap;
 

@@ -2,7 +2,6 @@
 //!
 //! It reads, and changes nothing on either server.
 
-mod ask;
 mod hosts;
 mod pair;
 mod places;

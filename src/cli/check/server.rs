@@ -1,10 +1,10 @@
 //! One server by itself: reached, logged in to, what its account may do, how it is set.
 
-use super::ask::{Asker, Row};
 use super::hosts;
 use super::report::{Report, few};
+use crate::ask::{Asker, Manner, Row};
 use crate::config::{Account, Server, TlsMode, Writes};
-use crate::connect::{Dial, PacketReader, Tcp, greet};
+use crate::connect::{ConnectError, Dial, PacketReader, Tcp, greet};
 use crate::wire::capability::Capabilities;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -104,8 +104,12 @@ async fn greeted(server: &Server, report: &mut Report) -> Option<Facts> {
     }
 }
 
+async fn open(server: &Server, account: &Account) -> Result<Asker, ConnectError> {
+    Asker::open(&Tcp, server, account, &Manner::default()).await
+}
+
 async fn log_in(server: &Server, account: &Account, report: &mut Report) -> Option<Asker> {
-    match Asker::open(server, account).await {
+    match open(server, account).await {
         Ok(asker) => {
             report.ok(
                 &server.name,
@@ -152,7 +156,7 @@ fn no_account(server: &Server, rehearses: bool, report: &mut Report) {
 
 async fn users(server: &Server, rehearses: bool, report: &mut Report) {
     for (user, account) in &server.users {
-        match Asker::open(server, account).await {
+        match open(server, account).await {
             Ok(asker) => {
                 report.ok(
                     &server.name,

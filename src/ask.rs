@@ -1,0 +1,351 @@
+//! Questions to a server with the proxy's own account: grants, table definitions, the clock,
+//! plans, a read once more. Never on a client's connection, never on the relay's threads.
+//!
+//! [`Asker`] is one connection; [`Questions`] opens one when it is first needed, opens it anew
+//! after it broke, and asks no more often than it may. Both refuse to replay sessions: that needs
+//! a journal (`shadow`).
+
+use crate::config::{Account, Server};
+use crate::connect::{self, ConnectError, Connection, Dial, Login, TlsContext, TlsError};
+use crate::wire::answer::{Answer, AnswerTracker, Progress};
+use crate::wire::capability::Capabilities;
+use crate::wire::command::Command;
+use crate::wire::packet::write_packet;
+use crate::wire::row::{Cell, text_row};
+use crate::wire::sample::Sampled;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// The longest answer that is looked at, in bytes.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// A question is answered within this time, or not at all.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// After a connection failed, the next is opened no sooner.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// utf8mb4_general_ci, which every server since 5.5 knows.
+const COLLATION: u16 = 45;
+
+/// A row of texts; `None` is NULL.
+pub type Row = Vec<Option<String>>;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The server's ERR packet.
+    #[error("{message} ({code})")]
+    Refused {
+        /// The error number.
+        code: u16,
+        /// Its text.
+        message: String,
+    },
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke off.
+    #[error("the connection broke off: {0}")]
+    Broken(#[from] std::io::Error),
+    /// No answer in time.
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    /// More than is looked at.
+    #[error("the answer is longer than {} MiB, or is none of MySQL's", ANSWER_BYTES_MAX >> 20)]
+    Answer,
+    /// The last connection failed a moment ago.
+    #[error("the last connection failed a moment ago")]
+    Waits,
+}
+
+impl AskError {
+    /// Whether the connection is still good.
+    const fn keeps_connection(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
+/// What a connection is opened with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// The database to begin in, by the server's own name for it.
+    pub database: Option<String>,
+    /// The dialect; what the login itself needs is added.
+    pub capabilities: Capabilities,
+    /// The collation id.
+    pub collation: u16,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            database: None,
+            capabilities: Capabilities::PROTOCOL_41.with(Capabilities::TRANSACTIONS),
+            collation: COLLATION,
+        }
+    }
+}
+
+/// A connection that asks, one question at a time.
+#[derive(Debug)]
+pub struct Asker {
+    connection: Connection,
+    tracker: AnswerTracker,
+}
+
+impl Asker {
+    /// Logs in.
+    ///
+    /// # Errors
+    /// As [`connect::open`].
+    pub async fn open(
+        dial: &dyn Dial,
+        server: &Server,
+        account: &Account,
+        manner: &Manner,
+    ) -> Result<Self, ConnectError> {
+        let tls = TlsContext::new(server)?;
+        Self::open_with(dial, server, account, manner, &tls).await
+    }
+
+    async fn open_with(
+        dial: &dyn Dial,
+        server: &Server,
+        account: &Account,
+        manner: &Manner,
+        tls: &TlsContext,
+    ) -> Result<Self, ConnectError> {
+        let login = Login {
+            user: account.user.clone(),
+            password: account.password.clone(),
+            database: manner.database.clone(),
+            capabilities: manner.capabilities,
+            collation: manner.collation,
+        };
+        let connection = connect::open(dial, server, tls, &login).await?;
+        let tracker = AnswerTracker::new(connection.capabilities, ANSWER_BYTES_MAX);
+        Ok(Self {
+            connection,
+            tracker,
+        })
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.connection.stream.is_tls()
+    }
+
+    /// The rows of texts that a statement brings; none for one that brings none.
+    ///
+    /// # Errors
+    /// [`AskError::Refused`] leaves the connection good, the others do not.
+    pub async fn ask(&mut self, statement: &str) -> Result<Vec<Row>, AskError> {
+        let mut payload = vec![Command::QUERY.0];
+        payload.extend_from_slice(statement.as_bytes());
+        rows(&self.answer(&payload).await?)
+    }
+
+    /// The answer to a command (its payload) as the server gave it, an error of the server's
+    /// included; of its bytes at most 8 MiB are kept.
+    ///
+    /// # Errors
+    /// The connection is no longer good.
+    pub async fn answer(&mut self, payload: &[u8]) -> Result<Answer, AskError> {
+        tokio::time::timeout(TIMEOUT, self.exchange(payload))
+            .await
+            .unwrap_or(Err(AskError::Timeout))
+    }
+
+    async fn exchange(&mut self, payload: &[u8]) -> Result<Answer, AskError> {
+        let mut packets = Vec::new();
+        write_packet(&mut packets, 0, payload);
+        self.connection.stream.write_all(&packets).await?;
+        let mut answer = Answer::default();
+        let kind = payload.first().map_or(Command::PING, |byte| Command(*byte));
+        self.tracker.begin(kind.expect());
+        let mut piece = vec![0; 16 << 10];
+        loop {
+            let n = self.connection.stream.read(&mut piece).await?;
+            if n == 0 {
+                return Err(AskError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            match self
+                .tracker
+                .feed(piece.get(..n).unwrap_or_default(), &mut answer)
+            {
+                Progress::More => {}
+                Progress::Ended { .. } => return Ok(answer),
+                Progress::ClientTurn { .. } | Progress::Unsure => return Err(AskError::Answer),
+            }
+        }
+    }
+
+    /// Leaves as a client should.
+    pub async fn leave(mut self) {
+        let mut packet = Vec::new();
+        write_packet(&mut packet, 0, &[Command::QUIT.0]);
+        let _ = tokio::time::timeout(
+            Duration::from_secs(1),
+            self.connection.stream.write_all(&packet),
+        )
+        .await;
+    }
+}
+
+/// A server that can be asked at any time: see the module.
+pub struct Questions {
+    dial: Arc<dyn Dial>,
+    server: Arc<Server>,
+    account: Account,
+    tls: TlsContext,
+    /// The time from one question to the next, at least.
+    spacing: Duration,
+    state: Mutex<State>,
+}
+
+/// The connection, and when the next question may be asked.
+#[derive(Debug, Default)]
+struct State {
+    open: Option<(Manner, Asker)>,
+    next: Option<Instant>,
+    failed: Option<Instant>,
+}
+
+impl Questions {
+    /// A server with an account of the proxy's own, asked at most so often; `None` without one.
+    ///
+    /// # Errors
+    /// TLS towards the server cannot be set up as the config says.
+    pub fn new(
+        dial: &Arc<dyn Dial>,
+        server: &Arc<Server>,
+        per_second: u32,
+    ) -> Result<Option<Self>, TlsError> {
+        let Some(account) = server.account.clone() else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            dial: Arc::clone(dial),
+            tls: TlsContext::new(server)?,
+            server: Arc::clone(server),
+            account,
+            spacing: Duration::from_secs(1) / per_second.max(1),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The rows that a statement brings, on a connection without a database.
+    ///
+    /// # Errors
+    /// See [`AskError`]. Cancel-safe: a question that is given up closes its connection.
+    pub async fn ask(&self, statement: &str) -> Result<Vec<Row>, AskError> {
+        let mut payload = vec![Command::QUERY.0];
+        payload.extend_from_slice(statement.as_bytes());
+        rows(&self.answer(&Manner::default(), &[], &payload).await?)
+    }
+
+    /// The answer to a command, on a connection of this manner after these statements were run on
+    /// it (a session's settings). A connection of another manner, or with settings, is not kept.
+    ///
+    /// # Errors
+    /// See [`AskError`]; [`AskError::Refused`] where one of the statements before was refused.
+    /// Cancel-safe: a question that is given up closes its connection.
+    pub async fn answer(
+        &self,
+        manner: &Manner,
+        before: &[String],
+        payload: &[u8],
+    ) -> Result<Answer, AskError> {
+        let mut state = self.state.lock().await;
+        if let Some(next) = state.next {
+            tokio::time::sleep_until(next).await;
+        }
+        state.next = Some(Instant::now() + self.spacing);
+        let mut asker = self.asker(&mut state, manner).await?;
+        for statement in before {
+            asker.ask(statement).await?;
+        }
+        let answer = asker.answer(payload).await;
+        let is_good = answer
+            .as_ref()
+            .map_or_else(AskError::keeps_connection, |_| true);
+        if is_good && before.is_empty() {
+            state.open = Some((manner.clone(), asker));
+        }
+        answer
+    }
+
+    async fn asker(&self, state: &mut State, manner: &Manner) -> Result<Asker, AskError> {
+        if let Some((_, asker)) = state.open.take().filter(|(known, _)| known == manner) {
+            return Ok(asker);
+        }
+        let now = Instant::now();
+        if state.failed.is_some_and(|failed| now < failed + PAUSE) {
+            return Err(AskError::Waits);
+        }
+        let open = Asker::open_with(&*self.dial, &self.server, &self.account, manner, &self.tls);
+        let opened = open.await;
+        state.failed = opened.is_err().then(Instant::now);
+        Ok(opened?)
+    }
+}
+
+impl std::fmt::Debug for Questions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Questions")
+            .field("server", &self.server.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The rows of texts of an answer to a query; none where it has no rows.
+///
+/// # Errors
+/// The answer is an error, or longer than what was kept of it.
+pub fn rows(answer: &Answer) -> Result<Vec<Row>, AskError> {
+    if let Some(failure) = answer.error() {
+        let message = String::from_utf8_lossy(&failure.message).into_owned();
+        return Err(AskError::Refused {
+            code: failure.code,
+            message,
+        });
+    }
+    let Some(mut sampled) = Sampled::all(answer).next() else {
+        return Ok(Vec::new());
+    };
+    let columns = sampled.columns.len();
+    let mut rows = Vec::new();
+    for payload in sampled.by_ref() {
+        let cells = text_row(payload, columns).map_err(|_| AskError::Answer)?;
+        rows.push(cells.into_iter().map(text).collect());
+    }
+    if sampled.is_whole() {
+        Ok(rows)
+    } else {
+        Err(AskError::Answer)
+    }
+}
+
+fn text(cell: Cell<'_>) -> Option<String> {
+    match cell {
+        Cell::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Cell::Null
+        | Cell::Int(_)
+        | Cell::UInt(_)
+        | Cell::Float(_)
+        | Cell::Double(_)
+        | Cell::Date(_)
+        | Cell::Time(_) => None,
+    }
+}
