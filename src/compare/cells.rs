@@ -235,7 +235,7 @@ fn only_spaces_follow(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Code page 1252 as UTF-8; its five holes are control characters, as MySQL has them.
-fn latin1(bytes: &[u8]) -> String {
+pub(super) fn latin1(bytes: &[u8]) -> String {
     const HIGH: [char; 32] = [
         '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}',
         '\u{2021}', '\u{2c6}', '\u{2030}', '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}',
@@ -256,7 +256,7 @@ fn latin1(bytes: &[u8]) -> String {
 
 /// A string as a collation that ignores case and accents would see it, for the Latin letters that
 /// decompose into an ASCII one; other characters are only lower-cased.
-fn folded(bytes: &[u8]) -> String {
+pub(super) fn folded(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.trim_end_matches(' ')
         .chars()
@@ -286,7 +286,7 @@ const fn plain_letter(letter: char) -> char {
 }
 
 /// A decimal's sign, integer digits and fraction digits, without the zeros that say nothing.
-fn decimal(text: &[u8]) -> Option<(bool, &[u8], &[u8])> {
+pub(super) fn decimal(text: &[u8]) -> Option<(bool, &[u8], &[u8])> {
     let (negative, digits) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),
         None => (false, text),

@@ -8,6 +8,7 @@
 
 pub mod verdict;
 
+pub mod causes;
 pub mod errors;
 mod key;
 mod ladder;

@@ -2,6 +2,7 @@
 //! them. Nothing goes to the store or to the log but through here.
 
 use super::observation::{Observation, Side};
+use crate::compare::causes::{Case, Told, cause};
 use crate::compare::verdict::{Divergence, Example, Verdict};
 use crate::config::Literals;
 use crate::sql::{self, Table};
@@ -46,6 +47,7 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         "statement": statement(observation, literals),
         "primary": side(&observation.primary, literals),
         "shadow": observation.shadow.as_ref().map(|one| side(one, literals)),
+        "cause": known_cause(observation, divergence),
         "examples": examples(divergence, literals),
     });
     Some(Entry {
@@ -77,6 +79,37 @@ fn statement(observation: &Observation, literals: Literals) -> Option<String> {
         shown.push('…');
     }
     Some(shown)
+}
+
+/// Why the answers differ, where that is known; its words hold no literals.
+fn known_cause(observation: &Observation, divergence: &Divergence) -> Value {
+    let wording = observation.statement.as_ref();
+    let literals = wording.map_or_else(Vec::new, |wording| {
+        sql::literals(wording.text.as_bytes(), wording.dialect)
+    });
+    let none = Told::default();
+    let found = cause(&Case {
+        divergence,
+        primary: told(&observation.primary),
+        shadow: observation.shadow.as_ref().map_or(none, told),
+        class: observation.class,
+        fingerprint: &observation.fingerprint,
+        literals: &literals,
+    });
+    found.map_or(Value::Null, |cause| {
+        json!({"code": cause.code.name(), "text": cause.text(), "advice": cause.code.advice()})
+    })
+}
+
+fn told(side: &Side) -> Told<'_> {
+    Told {
+        rows: side.rows,
+        error: side
+            .error
+            .as_ref()
+            .map(|(code, sqlstate, message)| (*code, sqlstate.as_str(), message.as_str())),
+        affected_rows: side.affected_rows,
+    }
 }
 
 fn side(side: &Side, literals: Literals) -> Value {
@@ -211,6 +244,17 @@ mod tests {
                 .contains("planted")
         );
         assert_eq!(entry.item["examples"][0]["primary"][0], "planted value");
+    }
+
+    #[test]
+    fn the_cause_stands_beside_what_differs_and_holds_no_literal() {
+        let mut observation = diverged("SELECT ?");
+        observation.primary.error = None;
+        let item = entry(&observation, Literals::Redact).unwrap().item;
+        assert_eq!(item["cause"]["code"], "null");
+        for field in ["text", "advice"] {
+            assert!(item["cause"][field].is_string(), "{item}");
+        }
     }
 
     #[test]

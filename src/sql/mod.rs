@@ -26,7 +26,7 @@ pub use analysis::analyze;
 pub use beginning::beginning;
 pub use catalog::{Catalog, Figures};
 pub use databases::map_databases;
-pub use redact::{redact, redact_error};
+pub use redact::{literals, redact, redact_error};
 pub use session::{dialect_after, names_variable, reads_variables};
 
 #[cfg(test)]

@@ -34,6 +34,44 @@ pub fn redact(text: &[u8], dialect: Dialect) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// At most so many texts of a statement are read from it.
+const LITERALS_MAX: usize = 64;
+
+/// The texts that stand in a statement as literals, without their quotes: the first 64 of them.
+#[must_use]
+pub fn literals(text: &[u8], dialect: Dialect) -> Vec<String> {
+    Lexer::new(text, dialect)
+        .filter(|token| token.kind == Kind::Text)
+        .filter_map(|token| text.get(token.start..token.end))
+        .map(|bytes| unquoted(bytes, dialect))
+        .take(LITERALS_MAX)
+        .collect()
+}
+
+/// A quoted text as the server reads it.
+fn unquoted(bytes: &[u8], dialect: Dialect) -> String {
+    let open = bytes.iter().position(|byte| matches!(byte, b'\'' | b'"'));
+    let quote = open.and_then(|at| bytes.get(at)).copied().unwrap_or(b'\'');
+    let inner = bytes.get(open.map_or(0, |at| at + 1)..bytes.len().saturating_sub(1));
+    let mut inner = inner.unwrap_or_default().iter().copied();
+    let mut out = Vec::new();
+    while let Some(byte) = inner.next() {
+        match byte {
+            b'\\' if !dialect.no_backslash_escapes => match inner.next() {
+                Some(b'n') => out.push(b'\n'),
+                Some(b't') => out.push(b'\t'),
+                Some(b'r') => out.push(b'\r'),
+                Some(b'0') => out.push(0),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            _ if byte == quote => out.extend(inner.next()),
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Where vtgate and its tablets begin to repeat the statement and its values.
 const TAILS: &[&str] = &[
     "(CallerID",
@@ -202,5 +240,32 @@ fn flush(word: &str, out: &mut String) {
         }
         out.push_str(if number { "?" } else { part });
         numbers = number;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_texts_of_a_statement_are_read_as_the_server_reads_them() {
+        let plain = Dialect::default();
+        let bare = Dialect {
+            no_backslash_escapes: true,
+            ..plain
+        };
+        for (text, dialect, wanted) in [
+            (
+                r#"a = 'it''s' AND b = "x\"y" AND c = 5"#,
+                plain,
+                &["it's", "x\"y"][..],
+            ),
+            (r"a = 'C:\' OR a = N'é'", bare, &[r"C:\", "é"]),
+            (r"a = 'line\nend\\'", plain, &["line\nend\\"]),
+            ("a = ''", plain, &[""]),
+            ("a = 'open", plain, &[]),
+        ] {
+            assert_eq!(literals(text.as_bytes(), dialect), wanted, "{text}");
+        }
     }
 }
