@@ -210,6 +210,7 @@ fn observation(verdict: Verdict) -> Observation {
         }],
         written: Vec::new(),
         statement: Some("SELECT a FROM t".into()),
+        context: None,
         verdict,
         primary: side("legacy", 1_000),
         shadow: Some(side("vitess", 2_000)),

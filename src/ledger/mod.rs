@@ -17,6 +17,7 @@ mod log;
 mod prune;
 mod redact;
 mod schema;
+mod session;
 mod store;
 mod traffic;
 mod write;
@@ -308,6 +309,7 @@ mod tests {
             }],
             written: Vec::new(),
             statement: None,
+            context: None,
             verdict,
             primary: side("legacy"),
             shadow: Some(side("vitess")),

@@ -49,6 +49,8 @@ pub struct Observation {
     pub written: Vec<Table>,
     /// The statement as the client sent it, for divergences only; the ledger redacts it.
     pub statement: Option<Wording>,
+    /// The session's state when it sent the command, for divergences only.
+    pub context: Option<Box<Context>>,
     /// What became of it.
     pub verdict: Verdict,
     /// The primary's side.
@@ -57,6 +59,29 @@ pub struct Observation {
     pub shadow: Option<Side>,
     /// Time between the primary's answer and the start on the shadow, in µs, where it ran.
     pub queue_us: Option<u64>,
+}
+
+/// The state of a session when it sent a command: what its client set, as it set it.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// The shadow's name for the session's database.
+    pub shadow_database: String,
+    /// The variables that the client set, each in lower case with its assignment's text, in order.
+    pub settings: Vec<(String, String)>,
+    /// Whether these are all.
+    pub known: bool,
+    /// The collation id of the login.
+    pub collation: u16,
+    /// How the session read text.
+    pub no_backslash_escapes: bool,
+    /// It was within a transaction.
+    pub in_transaction: bool,
+    /// Commands of that transaction that ran before it.
+    pub commands_before: u64,
+    /// Some of them wrote.
+    pub wrote_before: bool,
+    /// The shadow was sent another text than the primary.
+    pub rewritten: bool,
 }
 
 /// A statement as the client worded it. Where its literals end is only known with its dialect.

@@ -2,6 +2,7 @@
 //! them. Nothing goes to the store or to the log but through here.
 
 use super::observation::{Observation, Side};
+use super::session;
 use crate::compare::causes::{Case, Told, cause};
 use crate::compare::verdict::{Divergence, Example, Verdict};
 use crate::config::Literals;
@@ -40,7 +41,7 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         "digest": format!("{:016x}", observation.digest),
         "protocol": observation.protocol.name(),
         "class": observation.class.name(),
-        "session": observation.session,
+        "session": session(observation, literals),
         "user": &*observation.user,
         "database": &*observation.database,
         "tables": tables,
@@ -79,6 +80,14 @@ fn statement(observation: &Observation, literals: Literals) -> Option<String> {
         shown.push('…');
     }
     Some(shown)
+}
+
+fn session(observation: &Observation, literals: Literals) -> Value {
+    let (id, database) = (observation.session, &observation.database);
+    match &observation.context {
+        Some(context) => session::shown(id, database, context, literals),
+        None => json!({"id": id, "known": false, "database": &**database}),
+    }
 }
 
 /// Why the answers differ, where that is known; its words hold no literals.

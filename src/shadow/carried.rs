@@ -11,6 +11,8 @@ use crate::compare::verdict::Reason;
 pub(super) struct Carried {
     /// What it wrote there.
     pub(super) wrote: Scope,
+    /// Its commands so far.
+    pub(super) commands: u64,
     /// Why it is not carried to its end, if it is not: the rest of it is not run, and what it has
     /// done is rolled back.
     broken: Option<Reason>,
@@ -27,6 +29,7 @@ impl Default for Carried {
     fn default() -> Self {
         Self {
             wrote: Scope::none(),
+            commands: 0,
             broken: None,
             late: false,
             taints: Vec::new(),

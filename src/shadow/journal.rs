@@ -168,6 +168,13 @@ impl Journal {
             .map(|(name, assignment)| (name.as_str(), format!("SET {assignment}")))
     }
 
+    /// The assignments as the client wrote them, each with its variable's name, in order.
+    pub(super) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables
+            .iter()
+            .map(|(name, assignment)| (name.as_str(), assignment.as_str()))
+    }
+
     /// The id that a client means: 0xFFFFFFFF, of MariaDB's connectors, is the last one prepared.
     pub(super) fn resolve(&self, id: u32) -> Option<u32> {
         if id == u32::MAX && !self.prepared.contains_key(&id) {

@@ -7,7 +7,7 @@
 //!
 //! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
 //! `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
-//! `likeness`, `carried`, `perform`, `judge`), `line` and `order`, `breaker`.
+//! `likeness`, `carried`, `perform`, `judge`, `proof`), `line` and `order`, `breaker`.
 
 pub mod control;
 
@@ -32,6 +32,7 @@ mod judge;
 mod likeness;
 mod link;
 mod perform;
+mod proof;
 mod replay;
 
 mod breaker;

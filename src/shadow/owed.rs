@@ -1,8 +1,8 @@
 //! The verdict that every command is owed: exactly one, whatever happens to the task that has it.
 
+use super::proof::Evidence;
 use super::reading::Reading;
 use crate::compare::verdict::{Reason, Verdict};
-use crate::ledger::observation::Wording;
 use crate::ledger::{Ledger, Observation, Side};
 use crate::tee::Exchange;
 use crate::wire::answer::{Answer, Outcome};
@@ -58,6 +58,7 @@ impl Owed {
             tables: reading.scope.tables(),
             written: reading.written(database),
             statement: None,
+            context: None,
             verdict: Verdict::NotCompared(Reason::Internal),
             primary,
             shadow: None,
@@ -74,11 +75,14 @@ impl Owed {
         self.settle(Verdict::NotCompared(reason), None, None);
     }
 
-    /// Its verdict; `statement` is its wording, for a divergence.
-    pub(super) fn settle(mut self, verdict: Verdict, ran: Option<Ran>, statement: Option<Wording>) {
+    /// Its verdict; `evidence` goes with a divergence.
+    pub(super) fn settle(mut self, verdict: Verdict, ran: Option<Ran>, evidence: Option<Evidence>) {
         if let Some(observation) = &mut self.observation {
             observation.verdict = verdict;
-            observation.statement = statement;
+            if let Some(evidence) = evidence {
+                observation.statement = evidence.wording;
+                observation.context = Some(evidence.context);
+            }
             if let Some(ran) = ran {
                 observation.shadow = Some(ran.side);
                 observation.queue_us = Some(ran.queue_us);

@@ -11,6 +11,7 @@ use super::line::Turn;
 use super::link::{Link, Reply, Trouble};
 use super::owed::{Ran, micros, side};
 use super::perform;
+use super::proof::Evidence;
 use super::shared::{Shared, count};
 use super::transaction::Ending;
 use crate::compare::verdict::{Reason, Verdict};
@@ -367,14 +368,15 @@ impl Replay {
             ),
             queue_us: micros(run.charged.acked, started),
         });
-        let statement = matches!(verdict, Verdict::Diverged(_)).then(|| perform::wording_of(&run));
-        let statement = statement.flatten();
+        let evidence = matches!(verdict, Verdict::Diverged(_))
+            .then(|| Evidence::of(&self.shared, &run, &self.journal, self.carried.commands));
+        self.carried.commands += u64::from(run.step.after);
         let second_look = may_be_a_race.and_then(|glimpse| {
             let leave = self.shared.second_looks.clone().try_acquire_owned();
             Some((glimpse, leave.ok()?))
         });
         let Some((glimpse, leave)) = second_look else {
-            run.owed.settle(verdict, ran, statement);
+            run.owed.settle(verdict, ran, evidence);
             return (fate, damage);
         };
         let shared = Arc::clone(&self.shared);
@@ -384,7 +386,7 @@ impl Replay {
             tokio::time::sleep(SECOND_LOOK).await;
             let known_now = glimpse.explains(&shared);
             let verdict = known_now.map_or(verdict, Verdict::NotCompared);
-            owed.settle(verdict, ran, statement);
+            owed.settle(verdict, ran, evidence);
             drop(leave);
         });
         (fate, damage)

@@ -1,0 +1,56 @@
+//! What goes with a divergence, so that an engineer can see and repeat it: the statement as it was
+//! worded and the session's state. Built where something diverged, never before.
+
+use super::job::Run;
+use super::journal::Journal;
+use super::perform;
+use super::reading::Text;
+use super::shared::Shared;
+use crate::ledger::observation::{Context, Wording};
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    /// The statement as the client worded it; none for commands without one.
+    pub(super) wording: Option<Wording>,
+    /// The session's state when it sent the command.
+    pub(super) context: Box<Context>,
+}
+
+impl Evidence {
+    /// Of a command that has just been run, before the journal takes it in. `commands`: those of
+    /// its transaction that ran before it.
+    pub(super) fn of(shared: &Shared, run: &Run, journal: &Journal, commands: u64) -> Self {
+        let database = journal.database();
+        let mapped = shared.server.databases.get(database);
+        let facts = &run.charged.facts;
+        let context = Context {
+            shadow_database: mapped.map_or(database, String::as_str).to_owned(),
+            settings: journal
+                .settings()
+                .map(|(name, assignment)| (name.to_owned(), assignment.to_owned()))
+                .collect(),
+            known: !journal.is_unknown() && !facts.share.journal_unknown(),
+            collation: facts.collation,
+            no_backslash_escapes: run.reading.dialect.no_backslash_escapes,
+            in_transaction: run.step.before,
+            commands_before: if run.step.before { commands } else { 0 },
+            wrote_before: run.step.before && run.step.written_before,
+            rewritten: is_rewritten(run),
+        };
+        Self {
+            wording: perform::wording_of(run),
+            context: Box::new(context),
+        }
+    }
+}
+
+/// Whether the shadow was sent another text than the primary.
+fn is_rewritten(run: &Run) -> bool {
+    let prepared = run.reading.statement.as_ref().is_some_and(|(_, known)| {
+        let mapped = known.prepared.mapped.as_ref();
+        mapped.is_some_and(|mapped| !Arc::ptr_eq(mapped, &known.prepared.text))
+    });
+    prepared || matches!(run.reading.text, Text::Mapped(_))
+}
