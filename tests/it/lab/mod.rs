@@ -7,6 +7,7 @@ mod load;
 mod logins;
 mod mirroring;
 mod operators;
+mod planted;
 mod proxy;
 mod sessions;
 mod way;

@@ -1,0 +1,55 @@
+//! Faults planted in the real shadow's store, among statements that are healthy: each fault is found
+//! once, as what it is, and nothing else is.
+//!
+//! `faults.txt` says what is planted and what must come of it, `healthy.txt` what stays silent.
+
+mod faults;
+mod healthy;
+mod run;
+
+use super::{Lab, Proxy};
+use faults::Fault;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Sessions of the healthy traffic.
+const SESSIONS: usize = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_planted_fault_is_one_finding_and_nothing_else_is_found() {
+    let lab = Lab::get();
+    let faults = faults::read();
+    let healthy = healthy::read();
+    assert!(faults.len() >= 25 && healthy.said() >= 200);
+    healthy::set_up(&lab, &healthy, SESSIONS).await;
+    run::plant(&lab, &faults).await;
+    let proxy = Proxy::start(&lab);
+    let silent = run::all(&lab, &proxy, &faults, &healthy, SESSIONS).await;
+    let coverage = proxy.settled();
+    let wrong = faults::judge(&faults, &run::findings(&proxy), &coverage);
+    let judged = super::mirroring::judged(&coverage);
+    println!(
+        "{} faults, {silent} healthy commands, {coverage}",
+        faults.len()
+    );
+    assert!(wrong.is_empty(), "{}\n{coverage}", wrong.join("\n"));
+    assert!(judged >= silent, "{judged} of {silent} agree: {coverage}");
+}
+
+/// One of the two files; read when the test runs, so that a fault more needs no compiler.
+fn file(name: &str) -> String {
+    let path = format!("{}/tests/it/lab/planted/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{path}: {fault}"))
+}
+
+/// Findings by the table that begins with a fault's name; under "" what belongs to none.
+fn by_fault<'a>(faults: &[Fault], findings: &'a [Value]) -> BTreeMap<String, Vec<&'a Value>> {
+    let mut found: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for finding in findings {
+        let text = format!("{} {}", finding["tables"], finding["fingerprint"]);
+        let owner = faults.iter().find(|fault| fault.is_named_in(&text));
+        let owner = owner.map(|fault| fault.name.clone()).unwrap_or_default();
+        found.entry(owner).or_default().push(finding);
+    }
+    found
+}
