@@ -1,7 +1,7 @@
 //! What must hold for any answers, drawn at random.
 
 use super::notation::{Scenario, spoken};
-use super::verdict::{Kind, Verdict};
+use super::verdict::{Kind, Tolerance, Verdict};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -57,9 +57,122 @@ fn facts() -> impl Strategy<Value = &'static str> {
         "order=hidden",
         "limit",
         "limit order=d",
+        "inside order=id",
         "clock",
         "unknown",
     ])
+}
+
+/// One paragraph of `tolerances.txt`.
+struct Tolerated {
+    by: Tolerance,
+    /// Answers that differ by the tolerance alone.
+    alone: String,
+    /// The same, and the shadow's rows or OK say something else for real.
+    real: String,
+    /// What the real difference is.
+    kind: &'static str,
+    /// What the tolerated one is without its tolerance.
+    off: &'static str,
+}
+
+fn tolerated() -> Vec<Tolerated> {
+    let blocks = include_str!("tolerances.txt").split("\n# ").skip(1);
+    blocks.map(paragraph).collect()
+}
+
+fn paragraph(block: &'static str) -> Tolerated {
+    let mut lines = block.lines().filter(|line| !line.is_empty());
+    let by = lines.next().and_then(Tolerance::named);
+    let (mut alone, mut instead, mut kind, mut off) = (Vec::new(), Vec::new(), "", "");
+    for line in lines {
+        match line.split_once(": ") {
+            Some(("and", rest)) => instead.push(rest),
+            Some(("says", rest)) => kind = rest,
+            Some(("off", rest)) => off = rest,
+            _ => alone.push(line),
+        }
+    }
+    let says = |line: &&&str| !line.starts_with("S |") && !line.starts_with("S ok");
+    let real: Vec<&str> = alone.iter().filter(says).chain(&instead).copied().collect();
+    assert!(!instead.is_empty(), "{block}");
+    Tolerated {
+        by: by.unwrap_or_else(|| panic!("no such tolerance: {block}")),
+        alone: alone.join("\n"),
+        real: real.join("\n"),
+        kind,
+        off,
+    }
+}
+
+#[test]
+fn no_tolerance_hides_another_difference_and_each_can_be_switched_off() {
+    let all = tolerated();
+    let mut wrong = Vec::new();
+    for tolerance in Tolerance::ALL {
+        let name = tolerance.name();
+        let Some(one) = all.iter().find(|one| one.by == tolerance) else {
+            wrong.push(format!("{name} has no paragraph"));
+            continue;
+        };
+        let others = Tolerance::ALL
+            .into_iter()
+            .filter(|other| *other != tolerance);
+        let others = others.fold("!".to_owned(), |text, other| text + " " + other.name());
+        for (what, text, expected) in [
+            ("alone", one.alone.clone(), format!("tolerated {name}")),
+            // It needs no other's help, and no other stands in for it.
+            (
+                "of all tolerances alone",
+                format!("{}\n{others}", one.alone),
+                format!("tolerated {name}"),
+            ),
+            (
+                "switched off",
+                format!("{}\n! {name}", one.alone),
+                format!("diverged {}", one.off),
+            ),
+            (
+                "with a difference",
+                one.real.clone(),
+                format!("diverged {}", one.kind),
+            ),
+        ] {
+            let said = spoken(&Scenario::parse(&text).verdict());
+            if said != expected {
+                wrong.push(format!(
+                    "{name} {what} should say {expected}, and says {said}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn two_tolerances_do_not_make_a_third_difference_pass() {
+    // All that may differ between healthy servers at once, and one cell.
+    let healthy = "= cols t.id:int t.f:double t.d:decimal t.at:datetime t.c:char\n\
+         P | 1 | 0.3 | 1.50 | 2024-01-02 03:04:05.000 | a__\n\
+         P | 2 | 0.4 | 2.50 | 2024-01-02 03:04:06.000 | b__\n\
+         S | 2 | 0.4 | 2.5 | 2024-01-02 03:04:06 | b\n\
+         S | 1 | 0.30000000000000004 | 1.5 | 2024-01-02 03:04:05 | a";
+    let said = |text: &str| spoken(&Scenario::parse(text).verdict());
+    assert_eq!(
+        said(healthy),
+        "tolerated unordered float_text decimal_scale temporal_fraction padding"
+    );
+    for (from, to) in [
+        ("S | 2 |", "S | 3 |"),
+        ("0.30000000000000004", "0.30000000000004"),
+        ("| 2.5 |", "| 2.51 |"),
+        ("03:04:06 |", "03:04:06.001 |"),
+        ("| b", "| bb"),
+    ] {
+        let (before, after) = healthy.rsplit_once(from).expect("it is there");
+        let changed = format!("{before}{to}{after}");
+        assert_eq!(said(&changed), "diverged value", "{from} became {to}");
+    }
 }
 
 proptest! {

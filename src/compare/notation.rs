@@ -14,7 +14,7 @@
 //! = defs ?:varchar ?:varchar t.id:int                    (the parameters', the columns')
 //! = more 16                                             (results that were not kept)
 //! = cut 40 | = cut rows=2                               (the sample's bytes, or rows)
-//! ? order=1,name limit insert clock random unknown pinned wrapped
+//! ? order=1,name limit inside insert clock random unknown pinned wrapped
 //! > insert into t (id) values (7)                       (the command, where it matters)
 //! ! unordered ties                                      (tolerances switched off)
 //! ```
@@ -155,7 +155,8 @@ pub(super) fn statement(facts: &str) -> Statement {
         order_by: keys.map(|keys| OrderBy {
             keys: keys.split(',').map(key).collect(),
         }),
-        limit: has("limit"),
+        limit: has("limit") || has("inside"),
+        limit_inside: has("inside"),
         nondeterministic: if has("random") {
             vec!["rand"]
         } else {

@@ -116,6 +116,9 @@ impl<'a> Judge<'a> {
             found.doubt(Reason::Nondeterministic);
             return;
         }
+        if self.limited_inside() {
+            return self.chosen_inside(found);
+        }
         found.diverge(Kind::Rows, detail);
         if self.whole {
             self.differing(&self.sides.align().alone, found);
@@ -141,6 +144,21 @@ impl<'a> Judge<'a> {
                 _ => found.doubt(Reason::BeyondSample),
             }
         }
+    }
+
+    /// A LIMIT inside chose the rows that the rest of the statement worked on, perhaps others on
+    /// each side: only what differs in a row that both show is certain.
+    fn chosen_inside(&self, found: &mut Findings<'_>) {
+        let aligned = self.sides.align();
+        match self.certain(&aligned, true) {
+            pairs if pairs.is_empty() => found.doubt(Reason::UnstableLimit),
+            pairs => self.report(&pairs, pairs.len(), found),
+        }
+    }
+
+    fn limited_inside(&self) -> bool {
+        self.statement
+            .is_some_and(|statement| statement.limit_inside)
     }
 
     fn differs_by_nature(&self) -> bool {
@@ -173,6 +191,9 @@ impl<'a> Judge<'a> {
         let Some(statement) = self.statement.filter(|statement| statement.limit) else {
             return false;
         };
+        if statement.limit_inside {
+            return true;
+        }
         let Some(order) = &statement.order_by else {
             return true;
         };

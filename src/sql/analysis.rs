@@ -6,7 +6,7 @@
 use super::classify::{Reading, read};
 use super::fingerprint::Fingerprinter;
 use super::lexer::{Lexer, Token};
-use super::order::{has_limit, order_by};
+use super::order::{has_limit, has_limit_inside, order_by};
 use super::statements::{Statement as Tokens, split};
 use super::{Analysis, Change, Class, Dialect, Statement, session};
 use std::sync::Arc;
@@ -90,6 +90,7 @@ fn statement(fingerprint: &str, tokens: Tokens<'_>) -> Statement {
         changes: if sets { vec![Change::Unknown] } else { changes },
         order_by: if rows { order_by(tokens) } else { None },
         limit: has_limit(tokens),
+        limit_inside: has_limit_inside(tokens),
         nondeterministic: calls.nondeterministic,
         clock: calls.clock,
         insert: tokens.is_any(0, &["INSERT", "REPLACE"]),

@@ -194,6 +194,9 @@ pub struct Statement {
     pub order_by: Option<OrderBy>,
     /// A LIMIT at the outermost level, or one inside whose effect shows outside.
     pub limit: bool,
+    /// A LIMIT inside: of a subquery, a derived table, or one arm of a UNION. It chooses among rows
+    /// before the outermost ORDER BY sorts them.
+    pub limit_inside: bool,
     /// Functions whose value differs by nature (`UUID`, `RAND`, `CONNECTION_ID`, `@@server_id` …),
     /// in lower case. The clock is not one of them: see `clock`.
     pub nondeterministic: Vec<&'static str>,

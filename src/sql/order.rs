@@ -29,10 +29,38 @@ pub(crate) fn order_by(statement: Statement<'_>) -> Option<OrderBy> {
 
 /// Whether a LIMIT cuts what the answer shows.
 pub(crate) fn has_limit(statement: Statement<'_>) -> bool {
-    (0..statement.len()).any(|at| {
-        let fetch = statement.is(at, "FETCH") && statement.is_any(at + 1, &["FIRST", "NEXT"]);
-        (statement.is(at, "LIMIT") || fetch) && !statement.op(at.wrapping_sub(1), b".")
-    })
+    let inner = bare(statement);
+    limits(inner).any(|at| !counts_all(inner, at))
+}
+
+/// Whether a LIMIT stands inside: in parentheses, which a subquery, a derived table and the arm of
+/// a UNION need for it.
+pub(crate) fn has_limit_inside(statement: Statement<'_>) -> bool {
+    let inner = bare(statement);
+    let outermost = inner.find(0, |at| is_limit(inner, at));
+    limits(inner).any(|at| Some(at) != outermost)
+}
+
+fn limits(statement: Statement<'_>) -> impl Iterator<Item = usize> {
+    (0..statement.len()).filter(move |at| is_limit(statement, *at))
+}
+
+fn is_limit(statement: Statement<'_>, at: usize) -> bool {
+    let fetch = statement.is(at, "FETCH") && statement.is_any(at + 1, &["FIRST", "NEXT"]);
+    (statement.is(at, "LIMIT") || fetch) && !statement.op(at.wrapping_sub(1), b".")
+}
+
+/// Whether the LIMIT at `limit` is the outermost one of a query that has one row at most, as its
+/// select list begins with an aggregate and nothing groups: it chooses nothing.
+fn counts_all(query: Statement<'_>, limit: usize) -> bool {
+    let aggregate = query.is_any(1, &["COUNT", "SUM", "MIN", "MAX", "AVG"]) && query.op(2, b"(");
+    let groups = query
+        .find(0, |at| {
+            query.is_any(at, &["GROUP", "UNION", "EXCEPT", "INTERSECT", "OVER"])
+        })
+        .is_some();
+    let outermost = query.find(0, |at| at == limit).is_some();
+    query.is(0, "SELECT") && aggregate && !groups && outermost
 }
 
 /// Without parentheses around the whole.

@@ -81,6 +81,7 @@ fn flags(s: &Statement) -> String {
     let mut flags: Vec<&str> = Vec::new();
     for (name, on) in [
         ("limit", s.limit),
+        ("inside", s.limit_inside),
         ("clock", s.clock),
         ("insert", s.insert),
         ("qualified", s.qualified),

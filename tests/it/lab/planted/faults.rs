@@ -54,7 +54,7 @@ impl Fault {
     pub fn is_named_in(&self, text: &str) -> bool {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         text.match_indices(&self.name).any(|(at, _)| {
-            let rest = text[at + self.name.len()..].as_bytes();
+            let rest = &text.as_bytes()[at + self.name.len()..];
             let rest = rest.strip_prefix(b"_b").unwrap_or(rest);
             let before = text.as_bytes()[..at].last().copied();
             !rest.first().copied().is_some_and(is_word) && !before.is_some_and(is_word)
