@@ -14,7 +14,7 @@ pub use limits::{descriptors, descriptors_max};
 use crate::admin;
 use crate::config::{Config, Server};
 use crate::connect::{Dial, Tcp};
-use crate::ledger::{Commands, Ledger};
+use crate::ledger::{Commands, Floor, Judged, Ledger};
 use crate::metrics::Metrics;
 use crate::relay::{self, Offer, Relay, RelayParts};
 use crate::roles::Roles;
@@ -136,7 +136,14 @@ fn open_ledger(config: &Config, tee: &Tee) -> Result<Ledger, AppError> {
             lost,
         }
     });
-    Ledger::open(&config.ledger, config.shadow.fed_by, commands)
+    let floor = config.compare.floor.as_deref().map(Floor::read);
+    let floor = floor.transpose();
+    let judged = Judged {
+        rules: config.compare.rules.clone(),
+        stale_after: config.compare.rule_stale,
+        floor: floor.map_err(|error| AppError::Config(error.to_string()))?,
+    };
+    Ledger::open(&config.ledger, config.shadow.fed_by, judged, commands)
         .map_err(|error| AppError::Failed(error.to_string()))
 }
 

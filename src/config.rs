@@ -2,11 +2,13 @@
 
 mod fault;
 mod meaning;
+mod rules;
 mod section;
 mod source;
 mod units;
 
 pub use fault::{ConfigError, Fault, Place};
+pub use rules::{RULES_MAX, Rule, RuleState, Written, Wrong};
 
 use crate::compare::verdict::Tolerances;
 use std::collections::BTreeMap;
@@ -261,6 +263,12 @@ pub struct Compare {
     pub example_cell_bytes: usize,
     /// How far columns filled by the clock may differ.
     pub clock: Duration,
+    /// Divergences that are judged beforehand; the first rule that takes one has it.
+    pub rules: Vec<Rule>,
+    /// A rule that took nothing for so long is reported as stale; zero for never.
+    pub rule_stale: Duration,
+    /// The ledger of an A/A run.
+    pub floor: Option<PathBuf>,
 }
 
 /// What becomes of literals in the ledger.

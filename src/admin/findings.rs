@@ -2,11 +2,16 @@
 
 use super::Parts;
 use super::answer::{Asked, Id, Refusal, Told, read};
+use super::sheet::{self, Form};
 use super::status::Nothing;
 use crate::compare::verdict::Kind;
-use crate::ledger::{DivergenceFilter, FindingFilter, FindingPatch, FindingSort, Page, STATES};
+use crate::ledger::{
+    By, Changed, DivergenceFilter, FindingFilter, FindingPatch, FindingSort, STATES,
+};
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -23,34 +28,38 @@ pub(super) struct Divergences {
     state: Option<String>,
     limit: Option<u32>,
     before: Option<i64>,
+    format: Option<String>,
 }
 
 /// A page of divergences, newest first.
 pub(super) async fn divergences(
     State(parts): State<Parts>,
+    headers: HeaderMap,
     Asked(asked): Asked<Divergences>,
-) -> Result<Json<Page>, Refusal> {
-    if let Some(kind) = asked
-        .kind
-        .as_deref()
-        .filter(|kind| Kind::named(kind).is_none())
-    {
-        let kinds = Kind::ALL.map(Kind::name).join(", ");
-        return Err(Refusal::bad(format!(
-            "kind: found {kind:?}; it is one of {kinds}"
-        )));
-    }
-    let filter = DivergenceFilter {
-        kind: asked.kind,
+) -> Result<Response, Refusal> {
+    let form = Form::asked(asked.format.as_deref(), &headers)?;
+    let mut filter = DivergenceFilter {
+        kind: known_kind(asked.kind)?,
         table: asked.table,
         fingerprint: asked.fingerprint,
         state: known_state(asked.state)?,
-        limit: limit(asked.limit)?,
+        limit: limit(asked.limit, form)?,
         before: asked.before,
     };
-    read(move || parts.ledger.divergences(&filter))
-        .await
-        .map(Json)
+    if form == Form::Json {
+        let page = read(move || parts.ledger.divergences(&filter)).await?;
+        return Ok(Json(page).into_response());
+    }
+    let most = filter.limit;
+    read(move || {
+        sheet::of_pages(&sheet::DIVERGENCES, most, |limit, before| {
+            filter.limit = limit;
+            filter.before = before.or(filter.before);
+            parts.ledger.divergences(&filter)
+        })
+    })
+    .await
+    .map(IntoResponse::into_response)
 }
 
 /// One divergence, whole.
@@ -71,67 +80,132 @@ pub(super) async fn divergence(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Findings {
+    by: Option<String>,
     sort: Option<String>,
     state: Option<String>,
+    kind: Option<String>,
+    table: Option<String>,
+    fingerprint: Option<String>,
+    rule: Option<String>,
     limit: Option<u32>,
     before: Option<i64>,
+    format: Option<String>,
 }
 
-/// A page of findings.
+/// A page of findings, or of their roll-up.
 pub(super) async fn findings(
     State(parts): State<Parts>,
+    headers: HeaderMap,
     Asked(asked): Asked<Findings>,
-) -> Result<Json<Page>, Refusal> {
-    let sort = match asked.sort.as_deref() {
-        None | Some("impact") => FindingSort::Impact,
-        Some("count") => FindingSort::Count,
-        Some("last_seen") => FindingSort::LastSeen,
-        Some(other) => {
-            return Err(Refusal::bad(format!(
-                "sort: found {other:?}; it is one of impact, count, last_seen"
-            )));
-        }
-    };
-    let filter = FindingFilter {
+) -> Result<Response, Refusal> {
+    let form = Form::asked(asked.format.as_deref(), &headers)?;
+    let by = known_by(asked.by.as_deref(), asked.sort.as_deref())?;
+    let mut filter = FindingFilter {
         id: None,
         state: known_state(asked.state)?,
-        sort,
-        limit: limit(asked.limit)?,
+        kind: known_kind(asked.kind)?,
+        table: asked.table,
+        fingerprint: asked.fingerprint,
+        rule: asked.rule,
+        sort: known_sort(asked.sort.as_deref())?,
+        limit: limit(asked.limit, form)?,
         before: asked.before,
     };
-    read(move || parts.ledger.findings(&filter)).await.map(Json)
+    let page = move |filter: &FindingFilter| match by {
+        None => parts.ledger.findings(filter),
+        Some(by) => parts.ledger.rollup(by, filter),
+    };
+    if form == Form::Json {
+        let page = read(move || page(&filter)).await?;
+        return Ok(Json(page).into_response());
+    }
+    let columns = match by {
+        None => &sheet::FINDINGS[..],
+        Some(By::Fingerprint) => &sheet::BY_FINGERPRINT[..],
+        Some(By::Table) => &sheet::BY_TABLE[..],
+    };
+    let most = filter.limit;
+    read(move || {
+        sheet::of_pages(columns, most, |limit, before| {
+            filter.limit = limit;
+            filter.before = before.or(filter.before);
+            page(&filter)
+        })
+    })
+    .await
+    .map(IntoResponse::into_response)
+}
+
+/// One finding, whole.
+pub(super) async fn finding(
+    State(parts): State<Parts>,
+    Id(id): Id,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<Json<Value>, Refusal> {
+    let found = read(move || parts.ledger.finding(id)).await?;
+    found.map(Json).ok_or_else(|| missing(id))
+}
+
+fn missing(id: i64) -> Refusal {
+    Refusal::not_found(format!(
+        "there is no finding {id}, or not any more: those not seen for longest are let go"
+    ))
 }
 
 /// Triages a finding, and answers with it as it is then.
 pub(super) async fn triage(
     State(parts): State<Parts>,
     Id(id): Id,
-    Told(mut patch): Told<FindingPatch>,
+    Told(patch): Told<FindingPatch>,
 ) -> Result<Json<Value>, Refusal> {
-    patch.state = known_state(patch.state)?;
-    if patch.state.is_none() && patch.who.is_none() && patch.why.is_none() && patch.until.is_none()
-    {
-        return Err(Refusal::bad(
-            "the body changes nothing; it takes state, who, why, until",
-        ));
+    let patch = patch.sound(jiff::Timestamp::now()).map_err(Refusal::bad)?;
+    match read(move || parts.ledger.patch_finding(id, patch)).await? {
+        Changed::Done(finding) => Ok(Json(finding)),
+        Changed::Missing => Err(missing(id)),
+        Changed::Refused(why) => Err(Refusal::conflict(why)),
     }
-    for (key, text) in [("who", &patch.who), ("why", &patch.why)] {
-        if text.as_ref().is_some_and(|text| text.len() > 1_000) {
-            return Err(Refusal::bad(format!("{key}: at most 1000 bytes")));
+}
+
+fn known_by(by: Option<&str>, sort: Option<&str>) -> Result<Option<By>, Refusal> {
+    let by = match by {
+        None => return Ok(None),
+        Some("fingerprint") => By::Fingerprint,
+        Some("table") => By::Table,
+        Some(other) => {
+            return Err(Refusal::bad(format!(
+                "by: found {other:?}; it is one of fingerprint, table"
+            )));
         }
+    };
+    match sort {
+        None | Some("impact") => Ok(Some(by)),
+        Some(_) => Err(Refusal::bad(
+            "sort: what is rolled up comes by impact; leave sort out",
+        )),
     }
-    if let Some(until) = &patch.until {
-        let at: jiff::Timestamp = until.parse().map_err(|_| {
-            Refusal::bad(format!(
-                "until: found {until:?}; write a time such as 2030-01-31T00:00:00Z"
-            ))
-        })?;
-        patch.until = Some(at.to_string());
+}
+
+fn known_sort(sort: Option<&str>) -> Result<FindingSort, Refusal> {
+    match sort {
+        None | Some("impact") => Ok(FindingSort::Impact),
+        Some("count") => Ok(FindingSort::Count),
+        Some("last_seen") => Ok(FindingSort::LastSeen),
+        Some(other) => Err(Refusal::bad(format!(
+            "sort: found {other:?}; it is one of impact, count, last_seen"
+        ))),
     }
-    let changed = read(move || parts.ledger.patch_finding(id, patch)).await?;
-    changed
-        .map(Json)
-        .ok_or_else(|| Refusal::not_found(format!("there is no finding {id}")))
+}
+
+fn known_kind(kind: Option<String>) -> Result<Option<String>, Refusal> {
+    match kind {
+        Some(kind) if Kind::named(&kind).is_none() => {
+            let kinds = Kind::ALL.map(Kind::name).join(", ");
+            Err(Refusal::bad(format!(
+                "kind: found {kind:?}; it is one of {kinds}"
+            )))
+        }
+        known => Ok(known),
+    }
 }
 
 fn known_state(state: Option<String>) -> Result<Option<String>, Refusal> {
@@ -144,10 +218,12 @@ fn known_state(state: Option<String>) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// At least 1; the ledger has the upper bound.
-fn limit(limit: Option<u32>) -> Result<u32, Refusal> {
-    match limit {
-        Some(0) => Err(Refusal::bad("limit: found 0; it is at least 1")),
-        given => Ok(given.unwrap_or(LIMIT)),
+/// At least 1; the ledger and the sheet have the upper bounds.
+fn limit(limit: Option<u32>, form: Form) -> Result<u32, Refusal> {
+    match (limit, form) {
+        (Some(0), _) => Err(Refusal::bad("limit: found 0; it is at least 1")),
+        (Some(given), _) => Ok(given),
+        (None, Form::Json) => Ok(LIMIT),
+        (None, Form::Csv) => Ok(sheet::ROWS_MAX),
     }
 }

@@ -1,7 +1,7 @@
 //! The operators' door: HTTP and JSON on a runtime of its own.
 //!
 //! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
-//! the triage of findings, and taints. Without a token it answers loopback callers only; with one
+//! the triage of findings, rules, and taints. Without a token it answers loopback callers only; with one
 //! every path but `/healthz` and `/readyz` needs it. Nothing here can hold a relay thread.
 
 mod access;
@@ -9,7 +9,9 @@ mod answer;
 mod findings;
 mod health;
 mod mirror;
+mod rules;
 mod server;
+mod sheet;
 mod status;
 mod taints;
 
@@ -25,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::roles::RolesWatch;
 use crate::shadow::Control;
 use axum::Router;
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use std::sync::Arc;
 
 /// What the admin reads of the running parts, and the little that it may change.
@@ -145,7 +147,12 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/api/v1/divergences", get(findings::divergences))
         .route("/api/v1/divergences/{id}", get(findings::divergence))
         .route("/api/v1/findings", get(findings::findings))
-        .route("/api/v1/findings/{id}", patch(findings::triage))
+        .route(
+            "/api/v1/findings/{id}",
+            get(findings::finding).patch(findings::triage),
+        )
+        .route("/api/v1/rules", get(rules::rules).post(rules::add))
+        .route("/api/v1/rules/{id}", delete(rules::delete))
         .route("/api/v1/taints", get(taints::taints))
         .route("/api/v1/taints/clear", post(taints::clear))
         .route("/api/v1/latency", get(status::latency))

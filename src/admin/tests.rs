@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
-use crate::ledger::{Commands, Observation, Protocol, Side};
+use crate::ledger::{Commands, Judged, Observation, Protocol, Side};
 use crate::roles::Roles;
 use crate::sql::{Class, Table};
 use parking_lot::Mutex;
@@ -90,6 +90,11 @@ impl Door {
         let ledger = Ledger::open(
             &config.ledger,
             config.shadow.fed_by,
+            Judged {
+                rules: config.compare.rules.clone(),
+                stale_after: config.compare.rule_stale,
+                floor: None,
+            },
             Arc::new(|| Commands { handed: 4, lost: 0 }),
         )
         .expect("a ledger");
@@ -174,6 +179,7 @@ impl Door {
                 kind: Kind::Value,
                 also: vec![Kind::Order],
                 detail: "column 1: value".into(),
+                columns: Some(vec!["a".into()]),
                 examples: vec![Example {
                     row: Some(0),
                     names: vec!["a".into()],
@@ -323,7 +329,8 @@ async fn divergences_and_findings_have_the_contracts_shape() {
         assert!(finding.get(key).is_some(), "{key}: {finding}");
     }
     let path = format!("/api/v1/findings/{}", finding["id"]);
-    let body = r#"{"state": "accepted", "who": "me", "until": "2030-01-31T00:00:00Z"}"#;
+    let body =
+        r#"{"state": "accepted", "who": "me", "why": "known", "until": "2030-01-31T00:00:00Z"}"#;
     let (status, changed) = door.ask("PATCH", &path, "", body).await;
     assert_eq!(
         (status, &changed["state"]),
@@ -334,6 +341,134 @@ async fn divergences_and_findings_have_the_contracts_shape() {
         door.get("/api/v1/findings?state=open").await.1["items"],
         json!([])
     );
+}
+
+#[tokio::test]
+async fn a_finding_is_shown_whole_triaged_and_refused_by_the_word_that_is_missing() {
+    let door = Door::open("").await;
+    door.fill().await;
+    for (body, word) in [
+        ("{}", "state"),
+        (r#"{"state": "lost", "who": "me"}"#, "state"),
+        (r#"{"state": "fixed"}"#, "who"),
+        (
+            r#"{"state": "accepted", "who": "me", "until": "2930-01-31T00:00:00Z"}"#,
+            "why",
+        ),
+        (
+            r#"{"state": "accepted", "who": "me", "why": "b", "until": "2020-01-31T00:00:00Z"}"#,
+            "until",
+        ),
+    ] {
+        let (status, answer) = door.ask("PATCH", "/api/v1/findings/1", "", body).await;
+        assert_eq!(status, 400, "{answer}");
+        let message = answer["error"]["message"].as_str().expect("a message");
+        assert!(message.starts_with(word), "{message}");
+    }
+    let body = r#"{"state": "noise", "who": "me", "why": "a trigger"}"#;
+    let (status, _) = door.ask("PATCH", "/api/v1/findings/1", "", body).await;
+    assert_eq!(status, 200);
+    let (status, whole) = door.get("/api/v1/findings/1").await;
+    assert_eq!((status, &whole["state"]), (200, &json!("noise")));
+    assert_eq!(whole["history"][0]["why"], "a trigger");
+    assert_eq!(whole["examples"][0]["finding_id"], 1);
+    assert_eq!(door.get("/api/v1/findings/2").await.0, 404);
+    for (query, items) in [
+        (
+            "state=noise&kind=value&table=t&fingerprint=SELECT%20%60a%60%20FROM%20%60t%60",
+            1,
+        ),
+        ("state=open", 0),
+        ("kind=rows", 0),
+        ("by=table", 1),
+        ("by=fingerprint&state=open", 0),
+    ] {
+        let (_, page) = door.get(&format!("/api/v1/findings?{query}")).await;
+        let found = page["items"].as_array().expect("items").len();
+        assert_eq!(found, items, "{query}: {page}");
+    }
+    for query in ["by=user", "by=table&sort=count", "kind=odd", "format=xml"] {
+        let (status, _) = door.get(&format!("/api/v1/findings?{query}")).await;
+        assert_eq!(status, 400, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn rules_are_made_and_deleted_but_for_those_of_the_config() {
+    let config = r#"[[compare.rules]]
+        name = "written"
+        table = "other"
+        state = "noise"
+        who = "ops""#;
+    let door = Door::open(config).await;
+    for (body, status) in [
+        (r#"{"name": "mine", "table": "t", "state": "noise"}"#, 400),
+        (r#"{"name": "mine", "state": "noise", "who": "me"}"#, 400),
+        (
+            r#"{"name": "mine", "table": "t", "state": "noise", "who": "me", "until": "2020-01-01T00:00:00Z"}"#,
+            400,
+        ),
+        (
+            r#"{"name": "mine", "table": "t", "state": "noise", "who": "me", "odd": 1}"#,
+            400,
+        ),
+        (
+            r#"{"name": "mine", "table": "t", "state": "noise", "who": "me"}"#,
+            201,
+        ),
+        (
+            r#"{"name": "mine", "table": "u", "state": "noise", "who": "me"}"#,
+            409,
+        ),
+        (
+            r#"{"name": "written", "table": "u", "state": "noise", "who": "me"}"#,
+            409,
+        ),
+    ] {
+        let (told, answer) = door.ask("POST", "/api/v1/rules", "", body).await;
+        assert_eq!(told, status, "{body}: {answer}");
+    }
+    door.fill().await;
+    let (_, rules) = door.get("/api/v1/rules").await;
+    let all = rules["items"].as_array().expect("items");
+    let told: Vec<_> = all
+        .iter()
+        .map(|one| (&one["name"], &one["from"], &one["hits"]))
+        .collect();
+    let (written, mine) = (json!("written"), json!("mine"));
+    let (config, api) = (json!("config"), json!("api"));
+    assert_eq!(
+        told,
+        [(&written, &config, &json!(0)), (&mine, &api, &json!(1))]
+    );
+    let (_, page) = door.get("/api/v1/findings?rule=mine").await;
+    assert_eq!(page["items"][0]["state"], "noise");
+    let path = |at: usize| format!("/api/v1/rules/{}?who=me&why=done", all[at]["id"]);
+    assert_eq!(door.ask("DELETE", &path(0), "", "").await.0, 409);
+    assert_eq!(door.ask("DELETE", &path(1), "", "").await.0, 200);
+    assert_eq!(door.ask("DELETE", &path(1), "", "").await.0, 404);
+    let (_, page) = door.get("/api/v1/findings").await;
+    assert_eq!(
+        (&page["items"][0]["state"], &page["items"][0]["rule"]),
+        (&json!("open"), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn lists_are_sheets_for_those_who_ask() {
+    let door = Door::open("").await;
+    door.fill().await;
+    for (path, headers) in [
+        ("/api/v1/findings?format=csv", ""),
+        ("/api/v1/findings", "accept: text/csv\r\n"),
+        ("/api/v1/findings?by=table&format=csv", ""),
+        ("/api/v1/divergences?format=csv&limit=1", ""),
+    ] {
+        let (status, body) = door.ask("GET", path, headers, "").await;
+        let text = body.as_str().expect("a sheet");
+        assert_eq!((status, text.lines().count()), (200, 2), "{path}: {text}");
+        assert!(text.contains("shop.t"), "{text}");
+    }
 }
 
 #[tokio::test]

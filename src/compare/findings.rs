@@ -2,6 +2,18 @@
 
 use super::verdict::{Divergence, Example, Kind, Reason, Tolerance, Tolerances, Verdict};
 use crate::config;
+use std::collections::BTreeSet;
+
+/// Columns of one divergence that are named at most.
+const COLUMNS_MAX: usize = 32;
+
+/// In which columns two answers differ, as far as that is known.
+#[derive(Debug, Default)]
+struct Columns {
+    names: BTreeSet<String>,
+    /// There may be others.
+    others: bool,
+}
 
 /// Differences, tolerances and doubts of one comparison.
 #[derive(Debug)]
@@ -9,16 +21,18 @@ pub(super) struct Findings<'a> {
     rules: &'a config::Compare,
     /// Each kind once, with the detail of its first difference.
     kinds: Vec<(Kind, String)>,
+    columns: Columns,
     examples: Vec<Example>,
     tolerated: Tolerances,
     doubt: Option<Reason>,
 }
 
 impl<'a> Findings<'a> {
-    pub(super) const fn new(rules: &'a config::Compare) -> Self {
+    pub(super) fn new(rules: &'a config::Compare) -> Self {
         Self {
             rules,
             kinds: Vec::new(),
+            columns: Columns::default(),
             examples: Vec::new(),
             tolerated: Tolerances::NONE,
             doubt: None,
@@ -42,8 +56,25 @@ impl<'a> Findings<'a> {
         if self.rules.tolerate.has(one) {
             self.tolerated = self.tolerated.with(one);
         } else {
+            self.in_other_columns();
             self.diverge(kind_without(one), detail);
         }
+    }
+
+    /// Notes that cells of this column differ; an expression has no name to know it by.
+    pub(super) fn in_column(&mut self, name: Option<&str>) {
+        match name {
+            Some(name) if self.columns.names.contains(name) => {}
+            Some(name) if self.columns.names.len() < COLUMNS_MAX => {
+                self.columns.names.insert(name.to_owned());
+            }
+            Some(_) | None => self.columns.others = true,
+        }
+    }
+
+    /// Notes that there may be differences in columns that are not known.
+    pub(super) const fn in_other_columns(&mut self) {
+        self.columns.others = true;
     }
 
     /// Notes that something could not be compared; the first reason stands.
@@ -74,11 +105,15 @@ impl<'a> Findings<'a> {
         self.kinds.sort_by_key(|(kind, _)| *kind);
         let mut kinds = self.kinds.into_iter();
         if let Some((kind, detail)) = kinds.next() {
-            let also = kinds.map(|(kind, _)| kind).collect();
+            let also: Vec<Kind> = kinds.map(|(kind, _)| kind).collect();
+            let cells = |kind: &Kind| matches!(kind, Kind::Value | Kind::Null);
+            let cells_alone = cells(&kind) && also.iter().all(cells);
+            let known = cells_alone && !self.columns.others && self.doubt.is_none();
             return Verdict::Diverged(Divergence {
                 kind,
                 also,
                 detail,
+                columns: known.then(|| self.columns.names.into_iter().collect()),
                 examples: self.examples,
             });
         }

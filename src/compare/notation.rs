@@ -127,6 +127,7 @@ fn rules() -> config::Compare {
         examples: 3,
         example_cell_bytes: 64,
         clock: Duration::from_secs(2),
+        ..config::Config::parse("", &[]).expect("defaults").compare
     }
 }
 

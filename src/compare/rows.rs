@@ -139,7 +139,10 @@ impl<'a> Judge<'a> {
             self.differing(&aligned.alone, found);
         } else {
             match self.certain(&aligned, limited) {
-                pairs if !pairs.is_empty() => self.report(&pairs, pairs.len(), found),
+                pairs if !pairs.is_empty() => {
+                    found.in_other_columns();
+                    self.report(&pairs, pairs.len(), found);
+                }
                 _ if limited => found.doubt(Reason::UnstableLimit),
                 _ => found.doubt(Reason::BeyondSample),
             }
@@ -260,7 +263,11 @@ impl<'a> Judge<'a> {
     /// Rows without an equal, paired as well as can be.
     fn differing(&self, alone: &(Vec<usize>, Vec<usize>), found: &mut Findings<'_>) {
         let pairs = self.sides.closest(alone);
-        self.report(&pairs, alone.0.len().max(alone.1.len()), found);
+        let rows = alone.0.len().max(alone.1.len());
+        self.report(&pairs, rows, found);
+        if pairs.len() < rows {
+            found.in_other_columns();
+        }
         let examples = self.examples(found);
         for row in alone
             .0
@@ -293,8 +300,10 @@ impl<'a> Judge<'a> {
                 match cell {
                     Likeness::Null => found.diverge(Kind::Null, detail),
                     Likeness::Unlike => found.diverge(Kind::Value, detail),
-                    Likeness::Equal | Likeness::Like(_) => {}
+                    Likeness::Equal | Likeness::Like(_) => continue,
                 }
+                let named = self.columns.get(column).filter(|one| one.is_a_tables());
+                found.in_column(named.map(|one| one.org_name.as_str()));
             }
             found.example(|| examples.pair(*one, *other));
         }

@@ -42,6 +42,31 @@ fn a_difference_that_is_not_tolerated_has_its_example() {
 }
 
 #[test]
+fn the_columns_are_told_only_where_it_is_known_that_no_other_differs() {
+    let columns = |scenario: &str| match Scenario::parse(scenario).verdict() {
+        Verdict::Diverged(divergence) => divergence.columns,
+        other => panic!("{other:?}"),
+    };
+    let named = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let two = "= cols t.id:int t.a:varchar t.b:varchar\n";
+    for (rows, known) in [
+        ("P | 1 | x | y\nS | 1 | z | y", named(&["a"])),
+        ("P | 1 | x | y\nS | 1 | NULL | z", named(&["a", "b"])),
+        // More rows than there are examples, all of them looked at.
+        (
+            "P | 1 | x | y\nP | 2 | x | y\nP | 3 | x | y\nP | 4 | x | y\nP | 5 | x | y\nS | 1 | z | y\nS | 2 | z | y\nS | 3 | z | y\nS | 4 | z | y\nS | 5 | x | z",
+            named(&["a", "b"]),
+        ),
+        // A row too many is more than a column.
+        ("P | 1 | x | y\nS | 1 | z | y\nS | 2 | z | y", None),
+    ] {
+        assert_eq!(columns(&format!("{two}{rows}")), known, "{rows}");
+    }
+    let expression = "= cols t.id:int count:int\nP | 1 | 2\nS | 1 | 3";
+    assert_eq!(columns(expression), None, "an expression has no name");
+}
+
+#[test]
 fn every_kind_and_tolerance_has_a_scenario() {
     let said: Vec<&str> = scenarios()
         .iter()

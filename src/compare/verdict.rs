@@ -345,6 +345,9 @@ pub struct Divergence {
     pub also: Vec<Kind>,
     /// What differs, in words without literals (`column 3: type class string against integer`).
     pub detail: String,
+    /// The names of the tables' columns that differ, where it is known that nothing else does:
+    /// every row was seen, and each has its partner.
+    pub columns: Option<Vec<String>>,
     /// The first differing rows, side by side, capped; literals as they are (the ledger redacts).
     pub examples: Vec<Example>,
 }

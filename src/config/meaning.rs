@@ -17,12 +17,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Sections and keys of the design that later versions bring; a config that has them is told so.
-const LATER: [&str; 4] = [
-    "cutover",
-    "admin.console",
-    "compare.recheck",
-    "compare.floor",
-];
+const LATER: [&str; 3] = ["cutover", "admin.console", "compare.recheck"];
 
 /// The config, what is wrong with it, and every key that there is. A fault alone: not even TOML.
 pub(super) fn read(
@@ -306,6 +301,13 @@ fn compare(root: &mut Table, reading: &mut Reading) -> Compare {
         examples: section.count("examples", 3, 0..=100),
         example_cell_bytes: section.memory("example_cell_bytes", 256, 16..=64 * KIB),
         clock: section.time("clock_ms", Duration::from_secs(2), 0..=3_600_000),
+        rules: section.rules("rules"),
+        rule_stale: section.time(
+            "rule_stale_s",
+            Duration::from_secs(7 * 86_400),
+            0..=315_360_000,
+        ),
+        floor: section.path("floor"),
     };
     section.finish();
     compare
@@ -404,6 +406,13 @@ fn across(config: &Config, reading: &mut Reading) {
             "shadow.name",
             format!("both servers are named {:?}", shadow.name),
             right,
+        );
+    }
+    if config.compare.floor.as_ref() == Some(&config.ledger.path) {
+        fault(
+            "compare.floor",
+            "this is ledger.path: a run is not its own floor".to_owned(),
+            "name the ledger of an A/A run",
         );
     }
     let writes = config.mirror.writes;
@@ -689,6 +698,39 @@ mod tests {
         for (text, message) in cases {
             assert_eq!(wrong(text, &[]), *message, "{text}");
         }
+    }
+
+    #[test]
+    fn rules_are_read_and_told_what_is_wrong_with_them() {
+        let rule = |more: &str| {
+            format!("[[compare.rules]]\nname = \"a\"\nstate = \"noise\"\nwho = \"me\"\n{more}\n")
+        };
+        let config = Config::parse(&rule("column = \"at\""), &[]).expect("sound");
+        assert_eq!(config.compare.rules[0].column.as_deref(), Some("at"));
+        for (text, message) in [
+            (
+                rule(""),
+                "c.toml:1: compare.rules.1.name: this rule takes everything; name at least one of fingerprint, table, kind, column",
+            ),
+            (
+                rule("tabel = \"t\"\nkind = \"value\""),
+                "c.toml:5: compare.rules.1.tabel: unknown key; did you mean table?",
+            ),
+            (
+                rule("kind = 5"),
+                "c.toml:5: compare.rules.1.kind: found 5; write a text in quotes",
+            ),
+            (
+                rule("table = \"t\"") + &rule("table = \"u\""),
+                "c.toml:6: compare.rules.2.name: there are two rules \"a\"; give each a name of its own",
+            ),
+        ] {
+            assert_eq!(wrong(&text, &[]), message, "{text}");
+        }
+        let long_over =
+            "state = \"accepted\"\nwhy = \"b\"\nuntil = \"2020-01-01T00:00:00Z\"\ntable = \"t\"";
+        let text = rule(long_over).replace("state = \"noise\"\n", "");
+        Config::parse(&text, &[]).expect("what is over does not keep a proxy from its start");
     }
 
     #[test]

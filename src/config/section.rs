@@ -5,7 +5,7 @@
 use super::fault::{Fault, Place};
 use super::source::{Node, Table, Value};
 use super::units;
-use super::{Account, Secret};
+use super::{Account, RULES_MAX, Rule, Secret, Written};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -464,6 +464,70 @@ impl<'a> Section<'a> {
             }
         }
         names
+    }
+
+    /// A list of tables, each a rule.
+    pub(super) fn rules(&mut self, key: &'static str) -> Vec<Rule> {
+        let right = "write [[compare.rules]] and below it name, state, who, and what it takes";
+        let list = match self.value(key) {
+            None => return Vec::new(),
+            Some(Value::List(list)) => list,
+            Some(other) => {
+                self.fault(key, format!("found {}", other.kind()), right);
+                return Vec::new();
+            }
+        };
+        if list.len() > RULES_MAX {
+            let wrong = format!("found {} rules", list.len());
+            self.fault(key, wrong, format!("write at most {RULES_MAX}"));
+            return Vec::new();
+        }
+        let mut rules: Vec<Rule> = Vec::new();
+        for (at, node) in list.into_iter().enumerate() {
+            let number = at + 1;
+            let place = node.place.clone();
+            let path = format!("{}.{key}.{number}", self.name);
+            let mut alone = Table::from([(path.clone(), node)]);
+            let faults = self.reading.faults.len();
+            let mut section = Section::take(&mut alone, &path, self.reading);
+            let written = section.rule();
+            section.finish();
+            let fault = match written.meant() {
+                Ok(rule) if rules.iter().any(|known| known.name == rule.name) => {
+                    let wrong = format!("there are two rules {:?}", rule.name);
+                    ("name", wrong, "give each a name of its own".to_owned())
+                }
+                Ok(rule) => {
+                    rules.push(rule);
+                    continue;
+                }
+                Err(fault) => (fault.key, fault.wrong, fault.right),
+            };
+            // A key of another type has its fault already, and is missing for that reason alone.
+            if self.reading.faults.len() == faults {
+                self.reading.faults.push(Fault {
+                    place,
+                    key: format!("{path}.{}", fault.0),
+                    wrong: fault.1,
+                    right: fault.2,
+                });
+            }
+        }
+        rules
+    }
+
+    fn rule(&mut self) -> Written {
+        Written {
+            name: self.text("name"),
+            fingerprint: self.text("fingerprint"),
+            table: self.text("table"),
+            kind: self.text("kind"),
+            column: self.text("column"),
+            state: self.text("state"),
+            who: self.text("who"),
+            why: self.text("why"),
+            until: self.text("until"),
+        }
     }
 
     /// A table of names to logins.

@@ -1,16 +1,17 @@
-//! Divergences and findings, as they are asked for and triaged.
+//! Divergences and findings, as they are asked for.
 
+use super::floor::Floor;
+use super::triage::{self, time};
 use super::write::with_ids;
+use crate::sql::Class;
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_from_iter};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A page's items at most.
 pub const LIMIT_MAX: u32 = 500;
-
-/// The states of a finding.
-pub const STATES: [&str; 5] = ["open", "accepted", "fixed", "regressed", "noise"];
 
 /// Which divergences, newest first.
 #[derive(Clone, Debug, Default)]
@@ -48,26 +49,20 @@ pub struct FindingFilter {
     pub id: Option<i64>,
     /// In this state.
     pub state: Option<String>,
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// That touch this table: `table` or `database.table`.
+    pub table: Option<String>,
+    /// Of this fingerprint: its text, or 16 hexadecimal digits.
+    pub fingerprint: Option<String>,
+    /// That this rule took, by its name.
+    pub rule: Option<String>,
     /// The order.
     pub sort: FindingSort,
     /// At most so many; [`LIMIT_MAX`] if more.
     pub limit: u32,
     /// After so many in that order (a cursor of an earlier page).
     pub before: Option<i64>,
-}
-
-/// A change of a finding's triage.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FindingPatch {
-    /// One of [`STATES`].
-    pub state: Option<String>,
-    /// Who says so.
-    pub who: Option<String>,
-    /// Why.
-    pub why: Option<String>,
-    /// Until when it is accepted, RFC 3339.
-    pub until: Option<String>,
 }
 
 /// Some items, and the cursor of the next page.
@@ -88,19 +83,37 @@ impl Page {
             items: items.into_iter().map(|(_, item)| item).collect(),
         }
     }
+
+    /// Of items that are found by their place in an order; `skip` stand before them.
+    pub(super) fn skipped(items: Vec<Value>, skip: i64, limit: u32) -> Self {
+        let numbered = items.into_iter().enumerate();
+        let cursors = numbered.map(|(at, item)| {
+            let passed = i64::try_from(at).unwrap_or(i64::MAX).saturating_add(1);
+            (skip.saturating_add(passed), item)
+        });
+        Self::of(cursors.collect(), limit)
+    }
 }
 
 /// The filter's `limit`, within bounds.
-fn bounded(limit: u32) -> u32 {
+pub(super) fn bounded(limit: u32) -> u32 {
     limit.clamp(1, LIMIT_MAX)
 }
 
-struct Where {
-    text: String,
-    values: Vec<Sql>,
+/// Conditions and their values.
+pub(super) struct Where {
+    pub(super) text: String,
+    pub(super) values: Vec<Sql>,
 }
 
 impl Where {
+    fn all() -> Self {
+        Self {
+            text: "1".to_owned(),
+            values: Vec::new(),
+        }
+    }
+
     fn and(&mut self, condition: &str, value: Option<impl Into<Sql>>) {
         if let Some(value) = value {
             self.values.push(value.into());
@@ -116,10 +129,7 @@ pub(super) fn divergences(
     connection: &Connection,
     filter: &DivergenceFilter,
 ) -> rusqlite::Result<Page> {
-    let mut wanted = Where {
-        text: "1".to_owned(),
-        values: Vec::new(),
-    };
+    let mut wanted = Where::all();
     wanted.and("d.kind = @", filter.kind.clone());
     wanted.and(
         "(d.digest = @ OR d.fingerprint = @)",
@@ -163,18 +173,23 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<(i64, Value)> {
     Ok((id, with_ids(&item, id, finding)))
 }
 
-/// How much a divergence of a kind matters beside others: what fails counts most, what is slower
-/// least. Impact = share of all commands that diverged so (in percent) × this weight.
-const WEIGHTS: &str = "CASE kind
-    WHEN 'unsupported' THEN 10 WHEN 'error' THEN 10 WHEN 'shadow_limit' THEN 8
-    WHEN 'value' THEN 8 WHEN 'rows' THEN 8 WHEN 'null' THEN 8 WHEN 'affected_rows' THEN 6
-    WHEN 'order' THEN 4 WHEN 'columns' THEN 4 WHEN 'last_insert_id' THEN 4
-    WHEN 'other_error' THEN 2 ELSE 1 END";
-
-/// A finding is accepted until a time, and open again after it.
-const STATE: &str =
-    "CASE WHEN f.state = 'accepted' AND unixepoch(f.until, 'subsec') < unixepoch('now', 'subsec')
-    THEN 'open' ELSE f.state END";
+/// Findings with all that is told of them. Accepted is a finding until a time, and open after it.
+///
+/// Impact = share of all commands that diverged so (in percent) × how much a divergence of its kind
+/// matters beside others: what fails counts most, what is slower least.
+pub(super) const BASE: &str = "SELECT f.id, f.kind, f.fingerprint, f.digest, f.protocol, f.class, f.tables,
+      f.count, f.first_seen, f.last_seen, f.cause_id, f.rule, f.who, f.why, f.until,
+      f.over OR f.expired AS expired, CASE WHEN f.over THEN 'open' ELSE f.state END AS state,
+      max(coalesce(t.commands, 0), f.count) AS commands,
+      100.0 * f.count / max(1, (SELECT coalesce(sum(commands), 0) FROM traffic), f.count)
+        * CASE kind
+      WHEN 'unsupported' THEN 10 WHEN 'error' THEN 10 WHEN 'shadow_limit' THEN 8
+      WHEN 'value' THEN 8 WHEN 'rows' THEN 8 WHEN 'null' THEN 8 WHEN 'affected_rows' THEN 6
+      WHEN 'order' THEN 4 WHEN 'columns' THEN 4 WHEN 'last_insert_id' THEN 4
+      WHEN 'other_error' THEN 2 ELSE 1 END AS impact
+    FROM (SELECT *, coalesce(state IN ('accepted', 'noise')
+            AND unixepoch(until, 'subsec') <= unixepoch('now', 'subsec'), 0) AS over FROM findings) AS f
+      LEFT JOIN traffic t ON t.digest = f.digest AND t.protocol = f.protocol";
 
 /// A page of findings.
 pub(super) fn findings(connection: &Connection, filter: &FindingFilter) -> rusqlite::Result<Page> {
@@ -183,86 +198,160 @@ pub(super) fn findings(connection: &Connection, filter: &FindingFilter) -> rusql
         FindingSort::Count => "count",
         FindingSort::LastSeen => "last_seen",
     };
-    let mut wanted = Where {
-        text: "1".to_owned(),
-        values: Vec::new(),
-    };
-    wanted.and("state = @", filter.state.clone());
-    wanted.and("id = @", filter.id);
+    let wanted = filter.conditions();
     let limit = bounded(filter.limit);
     let skip = filter.before.unwrap_or(0).max(0);
     let text = format!(
-        "SELECT id, kind, fingerprint, digest, protocol, tables, count, commands, first_seen, last_seen,
-                state, impact, cause_id, who, why, until FROM (
-           SELECT f.id, f.kind, f.fingerprint, f.digest, f.protocol, f.tables, f.count, f.first_seen, f.last_seen,
-             f.cause_id, f.who, f.why, f.until, {STATE} AS state, max(coalesce(t.commands, 0), f.count) AS commands,
-             100.0 * f.count / max(1, (SELECT coalesce(sum(commands), 0) FROM traffic), f.count) * {WEIGHTS} AS impact
-           FROM findings f LEFT JOIN traffic t ON t.digest = f.digest AND t.protocol = f.protocol)
-         WHERE {} ORDER BY {order} DESC, id DESC LIMIT {} OFFSET {skip}",
+        "SELECT {COLUMNS} FROM ({BASE}) AS b WHERE {} ORDER BY {order} DESC, id DESC LIMIT {} OFFSET {skip}",
         wanted.text,
         limit + 1
     );
     let mut statement = connection.prepare_cached(&text)?;
     let rows = statement.query_map(params_from_iter(wanted.values), finding)?;
     let items: Vec<Value> = rows.collect::<Result<_, _>>()?;
-    let numbered = items.into_iter().enumerate();
-    let cursors = numbered.map(|(at, item)| {
-        let passed = i64::try_from(at).unwrap_or(i64::MAX).saturating_add(1);
-        (skip.saturating_add(passed), item)
-    });
-    Ok(Page::of(cursors.collect(), limit))
+    Ok(Page::skipped(items, skip, limit))
 }
 
+impl FindingFilter {
+    /// What it asks of a row of [`BASE`], named `b`.
+    pub(super) fn conditions(&self) -> Where {
+        let mut wanted = Where::all();
+        wanted.and("b.state = @", self.state.clone());
+        wanted.and("b.id = @", self.id);
+        wanted.and("b.kind = @", self.kind.clone());
+        wanted.and("b.rule = @", self.rule.clone());
+        wanted.and(
+            "(b.digest = @ OR b.fingerprint = @)",
+            self.fingerprint.clone(),
+        );
+        wanted.and(
+            "EXISTS (SELECT 1 FROM json_each(b.tables) WHERE value = @ OR substr(value, instr(value, '.') + 1) = @)",
+            self.table.clone(),
+        );
+        wanted
+    }
+}
+
+/// The columns that [`finding`] reads, in its order.
+const COLUMNS: &str =
+    "id, kind, fingerprint, digest, protocol, class, tables, count, commands, first_seen,
+    last_seen, state, impact, cause_id, rule, expired, who, why, until";
+
 fn finding(row: &Row<'_>) -> rusqlite::Result<Value> {
-    let time = |at: i64| {
-        jiff::Timestamp::from_microsecond(at).map_or_else(|_| String::new(), |at| at.to_string())
-    };
-    let tables: String = row.get(5)?;
-    let impact: f64 = row.get(11)?;
+    let tables: String = row.get(6)?;
+    let impact: f64 = row.get(12)?;
+    let rule: String = row.get(14)?;
     Ok(json!({
         "id": row.get::<_, i64>(0)?,
         "kind": row.get::<_, String>(1)?,
         "fingerprint": row.get::<_, String>(2)?,
         "digest": row.get::<_, String>(3)?,
         "protocol": row.get::<_, String>(4)?,
+        "class": row.get::<_, String>(5)?,
         "tables": serde_json::from_str(&tables).unwrap_or(Value::Null),
-        "count": row.get::<_, i64>(6)?,
-        "commands": row.get::<_, i64>(7)?,
-        "first_seen": time(row.get(8)?),
-        "last_seen": time(row.get(9)?),
-        "state": row.get::<_, String>(10)?,
+        "count": row.get::<_, i64>(7)?,
+        "commands": row.get::<_, i64>(8)?,
+        "first_seen": time(row.get(9)?),
+        "last_seen": time(row.get(10)?),
+        "state": row.get::<_, String>(11)?,
         "impact": (impact * 1000.0).round() / 1000.0,
-        "cause_id": row.get::<_, Option<i64>>(12)?,
-        "who": row.get::<_, Option<String>>(13)?,
-        "why": row.get::<_, Option<String>>(14)?,
-        "until": row.get::<_, Option<String>>(15)?,
+        "cause_id": row.get::<_, Option<i64>>(13)?,
+        "rule": (!rule.is_empty()).then_some(rule),
+        "expired": row.get::<_, bool>(15)?,
+        "who": row.get::<_, Option<String>>(16)?,
+        "why": row.get::<_, Option<String>>(17)?,
+        "until": row.get::<_, Option<String>>(18)?,
+        "floor": null,
     }))
 }
 
-/// Changes a finding's triage; false if there is no such finding.
-pub(super) fn patch(
-    transaction: &Transaction<'_>,
-    id: i64,
-    patch: &FindingPatch,
-) -> rusqlite::Result<bool> {
-    let changed = transaction.execute(
-        "UPDATE findings SET state = coalesce(?2, state), who = coalesce(?3, who),
-           why = coalesce(?4, why), until = coalesce(?5, until) WHERE id = ?1",
-        params![id, patch.state, patch.who, patch.why, patch.until],
+/// Divergences of one finding that are shown with it, the newest.
+const EXAMPLES_MAX: u32 = 3;
+
+/// One finding whole: with its triage's history and its newest divergences.
+pub(super) fn whole(connection: &Connection, id: i64) -> rusqlite::Result<Option<Value>> {
+    let filter = FindingFilter {
+        id: Some(id),
+        limit: 1,
+        ..FindingFilter::default()
+    };
+    let Some(mut found) = findings(connection, &filter)?.items.into_iter().next() else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT id, finding_id, item FROM divergences WHERE finding_id = ?1 ORDER BY id DESC LIMIT ?2",
     )?;
-    if changed > 0 {
-        transaction.execute(
-            "INSERT INTO audit (at, who, what, why) VALUES (?1, ?2, ?3, ?4)",
-            params![
-                jiff::Timestamp::now().to_string(),
-                patch.who.as_deref().unwrap_or("unknown"),
-                format!(
-                    "finding {id}: {}",
-                    patch.state.as_deref().unwrap_or("changed")
-                ),
-                patch.why.as_deref().unwrap_or_default()
-            ],
-        )?;
+    let rows = statement.query_map([id, i64::from(EXAMPLES_MAX)], stored)?;
+    let examples: Vec<(i64, Value)> = rows.collect::<Result<_, _>>()?;
+    let examples: Vec<Value> = examples.into_iter().map(|(_, item)| item).collect();
+    if let Some(fields) = found.as_object_mut() {
+        fields.insert("history".into(), json!(triage::history(connection, id)?));
+        fields.insert("examples".into(), json!(examples));
     }
-    Ok(changed > 0)
+    Ok(Some(found))
 }
+
+/// Open findings of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Open {
+    /// How many.
+    pub findings: u64,
+    /// Of these, those that had been fixed.
+    pub regressed: u64,
+    /// Their divergences.
+    pub divergences: u64,
+    /// The ids of some of them, those with the most divergences first.
+    pub ids: Vec<i64>,
+}
+
+/// Open findings, by kind: what an operator still has to judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OpenFindings {
+    /// All but those of metadata.
+    pub by_kind: BTreeMap<String, Open>,
+    /// Those of SHOW and of reads of information_schema, whose answers seldom matter.
+    pub metadata: BTreeMap<String, Open>,
+    /// Findings that are open but at their floor: no more than two equal servers show.
+    pub at_floor: u64,
+}
+
+/// Ids that stand for all of a kind.
+const IDS_MAX: usize = 5;
+
+/// Open findings that are no consequence of others, were taken by no rule, and are above their
+/// floor.
+pub(super) fn open(
+    connection: &Connection,
+    floor: Option<&Floor>,
+) -> rusqlite::Result<OpenFindings> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM ({BASE}) AS b
+         WHERE state IN ('open', 'regressed') AND {ROOT} ORDER BY count DESC, id"
+    ))?;
+    let mut found = OpenFindings::default();
+    let rows = statement.query_map((), finding)?;
+    for item in rows {
+        let item = item?;
+        let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default();
+        if floor.is_some_and(|floor| floor.has(&item)) {
+            found.at_floor += 1;
+            continue;
+        }
+        let kinds = if text("class") == Class::Metadata.name() {
+            &mut found.metadata
+        } else {
+            &mut found.by_kind
+        };
+        let open = kinds.entry(text("kind").to_owned()).or_default();
+        open.findings += 1;
+        open.regressed += u64::from(text("state") == "regressed");
+        open.divergences += item.get("count").and_then(Value::as_u64).unwrap_or(0);
+        if open.ids.len() < IDS_MAX {
+            open.ids.extend(item.get("id").and_then(Value::as_i64));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a finding is a cause of its own.
+const ROOT: &str = "cause_id IS NULL";

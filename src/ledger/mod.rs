@@ -10,38 +10,80 @@ pub mod taints;
 mod busiest;
 mod file;
 mod findings;
+mod floor;
 mod guard;
 mod lasting;
 mod latency;
 mod log;
 mod prune;
 mod redact;
+mod rollup;
+mod rulebook;
+mod rules;
 mod schema;
 mod session;
 mod store;
 mod traffic;
+mod triage;
 mod write;
 mod writer;
 
 pub use coverage::{Commands, Snapshot};
 pub use findings::{
-    DivergenceFilter, FindingFilter, FindingPatch, FindingSort, LIMIT_MAX, Page, STATES,
+    DivergenceFilter, FindingFilter, FindingSort, LIMIT_MAX, Open, OpenFindings, Page,
 };
+pub use floor::{Floor, FloorError};
 pub use observation::{Observation, Protocol, Side};
+pub use rollup::By;
 pub use store::{Health, LedgerError, inspect};
 pub use taints::Taint;
+pub use triage::{FindingPatch, STATES};
 
-use crate::config::{self, FedBy, Literals};
+use crate::config::{self, FedBy, Literals, RULES_MAX, Rule};
 use crate::sql::Table;
 use coverage::Coverage;
 use lasting::Lasting;
 use latency::Latency;
 use serde_json::Value;
 use std::sync::Arc;
-use store::{Message, Store};
+use std::time::Duration;
+use store::{Change, Message, Store};
 
 /// Asks how many commands there were. Asked at every snapshot.
 pub type AskCommands = Arc<dyn Fn() -> Commands + Send + Sync>;
+
+/// What became of a change that an operator asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed<T> {
+    /// It was made.
+    Done(T),
+    /// There is nothing with this id.
+    Missing,
+    /// It cannot be made, and why.
+    Refused(String),
+}
+
+impl<T> Changed<T> {
+    /// What was made; `None` for what was not.
+    #[must_use]
+    pub fn done(self) -> Option<T> {
+        match self {
+            Self::Done(what) => Some(what),
+            Self::Missing | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// What is judged beforehand.
+#[derive(Clone, Debug, Default)]
+pub struct Judged {
+    /// The config's rules, first one first.
+    pub rules: Vec<Rule>,
+    /// A rule that took nothing for so long is stale; zero for never.
+    pub stale_after: Duration,
+    /// What an A/A run showed.
+    pub floor: Option<Floor>,
+}
 
 /// The handle: cheap to clone, everything shared.
 #[derive(Clone)]
@@ -57,6 +99,8 @@ struct Inner {
     literals: Literals,
     /// Whether the mirror feeds the shadow, so that what it wrote may be missing there.
     feeds: bool,
+    stale_after: Duration,
+    floor: Option<Floor>,
     store: Option<Store>,
 }
 
@@ -83,11 +127,12 @@ impl Ledger {
     pub fn open(
         config: &config::Ledger,
         fed_by: FedBy,
+        judged: Judged,
         commands: AskCommands,
     ) -> Result<Self, LedgerError> {
         let feeds = fed_by == FedBy::Mirror;
         let lasting = Arc::new(Lasting::new(config.fingerprints_max));
-        let store = Store::open(config, feeds, &lasting)?;
+        let store = Store::open(config, &judged.rules, feeds, &lasting)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 coverage: Coverage::default(),
@@ -96,6 +141,8 @@ impl Ledger {
                 commands,
                 literals: config.literals,
                 feeds,
+                stale_after: judged.stale_after,
+                floor: judged.floor,
                 store: Some(store),
             }),
         })
@@ -112,6 +159,8 @@ impl Ledger {
                 commands,
                 literals: Literals::Redact,
                 feeds: true,
+                stale_after: Duration::ZERO,
+                floor: None,
                 store: None,
             }),
         }
@@ -172,28 +221,95 @@ impl Ledger {
 
     /// A page of findings. Reads the file.
     pub fn findings(&self, filter: &FindingFilter) -> Result<Page, String> {
-        if let Some(store) = &self.inner.store {
-            // So that the next look has the shares of this moment.
-            store.tell(Message::Traffic);
+        self.refresh();
+        let mut page = self.read(|connection| findings::findings(connection, filter))?;
+        if let Some(floor) = &self.inner.floor {
+            page.items.iter_mut().for_each(|item| floor.mark(item));
         }
-        self.read(|connection| findings::findings(connection, filter))
+        Ok(page)
     }
 
-    /// Changes a finding's triage; the changed finding, or `None` if there is none with this id.
-    /// Waits for the writer: not for the shadow's threads.
-    pub fn patch_finding(&self, id: i64, patch: FindingPatch) -> Result<Option<Value>, String> {
-        let Some(store) = &self.inner.store else {
-            return Ok(None);
-        };
-        if !store.patch(id, patch)? {
-            return Ok(None);
+    /// One finding, whole: with its history and its newest divergences. Reads the file.
+    pub fn finding(&self, id: i64) -> Result<Option<Value>, String> {
+        self.refresh();
+        let mut found = self.read(|connection| findings::whole(connection, id))?;
+        if let (Some(floor), Some(found)) = (&self.inner.floor, &mut found) {
+            floor.mark(found);
         }
+        Ok(found)
+    }
+
+    /// A page of findings rolled up, greatest impact first; the filter's order is not looked at.
+    /// Reads the file.
+    pub fn rollup(&self, by: By, filter: &FindingFilter) -> Result<Page, String> {
+        self.refresh();
+        let (limit, before) = (filter.limit, filter.before);
+        self.read(|connection| rollup::rollup(connection, by, filter.conditions(), limit, before))
+    }
+
+    /// What an operator still has to judge: findings that are open or regressed, no consequence of
+    /// others, taken by no rule and above their floor. Reads the file.
+    pub fn open_findings(&self) -> Result<OpenFindings, String> {
+        self.read(|connection| findings::open(connection, self.inner.floor.as_ref()))
+    }
+
+    /// So that the next look has the shares of this moment.
+    fn refresh(&self) {
+        if let Some(store) = &self.inner.store {
+            store.tell(Message::Traffic);
+        }
+    }
+
+    /// Changes a finding's triage; the changed finding. Waits for the writer: not for the shadow's
+    /// threads.
+    pub fn patch_finding(&self, id: i64, patch: FindingPatch) -> Result<Changed<Value>, String> {
         let filter = FindingFilter {
             id: Some(id),
             limit: 1,
             ..FindingFilter::default()
         };
-        Ok(self.findings(&filter)?.items.into_iter().next())
+        self.change(Change::Finding { id, patch }, |_| {
+            Ok(self.findings(&filter)?.items.into_iter().next())
+        })
+    }
+
+    /// All rules, in the order in which they are asked, with what each has taken. Reads the file.
+    pub fn rules(&self) -> Result<Vec<Value>, String> {
+        let by = rulebook::Use {
+            stale_after: self.inner.stale_after,
+            commands: (self.inner.commands)().handed,
+        };
+        self.read(|connection| rulebook::list(connection, by))
+    }
+
+    /// Adds a rule, the last one; the rule as it is kept. Waits for the writer.
+    pub fn add_rule(&self, rule: Rule) -> Result<Changed<Value>, String> {
+        self.change(Change::AddRule(rule), |id| {
+            let mut rules = self.rules()?.into_iter();
+            Ok(rules.find(|rule| rule.get("id").and_then(Value::as_i64) == Some(id)))
+        })
+    }
+
+    /// Deletes a rule of the API; what it took is open again. Waits for the writer.
+    pub fn delete_rule(&self, id: i64, who: &str, why: &str) -> Result<Changed<()>, String> {
+        let (who, why) = (who.to_owned(), why.to_owned());
+        self.change(Change::DeleteRule { id, who, why }, |_| Ok(Some(())))
+    }
+
+    /// Has the writer make a change; what `then` finds of it.
+    fn change<T>(
+        &self,
+        change: Change,
+        then: impl FnOnce(i64) -> Result<Option<T>, String>,
+    ) -> Result<Changed<T>, String> {
+        let Some(store) = &self.inner.store else {
+            return Ok(Changed::Missing);
+        };
+        Ok(match store.change(change)? {
+            Changed::Done(id) => then(id)?.map_or(Changed::Missing, Changed::Done),
+            Changed::Missing => Changed::Missing,
+            Changed::Refused(why) => Changed::Refused(why),
+        })
     }
 
     fn read<T: Default>(
@@ -277,6 +393,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod store_tests;
+#[cfg(test)]
+mod triage_tests;
 
 #[cfg(test)]
 mod tests {
@@ -330,6 +448,7 @@ mod tests {
             kind: Kind::Value,
             also: vec![Kind::AffectedRows],
             detail: "column 2: value".into(),
+            columns: Some(vec!["name".into()]),
             examples: vec![example],
         };
         let mut observation = observation(shape, Verdict::Diverged(divergence));

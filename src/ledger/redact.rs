@@ -21,6 +21,9 @@ pub(super) struct Entry {
     pub(super) digest: u64,
     pub(super) protocol: &'static str,
     pub(super) tables: Vec<String>,
+    pub(super) class: &'static str,
+    /// The columns that differ, where it is known that nothing else does.
+    pub(super) columns: Option<Vec<String>>,
     /// The API's shape, without `id` and `finding_id`, which the store gives.
     pub(super) item: Value,
 }
@@ -37,6 +40,7 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         "kind": divergence.kind.name(),
         "also": also,
         "detail": divergence.detail,
+        "columns": divergence.columns,
         "fingerprint": &*observation.fingerprint,
         "digest": format!("{:016x}", observation.digest),
         "protocol": observation.protocol.name(),
@@ -58,6 +62,8 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         digest: observation.digest,
         protocol: observation.protocol.name(),
         tables,
+        class: observation.class.name(),
+        columns: divergence.columns.clone(),
         item,
     })
 }

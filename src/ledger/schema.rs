@@ -42,6 +42,41 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX traffic_seen ON traffic (seen);
     CREATE INDEX findings_last_seen ON findings (last_seen);
 ",
+    // What a rule takes goes to a finding of its own, so that the key has another part.
+    "
+    CREATE TABLE findings_anew (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        digest TEXT NOT NULL, kind TEXT NOT NULL, protocol TEXT NOT NULL, rule TEXT NOT NULL DEFAULT '',
+        fingerprint TEXT NOT NULL, tables TEXT NOT NULL, class TEXT NOT NULL DEFAULT '',
+        count INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'open', who TEXT, why TEXT, until TEXT,
+        expired INTEGER NOT NULL DEFAULT 0, cause_id INTEGER,
+        UNIQUE (digest, kind, protocol, rule)
+    );
+    INSERT INTO findings_anew (id, digest, kind, protocol, fingerprint, tables, count, first_seen, last_seen,
+                               state, who, why, until, cause_id)
+        SELECT id, digest, kind, protocol, fingerprint, tables, count, first_seen, last_seen,
+               state, who, why, until, cause_id FROM findings;
+    DELETE FROM sqlite_sequence WHERE name = 'findings_anew';
+    INSERT INTO sqlite_sequence (name, seq)
+        SELECT 'findings_anew', seq FROM sqlite_sequence WHERE name = 'findings';
+    DROP TABLE findings;
+    ALTER TABLE findings_anew RENAME TO findings;
+    CREATE INDEX findings_last_seen ON findings (last_seen);
+    CREATE INDEX findings_until ON findings (until) WHERE state = 'accepted';
+    CREATE INDEX findings_rule ON findings (rule) WHERE rule <> '';
+    ALTER TABLE audit ADD COLUMN finding_id INTEGER;
+    UPDATE audit SET finding_id = CAST(substr(what, 9) AS INTEGER) WHERE what LIKE 'finding %:%';
+    CREATE INDEX audit_finding ON audit (finding_id) WHERE finding_id IS NOT NULL;
+    CREATE TABLE rules (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        source TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL UNIQUE,
+        fingerprint TEXT, on_table TEXT, kind TEXT, on_column TEXT,
+        state TEXT NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, until TEXT,
+        made INTEGER NOT NULL, hits INTEGER NOT NULL DEFAULT 0, last_hit INTEGER,
+        ended INTEGER NOT NULL DEFAULT 0
+    );
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one.

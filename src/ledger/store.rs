@@ -6,6 +6,7 @@ use super::lasting::Lasting;
 use super::redact::Entry;
 use super::schema::{self, Unfit};
 use super::writer::Writer;
+use super::{Changed, FindingPatch};
 use crate::config;
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -98,6 +99,14 @@ impl Claim {
     }
 }
 
+/// A change that an operator asks for, and waits for.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Finding { id: i64, patch: FindingPatch },
+    AddRule(config::Rule),
+    DeleteRule { id: i64, who: String, why: String },
+}
+
 /// What the writer is told.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -106,13 +115,12 @@ pub(super) enum Message {
     Wake,
     /// The counts of traffic are to be stored.
     Traffic,
-    Patch {
-        id: i64,
-        patch: super::FindingPatch,
+    Change {
+        change: Change,
         /// Taken once: by the writer, which then makes the change, or by whoever waits and then
         /// gives up.
         claim: Claim,
-        reply: SyncSender<Result<bool, String>>,
+        reply: SyncSender<Result<Changed<i64>, String>>,
     },
     /// Let the file grow to so many pages.
     #[cfg(test)]
@@ -174,6 +182,7 @@ impl Store {
     /// full is no reason to fail: the writer asks again.
     pub(super) fn open(
         config: &config::Ledger,
+        rules: &[config::Rule],
         feeds: bool,
         lasting: &Arc<Lasting>,
     ) -> Result<Self, LedgerError> {
@@ -191,7 +200,8 @@ impl Store {
             guard,
             Arc::clone(lasting),
             Arc::clone(&vitals),
-        );
+        )
+        .with_rules(rules);
         match writer.ready().map(drop) {
             Ok(()) => {}
             Err(unfit) if may_pass(&unfit) => writer.failed(&unfit.to_string()),
@@ -226,16 +236,15 @@ impl Store {
         }
     }
 
-    /// Asks the writer to change a finding. Waits for it: not for the shadow's threads. After an
-    /// error nothing was changed, nor will be, unless the error says that this is not known.
-    pub(super) fn patch(&self, id: i64, patch: super::FindingPatch) -> Result<bool, String> {
+    /// Asks the writer for a change. Waits for it: not for the shadow's threads. After an error
+    /// nothing was changed, nor will be, unless the error says that this is not known.
+    pub(super) fn change(&self, change: Change) -> Result<Changed<i64>, String> {
         const LATER: &str =
             "the ledger's file cannot be written now; nothing was changed, try again";
         let (reply, answer) = sync_channel(1);
         let claim = Claim::default();
-        let message = Message::Patch {
-            id,
-            patch,
+        let message = Message::Change {
+            change,
             claim: claim.clone(),
             reply,
         };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
-fn config(dir: &Path) -> config::Ledger {
+pub(super) fn config(dir: &Path) -> config::Ledger {
     config::Ledger {
         path: dir.join("ledger.db"),
         log: Some(dir.join("divergences.jsonl")),
@@ -23,11 +23,15 @@ fn config(dir: &Path) -> config::Ledger {
     }
 }
 
-fn open(config: &config::Ledger) -> Ledger {
-    Ledger::open(config, FedBy::Mirror, Arc::new(Commands::default)).unwrap()
+pub(super) fn open(config: &config::Ledger) -> Ledger {
+    judging(config, Judged::default())
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+pub(super) fn judging(config: &config::Ledger, judged: Judged) -> Ledger {
+    Ledger::open(config, FedBy::Mirror, judged, Arc::new(Commands::default)).unwrap()
+}
+
+pub(super) fn until(what: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < end, "{what}");
@@ -42,7 +46,7 @@ fn all(limit: u32) -> DivergenceFilter {
     }
 }
 
-fn count(ledger: &Ledger) -> usize {
+pub(super) fn count(ledger: &Ledger) -> usize {
     ledger.divergences(&all(500)).unwrap().items.len()
 }
 
@@ -181,9 +185,11 @@ fn a_finding_counts_each_divergence_once_and_regresses_once_fixed() {
         who: Some("dba".into()),
         ..FindingPatch::default()
     };
-    let fixed = ledger.patch_finding(id, patch.clone()).unwrap().unwrap();
+    let fixed = ledger.patch_finding(id, patch.clone()).unwrap();
+    let fixed = fixed.done().unwrap();
     assert_eq!(fixed["state"], "fixed");
-    assert_eq!(ledger.patch_finding(999, patch).unwrap(), None);
+    let none = ledger.patch_finding(999, patch).unwrap();
+    assert_eq!(none, Changed::Missing);
     ledger.record(diverged("a"));
     until("it regresses", || {
         ledger.findings(&filter).unwrap().items[0]["state"] == "regressed"
@@ -205,7 +211,7 @@ fn what_was_accepted_until_a_time_is_open_after_it() {
             until: Some(until.into()),
             ..FindingPatch::default()
         };
-        let finding = ledger.patch_finding(1, patch).unwrap().unwrap();
+        let finding = ledger.patch_finding(1, patch).unwrap().done().unwrap();
         assert_eq!(finding["state"], state, "{until}");
         let filter = FindingFilter {
             state: Some(state.into()),
@@ -382,7 +388,13 @@ fn a_file_that_is_no_ledger_is_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     std::fs::write(&config.path, vec![b'x'; 5000]).unwrap();
-    let fault = Ledger::open(&config, FedBy::Mirror, Arc::new(Commands::default)).unwrap_err();
+    let fault = Ledger::open(
+        &config,
+        FedBy::Mirror,
+        Judged::default(),
+        Arc::new(Commands::default),
+    )
+    .unwrap_err();
     let text = fault.to_string();
     assert!(
         text.contains("ledger.db") && text.contains("ledger.path"),
@@ -391,7 +403,13 @@ fn a_file_that_is_no_ledger_is_refused_with_what_to_do() {
     std::fs::remove_file(&config.path).unwrap();
     let newer = rusqlite::Connection::open(&config.path).unwrap();
     newer.execute_batch("PRAGMA user_version = 99").unwrap();
-    let fault = Ledger::open(&config, FedBy::Mirror, Arc::new(Commands::default)).unwrap_err();
+    let fault = Ledger::open(
+        &config,
+        FedBy::Mirror,
+        Judged::default(),
+        Arc::new(Commands::default),
+    )
+    .unwrap_err();
     assert!(
         matches!(fault, LedgerError::Newer { version: 99, .. }),
         "{fault}"
@@ -443,7 +461,12 @@ fn a_taint_that_finds_the_queue_full_is_written_all_the_same() {
 fn open_when_free(config: &config::Ledger, fed_by: FedBy) -> Ledger {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
-        match Ledger::open(config, fed_by, Arc::new(Commands::default)) {
+        match Ledger::open(
+            config,
+            fed_by,
+            Judged::default(),
+            Arc::new(Commands::default),
+        ) {
             Ok(ledger) => return ledger,
             Err(LedgerError::InUse { .. }) if Instant::now() < end => {}
             Err(fault) => panic!("{fault}"),
@@ -538,7 +561,13 @@ fn a_second_process_is_refused_and_changes_nothing() {
     let config = config(dir.path());
     known_file(&config);
     let ledger = open(&config);
-    let fault = Ledger::open(&config, FedBy::Mirror, Arc::new(Commands::default)).unwrap_err();
+    let fault = Ledger::open(
+        &config,
+        FedBy::Mirror,
+        Judged::default(),
+        Arc::new(Commands::default),
+    )
+    .unwrap_err();
     let text = fault.to_string();
     let us = format!("process {}", std::process::id());
     assert!(text.contains(&us) && text.contains("ledger.path"), "{text}");

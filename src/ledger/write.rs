@@ -1,12 +1,16 @@
 //! What the writer writes: one transaction a batch.
 
+use super::Changed;
 use super::file::Known;
 use super::lasting::Unsaved;
 use super::prune::prune;
 use super::redact::Entry;
-use super::store::Message;
+use super::rulebook;
+use super::rules::{Kept, Rules};
+use super::store::{Change, Message};
 use super::taints::{Clearance, Taint};
 use super::traffic::Flush;
+use super::triage::{self, Noted};
 use crate::config;
 use crate::sql::Table;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -23,7 +27,7 @@ impl Batch {
     /// Changes that nobody waits for any more are left out.
     pub(super) fn new(mut messages: Vec<Message>) -> Self {
         messages.retain(|message| match message {
-            Message::Patch { claim, .. } => claim.take(),
+            Message::Change { claim, .. } => claim.take(),
             _ => true,
         });
         Self { messages }
@@ -46,7 +50,7 @@ impl Batch {
     /// Tells those who wait that nothing was written.
     pub(super) fn refuse(&self, fault: &str) {
         for message in &self.messages {
-            if let Message::Patch { reply, .. } = message {
+            if let Message::Change { reply, .. } = message {
                 let _waiting = reply.try_send(Err(fault.to_owned()));
             }
         }
@@ -56,7 +60,15 @@ impl Batch {
     fn is_urgent(&self) -> bool {
         self.messages
             .iter()
-            .any(|message| matches!(message, Message::Patch { .. }))
+            .any(|message| matches!(message, Message::Change { .. }))
+    }
+
+    fn changes_rules(&self) -> bool {
+        let rules =
+            |change: &Change| matches!(change, Change::AddRule(_) | Change::DeleteRule { .. });
+        self.messages
+            .iter()
+            .any(|message| matches!(message, Message::Change { change, .. } if rules(change)))
     }
 }
 
@@ -120,29 +132,37 @@ fn named(database: String) -> Option<String> {
     (!database.is_empty()).then_some(database)
 }
 
-/// Writes a batch and what else the file lacks; returns the log's lines. With taints in it all of
-/// it is on the disk when this returns. With limits, what is too much is let go.
+/// What was written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The divergence log's lines.
+    pub(super) lines: Vec<String>,
+    /// What the operators' log is told.
+    pub(super) noted: Vec<Noted>,
+}
+
+/// Writes a batch and what else the file lacks. With taints in it all of it is on the disk when
+/// this returns. With limits, what is too much is let go, and what has an end is ended.
 pub(super) fn batch(
     connection: &mut Connection,
     batch: &Batch,
     unsaved: &Unsaved,
     limits: Option<&config::Ledger>,
-) -> rusqlite::Result<Vec<String>> {
+    rules: &mut Rules,
+) -> rusqlite::Result<Written> {
     connection.execute_batch(if unsaved.is_urgent() || batch.is_urgent() {
         "PRAGMA synchronous = FULL"
     } else {
         "PRAGMA synchronous = NORMAL"
     })?;
     let transaction = connection.transaction()?;
-    let mut lines = Vec::new();
+    let mut written = Written::default();
     let mut replies = Vec::new();
     for message in &batch.messages {
         match message {
-            Message::Divergence(entry) => lines.push(divergence(&transaction, entry)?),
-            Message::Patch {
-                id, patch, reply, ..
-            } => {
-                replies.push((reply, super::findings::patch(&transaction, *id, patch)?));
+            Message::Divergence(entry) => divergence(&transaction, entry, rules, &mut written)?,
+            Message::Change { change, reply, .. } => {
+                replies.push((reply, changed(&transaction, change)?));
             }
             Message::Wake | Message::Traffic | Message::Close | Message::Abandon => {}
             #[cfg(test)]
@@ -153,13 +173,29 @@ pub(super) fn batch(
     }
     lasting(&transaction, unsaved)?;
     if let Some(limits) = limits {
+        let now = jiff::Timestamp::now();
+        written.noted.extend(rulebook::expire(&transaction, now)?);
+        written.noted.extend(triage::expire(&transaction, now)?);
         prune(&transaction, limits)?;
     }
+    let anew = batch.changes_rules().then(|| rulebook::load(&transaction));
+    let anew = anew.transpose()?;
     transaction.commit()?;
+    if let Some(anew) = anew {
+        *rules = anew;
+    }
     for (reply, found) in replies {
         let _waiting = reply.try_send(Ok(found));
     }
-    Ok(lines)
+    Ok(written)
+}
+
+fn changed(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<Changed<i64>> {
+    match change {
+        Change::Finding { id, patch } => triage::patch(transaction, *id, patch),
+        Change::AddRule(rule) => rulebook::add(transaction, rule),
+        Change::DeleteRule { id, who, why } => rulebook::delete(transaction, *id, who, why),
+    }
 }
 
 fn lasting(transaction: &Transaction<'_>, unsaved: &Unsaved) -> rusqlite::Result<()> {
@@ -203,42 +239,90 @@ fn bounded(entry: &Entry) -> Value {
     item
 }
 
-fn divergence(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<String> {
-    let item = bounded(entry);
-    let fingerprint = cut(&entry.fingerprint);
-    let digest = format!("{:016x}", entry.digest);
-    let at = entry.at.as_microsecond();
-    let tables = json!(entry.tables).to_string();
-    let finding: i64 = transaction
-        .prepare_cached(
-            "INSERT INTO findings (digest, kind, protocol, fingerprint, tables, count, first_seen, last_seen)
-             VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?6)
-             ON CONFLICT (digest, kind, protocol) DO UPDATE SET
-               count = count + 1, last_seen = max(last_seen, ?6),
-               state = CASE state WHEN 'fixed' THEN 'regressed' ELSE state END
-             RETURNING id",
-        )?
-        .query_row(
-            params![digest, entry.kind, entry.protocol, fingerprint, tables, at],
-            |row| row.get(0),
-        )?;
+fn divergence(
+    transaction: &Transaction<'_>,
+    entry: &Entry,
+    rules: &Rules,
+    written: &mut Written,
+) -> rusqlite::Result<()> {
+    let mut item = bounded(entry);
+    let taken = rules.take(entry, jiff::Timestamp::now());
+    if let (Some(kept), Some(fields)) = (taken, item.as_object_mut()) {
+        fields.insert("rule".into(), json!(kept.rule.name));
+        rulebook::hit(transaction, kept.id, entry.at)?;
+    }
+    let (finding, regressed) = finding(transaction, entry, taken)?;
+    if regressed {
+        written.noted.push(triage::regress(transaction, finding)?);
+    }
     transaction
         .prepare_cached(
             "INSERT INTO divergences (at, kind, digest, fingerprint, tables, finding_id, item)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
-            at,
+            entry.at.as_microsecond(),
             entry.kind,
-            digest,
-            fingerprint,
-            tables,
+            format!("{:016x}", entry.digest),
+            cut(&entry.fingerprint),
+            json!(entry.tables).to_string(),
             finding,
             item.to_string()
         ])?;
     let mut line = with_ids(&item, transaction.last_insert_rowid(), finding).to_string();
     line.push('\n');
-    Ok(line)
+    written.lines.push(line);
+    Ok(())
+}
+
+/// The finding that a divergence belongs to, and whether it had been fixed until now.
+fn finding(
+    transaction: &Transaction<'_>,
+    entry: &Entry,
+    taken: Option<&Kept>,
+) -> rusqlite::Result<(i64, bool)> {
+    let digest = format!("{:016x}", entry.digest);
+    let at = entry.at.as_microsecond();
+    let rule = taken.map(|kept| &kept.rule);
+    let name = rule.map_or("", |rule| rule.name.as_str());
+    let known: Option<(i64, String)> = transaction
+        .prepare_cached(
+            "SELECT id, state FROM findings WHERE digest = ?1 AND kind = ?2 AND protocol = ?3 AND rule = ?4",
+        )?
+        .query_row(params![digest, entry.kind, entry.protocol, name], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    if let Some((id, state)) = known {
+        let regressed = state == "fixed";
+        transaction
+            .prepare_cached(
+                "UPDATE findings SET count = count + 1, last_seen = max(last_seen, ?2), class = ?4,
+                   state = CASE WHEN ?3 THEN 'regressed' ELSE state END WHERE id = ?1",
+            )?
+            .execute(params![id, at, regressed, entry.class])?;
+        return Ok((id, regressed));
+    }
+    transaction
+        .prepare_cached(
+            "INSERT INTO findings (digest, kind, protocol, rule, fingerprint, tables, class, count, first_seen,
+               last_seen, state, who, why, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            digest,
+            entry.kind,
+            entry.protocol,
+            name,
+            cut(&entry.fingerprint),
+            json!(entry.tables).to_string(),
+            entry.class,
+            at,
+            rule.map_or("open", |rule| rule.state.name()),
+            rule.map(|rule| &rule.who),
+            rule.map(|rule| &rule.why),
+            rule.and_then(|rule| rule.until).map(|until| until.to_string()),
+        ])?;
+    Ok((transaction.last_insert_rowid(), false))
 }
 
 /// An item of the API: the stored one with its ids.

@@ -7,9 +7,11 @@ use super::file::{File, Known};
 use super::guard::Guard;
 use super::lasting::{Lasting, Unsaved};
 use super::log::Log;
+use super::rulebook;
+use super::rules::Rules;
 use super::schema::Unfit;
 use super::store::{Message, Vitals};
-use super::write::{self, Batch};
+use super::write::{self, Batch, Written};
 use crate::config;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,6 +43,10 @@ pub(super) struct Writer {
     log: Option<Log>,
     lasting: Arc<Lasting>,
     vitals: Arc<Vitals>,
+    /// The config's rules.
+    configured: Vec<config::Rule>,
+    /// All rules, once the file was read.
+    rules: Option<Rules>,
     pruned: Instant,
     unpruned: u64,
 }
@@ -65,17 +71,31 @@ impl Writer {
             guard,
             lasting,
             vitals,
+            configured: Vec::new(),
+            rules: None,
             pruned: Instant::now(),
             unpruned: 0,
         }
     }
 
-    /// Opens the file where it is not open yet, and loads what it knows.
-    pub(super) fn ready(&mut self) -> Result<&mut rusqlite::Connection, Unfit> {
+    /// With the config's rules.
+    pub(super) fn with_rules(mut self, rules: &[config::Rule]) -> Self {
+        self.configured = rules.to_vec();
+        self
+    }
+
+    /// Opens the file where it is not open yet, and loads what it knows; the rules too.
+    pub(super) fn ready(&mut self) -> Result<(&mut rusqlite::Connection, &mut Rules), Unfit> {
         let unclean = self.guard.was_unclean();
         let (lasting, feeds) = (&self.lasting, self.feeds);
-        self.file
-            .ready(|known| load(lasting, known, feeds, unclean))
+        let connection = self
+            .file
+            .ready(|known| load(lasting, known, feeds, unclean))?;
+        let rules = match self.rules.take() {
+            Some(rules) => rules,
+            None => rulebook::sync(connection, &self.configured)?,
+        };
+        Ok((connection, self.rules.insert(rules)))
     }
 
     /// There will be no writer: the stop before this one was as clean as it was.
@@ -107,7 +127,7 @@ impl Writer {
         let lacking = unsaved.is_urgent() || self.vitals.fault().is_some();
         let marked = match self.ready() {
             Ok(_) if lacking => Err("taints could not be written".to_owned()),
-            Ok(connection) => write::end(connection).map_err(|fault| fault.to_string()),
+            Ok((connection, _)) => write::end(connection).map_err(|fault| fault.to_string()),
             Err(unfit) => Err(unfit.to_string()),
         };
         match marked {
@@ -124,9 +144,12 @@ impl Writer {
         let known = self.vitals.fault().is_some();
         loop {
             match self.attempt(&batch, with_traffic) {
-                Ok(lines) => {
+                Ok(written) => {
                     self.vitals.set_fault(None);
-                    return self.append(&lines);
+                    for noted in &written.noted {
+                        tracing::warn!("{}", noted.0);
+                    }
+                    return self.append(&written.lines);
                 }
                 Err(fault) => {
                     self.failed(&fault);
@@ -140,15 +163,15 @@ impl Writer {
         }
     }
 
-    /// One try; the log's lines.
-    fn attempt(&mut self, batch: &Batch, with_traffic: bool) -> Result<Vec<String>, Fault> {
+    /// One try.
+    fn attempt(&mut self, batch: &Batch, with_traffic: bool) -> Result<Written, Fault> {
         // What the file knows is loaded before it is overwritten with what memory knows.
         self.ready().map_err(|unfit| unfit.to_string())?;
         let unsaved = self.lasting.take(with_traffic);
         let prunes = self.unpruned >= PRUNE_AFTER || self.pruned.elapsed() >= PRUNE_PAUSE;
         let idle = batch.is_empty() && unsaved.is_empty() && !prunes;
         if idle && self.vitals.fault().is_none() {
-            return Ok(Vec::new());
+            return Ok(Written::default());
         }
         let written = self.commit(batch, &unsaved, prunes);
         if written.is_err() {
@@ -162,16 +185,11 @@ impl Writer {
         written
     }
 
-    fn commit(
-        &mut self,
-        batch: &Batch,
-        unsaved: &Unsaved,
-        prunes: bool,
-    ) -> Result<Vec<String>, Fault> {
+    fn commit(&mut self, batch: &Batch, unsaved: &Unsaved, prunes: bool) -> Result<Written, Fault> {
         let limits = self.limits.clone();
-        let connection = self.ready().map_err(|unfit| unfit.to_string())?;
+        let (connection, rules) = self.ready().map_err(|unfit| unfit.to_string())?;
         let limits = prunes.then_some(&limits);
-        write::batch(connection, batch, unsaved, limits).map_err(|fault| fault.to_string())
+        write::batch(connection, batch, unsaved, limits, rules).map_err(|fault| fault.to_string())
     }
 
     /// The file cannot be written.

@@ -21,6 +21,7 @@ fn divergence(kind: Kind, detail: &str, examples: Vec<Example>) -> Divergence {
         kind,
         also: Vec::new(),
         detail: detail.to_owned(),
+        columns: None,
         examples,
     }
 }

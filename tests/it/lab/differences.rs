@@ -156,6 +156,7 @@ async fn what_is_known_to_differ_behind_vtgate_is_told_as_it_is() {
         examples: 3,
         example_cell_bytes: 64,
         clock: Duration::from_secs(2),
+        ..config::Config::parse("", &[]).expect("defaults").compare
     };
     let legacy = Side::open("legacy", lab.value("LEGACY_HOST"), lab.port("LEGACY_PORT")).await;
     let shadow = Side::open("shadow", lab.value("SHADOW_HOST"), lab.port("SHADOW_PORT")).await;

@@ -1,0 +1,69 @@
+//! `/api/v1/rules`: divergences that are judged beforehand.
+
+use super::Parts;
+use super::answer::{Asked, Id, Refusal, Told, read};
+use super::status::Nothing;
+use crate::config::Written;
+use crate::ledger::Changed;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// All rules, in the order in which they are asked.
+pub(super) async fn rules(
+    State(parts): State<Parts>,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<Json<Value>, Refusal> {
+    let rules = read(move || parts.ledger.rules()).await?;
+    Ok(Json(json!({"items": rules})))
+}
+
+/// Adds a rule, and answers with it as it is kept.
+pub(super) async fn add(
+    State(parts): State<Parts>,
+    Told(written): Told<Written>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let rule = written.meant().map_err(|wrong| {
+        Refusal::bad(format!("{}: {}; {}", wrong.key, wrong.wrong, wrong.right))
+    })?;
+    if let Some(until) = rule.until.filter(|until| *until <= jiff::Timestamp::now()) {
+        return Err(Refusal::bad(format!("until: {until} is over already")));
+    }
+    match read(move || parts.ledger.add_rule(rule)).await? {
+        Changed::Done(rule) => Ok((StatusCode::CREATED, Json(rule))),
+        Changed::Refused(why) => Err(Refusal::conflict(why)),
+        Changed::Missing => Err(Refusal::unavailable(
+            "this ledger has no file: it keeps no rules",
+        )),
+    }
+}
+
+/// Who deletes a rule, and why.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deletion {
+    who: Option<String>,
+    why: Option<String>,
+}
+
+/// Deletes a rule; what it took is open again.
+pub(super) async fn delete(
+    State(parts): State<Parts>,
+    Id(id): Id,
+    Asked(said): Asked<Deletion>,
+) -> Result<Json<Value>, Refusal> {
+    for (key, text) in [("who", &said.who), ("why", &said.why)] {
+        if text.as_ref().is_some_and(|text| text.len() > 1_000) {
+            return Err(Refusal::bad(format!("{key}: at most 1000 bytes")));
+        }
+    }
+    let who = said.who.unwrap_or_else(|| "unknown".to_owned());
+    let why = said.why.unwrap_or_default();
+    match read(move || parts.ledger.delete_rule(id, &who, &why)).await? {
+        Changed::Done(()) => Ok(Json(json!({"deleted": id}))),
+        Changed::Missing => Err(Refusal::not_found(format!("there is no rule {id}"))),
+        Changed::Refused(why) => Err(Refusal::conflict(why)),
+    }
+}
