@@ -32,6 +32,8 @@ pub struct Config {
     pub compare: Compare,
     /// Where findings are kept.
     pub ledger: Ledger,
+    /// When the shadow is ready.
+    pub readiness: Readiness,
     /// The operators' door.
     pub admin: Admin,
 }
@@ -303,6 +305,61 @@ pub struct Ledger {
     pub queue: usize,
     /// Fingerprints whose latency is kept apart; the rest is `other`.
     pub fingerprints_max: usize,
+}
+
+/// `[readiness]`: the limits of its guards.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    /// Kind → open findings of it that are let pass; none of those that are not named.
+    pub divergences: BTreeMap<String, u64>,
+    /// Findings of SHOW and of information_schema count too.
+    pub metadata: bool,
+    /// Shares are of what was seen within this time.
+    pub window: Duration,
+    /// Share of commands that must be compared, 0 to 1.
+    pub coverage_commands: f64,
+    /// Share of statements of which some command must have been compared.
+    pub coverage_fingerprints: f64,
+    /// Share of tables likewise.
+    pub coverage_tables: f64,
+    /// The first comparison must be as long ago.
+    pub evidence: Duration,
+    /// Hours of the clock in which something must have been compared.
+    pub evidence_hours: u64,
+    /// Commands that must have been compared.
+    pub evidence_commands: u64,
+    /// The last comparison must be no longer ago.
+    pub evidence_age_max: Duration,
+    /// How much slower the shadow may be.
+    pub latency: LatencyLimits,
+    /// Commands that may wait for the shadow.
+    pub lag_commands: u64,
+    /// How long the oldest of them may have been waiting.
+    pub lag: Duration,
+    /// Tainted tables that are let pass.
+    pub taints: u64,
+    /// Statements that always raced and are let pass.
+    pub unsettled: u64,
+    /// From so many races on a statement that was never compared is unsettled.
+    pub unsettled_commands: u64,
+}
+
+/// How much slower than the primary the shadow may be: a quantile is past its limit where it is
+/// past both, the factor and the time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LatencyLimits {
+    /// The shadow's median over the primary's.
+    pub p50_ratio: f64,
+    /// The shadow's median less the primary's.
+    pub p50: Duration,
+    /// The same of the 99th percentile.
+    pub p99_ratio: f64,
+    /// The same of the 99th percentile.
+    pub p99: Duration,
+    /// Timed commands on either server below which nothing is said.
+    pub samples: u64,
+    /// Statements that are looked at, the busiest.
+    pub fingerprints: usize,
 }
 
 /// `[admin]`

@@ -12,6 +12,7 @@ pub mod config;
 pub mod planted;
 pub mod roles;
 pub mod task;
+pub mod words;
 
 pub mod ask;
 pub mod connect;
@@ -23,6 +24,9 @@ pub mod ledger;
 pub mod relay;
 pub mod shadow;
 pub mod sql;
+
+pub mod readiness;
+pub mod report;
 
 pub mod admin;
 pub mod metrics;

@@ -4,6 +4,7 @@
 //! them. So no metric costs the hot path anything.
 
 use crate::admin::Parts;
+use crate::readiness::Readiness;
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use serde_json::Value;
@@ -45,7 +46,7 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// All metrics that this module reads by itself. The relay's own counters stand in [`RELAY`].
-pub const METRICS: [Metric; 27] = [
+pub const METRICS: [Metric; 28] = [
     gauge("understudy_build_info", "Always 1; labels: version."),
     gauge("understudy_uptime_seconds", "Time since the start."),
     gauge("understudy_ready", "1 while clients may be sent here."),
@@ -136,6 +137,10 @@ pub const METRICS: [Metric; 27] = [
     gauge(
         "understudy_tainted_tables",
         "Tables whose differences follow from a lost or differing write.",
+    ),
+    gauge(
+        "understudy_readiness_guard",
+        "1 where the guard passed when it was last looked at, every 15 s; labels: name.",
     ),
     gauge(
         "understudy_latency_seconds",
@@ -306,6 +311,14 @@ impl Metrics {
         self.coverage(parts);
         self.latency(parts);
         self.recorder.handle().render()
+    }
+
+    /// Notes what the guards say: a scrape does not judge, for that takes a look into the file.
+    pub fn readiness(&self, readiness: &Readiness) {
+        for guard in &readiness.guards {
+            let labels = [("name", guard.name)];
+            self.set("understudy_readiness_guard", &labels, flag(guard.pass));
+        }
     }
 
     fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {

@@ -193,6 +193,14 @@ pub(super) async fn scrape<T: Send + 'static>(
     aside(&SCRAPES, look).await
 }
 
+/// Runs work of the admin's own, which nobody waits for, off the runtime's thread and within the
+/// places of reads; `None` where it broke off or had no place in time.
+pub(super) async fn aside_quietly<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    aside(&READS, work).await.ok()
+}
+
 async fn aside<T: Send + 'static>(
     places: &'static Semaphore,
     work: impl FnOnce() -> T + Send + 'static,

@@ -6,9 +6,12 @@
 
 mod access;
 mod answer;
+mod coverage;
 mod findings;
 mod health;
 mod mirror;
+mod readiness;
+mod report;
 mod rules;
 mod server;
 mod sheet;
@@ -68,6 +71,10 @@ pub struct Mirror {
     pub reason: Option<String>,
     /// The switches.
     pub control: Control,
+    /// Commands that wait for the shadow, or run there.
+    pub waiting: u64,
+    /// How long the first of them has been waiting.
+    pub oldest: std::time::Duration,
 }
 
 /// What was last seen of a server.
@@ -156,6 +163,9 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/api/v1/taints", get(taints::taints))
         .route("/api/v1/taints/clear", post(taints::clear))
         .route("/api/v1/latency", get(status::latency))
+        .route("/api/v1/coverage", get(coverage::coverage))
+        .route("/api/v1/readiness", get(readiness::readiness))
+        .route("/api/v1/report", get(report::report))
         .route("/api/v1/mirror", patch(mirror::switch))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)

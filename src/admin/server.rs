@@ -1,6 +1,7 @@
 //! HTTP/1.1 with bounds: connections, header size, and time for each step.
 
-use super::{Parts, router};
+use super::{Parts, readiness, router};
+use crate::task;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -28,6 +29,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// Answers until told to end.
 pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
+    let watch = task::spawn(
+        "readiness",
+        readiness::watch(parts.clone(), shutdown.clone()),
+    );
     let app = router(parts);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -56,6 +61,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         while connections.join_next().await.is_some() {}
     })
     .await;
+    watch.abort();
 }
 
 async fn connection(

@@ -33,6 +33,8 @@ impl House for Cards {
             state: if control.paused { "paused" } else { "running" },
             reason: None,
             control,
+            waiting: 2,
+            oldest: std::time::Duration::from_millis(30),
         }
     }
 
@@ -71,6 +73,7 @@ struct Door {
     cards: Arc<Cards>,
     ledger: Ledger,
     stop: CancellationToken,
+    parts: Parts,
     _roles: watch::Sender<Roles>,
     _files: tempfile::TempDir,
 }
@@ -124,8 +127,9 @@ impl Door {
             metrics: Arc::new(Metrics::new()),
             started: tokio::time::Instant::now(),
         };
-        crate::task::spawn("admin", serve(listener, parts, stop.clone()));
+        crate::task::spawn("admin", serve(listener, parts.clone(), stop.clone()));
         Self {
+            parts,
             at,
             cards,
             ledger,
@@ -637,6 +641,119 @@ async fn the_token_opens_what_is_closed() {
             .0,
         401
     );
+}
+
+#[tokio::test]
+async fn readiness_has_the_contracts_shape_and_every_guard() {
+    let door = Door::open("").await;
+    door.fill().await;
+    let (status, body) = door.get("/api/v1/readiness").await;
+    assert_eq!((status, &body["ready"]), (200, &json!(false)));
+    let guards = body["guards"].as_array().expect("guards");
+    let names: Vec<_> = guards
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    assert_eq!(names, crate::readiness::GUARDS);
+    for guard in guards {
+        assert_eq!(keys(guard), ["limit", "name", "pass", "value", "why"]);
+    }
+    assert_eq!(guards[0]["value"], json!({"value": 1}));
+    assert_eq!(guards[1]["value"]["commands"], json!(0.6666));
+    assert_eq!(guards[4]["value"]["oldest_ms"], json!(30));
+    let (_, metrics) = door.get("/metrics").await;
+    let metrics = metrics.as_str().unwrap_or_default();
+    assert!(
+        metrics.contains("understudy_readiness_guard{name=\"lag\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("understudy_readiness_guard{name=\"divergences\"} 0"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn coverage_is_told_by_statement_by_table_and_by_hour() {
+    let door = Door::open("").await;
+    door.fill().await;
+    for (query, key, name) in [
+        ("", "fingerprint", json!("SELECT `a` FROM `t`")),
+        (
+            "?by=fingerprint&compared=ever",
+            "digest",
+            json!("000000000000002a"),
+        ),
+        ("?by=table&limit=1", "table", json!("shop.t")),
+        ("?by=hour", "seconds", json!(1)),
+    ] {
+        let (status, page) = door.get(&format!("/api/v1/coverage{query}")).await;
+        assert_eq!(status, 200, "{query}: {page}");
+        let item = &page["items"][0];
+        assert_eq!(item[key], name, "{query}: {item}");
+        assert_eq!(
+            (&item["commands"], &item["compared"]),
+            (&json!(3), &json!(2)),
+            "{query}"
+        );
+        assert_eq!(item["not_compared"], json!({"race": 1}), "{query}");
+    }
+    let (_, none) = door.get("/api/v1/coverage?compared=never").await;
+    assert_eq!(none["items"], json!([]));
+    for wrong in ["?by=user", "?compared=perhaps", "?limit=0", "?colour=red"] {
+        let (status, body) = door.get(&format!("/api/v1/coverage{wrong}")).await;
+        assert_eq!(status, 400, "{wrong}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_comes_in_three_forms() {
+    let door = Door::open("").await;
+    door.fill().await;
+    let (status, body) = door.get("/api/v1/report").await;
+    assert_eq!(status, 200);
+    assert_eq!(body["findings"][0]["finding"]["kind"], "value");
+    assert_eq!(body["findings"][0]["example"]["detail"], "column 1: value");
+    assert_eq!(body["primary"]["name"], "legacy");
+    assert_eq!(body["evidence"]["ever"]["diverged"], 1);
+    for (form, begins) in [
+        ("markdown", "# understudy: legacy → vitess"),
+        ("html", "<!doctype html>"),
+    ] {
+        let (status, text) = door.get(&format!("/api/v1/report?format={form}")).await;
+        let text = text.as_str().unwrap_or_default();
+        assert_eq!(status, 200, "{form}");
+        assert!(text.starts_with(begins), "{text}");
+        assert!(text.contains("column 1: value"), "{text}");
+    }
+    let (status, body) = door.get("/api/v1/report?format=pdf").await;
+    assert_eq!(status, 400, "{body}");
+}
+
+#[tokio::test]
+async fn a_statement_that_is_slow_on_the_shadow_becomes_a_finding() {
+    let limits = "[readiness]\nlatency_samples = 10\nlatency_p50_ms = 0\nlatency_p99_ms = 0\n";
+    let door = Door::open(limits).await;
+    let mut watch = readiness::Watch::default();
+    for _ in 0..9 {
+        door.ledger.record(observation(Verdict::Match));
+    }
+    watch.look(&door.parts);
+    door.ledger.record(observation(Verdict::Match));
+    watch.look(&door.parts);
+    watch.look(&door.parts);
+    let mut found = Value::Null;
+    while found["items"].get(0).is_none() {
+        found = door.get("/api/v1/findings").await.1;
+    }
+    let finding = &found["items"][0];
+    assert_eq!(
+        (&finding["kind"], &finding["count"]),
+        (&json!("latency"), &json!(10))
+    );
+    assert_eq!(finding["tables"], json!(["shop.t"]));
+    let (_, status) = door.get("/api/v1/status").await;
+    assert_eq!(status["coverage"]["diverged"], 0);
 }
 
 #[tokio::test]

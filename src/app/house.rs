@@ -104,7 +104,8 @@ impl House for Running {
 
     fn mirror(&self) -> Mirror {
         let control = self.mirror.control();
-        let suspended = self.mirror.figures().suspended;
+        let figures = self.mirror.figures();
+        let suspended = figures.suspended;
         let state = match &suspended {
             _ if control.paused => "paused",
             Some(_) => "suspended",
@@ -114,6 +115,8 @@ impl House for Running {
             state,
             reason: suspended,
             control,
+            waiting: figures.waiting,
+            oldest: figures.oldest,
         }
     }
 

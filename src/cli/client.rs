@@ -1,6 +1,6 @@
 //! Asks a running understudy over its HTTP API.
 
-use super::Remote;
+use super::{Door, Remote};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,7 +59,12 @@ pub struct Client {
 
 impl Client {
     pub(super) fn new(remote: &Remote) -> Result<Self, ClientError> {
-        let token = match &remote.token_file {
+        Self::behind(&remote.door)
+    }
+
+    /// The API behind this door.
+    pub(super) fn behind(door: &Door) -> Result<Self, ClientError> {
+        let token = match &door.token_file {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| ClientError::TokenFile(path.clone(), error))?;
@@ -69,7 +74,7 @@ impl Client {
                 .ok()
                 .filter(|token| !token.is_empty()),
         };
-        Self::at(&remote.admin, token.as_deref())
+        Self::at(&door.admin, token.as_deref())
     }
 
     /// The API at this URL.
@@ -108,6 +113,29 @@ impl Client {
     /// # Errors
     /// Nobody answers, the API refuses, or what answers is no understudy.
     pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, ClientError> {
+        let (status, body) = self.fetch(path, query)?;
+        let body: Value = serde_json::from_str(&body)
+            .map_err(|error| self.stranger(format!("HTTP {status}, {error}")))?;
+        if status == 200 {
+            return Ok(body);
+        }
+        Err(self.refused(status, &body))
+    }
+
+    /// GET a document that is no JSON.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn text(&self, path: &str, query: &[(&str, String)]) -> Result<String, ClientError> {
+        let (status, body) = self.fetch(path, query)?;
+        if status == 200 {
+            return Ok(body);
+        }
+        let body = serde_json::from_str(&body).unwrap_or(Value::Null);
+        Err(self.refused(status, &body))
+    }
+
+    fn fetch(&self, path: &str, query: &[(&str, String)]) -> Result<(u16, String), ClientError> {
         let mut request = self.agent.get(format!("{}{path}", self.url));
         for (name, value) in query {
             request = request.query(*name, value);
@@ -120,27 +148,27 @@ impl Client {
             other => ClientError::Unreachable(self.url.clone(), other.to_string()),
         })?;
         let status = answer.status().as_u16();
-        let body: Result<Value, _> = answer
+        let body = answer
             .body_mut()
             .with_config()
             .limit(ANSWER_BYTES_MAX)
-            .read_json();
-        let body = body.map_err(|error| {
-            ClientError::Stranger(self.url.clone(), format!("HTTP {status}, {error}"))
-        })?;
-        if status == 200 {
-            return Ok(body);
-        }
+            .read_to_string()
+            .map_err(|error| self.stranger(format!("HTTP {status}, {error}")))?;
+        Ok((status, body))
+    }
+
+    fn refused(&self, status: u16, body: &Value) -> ClientError {
         match body.pointer("/error/message").and_then(Value::as_str) {
-            Some(message) => Err(ClientError::Refused {
+            Some(message) => ClientError::Refused {
                 status,
                 message: message.to_owned(),
-            }),
-            None => Err(ClientError::Stranger(
-                self.url.clone(),
-                format!("HTTP {status}"),
-            )),
+            },
+            None => self.stranger(format!("HTTP {status}")),
         }
+    }
+
+    fn stranger(&self, what: String) -> ClientError {
+        ClientError::Stranger(self.url.clone(), what)
     }
 }
 

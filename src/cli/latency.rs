@@ -88,11 +88,14 @@ fn side_by_side(title: &str, list: &[Value], servers: [&str; 2]) -> String {
     for item in list {
         let class = text(item, "/class");
         let name = match item.get("fingerprint").and_then(Value::as_str) {
-            Some(fingerprint) => fingerprint.to_owned(),
+            Some(fingerprint) if text(item, "/protocol") == "prepared" => {
+                format!("{} (prepared)", brief(fingerprint, room))
+            }
+            Some(fingerprint) => brief(fingerprint, room),
             None if title == "class" => class.to_owned(),
             None => format!("(other {class})"),
         };
-        let mut row = vec![brief(&name, room), count(number(item, "/count"))];
+        let mut row = vec![name, count(number(item, "/count"))];
         for quantile in ["p50", "p99", "max"] {
             for server in servers {
                 let us = item

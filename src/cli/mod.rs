@@ -6,6 +6,8 @@ mod check;
 mod client;
 mod divergences;
 mod latency;
+mod readiness;
+mod report;
 mod serve;
 mod status;
 mod words;
@@ -42,11 +44,15 @@ enum Command {
     Divergences(divergences::Arguments),
     /// How long both servers took, side by side.
     Latency(latency::Arguments),
+    /// Whether the shadow is ready to be the primary: exit code 0 only then.
+    Readiness(readiness::Arguments),
+    /// One document for a team: what was observed, compared, found, and how long it took.
+    Report(report::Arguments),
 }
 
-/// How a running understudy is found, and how its answer is shown.
+/// How a running understudy is found.
 #[derive(Args, Debug)]
-struct Remote {
+struct Door {
     /// The admin address of the running understudy.
     #[arg(
         long,
@@ -58,6 +64,13 @@ struct Remote {
     /// A file with the admin's bearer token; without it, the environment's UNDERSTUDY_TOKEN.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+/// How a running understudy is found, and how its answer is shown.
+#[derive(Args, Debug)]
+struct Remote {
+    #[command(flatten)]
+    door: Door,
     /// How the answer is printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -115,6 +128,8 @@ pub fn run() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Divergences(arguments) => divergences::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
+        Command::Readiness(arguments) => readiness::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
     };
     match done {
         Ok(code) => code,

@@ -4,9 +4,10 @@ use super::fault::{Fault, Place, did_you_mean};
 use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
-    Admin, Compare, Config, FedBy, Ledger, Listen, Literals, Mirror, Server, TlsMode, Writes,
+    Admin, Compare, Config, FedBy, LatencyLimits, Ledger, Listen, Literals, Mirror, Readiness,
+    Server, TlsMode, Writes,
 };
-use crate::compare::verdict::{Tolerance, Tolerances};
+use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub(super) fn read(
         mirror: mirror(&mut root, &mut reading),
         compare: compare(&mut root, &mut reading),
         ledger: ledger(&mut root, &mut reading),
+        readiness: readiness(&mut root, &mut reading),
         admin: admin(&mut root, &mut reading),
     };
     let known = reading
@@ -64,8 +66,15 @@ pub(super) fn read(
     Ok((config, faults, known))
 }
 
-const SECTIONS: [&str; 7] = [
-    "listen", "primary", "shadow", "mirror", "compare", "ledger", "admin",
+const SECTIONS: [&str; 8] = [
+    "listen",
+    "primary",
+    "shadow",
+    "mirror",
+    "compare",
+    "ledger",
+    "readiness",
+    "admin",
 ];
 
 fn unknown_section(name: &str, place: Place) -> Fault {
@@ -371,6 +380,45 @@ fn ledger(root: &mut Table, reading: &mut Reading) -> Ledger {
     };
     section.finish();
     ledger
+}
+
+fn readiness(root: &mut Table, reading: &mut Reading) -> Readiness {
+    const DAY: Duration = Duration::from_secs(86_400);
+    const YEAR_S: u64 = 366 * 86_400;
+    const MANY: u64 = 1_000_000_000_000;
+    let mut section = Section::take(root, "readiness", reading);
+    let kinds = format!("the kinds are {}", Kind::ALL.map(Kind::name).join(", "));
+    let readiness = Readiness {
+        metadata: section.flag("metadata", false),
+        window: section.time("window_s", DAY, 3_600..=YEAR_S),
+        coverage_commands: section.share("coverage_commands", 0.95),
+        coverage_fingerprints: section.share("coverage_fingerprints", 0.9),
+        coverage_tables: section.share("coverage_tables", 0.95),
+        evidence: section.time("evidence_s", DAY, 0..=YEAR_S),
+        evidence_hours: section.number("evidence_hours", 12, 0..=9_000),
+        evidence_commands: section.number("evidence_commands", 10_000, 0..=MANY),
+        evidence_age_max: section.time(
+            "evidence_age_max_s",
+            Duration::from_secs(3_600),
+            1..=YEAR_S,
+        ),
+        latency: LatencyLimits {
+            p50_ratio: section.factor("latency_p50_ratio", 1.5),
+            p50: section.time("latency_p50_ms", Duration::from_millis(2), 0..=3_600_000),
+            p99_ratio: section.factor("latency_p99_ratio", 1.5),
+            p99: section.time("latency_p99_ms", Duration::from_millis(5), 0..=3_600_000),
+            samples: section.number("latency_samples", 500, 1..=MANY),
+            fingerprints: section.count("latency_fingerprints", 100, 0..=10_000),
+        },
+        lag_commands: section.number("lag_commands", 1_000, 0..=MANY),
+        lag: section.time("lag_ms", Duration::from_secs(5), 0..=86_400_000),
+        taints: section.number("taints", 0, 0..=MANY),
+        unsettled: section.number("unsettled", 0, 0..=MANY),
+        unsettled_commands: section.number("unsettled_commands", 20, 1..=MANY),
+        divergences: section.numbers("divergences", |name| Kind::named(name).is_some(), &kinds),
+    };
+    section.finish();
+    readiness
 }
 
 fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
@@ -689,6 +737,14 @@ mod tests {
             (
                 "[mirror]\nsession_queue_bytes = \"512MiB\"",
                 "c.toml:2: mirror.session_queue_bytes: one session's share is larger than mirror.queue_bytes; lower it",
+            ),
+            (
+                "[readiness]\nlatency_p99_ratio = 0.5",
+                "c.toml:2: readiness.latency_p99_ratio: found 0.5; write a factor from 1.0 to 1000.0",
+            ),
+            (
+                "[readiness.divergences]\nvalues = 1",
+                "c.toml:2: readiness.divergences.values: \"values\" is no such name; the kinds are unsupported, error, shadow_limit, other_error, columns, rows, null, value, order, affected_rows, last_insert_id, latency",
             ),
             (
                 "listen = 5",

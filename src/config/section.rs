@@ -206,6 +206,23 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A factor from 1 to 1000.
+    pub(super) fn factor(&mut self, key: &'static str, default: f64) -> f64 {
+        self.read(key, default, "write a factor from 1.0 to 1000.0", |value| {
+            let factor = match value {
+                Value::Float(factor) => *factor,
+                Value::Untyped(text) => text.parse().ok()?,
+                Value::Integer(_) => f64::from(u32::try_from(integer(value)?).ok()?),
+                Value::Text(_)
+                | Value::Bool(_)
+                | Value::List(_)
+                | Value::Table(_)
+                | Value::Other(_) => return None,
+            };
+            (1.0..=1000.0).contains(&factor).then_some(factor)
+        })
+    }
+
     /// A count.
     pub(super) fn number(
         &mut self,
@@ -528,6 +545,36 @@ impl<'a> Section<'a> {
             why: self.text("why"),
             until: self.text("until"),
         }
+    }
+
+    /// A table of names to counts.
+    pub(super) fn numbers(
+        &mut self,
+        key: &'static str,
+        is_name: impl Fn(&str) -> bool,
+        names_are: &str,
+    ) -> std::collections::BTreeMap<String, u64> {
+        let mut numbers = std::collections::BTreeMap::new();
+        for (name, node) in self.named(key) {
+            let (wrong, right) = match integer(&node.value) {
+                Some(number) if is_name(&name) => {
+                    numbers.insert(name, number);
+                    continue;
+                }
+                Some(_) => (format!("{name:?} is no such name"), names_are.to_owned()),
+                None => (
+                    format!("found {}", node.value.kind()),
+                    "write a count".to_owned(),
+                ),
+            };
+            self.reading.faults.push(Fault {
+                place: node.place,
+                key: format!("{}.{key}.{name}", self.name),
+                wrong,
+                right,
+            });
+        }
+        numbers
     }
 
     /// A table of names to logins.

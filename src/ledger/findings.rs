@@ -75,7 +75,7 @@ pub struct Page {
 }
 
 impl Page {
-    fn of(mut items: Vec<(i64, Value)>, limit: u32) -> Self {
+    pub(super) fn of(mut items: Vec<(i64, Value)>, limit: u32) -> Self {
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
         Self {
@@ -291,6 +291,18 @@ pub(super) fn whole(connection: &Connection, id: i64) -> rusqlite::Result<Option
     Ok(Some(found))
 }
 
+/// The newest divergence of a finding, whole.
+pub(super) fn newest(connection: &Connection, finding: i64) -> rusqlite::Result<Option<Value>> {
+    connection
+        .query_row(
+            "SELECT id, finding_id, item FROM divergences WHERE finding_id = ?1 ORDER BY id DESC LIMIT 1",
+            [finding],
+            stored,
+        )
+        .optional()
+        .map(|found| found.map(|(_, item)| item))
+}
+
 /// Open findings of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Open {
@@ -302,6 +314,8 @@ pub struct Open {
     pub divergences: u64,
     /// The ids of some of them, those with the most divergences first.
     pub ids: Vec<i64>,
+    /// Their statements' fingerprints, in that order.
+    pub fingerprints: Vec<String>,
 }
 
 /// Open findings, by kind: what an operator still has to judge.
@@ -348,6 +362,7 @@ pub(super) fn open(
         open.divergences += item.get("count").and_then(Value::as_u64).unwrap_or(0);
         if open.ids.len() < IDS_MAX {
             open.ids.extend(item.get("id").and_then(Value::as_i64));
+            open.fingerprints.push(text("fingerprint").to_owned());
         }
     }
     Ok(found)

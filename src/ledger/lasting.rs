@@ -1,11 +1,12 @@
 //! What must reach the file some day, however long it cannot be written: taints, the tables that
-//! the mirror wrote, the counts of traffic.
+//! the mirror wrote, the tallies.
 //!
 //! It does not pass through the queue of findings, which may be full. Memory has all of it, in
 //! bounds of its own, and the writer asks what the file still lacks.
 
+use super::mirrored::Mirrored;
 use super::taints::{Change, Taints};
-use super::traffic::{Flush, Mirrored, Traffic};
+use super::tallies::{Lacking, Tallies};
 use crate::sql::Table;
 use std::collections::BTreeSet;
 
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 pub(super) struct Lasting {
     pub(super) taints: Taints,
     pub(super) mirrored: Mirrored,
-    pub(super) traffic: Traffic,
+    pub(super) tallies: Tallies,
 }
 
 /// What the file lacks.
@@ -22,7 +23,7 @@ pub(super) struct Lasting {
 pub(super) struct Unsaved {
     pub(super) taints: Option<Change>,
     pub(super) wrote: BTreeSet<Table>,
-    pub(super) traffic: Flush,
+    pub(super) tallies: Lacking,
 }
 
 impl Unsaved {
@@ -32,7 +33,7 @@ impl Unsaved {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_urgent() && self.traffic.is_empty()
+        !self.is_urgent() && self.tallies.is_empty()
     }
 }
 
@@ -41,20 +42,20 @@ impl Lasting {
         Self {
             taints: Taints::default(),
             mirrored: Mirrored::default(),
-            traffic: Traffic::new(fingerprints_max),
+            tallies: Tallies::new(fingerprints_max),
         }
     }
 
-    /// Takes what the file lacks; the counts of traffic, which change with every command, only
+    /// Takes what the file lacks; the tallies, which change with every command, only
     /// when it is time.
-    pub(super) fn take(&self, with_traffic: bool) -> Unsaved {
+    pub(super) fn take(&self, with_tallies: bool) -> Unsaved {
         Unsaved {
             taints: self.taints.take(),
             wrote: self.mirrored.take(),
-            traffic: if with_traffic {
-                self.traffic.take()
+            tallies: if with_tallies {
+                self.tallies.take()
             } else {
-                Flush::new()
+                Lacking::default()
             },
         }
     }
@@ -65,6 +66,6 @@ impl Lasting {
             self.taints.give_back(change);
         }
         self.mirrored.give_back(unsaved.wrote);
-        self.traffic.give_back(unsaved.traffic);
+        self.tallies.give_back(unsaved.tallies);
     }
 }

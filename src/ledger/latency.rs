@@ -4,12 +4,14 @@
 //! together as `other` (fingerprint null).
 
 use super::busiest::{Busiest, Place};
-use super::observation::{Observation, Side};
+use super::observation::{Observation, Protocol, Side};
+use super::redact::name;
 use crate::sql::Class;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -19,6 +21,9 @@ const LONGEST_US: u64 = 3_600_000_000;
 /// Servers whose latency is kept apart under one fingerprint: two, and room for a third name
 /// after the config has changed.
 const SERVERS_MAX: usize = 3;
+
+/// Of fewer commands there is no curve.
+const CURVE_SAMPLES_MIN: u64 = 20;
 
 /// All histograms.
 #[derive(Debug)]
@@ -34,23 +39,22 @@ struct Table {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
-    /// The fingerprint's digest; `None` for `other`.
-    digest: Option<u64>,
+    /// The fingerprint's digest and protocol; `None` for `other`.
+    shape: Option<(u64, Protocol)>,
     class: Class,
 }
 
 impl Key {
     const fn other(class: Class) -> Self {
-        Self {
-            digest: None,
-            class,
-        }
+        Self { shape: None, class }
     }
 }
 
 #[derive(Debug)]
 struct Entry {
     fingerprint: Option<Arc<str>>,
+    /// Those of the first such command.
+    tables: Vec<String>,
     count: u64,
     servers: Vec<(Arc<str>, Times)>,
     queue: Histogram<u32>,
@@ -63,14 +67,72 @@ struct Times {
 }
 
 /// One server's quantiles, in µs.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Quantiles {
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Quantiles {
+    /// The median.
+    pub p50: u64,
+    /// Nine in ten are shorter.
+    pub p90: u64,
+    /// 99 in a hundred are shorter.
+    pub p99: u64,
+    /// 999 in a thousand are shorter.
+    pub p999: u64,
+    /// The longest.
+    pub max: u64,
 }
+
+/// How long both servers took, to the last byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The statement's shape; `None` for a whole class.
+    pub fingerprint: Option<Arc<str>>,
+    /// Its digest and protocol.
+    pub shape: Option<(u64, Protocol)>,
+    /// Its class.
+    pub class: Class,
+    /// Its tables; none for a class.
+    pub tables: Vec<String>,
+    /// Commands that were timed on each of the servers, at least.
+    pub samples: u64,
+    /// The primary's times.
+    pub primary: Quantiles,
+    /// The shadow's.
+    pub shadow: Quantiles,
+}
+
+impl Pace {
+    /// What it is of, in at most so many characters: a statement, prepared or not, or a class.
+    #[must_use]
+    pub fn name(&self, most: usize) -> String {
+        let Some(fingerprint) = &self.fingerprint else {
+            return self.class.name().replace('_', " ");
+        };
+        let name = crate::words::brief(fingerprint, most);
+        match self.shape {
+            Some((_, Protocol::Prepared)) => format!("{name} (prepared)"),
+            Some((_, Protocol::Text)) | None => name,
+        }
+    }
+}
+
+/// The share of commands, and how long they took at most on each server, in µs, of one class.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Curve {
+    /// The class; null for all of them together.
+    pub class: Option<&'static str>,
+    /// Commands that were timed on each of the servers, at least.
+    pub samples: u64,
+    /// For each of [`SHARES`], in that order.
+    pub primary: Vec<u64>,
+    /// Likewise.
+    pub shadow: Vec<u64>,
+}
+
+/// The shares of a [`Curve`]'s points, in percent, evenly apart by their number of nines.
+pub const SHARES: [f64; 17] = [
+    0.0, 25.0, 50.0, 68.4, 75.0, 82.2, 90.0, 94.4, 96.8, 98.2, 99.0, 99.44, 99.68, 99.9, 99.968,
+    99.99, 100.0,
+];
 
 impl Quantiles {
     fn of(histogram: &Histogram<u32>) -> Self {
@@ -108,6 +170,7 @@ impl Entry {
     fn new(fingerprint: Option<Arc<str>>) -> Self {
         Self {
             fingerprint,
+            tables: Vec::new(),
             count: 0,
             servers: Vec::new(),
             queue: histogram(),
@@ -175,10 +238,25 @@ impl Entry {
         add(&mut self.queue, &other.queue);
     }
 
-    fn item(&self, class: Class) -> Value {
+    /// The last byte's times of one server.
+    fn last_bytes(&self, server: &str) -> Option<&Histogram<u32>> {
+        let servers = self.servers.iter();
+        let mut times = servers.filter(|(name, _)| &**name == server);
+        times.next().map(|(_, times)| &times.last_byte)
+    }
+
+    /// The last byte's times of both servers, where there are some of both.
+    fn both(&self, [primary, shadow]: [&str; 2]) -> Option<[&Histogram<u32>; 2]> {
+        let both = [self.last_bytes(primary)?, self.last_bytes(shadow)?];
+        both.iter().all(|one| !one.is_empty()).then_some(both)
+    }
+
+    fn item(&self, key: &Key) -> Value {
         let mut item = Map::new();
+        let protocol = key.shape.map(|(_, protocol)| protocol.name());
         item.insert("fingerprint".into(), json!(self.fingerprint.as_deref()));
-        item.insert("class".into(), json!(class.name()));
+        item.insert("protocol".into(), json!(protocol));
+        item.insert("class".into(), json!(key.class.name()));
         item.insert("count".into(), json!(self.count));
         for (server, times) in &self.servers {
             let mut figures = json!(Quantiles::of(&times.last_byte));
@@ -199,7 +277,7 @@ impl Table {
     /// The entry in which a command counts, `other` where its fingerprint has no place of its own.
     fn entry(&mut self, observation: &Observation) -> &mut Entry {
         let own = Key {
-            digest: Some(observation.digest),
+            shape: Some((observation.digest, observation.protocol)),
             class: observation.class,
         };
         let place = self.busiest.see(own);
@@ -211,8 +289,12 @@ impl Table {
         if place == Place::None {
             return self.other(own.class);
         }
-        let name = || Entry::new(Some(Arc::clone(&observation.fingerprint)));
-        self.entries.entry(own).or_insert_with(name)
+        let named = || {
+            let mut entry = Entry::new(Some(Arc::clone(&observation.fingerprint)));
+            entry.tables = observation.tables.iter().map(name).collect();
+            entry
+        };
+        self.entries.entry(own).or_insert_with(named)
     }
 
     fn other(&mut self, class: Class) -> &mut Entry {
@@ -246,10 +328,10 @@ impl Latency {
             .iter()
             .filter(|(key, entry)| wanted(key, entry, fingerprint))
             .collect();
-        chosen.sort_by_key(|(key, entry)| (std::cmp::Reverse(entry.count), key.digest));
+        chosen.sort_by_key(|(key, entry)| (Reverse(entry.count), key.shape));
         chosen
             .into_iter()
-            .map(|(key, entry)| entry.item(key.class))
+            .map(|(key, entry)| entry.item(key))
             .collect()
     }
 
@@ -266,9 +348,103 @@ impl Latency {
         drop(table);
         classes
             .into_iter()
-            .map(|(class, entry)| entry.item(class))
+            .map(|(class, entry)| entry.item(&Key::other(class)))
             .collect()
     }
+
+    /// Both servers' paces: every class, and the busiest so many statements, of what has at least so
+    /// many samples. Only what ran on both servers counts.
+    pub(super) fn paces(&self, servers: [&str; 2], samples: u64, most: usize) -> Vec<Pace> {
+        let table = self.table.lock();
+        let mut paces: Vec<Pace> = sums(&table, servers)
+            .into_iter()
+            .filter_map(|(class, sum)| pace(&Key::other(class), &sum, servers))
+            .collect();
+        let mut chosen: Vec<(&Key, &Entry)> = table
+            .entries
+            .iter()
+            .filter(|(key, entry)| key.shape.is_some() && entry.count >= samples)
+            .collect();
+        chosen.sort_by_key(|(key, entry)| (Reverse(entry.count), key.shape));
+        chosen.truncate(most);
+        paces.extend(
+            chosen
+                .into_iter()
+                .filter_map(|(key, entry)| pace(key, entry, servers)),
+        );
+        drop(table);
+        paces.retain(|pace| pace.samples >= samples);
+        paces
+    }
+
+    /// How many of a statement's commands took longer on a server than so many µs.
+    pub(super) fn longer(&self, of: &Pace, server: &str, micros: u64) -> u64 {
+        let key = Key {
+            shape: of.shape,
+            class: of.class,
+        };
+        let table = self.table.lock();
+        let times = table
+            .entries
+            .get(&key)
+            .and_then(|entry| entry.last_bytes(server));
+        times.map_or(0, |times| {
+            times.len() - times.count_between(0, micros).min(times.len())
+        })
+    }
+
+    /// Both servers' curves: all together, and each class.
+    pub(super) fn curves(&self, servers: [&str; 2]) -> Vec<Curve> {
+        let sums = sums(&self.table.lock(), servers);
+        let mut all = Entry::new(None);
+        sums.values().for_each(|sum| all.merge(sum));
+        let classes = sums.iter().map(|(class, sum)| (Some(class.name()), sum));
+        std::iter::once((None, &all))
+            .chain(classes)
+            .filter_map(|(class, sum)| curve(class, sum, servers))
+            .collect()
+    }
+}
+
+/// All that ran on both servers, by class.
+fn sums(table: &Table, servers: [&str; 2]) -> BTreeMap<Class, Entry> {
+    let mut classes: BTreeMap<Class, Entry> = BTreeMap::new();
+    let ran = table.entries.iter();
+    ran.filter(|(_, entry)| entry.both(servers).is_some())
+        .for_each(|(key, entry)| {
+            let sum = classes.entry(key.class);
+            sum.or_insert_with(|| Entry::new(None)).merge(entry);
+        });
+    classes
+}
+
+fn pace(key: &Key, entry: &Entry, servers: [&str; 2]) -> Option<Pace> {
+    let [primary, shadow] = entry.both(servers)?;
+    Some(Pace {
+        fingerprint: entry.fingerprint.clone(),
+        shape: key.shape,
+        class: key.class,
+        tables: entry.tables.clone(),
+        samples: primary.len().min(shadow.len()),
+        primary: Quantiles::of(primary),
+        shadow: Quantiles::of(shadow),
+    })
+}
+
+fn curve(class: Option<&'static str>, sum: &Entry, servers: [&str; 2]) -> Option<Curve> {
+    let [primary, shadow] = sum.both(servers)?;
+    let points = |times: &Histogram<u32>| {
+        SHARES
+            .map(|share| times.value_at_quantile(share / 100.0))
+            .to_vec()
+    };
+    let samples = primary.len().min(shadow.len());
+    (samples >= CURVE_SAMPLES_MIN).then(|| Curve {
+        class,
+        samples,
+        primary: points(primary),
+        shadow: points(shadow),
+    })
 }
 
 fn wanted(key: &Key, entry: &Entry, fingerprint: Option<&str>) -> bool {
@@ -277,8 +453,8 @@ fn wanted(key: &Key, entry: &Entry, fingerprint: Option<&str>) -> bool {
     };
     entry.fingerprint.as_deref() == Some(wanted)
         || key
-            .digest
-            .is_some_and(|digest| format!("{digest:016x}") == wanted)
+            .shape
+            .is_some_and(|(digest, _)| format!("{digest:016x}") == wanted)
 }
 
 #[cfg(test)]
@@ -349,6 +525,47 @@ mod tests {
         assert_eq!(item["count"], 2);
         assert_eq!(item["legacy"]["count"], 1);
         assert!(item["legacy"]["p50"].as_u64() > Some(900));
+    }
+
+    #[test]
+    fn paces_are_of_what_ran_on_both_servers_often_enough() {
+        let latency = Latency::new(10);
+        for _ in 0..20 {
+            let mut one = observation("a", Verdict::Match);
+            one.shadow.as_mut().expect("it ran").latency_us = Some(5000);
+            latency.record(&one);
+            let mut alone = observation("b", Verdict::NotCompared(Reason::Off));
+            alone.shadow = None;
+            alone.primary.latency_us = Some(90_000);
+            latency.record(&alone);
+        }
+        latency.record(&observation("c", Verdict::Match));
+        let servers = ["legacy", "vitess"];
+        let paces = latency.paces(servers, 20, 5);
+        let names: Vec<_> = paces.iter().map(|one| one.fingerprint.as_deref()).collect();
+        assert_eq!(names, [None, Some("a")]);
+        assert!(paces[0].primary.max < 2000, "{:?}", paces[0]);
+        assert_eq!(paces[1].tables, ["app.t"]);
+        assert!(paces[1].shadow.p99 >= 4900 && paces[1].primary.p99 <= 1100);
+        assert_eq!(latency.longer(&paces[1], "vitess", 2000), 20);
+        assert_eq!(latency.longer(&paces[1], "vitess", 60_000), 0);
+        assert_eq!(latency.paces(servers, 1, 0).len(), 1, "the class alone");
+        let curves = latency.curves(servers);
+        assert_eq!(curves.len(), 2, "all, and the class");
+        assert_eq!(curves[0].shadow.len(), SHARES.len());
+        assert!(curves[0].shadow.is_sorted());
+    }
+
+    #[test]
+    fn text_and_prepared_are_timed_apart() {
+        let latency = Latency::new(10);
+        let mut one = observation("a", Verdict::Match);
+        latency.record(&one);
+        one.protocol = Protocol::Prepared;
+        latency.record(&one);
+        let items = latency.items(Some("a"));
+        assert_eq!(items.len(), 2);
+        assert_ne!(items[0]["protocol"], items[1]["protocol"]);
     }
 
     #[test]

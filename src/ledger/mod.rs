@@ -15,6 +15,7 @@ mod guard;
 mod lasting;
 mod latency;
 mod log;
+mod mirrored;
 mod prune;
 mod redact;
 mod rollup;
@@ -22,8 +23,9 @@ mod rulebook;
 mod rules;
 mod schema;
 mod session;
+mod slow;
 mod store;
-mod traffic;
+mod tallies;
 mod triage;
 mod write;
 mod writer;
@@ -33,10 +35,13 @@ pub use findings::{
     DivergenceFilter, FindingFilter, FindingSort, LIMIT_MAX, Open, OpenFindings, Page,
 };
 pub use floor::{Floor, FloorError};
+pub use latency::{Curve, Pace, Quantiles, SHARES};
 pub use observation::{Observation, Protocol, Side};
 pub use rollup::By;
+pub use slow::{Look, Slow};
 pub use store::{Health, LedgerError, inspect};
 pub use taints::Taint;
+pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
 
 use crate::config::{self, FedBy, Literals, RULES_MAX, Rule};
@@ -184,8 +189,8 @@ impl Ledger {
         }
         inner.latency.record(&observation);
         let Some(store) = &inner.store else { return };
-        if inner.lasting.traffic.count(&observation) {
-            store.tell(Message::Traffic);
+        if inner.lasting.tallies.count(&observation) {
+            store.tell(Message::Tallies(None));
         }
         let applied = observation.shadow.is_some() && inner.feeds;
         if applied && inner.lasting.mirrored.add(&observation.written) {
@@ -256,7 +261,7 @@ impl Ledger {
     /// So that the next look has the shares of this moment.
     fn refresh(&self) {
         if let Some(store) = &self.inner.store {
-            store.tell(Message::Traffic);
+            store.tell(Message::Tallies(None));
         }
     }
 
@@ -310,6 +315,63 @@ impl Ledger {
             Changed::Missing => Changed::Missing,
             Changed::Refused(why) => Changed::Refused(why),
         })
+    }
+
+    /// A page of coverage by statement, by table or by hour, as it is at this moment. Reads the
+    /// file, and waits for its writer: not for the shadow's threads.
+    pub fn covered(&self, filter: &CoverageFilter) -> Result<Page, String> {
+        self.store_tallies();
+        self.read(|connection| tallies::asked::coverage(connection, filter))
+    }
+
+    /// The figures that readiness is judged by, as they are at this moment. Shares are of what was
+    /// seen since `since`; statements are unsettled from so many `races` on. As [`Ledger::covered`].
+    pub fn evidence(&self, since: jiff::Timestamp, races: u64) -> Result<Evidence, String> {
+        self.store_tallies();
+        let since = since.as_microsecond();
+        let mut evidence =
+            self.read(|connection| tallies::asked::evidence(connection, since, races))?;
+        // Of what was lost on its way nothing reached the tallies: it was dropped all the same.
+        evidence.add_dropped((self.inner.commands)().lost);
+        Ok(evidence)
+    }
+
+    /// The newest divergence of a finding, whole. Reads the file.
+    pub fn newest(&self, finding: i64) -> Result<Option<Value>, String> {
+        self.read(|connection| findings::newest(connection, finding))
+    }
+
+    /// Both servers' paces (the primary's name first): of every class, and of the busiest `most`
+    /// statements, where both servers have at least so many samples.
+    #[must_use]
+    pub fn paces(&self, servers: [&str; 2], samples: u64, most: usize) -> Vec<Pace> {
+        self.inner.latency.paces(servers, samples, most)
+    }
+
+    /// How many of a statement's commands took longer on a server than so many µs.
+    #[must_use]
+    pub fn longer(&self, pace: &Pace, server: &str, micros: u64) -> u64 {
+        self.inner.latency.longer(pace, server, micros)
+    }
+
+    /// Both servers' curves (the primary's name first): all together, and each class.
+    #[must_use]
+    pub fn curves(&self, servers: [&str; 2]) -> Vec<Curve> {
+        self.inner.latency.curves(servers)
+    }
+
+    /// Takes what a look at the statistics found; whether there was room for it. Never waits.
+    pub fn looked(&self, look: Look) -> bool {
+        self.inner
+            .store
+            .as_ref()
+            .is_none_or(|store| store.tell(Message::Look(Box::new(look))))
+    }
+
+    fn store_tallies(&self) {
+        if let Some(store) = &self.inner.store {
+            store.store_tallies();
+        }
     }
 
     fn read<T: Default>(

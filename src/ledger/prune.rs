@@ -1,5 +1,6 @@
 //! What is too old or too much is let go, a step at a time, so that no write takes long.
 
+use super::tallies::kept;
 use crate::config;
 use rusqlite::{Transaction, params};
 
@@ -10,11 +11,8 @@ const STEP: u32 = 500;
 /// Records of what operators did.
 const AUDIT_MAX: i64 = 10_000;
 
-/// Statements whose traffic is counted apart, for each finding that may be kept.
+/// Statements that are tallied apart, for each finding that may be kept.
 const SHAPES_PER_FINDING: u64 = 4;
-
-/// The digest under which the traffic of statements that are let go is added up.
-const OTHER: &str = "0000000000000000";
 
 /// One step.
 pub(super) fn prune(
@@ -36,10 +34,8 @@ pub(super) fn prune(
                SELECT id FROM findings ORDER BY last_seen DESC, id DESC LIMIT ?2 OFFSET ?1)",
         )?
         .execute(params![signed(limits.findings_max), STEP])?;
-    traffic(
-        transaction,
-        signed(limits.findings_max.saturating_mul(SHAPES_PER_FINDING)),
-    )
+    let shapes = signed(limits.findings_max.saturating_mul(SHAPES_PER_FINDING));
+    kept::prune(transaction, shapes, STEP)
 }
 
 /// Ids only grow, so the number of rows is at most the span of ids; counting is not needed.
@@ -51,25 +47,6 @@ fn surplus(transaction: &Transaction<'_>, table: &str, most: i64) -> rusqlite::R
     transaction
         .prepare_cached(&text)?
         .execute(params![most, STEP])
-        .map(drop)
-}
-
-/// Statements that were not seen for the longest time count with all others from now on.
-fn traffic(transaction: &Transaction<'_>, most: i64) -> rusqlite::Result<()> {
-    const SURPLUS: &str = "SELECT digest, protocol, commands FROM traffic WHERE digest <> ?1
-         ORDER BY seen DESC, digest LIMIT ?2 OFFSET ?3";
-    transaction
-        .prepare_cached(&format!(
-            "INSERT INTO traffic (digest, protocol, commands, seen)
-               SELECT ?1, protocol, sum(commands), 0 FROM ({SURPLUS}) WHERE true GROUP BY protocol
-             ON CONFLICT (digest, protocol) DO UPDATE SET commands = commands + excluded.commands"
-        ))?
-        .execute(params![OTHER, STEP, most])?;
-    transaction
-        .prepare_cached(&format!(
-            "DELETE FROM traffic WHERE (digest, protocol) IN (SELECT digest, protocol FROM ({SURPLUS}))"
-        ))?
-        .execute(params![OTHER, STEP, most])
         .map(drop)
 }
 
@@ -120,7 +97,7 @@ mod tests {
     #[test]
     fn statements_not_seen_for_long_are_counted_together() {
         let connection = pruned(&format!(
-            "INSERT INTO traffic {NUMBERS} SELECT printf('%016x', i), 'text', 2, i FROM n"
+            "INSERT INTO traffic (digest, protocol, commands, seen) {NUMBERS} SELECT printf('%016x', i), 'text', 2, i FROM n"
         ));
         let apart = "SELECT count(*) FROM traffic WHERE digest <> '0000000000000000'";
         assert_eq!(number(&connection, apart), 400);
@@ -128,6 +105,28 @@ mod tests {
         assert_eq!(
             number(&connection, "SELECT sum(commands) FROM traffic"),
             24000
+        );
+    }
+
+    #[test]
+    fn tables_not_seen_for_long_are_counted_together_and_old_hours_go() {
+        let connection = pruned(&format!(
+            "INSERT INTO traffic_tables (name, commands, race, seen) {NUMBERS} SELECT 't' || i, 2, 1, i FROM n;
+             INSERT INTO traffic_hours (hour, commands) {NUMBERS} SELECT i, 1 FROM n"
+        ));
+        let apart = "SELECT count(*) FROM traffic_tables WHERE name <> '*'";
+        assert_eq!(number(&connection, apart), 10_000);
+        let together = "SELECT race FROM traffic_tables WHERE name = '*'";
+        assert_eq!(number(&connection, together), 2_000);
+        let all = "SELECT sum(commands) FROM traffic_tables";
+        assert_eq!(number(&connection, all), 24_000);
+        assert_eq!(
+            number(&connection, "SELECT count(*) FROM traffic_hours"),
+            9_600
+        );
+        assert_eq!(
+            number(&connection, "SELECT max(hour) FROM traffic_hours"),
+            12_000
         );
     }
 

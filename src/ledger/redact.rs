@@ -68,7 +68,8 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
     })
 }
 
-fn name(table: &Table) -> String {
+/// A table as it stands in the API.
+pub(super) fn name(table: &Table) -> String {
     match &table.database {
         Some(database) => format!("{database}.{}", table.name),
         None => table.name.clone(),

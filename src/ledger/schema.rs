@@ -77,6 +77,69 @@ const MIGRATIONS: &[&str] = &[
         ended INTEGER NOT NULL DEFAULT 0
     );
 ",
+    "
+    ALTER TABLE traffic ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';
+    ALTER TABLE traffic ADD COLUMN class TEXT NOT NULL DEFAULT '';
+    ALTER TABLE traffic ADD COLUMN first_seen INTEGER;
+    ALTER TABLE traffic ADD COLUMN first_compared INTEGER;
+    ALTER TABLE traffic ADD COLUMN last_compared INTEGER;
+    ALTER TABLE traffic ADD COLUMN \"matched\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"tolerated\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"diverged\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"off\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"paused\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"suspended\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"sampled_out\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"dropped\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"not_mirrored\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"primary_error\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"nondeterministic\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"race\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"lag\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"snapshot\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"unstable_limit\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"order_wait\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"order_not_judged\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"beyond_sample\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"too_large\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"tainted\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"cursor\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"charset\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"database\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"shadow_down\" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE traffic ADD COLUMN \"internal\" INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE traffic_tables (
+        name TEXT COLLATE NOCASE PRIMARY KEY,
+        first_seen INTEGER, seen INTEGER NOT NULL DEFAULT 0, first_compared INTEGER, last_compared INTEGER,
+        \"commands\" INTEGER NOT NULL DEFAULT 0, \"matched\" INTEGER NOT NULL DEFAULT 0, \"tolerated\" INTEGER NOT
+        NULL DEFAULT 0, \"diverged\" INTEGER NOT NULL DEFAULT 0, \"off\" INTEGER NOT NULL DEFAULT 0, \"paused\"
+        INTEGER NOT NULL DEFAULT 0, \"suspended\" INTEGER NOT NULL DEFAULT 0, \"sampled_out\" INTEGER NOT NULL
+        DEFAULT 0, \"dropped\" INTEGER NOT NULL DEFAULT 0, \"not_mirrored\" INTEGER NOT NULL DEFAULT 0,
+        \"primary_error\" INTEGER NOT NULL DEFAULT 0, \"nondeterministic\" INTEGER NOT NULL DEFAULT 0, \"race\"
+        INTEGER NOT NULL DEFAULT 0, \"lag\" INTEGER NOT NULL DEFAULT 0, \"snapshot\" INTEGER NOT NULL DEFAULT 0,
+        \"unstable_limit\" INTEGER NOT NULL DEFAULT 0, \"order_wait\" INTEGER NOT NULL DEFAULT 0,
+        \"order_not_judged\" INTEGER NOT NULL DEFAULT 0, \"beyond_sample\" INTEGER NOT NULL DEFAULT 0, \"too_large\"
+        INTEGER NOT NULL DEFAULT 0, \"tainted\" INTEGER NOT NULL DEFAULT 0, \"cursor\" INTEGER NOT NULL DEFAULT 0,
+        \"charset\" INTEGER NOT NULL DEFAULT 0, \"database\" INTEGER NOT NULL DEFAULT 0, \"shadow_down\" INTEGER NOT
+        NULL DEFAULT 0, \"internal\" INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE INDEX traffic_tables_seen ON traffic_tables (seen);
+    CREATE TABLE traffic_hours (
+        hour INTEGER PRIMARY KEY, seconds INTEGER NOT NULL DEFAULT 0,
+        first_seen INTEGER, seen INTEGER NOT NULL DEFAULT 0, first_compared INTEGER, last_compared INTEGER,
+        \"commands\" INTEGER NOT NULL DEFAULT 0, \"matched\" INTEGER NOT NULL DEFAULT 0, \"tolerated\" INTEGER NOT
+        NULL DEFAULT 0, \"diverged\" INTEGER NOT NULL DEFAULT 0, \"off\" INTEGER NOT NULL DEFAULT 0, \"paused\"
+        INTEGER NOT NULL DEFAULT 0, \"suspended\" INTEGER NOT NULL DEFAULT 0, \"sampled_out\" INTEGER NOT NULL
+        DEFAULT 0, \"dropped\" INTEGER NOT NULL DEFAULT 0, \"not_mirrored\" INTEGER NOT NULL DEFAULT 0,
+        \"primary_error\" INTEGER NOT NULL DEFAULT 0, \"nondeterministic\" INTEGER NOT NULL DEFAULT 0, \"race\"
+        INTEGER NOT NULL DEFAULT 0, \"lag\" INTEGER NOT NULL DEFAULT 0, \"snapshot\" INTEGER NOT NULL DEFAULT 0,
+        \"unstable_limit\" INTEGER NOT NULL DEFAULT 0, \"order_wait\" INTEGER NOT NULL DEFAULT 0,
+        \"order_not_judged\" INTEGER NOT NULL DEFAULT 0, \"beyond_sample\" INTEGER NOT NULL DEFAULT 0, \"too_large\"
+        INTEGER NOT NULL DEFAULT 0, \"tainted\" INTEGER NOT NULL DEFAULT 0, \"cursor\" INTEGER NOT NULL DEFAULT 0,
+        \"charset\" INTEGER NOT NULL DEFAULT 0, \"database\" INTEGER NOT NULL DEFAULT 0, \"shadow_down\" INTEGER NOT
+        NULL DEFAULT 0, \"internal\" INTEGER NOT NULL DEFAULT 0
+    );
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one.

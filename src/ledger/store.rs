@@ -88,6 +88,9 @@ pub fn inspect(path: &Path) -> Result<(), LedgerError> {
 const PATCH_WAIT: Duration = Duration::from_secs(8);
 const PATCH_TRIES: Duration = Duration::from_secs(8);
 
+/// How long a reader waits for the tallies of this moment.
+const TALLIES_WAIT: Duration = Duration::from_secs(2);
+
 /// What only one of two may do.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claim(Arc<AtomicBool>);
@@ -111,10 +114,12 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) enum Message {
     Divergence(Box<Entry>),
+    /// A look at the statistics of one statement.
+    Look(Box<super::slow::Look>),
     /// There is something that must last.
     Wake,
-    /// The counts of traffic are to be stored.
-    Traffic,
+    /// The tallies are to be stored; and who waits for that.
+    Tallies(Option<SyncSender<()>>),
     Change {
         change: Change,
         /// Taken once: by the writer, which then makes the change, or by whoever waits and then
@@ -224,16 +229,19 @@ impl Store {
         })
     }
 
-    /// Hands a message to the writer, or counts it as lost.
-    pub(super) fn tell(&self, message: Message) {
+    /// Hands a message to the writer, or counts it as lost; whether it was handed over.
+    pub(super) fn tell(&self, message: Message) -> bool {
         self.vitals.queued.fetch_add(1, Ordering::Relaxed);
-        if let Err(refused) = self.sender.try_send(message) {
+        let told = self.sender.try_send(message);
+        let is_told = told.is_ok();
+        if let Err(refused) = told {
             self.vitals.queued.fetch_sub(1, Ordering::Relaxed);
             let (TrySendError::Full(message) | TrySendError::Disconnected(message)) = refused;
             if matches!(message, Message::Divergence(_)) {
                 self.vitals.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
+        is_told
     }
 
     /// Asks the writer for a change. Waits for it: not for the shadow's threads. After an error
@@ -262,6 +270,15 @@ impl Store {
             Err(_) => answer.recv_timeout(PATCH_TRIES).map_err(|_| {
                 "the ledger's file hangs; whether the change was made is not known".to_owned()
             })?,
+        }
+    }
+
+    /// Has the tallies of this moment stored. Waits for it, a while at most: not for the shadow's
+    /// threads. Where the file cannot be written, or the queue is full, it has older ones.
+    pub(super) fn store_tallies(&self) {
+        let (reply, stored) = sync_channel(1);
+        if self.tell(Message::Tallies(Some(reply))) {
+            let _older = stored.recv_timeout(TALLIES_WAIT);
         }
     }
 

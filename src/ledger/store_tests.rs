@@ -2,8 +2,9 @@
 
 use super::tests::{diverged, observation};
 use super::*;
-use crate::compare::verdict::Verdict;
+use crate::compare::verdict::{Reason, Verdict};
 use crate::sql::Class;
+use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -220,6 +221,158 @@ fn what_was_accepted_until_a_time_is_open_after_it() {
         };
         assert_eq!(ledger.findings(&filter).unwrap().items.len(), 1, "{until}");
     }
+}
+
+fn covered(ledger: &Ledger, by: CoverageBy, compared: Option<bool>) -> Vec<Value> {
+    let filter = CoverageFilter {
+        by,
+        compared,
+        limit: 50,
+        before: None,
+    };
+    ledger.covered(&filter).unwrap().items
+}
+
+fn raced(shape: &str) -> Observation {
+    observation(shape, Verdict::NotCompared(Reason::Race))
+}
+
+#[test]
+fn tallies_outlive_the_process_and_say_what_was_never_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open(&config);
+    let now = jiff::Timestamp::from_microsecond(jiff::Timestamp::now().as_microsecond()).unwrap();
+    let first = now - jiff::SignedDuration::from_hours(5);
+    for at in 0..3 {
+        let mut one = observation("a", Verdict::Match);
+        one.at = first + jiff::SignedDuration::from_hours(at);
+        ledger.record(one);
+    }
+    for _ in 0..25 {
+        let mut one = raced("never");
+        one.tables = vec![table("lonely")];
+        ledger.record(one);
+    }
+    ledger.close();
+    let again = open(&config);
+    again.record(diverged("a"));
+    again.record(raced("a"));
+    let shapes = covered(&again, CoverageBy::Fingerprint, None);
+    assert_eq!(shapes[0]["fingerprint"], "never");
+    assert_eq!(shapes[0]["last_compared"], Value::Null);
+    let a = &shapes[1];
+    assert_eq!(
+        (&a["class"], &a["protocol"]),
+        (&json!("read"), &json!("text"))
+    );
+    assert_eq!((&a["commands"], &a["compared"]), (&json!(5), &json!(4)));
+    assert_eq!((&a["matched"], &a["diverged"]), (&json!(3), &json!(1)));
+    assert_eq!(a["not_compared"], json!({"race": 1}));
+    assert_eq!(a["first_seen"], json!(first));
+    let never = covered(&again, CoverageBy::Table, Some(false));
+    assert_eq!(never.len(), 1, "{never:?}");
+    assert_eq!(never[0]["table"], "app.lonely");
+    let hours = covered(&again, CoverageBy::Hour, Some(true));
+    assert_eq!(hours.len(), 4, "{hours:?}");
+    let day = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let evidence = again.evidence(day, 20).unwrap();
+    assert_eq!(evidence.first_compared, Some(first));
+    assert_eq!((evidence.hours, evidence.seconds), (4, 4));
+    assert_eq!((evidence.ever.commands, evidence.ever.compared()), (30, 4));
+    assert_eq!(evidence.window.not_compared["race"], 26);
+    assert_eq!(
+        (evidence.fingerprints.all, evidence.fingerprints.never),
+        (2, 1)
+    );
+    assert_eq!(evidence.tables.names, ["app.lonely"]);
+    assert_eq!(evidence.unsettled.names, ["never"]);
+    assert_eq!(again.evidence(day, 26).unwrap().unsettled.never, 0);
+    let hour = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
+    assert!(again.evidence(hour, 20).unwrap().window.commands < 30);
+}
+
+#[test]
+fn tallies_of_a_file_that_was_locked_count_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open(&config);
+    let blocker = locked(&config.path);
+    ledger.record(observation("a", Verdict::Match));
+    until("the writer notices", || !ledger.health().ok);
+    ledger.record(observation("a", Verdict::Match));
+    drop(blocker);
+    until("it counts again", || {
+        covered(&ledger, CoverageBy::Fingerprint, None)
+            .first()
+            .is_some_and(|row| row["commands"] == 2)
+    });
+}
+
+fn look(slow: Option<Slow>) -> Look {
+    let times = |p99| Quantiles {
+        p99,
+        ..Quantiles::default()
+    };
+    Look {
+        at: jiff::Timestamp::now(),
+        pace: Pace {
+            fingerprint: Some("SELECT ?".into()),
+            shape: Some((7, Protocol::Prepared)),
+            class: Class::Read,
+            tables: vec!["app.t".into()],
+            samples: 500,
+            primary: times(1_000),
+            shadow: times(9_000),
+        },
+        servers: ["legacy", "vitess"].map(str::to_owned),
+        slow,
+    }
+}
+
+#[test]
+fn a_statement_that_is_too_slow_is_one_finding_until_it_is_fast_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    let slow = |more| {
+        Some(Slow {
+            more,
+            detail: "p99 1.00 ms → 9.00 ms".into(),
+        })
+    };
+    let finding = || {
+        let filter = FindingFilter {
+            limit: 9,
+            ..FindingFilter::default()
+        };
+        ledger.findings(&filter).unwrap().items
+    };
+    let becomes = |state: &str, count: u64| {
+        until(state, || {
+            let found = finding();
+            found.len() == 1 && found[0]["state"] == state && found[0]["count"] == count
+        });
+    };
+    assert!(ledger.looked(look(slow(5))));
+    becomes("open", 5);
+    assert!(ledger.looked(look(slow(2))));
+    becomes("open", 7);
+    assert_eq!(count(&ledger), 1, "one item, of the last look");
+    let item = ledger.newest(1).unwrap().unwrap();
+    assert_eq!(item["kind"], "latency");
+    assert_eq!(item["shadow"]["quantiles"]["p99"], 9_000);
+    assert_eq!(
+        (&item["primary"]["server"], &item["protocol"]),
+        (&json!("legacy"), &json!("prepared"))
+    );
+    assert!(ledger.looked(look(None)));
+    becomes("fixed", 7);
+    assert_eq!(ledger.open_findings().unwrap(), OpenFindings::default());
+    assert!(ledger.looked(look(slow(1))));
+    becomes("regressed", 8);
+    let open = ledger.open_findings().unwrap();
+    assert_eq!(open.by_kind["latency"].fingerprints, ["SELECT ?"]);
+    assert_eq!(ledger.coverage().diverged, 0);
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn what_a_rule_takes_is_a_finding_of_its_own_and_never_open() {
         regressed: 0,
         divergences: 1,
         ids: vec![of(&all, "b")[0]["id"].as_i64().unwrap()],
+        fingerprints: vec!["b".to_owned()],
     };
     assert_eq!(open.by_kind, [("value".to_owned(), expected)].into());
     let rules = ledger.rules().unwrap();

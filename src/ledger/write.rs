@@ -9,13 +9,12 @@ use super::rulebook;
 use super::rules::{Kept, Rules};
 use super::store::{Change, Message};
 use super::taints::{Clearance, Taint};
-use super::traffic::Flush;
+use super::tallies::kept::{self, cut};
 use super::triage::{self, Noted};
 use crate::config;
 use crate::sql::Table;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::{Value, json};
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Messages that are written together, or together not.
@@ -37,7 +36,7 @@ impl Batch {
     pub(super) fn is_empty(&self) -> bool {
         self.messages
             .iter()
-            .all(|message| matches!(message, Message::Wake | Message::Traffic))
+            .all(|message| matches!(message, Message::Wake | Message::Tallies(_)))
     }
 
     pub(super) fn divergences(&self) -> u64 {
@@ -161,10 +160,13 @@ pub(super) fn batch(
     for message in &batch.messages {
         match message {
             Message::Divergence(entry) => divergence(&transaction, entry, rules, &mut written)?,
+            Message::Look(look) => {
+                super::slow::kept(&transaction, look, rules, &mut written.noted)?
+            }
             Message::Change { change, reply, .. } => {
                 replies.push((reply, changed(&transaction, change)?));
             }
-            Message::Wake | Message::Traffic | Message::Close | Message::Abandon => {}
+            Message::Wake | Message::Tallies(_) | Message::Close | Message::Abandon => {}
             #[cfg(test)]
             Message::Limit(pages) => {
                 transaction.execute_batch(&format!("PRAGMA max_page_count = {pages}"))?;
@@ -207,23 +209,11 @@ fn lasting(transaction: &Transaction<'_>, unsaved: &Unsaved) -> rusqlite::Result
         }
     }
     wrote(transaction, &unsaved.wrote)?;
-    traffic(transaction, &unsaved.traffic)
+    kept::store(transaction, &unsaved.tallies)
 }
 
 /// An item's bytes at most; with more its examples are left out.
 const ITEM_BYTES_MAX: usize = 64 << 10;
-
-/// A fingerprint's bytes at most; its digest is that of the whole.
-const FINGERPRINT_BYTES_MAX: usize = 4 << 10;
-
-/// A text, cut.
-fn cut(text: &str) -> Cow<'_, str> {
-    if text.len() <= FINGERPRINT_BYTES_MAX {
-        return Cow::Borrowed(text);
-    }
-    let (kept, _) = text.split_at(text.floor_char_boundary(FINGERPRINT_BYTES_MAX));
-    Cow::Owned(format!("{kept}…"))
-}
 
 /// What is stored of an item, bounded: the file holds very many.
 fn bounded(entry: &Entry) -> Value {
@@ -276,7 +266,7 @@ fn divergence(
 }
 
 /// The finding that a divergence belongs to, and whether it had been fixed until now.
-fn finding(
+pub(super) fn finding(
     transaction: &Transaction<'_>,
     entry: &Entry,
     taken: Option<&Kept>,
@@ -372,23 +362,6 @@ fn wrote(transaction: &Transaction<'_>, tables: &BTreeSet<Table>) -> rusqlite::R
         statement.execute(params![
             table.database.as_deref().unwrap_or_default(),
             table.name
-        ])?;
-    }
-    Ok(())
-}
-
-fn traffic(transaction: &Transaction<'_>, counts: &Flush) -> rusqlite::Result<()> {
-    let now = jiff::Timestamp::now().as_microsecond();
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO traffic (digest, protocol, commands, seen) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (digest, protocol) DO UPDATE SET commands = commands + ?3, seen = ?4",
-    )?;
-    for ((digest, protocol), commands) in counts {
-        statement.execute(params![
-            format!("{digest:016x}"),
-            protocol.name(),
-            i64::try_from(*commands).unwrap_or(i64::MAX),
-            now
         ])?;
     }
     Ok(())

@@ -15,7 +15,7 @@ use super::write::{self, Batch, Written};
 use crate::config;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -110,8 +110,14 @@ impl Writer {
         loop {
             let (messages, end) = collect(receiver);
             let waited = messages.len() as u64;
-            let asked = messages.iter().any(|one| matches!(one, Message::Traffic));
+            let asked = messages
+                .iter()
+                .any(|one| matches!(one, Message::Tallies(_)));
+            let waiting = waiting(&messages);
             self.write(Batch::new(messages), asked || end.is_some());
+            for reply in waiting {
+                let _waiting = reply.try_send(());
+            }
             self.vitals.queued.fetch_sub(waited, Ordering::Relaxed);
             match end {
                 None => {}
@@ -138,12 +144,12 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: Batch, with_traffic: bool) {
+    fn write(&mut self, batch: Batch, with_tallies: bool) {
         let mut pauses = PAUSES_MS.iter();
         // While the file is known to be at fault one try is enough, for the queue fills meanwhile.
         let known = self.vitals.fault().is_some();
         loop {
-            match self.attempt(&batch, with_traffic) {
+            match self.attempt(&batch, with_tallies) {
                 Ok(written) => {
                     self.vitals.set_fault(None);
                     for noted in &written.noted {
@@ -164,10 +170,10 @@ impl Writer {
     }
 
     /// One try.
-    fn attempt(&mut self, batch: &Batch, with_traffic: bool) -> Result<Written, Fault> {
+    fn attempt(&mut self, batch: &Batch, with_tallies: bool) -> Result<Written, Fault> {
         // What the file knows is loaded before it is overwritten with what memory knows.
         self.ready().map_err(|unfit| unfit.to_string())?;
-        let unsaved = self.lasting.take(with_traffic);
+        let unsaved = self.lasting.take(with_tallies);
         let prunes = self.unpruned >= PRUNE_AFTER || self.pruned.elapsed() >= PRUNE_PAUSE;
         let idle = batch.is_empty() && unsaved.is_empty() && !prunes;
         if idle && self.vitals.fault().is_none() {
@@ -233,6 +239,15 @@ fn load(lasting: &Lasting, known: Known, feeds: bool, unclean: bool) {
         lasting.taints.add(&known.mirrored, GAP, now);
     }
     lasting.mirrored.load(known.mirrored);
+}
+
+/// Those who wait for the tallies to be stored.
+fn waiting(messages: &[Message]) -> Vec<SyncSender<()>> {
+    let replies = messages.iter().filter_map(|message| match message {
+        Message::Tallies(reply) => reply.clone(),
+        _ => None,
+    });
+    replies.collect()
 }
 
 /// What waits now, at most a batch, and the message that ends the writer.

@@ -94,6 +94,8 @@ pub struct Figures {
     pub opened: u64,
     /// Commands that wait for the shadow or run there.
     pub waiting: u64,
+    /// How long the first of them has been waiting; zero where none does.
+    pub oldest: Duration,
     /// Commands that waited for their turn longer than `mirror.order_wait_ms`.
     pub order_waits: u64,
     /// Transactions and writes that were run again after a deadlock or a lock's time-out.
@@ -160,6 +162,11 @@ impl Mirror {
             connections: self.shared.connections() as u64,
             opened: counters.opened.load(Ordering::Relaxed),
             waiting: self.shared.line.len() as u64,
+            oldest: self
+                .shared
+                .line
+                .oldest()
+                .map_or(Duration::ZERO, |since| since.elapsed()),
             order_waits: counters.order_waits.load(Ordering::Relaxed),
             retries: counters.retries.load(Ordering::Relaxed),
             broken: counters.broken.load(Ordering::Relaxed),

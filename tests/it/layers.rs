@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["compare", "sql"]),
     ("roles", &["config"]),
     ("task", &[]),
+    ("words", &[]),
     ("planted", &[]),
     ("connect", &["wire", "config"]),
     ("ask", &["wire", "connect", "config"]),
@@ -23,7 +24,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("sql", &["wire"]),
     ("compare", &["wire", "sql", "config"]),
-    ("ledger", &["compare", "sql", "config", "task", "planted"]),
+    (
+        "ledger",
+        &["compare", "sql", "config", "task", "planted", "words"],
+    ),
     (
         "shadow",
         &[
@@ -31,9 +35,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ledger", "planted", "ask",
         ],
     ),
+    // A verdict on figures: it takes values and returns values.
+    (
+        "readiness",
+        &["ledger", "compare", "config", "sql", "words"],
+    ),
+    ("report", &["ledger", "readiness", "sql", "words"]),
     ("cutover", &["roles", "ledger", "config"]),
     // It reads what the operators' door reads, through the same parts.
-    ("metrics", &["admin", "ledger"]),
+    ("metrics", &["admin", "ledger", "readiness"]),
 ];
 
 /// Parts that wire the others together and may name any of them.

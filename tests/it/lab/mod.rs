@@ -9,6 +9,7 @@ mod mirroring;
 mod operators;
 mod planted;
 mod proxy;
+mod readiness;
 mod sessions;
 mod way;
 mod wire;

@@ -1,0 +1,109 @@
+//! `GET /api/v1/report`: one document for a team, as JSON, Markdown or HTML.
+
+use super::answer::{Asked, Refusal, read};
+use super::status::mirror_json;
+use super::{Parts, readiness};
+use crate::config::Literals;
+use crate::ledger::{CoverageBy, CoverageFilter, FindingFilter};
+use crate::readiness::{judge, slower};
+use crate::report::{Found, Report, Server};
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Findings that a report holds, each with its newest divergence.
+const FINDINGS: u32 = 50;
+
+/// Statements and tables in each of its lists.
+const LISTED: u32 = 25;
+
+/// In which form.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Form {
+    format: Option<String>,
+}
+
+/// The report of this moment.
+pub(super) async fn report(
+    State(parts): State<Parts>,
+    Asked(form): Asked<Form>,
+) -> Result<Response, Refusal> {
+    let form = form.format.unwrap_or_else(|| "json".to_owned());
+    let (kind, write): (&str, fn(&Report) -> String) = match form.as_str() {
+        "json" => return Ok(Json(read(move || made(&parts)).await?).into_response()),
+        "markdown" => ("text/markdown; charset=utf-8", Report::markdown),
+        "html" => ("text/html; charset=utf-8", Report::html),
+        other => {
+            return Err(Refusal::bad(format!(
+                "format: found {other:?}; it is one of json, markdown, html"
+            )));
+        }
+    };
+    let text = read(move || made(&parts).map(|report| write(&report))).await?;
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// Gathers all that a report tells. Reads the ledger's file.
+fn made(parts: &Parts) -> Result<Report, String> {
+    let figures = readiness::figures(parts)?;
+    let limits = &parts.config.readiness;
+    let verdict = judge(&figures, limits);
+    let page = parts.ledger.findings(&FindingFilter {
+        limit: FINDINGS,
+        ..FindingFilter::default()
+    })?;
+    let found = |finding: Value| {
+        let id = finding.get("id").and_then(Value::as_i64).unwrap_or(0);
+        let example = parts.ledger.newest(id)?;
+        Ok::<_, String>(Found { finding, example })
+    };
+    let more_findings = page.next.is_some();
+    let findings = page.items.into_iter().map(found);
+    let findings = findings.collect::<Result<Vec<_>, _>>()?;
+    let covered = |by, compared| {
+        let filter = CoverageFilter {
+            by,
+            compared,
+            limit: LISTED,
+            before: None,
+        };
+        parts.ledger.covered(&filter).map(|page| page.items)
+    };
+    let slow = |pace| slower(pace, &limits.latency).is_some();
+    let servers = readiness::names(parts);
+    let [primary, shadow] = [&servers[0], &servers[1]];
+    let seen = |name: &String| Server {
+        name: name.clone(),
+        version: parts.house.seen(name).version,
+    };
+    Ok(Report {
+        at: figures.now,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: parts.started.elapsed().as_secs(),
+        primary: seen(primary),
+        shadow: seen(shadow),
+        mirror: mirror_json(parts),
+        redacted: parts.config.ledger.literals == Literals::Redact,
+        readiness: verdict,
+        findings,
+        more_findings,
+        taints: parts.ledger.taints(),
+        never_statements: covered(CoverageBy::Fingerprint, Some(false))?,
+        never_tables: covered(CoverageBy::Table, Some(false))?,
+        tables: covered(CoverageBy::Table, None)?,
+        curves: parts.ledger.curves([primary, shadow]),
+        slower: figures
+            .paces
+            .iter()
+            .enumerate()
+            .filter(|(_, pace)| slow(pace))
+            .map(|(at, _)| at)
+            .collect(),
+        paces: figures.paces,
+        evidence: figures.evidence,
+    })
+}

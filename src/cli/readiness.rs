@@ -1,0 +1,77 @@
+//! `understudy readiness`: whether the shadow is ready to be the primary, and if not, why.
+
+use super::words::{table, text};
+use super::{Client, Format, Remote, Trouble, say, say_json};
+use clap::Args;
+use serde_json::Value;
+use std::process::ExitCode;
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
+    let readiness = Client::new(&arguments.remote)?.get("/api/v1/readiness", &[])?;
+    match arguments.remote.format {
+        Format::Json => say_json(&readiness),
+        Format::Table => say(&shown(&readiness)),
+    }
+    Ok(if is_ready(&readiness) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+fn is_ready(readiness: &Value) -> bool {
+    readiness.get("ready") == Some(&Value::Bool(true))
+}
+
+pub(super) fn shown(readiness: &Value) -> String {
+    let guards = readiness
+        .get("guards")
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    let passes = |guard: &Value| guard.get("pass") == Some(&Value::Bool(true));
+    let failed = guards.iter().filter(|guard| !passes(guard)).count();
+    let head = if is_ready(readiness) {
+        "ready: every guard passes".to_owned()
+    } else {
+        format!("NOT READY: {failed} of {} guards do not pass", guards.len())
+    };
+    let mut table = table(&["guard", "", "found"], &[]);
+    for guard in guards {
+        let mark = if passes(guard) { "pass" } else { "FAIL" };
+        table.add_row([text(guard, "/name"), mark, text(guard, "/why")]);
+    }
+    format!("{head}\n\n{}", table.trim_fmt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_guard_is_shown_with_its_reason() {
+        let readiness = json!({"ready": false, "guards": [
+            {"name": "taint", "pass": true, "value": 0, "limit": 0, "why": "no table is tainted"},
+            {"name": "lag", "pass": false, "value": {}, "limit": {}, "why": "mirroring is paused"},
+        ]});
+        let shown = shown(&readiness);
+        let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        assert_eq!(
+            lines,
+            [
+                "NOT READY: 1 of 2 guards do not pass",
+                "",
+                "GUARD        FOUND",
+                "taint  pass  no table is tainted",
+                "lag    FAIL  mirroring is paused",
+            ]
+        );
+        assert!(!is_ready(&readiness) && !is_ready(&Value::Null));
+    }
+}

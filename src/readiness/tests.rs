@@ -1,0 +1,291 @@
+use super::*;
+use crate::config::Config;
+use crate::ledger::Quantiles;
+use crate::sql::Class;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn limits(text: &str) -> Limits {
+    let text = format!("[readiness]\n{text}");
+    Config::parse(&text, &[]).expect("sound").readiness
+}
+
+fn pace(primary: (u64, u64), shadow: (u64, u64)) -> Pace {
+    let times = |(p50, p99)| Quantiles {
+        p50,
+        p90: p99,
+        p99,
+        p999: p99,
+        max: p99,
+    };
+    Pace {
+        fingerprint: Some(Arc::from("SELECT ?")),
+        shape: None,
+        class: Class::Read,
+        tables: Vec::new(),
+        samples: 1_000,
+        primary: times(primary),
+        shadow: times(shadow),
+    }
+}
+
+fn reach(all: u64, never: u64) -> Reach {
+    Reach {
+        all,
+        never,
+        names: (0..never).map(|n| format!("name {n}")).collect(),
+    }
+}
+
+/// Everything as it should be.
+fn good() -> Figures {
+    let now: jiff::Timestamp = "2026-01-03T00:00:00Z".parse().expect("a time");
+    let sum = Sum {
+        commands: 50_000,
+        matched: 49_000,
+        tolerated: 500,
+        diverged: 0,
+        not_compared: BTreeMap::from([("race", 300), ("off", 200)]),
+    };
+    Figures {
+        now,
+        open: OpenFindings::default(),
+        lost: 0,
+        evidence: Evidence {
+            window: sum.clone(),
+            ever: sum,
+            first_compared: Some("2026-01-01T00:00:00Z".parse().expect("a time")),
+            last_compared: Some("2026-01-02T23:59:00Z".parse().expect("a time")),
+            hours: 40,
+            seconds: 90_000,
+            fingerprints: reach(40, 1),
+            tables: reach(7, 0),
+            unsettled: reach(0, 0),
+        },
+        paces: vec![pace((200, 1_000), (900, 4_000))],
+        lag: Lag {
+            state: "running".into(),
+            reason: None,
+            commands: 3,
+            oldest: Duration::from_millis(20),
+        },
+        tainted: Vec::new(),
+    }
+}
+
+/// So many findings, of which so many are of metadata.
+fn open(kind: &str, findings: u64, metadata: u64) -> OpenFindings {
+    let list = |findings| {
+        let open = Open {
+            findings,
+            ids: vec![4],
+            fingerprints: vec!["SELECT a FROM t".into()],
+            ..Open::default()
+        };
+        BTreeMap::from([(kind.to_owned(), open)])
+    };
+    OpenFindings {
+        by_kind: list(findings - metadata),
+        metadata: list(metadata),
+        at_floor: 0,
+    }
+}
+
+#[test]
+fn with_all_as_it_should_be_it_is_ready() {
+    let readiness = judge(&good(), &limits(""));
+    let failed: Vec<_> = readiness.guards.iter().filter(|one| !one.pass).collect();
+    assert!(readiness.ready, "{failed:?}");
+    let names: Vec<_> = readiness.guards.iter().map(|guard| guard.name).collect();
+    assert_eq!(names, GUARDS);
+}
+
+/// What is changed in the good figures; the guard that then fails; what it says.
+type Case = (fn(&mut Figures), &'static str, &'static str);
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table, one row a fault")]
+fn each_guard_fails_by_itself_and_says_why() {
+    let cases: &[Case] = &[
+        (
+            |f| f.open = open("value", 2, 0),
+            "divergences",
+            "2 value (#4 SELECT a FROM t and 1 more)",
+        ),
+        (
+            |f| f.lost = 3,
+            "divergences",
+            "3 divergences were counted and could not be kept",
+        ),
+        (
+            |f| f.evidence.window.matched = 40_000,
+            "coverage",
+            "81.00 % were compared; not: race 0.60 %, off 0.40 %",
+        ),
+        (
+            |f| f.evidence.fingerprints = reach(40, 8),
+            "coverage",
+            "never compared: 8 of 40 statements (name 0 | name 1",
+        ),
+        (
+            |f| f.evidence.tables = reach(7, 1),
+            "coverage",
+            "1 of 7 tables (name 0)",
+        ),
+        (
+            |f| f.evidence.window = Sum::default(),
+            "coverage",
+            "nothing was seen within 1 d 0 h",
+        ),
+        (
+            |f| f.evidence.first_compared = Some(f.now),
+            "evidence",
+            "the first 0 s ago",
+        ),
+        (
+            |f| f.evidence.last_compared = f.evidence.first_compared,
+            "evidence",
+            "the last 2 d 0 h ago",
+        ),
+        (
+            |f| f.evidence.hours = 3,
+            "evidence",
+            "in hours of the clock 3",
+        ),
+        (
+            |f| (f.evidence.ever.matched, f.evidence.ever.tolerated) = (9_000, 0),
+            "evidence",
+            "9,000 commands compared",
+        ),
+        (
+            |f| f.paces = vec![pace((200, 1_000), (900, 9_000))],
+            "latency",
+            "SELECT ?: p50 200 µs → 900 µs, p99 1.00 ms → 9.00 ms",
+        ),
+        (
+            |f| f.paces = vec![pace((2_000, 10_000), (5_000, 11_000))],
+            "latency",
+            "1 of 1",
+        ),
+        (
+            |f| f.paces[0].samples = 499,
+            "latency",
+            "no class of statements has 500 timed commands",
+        ),
+        (|f| f.paces.clear(), "latency", "no class of statements"),
+        (
+            |f| f.lag.state = "paused".into(),
+            "lag",
+            "mirroring is paused",
+        ),
+        (
+            |f| {
+                f.lag.state = "suspended".into();
+                f.lag.reason = Some("the queue is full".into());
+            },
+            "lag",
+            "suspended: the queue is full",
+        ),
+        (|f| f.lag.commands = 1_001, "lag", "1,001 commands wait"),
+        (
+            |f| f.lag.oldest = Duration::from_secs(6),
+            "lag",
+            "the first for 6.00 s",
+        ),
+        (
+            |f| f.tainted = vec!["app.t".into()],
+            "taint",
+            "tainted: app.t",
+        ),
+        (
+            |f| f.evidence.unsettled = reach(2, 2),
+            "unsettled",
+            "never settled: name 0 | name 1",
+        ),
+    ];
+    for (change, name, words) in cases {
+        let mut figures = good();
+        change(&mut figures);
+        let readiness = judge(&figures, &limits(""));
+        let failed: Vec<_> = readiness.guards.iter().filter(|one| !one.pass).collect();
+        assert!(!readiness.ready, "{name}: {words}");
+        assert_eq!(failed.len(), 1, "{name}: {failed:?}");
+        assert_eq!(failed[0].name, *name, "{failed:?}");
+        assert!(
+            failed[0].why.contains(words),
+            "{words:?} in {:?}",
+            failed[0].why
+        );
+    }
+}
+
+#[test]
+fn what_was_never_asked_anything_is_not_ready() {
+    let nothing = Figures {
+        now: jiff::Timestamp::UNIX_EPOCH,
+        open: OpenFindings::default(),
+        lost: 0,
+        evidence: Evidence::default(),
+        paces: Vec::new(),
+        lag: Lag {
+            state: "running".into(),
+            ..Lag::default()
+        },
+        tainted: Vec::new(),
+    };
+    let lowest = "coverage_commands = 0.0\ncoverage_fingerprints = 0.0\ncoverage_tables = 0.0\nevidence_s = 0\nevidence_hours = 0\nevidence_commands = 0";
+    for text in ["", lowest] {
+        let readiness = judge(&nothing, &limits(text));
+        let failed: Vec<_> = readiness.guards.iter().filter(|one| !one.pass).collect();
+        let names: Vec<_> = failed.iter().map(|guard| guard.name).collect();
+        assert_eq!(names, ["coverage", "evidence", "latency"], "{text}");
+    }
+}
+
+#[test]
+fn metadata_and_what_the_limits_let_pass_do_not_block() {
+    for (kind, text, passes) in [
+        (open("value", 2, 2), "", true),
+        (open("value", 2, 1), "", false),
+        (open("value", 2, 2), "metadata = true", false),
+        (
+            open("value", 2, 0),
+            "[readiness.divergences]\nvalue = 2",
+            true,
+        ),
+        (
+            open("value", 3, 0),
+            "[readiness.divergences]\nvalue = 2",
+            false,
+        ),
+        (
+            open("value", 1, 0),
+            "[readiness.divergences]\nrows = 2",
+            false,
+        ),
+        // The guard `latency` judges those.
+        (open("latency", 5, 0), "", true),
+    ] {
+        let mut figures = good();
+        figures.open = kind;
+        let guard = divergences(&figures, &limits(text));
+        assert_eq!(guard.pass, passes, "{:?} {text}", figures.open);
+    }
+}
+
+#[test]
+fn a_quantile_is_past_its_limit_only_past_factor_and_time() {
+    let limits = limits("").latency;
+    for (primary, shadow, slow) in [
+        // Ten times as long, but 2 ms at most.
+        ((200, 500), (2_000, 5_000), None),
+        // 40 ms more, but within half as much again.
+        ((90_000, 100_000), (130_000, 140_000), None),
+        ((200, 1_000), (200, 7_000), Some(Slower::P99)),
+        ((2_000, 9_000), (4_500, 9_000), Some(Slower::P50)),
+        ((2_000, 9_000), (9_000, 90_000), Some(Slower::P99)),
+    ] {
+        let pace = pace(primary, shadow);
+        assert_eq!(slower(&pace, &limits), slow, "{pace:?}");
+    }
+}

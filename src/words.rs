@@ -1,0 +1,100 @@
+//! Numbers, times and long texts as people read them. Pure.
+
+/// `text` on one line, with an ellipsis where it is longer than `most` characters.
+#[must_use]
+pub fn brief(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= most {
+        return line;
+    }
+    let cut: String = line.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", cut.trim_end())
+}
+
+/// A number with its thousands apart.
+#[must_use]
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A share of a whole, in percent; what is more than nothing never shows as 0.
+#[must_use]
+pub fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return String::new();
+    }
+    let hundredths = u128::from(part) * 10_000 / u128::from(whole);
+    match hundredths {
+        0 if part > 0 => "<0.01 %".to_owned(),
+        _ => format!("{}.{:02} %", hundredths / 100, hundredths % 100),
+    }
+}
+
+/// Microseconds, in the unit that fits: `850 µs`, `1.25 ms`, `3.4 s`.
+#[must_use]
+pub fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..10_000 => format!("{}.{:02} ms", us / 1_000, us % 1_000 / 10),
+        10_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        1_000_000..60_000_000 => format!("{}.{:02} s", us / 1_000_000, us % 1_000_000 / 10_000),
+        _ => span(us / 1_000_000),
+    }
+}
+
+/// Seconds: `42 s`, `3 min 5 s`, `2 h 7 min`, `3 d 4 h`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    let (m, h, d) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{m} min {} s", seconds % 60),
+        3_600..86_400 => format!("{h} h {} min", m % 60),
+        _ => format!("{d} d {} h", h % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(count),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [0, 850, 1_250, 12_345, 3_456_000, 61_000_000].map(micros),
+            [
+                "0 µs",
+                "850 µs",
+                "1.25 ms",
+                "12.3 ms",
+                "3.45 s",
+                "1 min 1 s"
+            ]
+        );
+        assert_eq!(
+            [5, 185, 7_620, 273_600].map(span),
+            ["5 s", "3 min 5 s", "2 h 7 min", "3 d 4 h"]
+        );
+        assert_eq!(share(1, 3), "33.33 %");
+        assert_eq!(share(1, 1_000_000), "<0.01 %");
+        assert_eq!(share(0, 0), "");
+    }
+
+    #[test]
+    fn a_long_statement_is_cut_to_one_line() {
+        assert_eq!(brief("SELECT  a,\n b FROM t", 80), "SELECT a, b FROM t");
+        assert_eq!(brief("SELECT a, b FROM t", 10), "SELECT a,…");
+    }
+}
