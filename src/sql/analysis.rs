@@ -6,7 +6,7 @@
 use super::classify::{Reading, read};
 use super::fingerprint::Fingerprinter;
 use super::lexer::{Lexer, Token};
-use super::order::{has_limit, has_limit_inside, order_by};
+use super::order::{has_limit, has_limit_inside, order_by, takes_any_rows};
 use super::statements::{Statement as Tokens, split};
 use super::{Analysis, Change, Class, Dialect, Statement, session};
 use std::sync::Arc;
@@ -80,6 +80,10 @@ fn statement(fingerprint: &str, tokens: Tokens<'_>) -> Statement {
         class,
         Class::Read | Class::LockingRead | Class::Metadata | Class::Session
     );
+    let mut nondeterministic = calls.nondeterministic;
+    if class == Class::Write && takes_any_rows(tokens) {
+        nondeterministic.push(super::ANY_ROWS);
+    }
     Statement {
         fingerprint: cut(text),
         digest: xxh3_64(text.as_bytes()),
@@ -91,7 +95,7 @@ fn statement(fingerprint: &str, tokens: Tokens<'_>) -> Statement {
         order_by: if rows { order_by(tokens) } else { None },
         limit: has_limit(tokens),
         limit_inside: has_limit_inside(tokens),
-        nondeterministic: calls.nondeterministic,
+        nondeterministic,
         clock: calls.clock,
         insert: tokens.is_any(0, &["INSERT", "REPLACE"]),
         qualified: !databases.is_empty(),

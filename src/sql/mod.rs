@@ -172,6 +172,9 @@ pub enum Change {
     Unknown,
 }
 
+/// What differs by nature where a write has a LIMIT and no ORDER BY: which rows it takes.
+pub const ANY_ROWS: &str = "limit without order by";
+
 /// One statement of a command, analysed. The same for every statement of one fingerprint but for
 /// `changes`, which hold literals: those are read for Session statements each time.
 #[derive(Clone, Debug)]
@@ -198,7 +201,7 @@ pub struct Statement {
     /// before the outermost ORDER BY sorts them.
     pub limit_inside: bool,
     /// Functions whose value differs by nature (`UUID`, `RAND`, `CONNECTION_ID`, `@@server_id` …),
-    /// in lower case. The clock is not one of them: see `clock`.
+    /// in lower case. The clock is not one of them: see `clock`. Of a write [`ANY_ROWS`] too.
     pub nondeterministic: Vec<&'static str>,
     /// NOW(), CURRENT_TIMESTAMP, SYSDATE(), UNIX_TIMESTAMP() without argument and the like.
     pub clock: bool,

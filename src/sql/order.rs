@@ -41,6 +41,45 @@ pub(crate) fn has_limit_inside(statement: Statement<'_>) -> bool {
     limits(inner).any(|at| Some(at) != outermost)
 }
 
+/// Whether a write takes whichever rows the server comes to first: by a LIMIT in a query without
+/// ORDER BY. A row that is looked for by a column called `id` is the only one of its kind.
+pub(crate) fn takes_any_rows(write: Statement<'_>) -> bool {
+    let mut ordered = vec![false];
+    for at in 0..write.len() {
+        if write.op(at, b"(") {
+            ordered.push(false);
+        } else if write.op(at, b")") && ordered.len() > 1 {
+            ordered.pop();
+        } else if write.are(at, &["ORDER", "BY"]) {
+            ordered.pop();
+            ordered.push(true);
+        } else if is_limit(write, at) && ordered.last() == Some(&false) && !by_id(write, at) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether the query that ends with the LIMIT at `limit` asks for an `id`, and for no other row
+/// with an OR.
+fn by_id(write: Statement<'_>, limit: usize) -> bool {
+    let within = write.slice(0, limit);
+    let Some(filter) = last(within, |at| within.is(at, "WHERE")) else {
+        return false;
+    };
+    let equates = |at: usize| {
+        plain(within.bytes(at)).eq_ignore_ascii_case("id")
+            && within.is_name(at)
+            && within.op(at + 1, b"=")
+    };
+    within.find(filter, equates).is_some()
+        && within
+            .find(filter, |at| {
+                within.is_any(at, &["OR", "XOR"]) || within.op(at, b"||")
+            })
+            .is_none()
+}
+
 fn limits(statement: Statement<'_>) -> impl Iterator<Item = usize> {
     (0..statement.len()).filter(move |at| is_limit(statement, *at))
 }
