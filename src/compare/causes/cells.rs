@@ -44,13 +44,24 @@ fn of_rows_alone(examples: &[Example]) -> Option<Cause> {
     })
 }
 
-/// The cause of another order: text is sorted by its collation.
+/// The cause of another order: text is sorted by its collation. Small letters alone are sorted
+/// alike by all of them: an ENUM is not.
 pub(super) fn of_order(examples: &[Example]) -> Code {
     let is_word = |cell: &Option<String>| {
         cell.as_deref().is_some_and(|text| {
             text.chars().any(char::is_alphabetic) && !temporal::is_temporal(text.as_bytes())
         })
     };
+    let is_plain = |example: &Example| {
+        let mut words = example.primary.iter().chain(&example.shadow);
+        words.all(|cell| {
+            let mut letters = cell.iter().flat_map(|text| text.chars());
+            letters.all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+        })
+    };
+    if examples.first().is_some_and(is_plain) {
+        return Code::Order;
+    }
     let sorted_words = examples.first().is_some_and(|example| {
         let has_case = |cells: &[Option<String>]| cells.iter().any(is_word);
         has_case(&example.primary) && has_case(&example.shadow)

@@ -65,8 +65,10 @@ pub(super) fn of_the_primary(error: Error<'_>) -> Option<Code> {
 
 /// What vtgate says of itself.
 fn of_the_gate(error: Error<'_>) -> Option<Code> {
-    let is_table = says(error, &["VT05004", "VT05005"])
-        || error.0 == 1105 && says(error, &["table "]) && says(error, &["not found"]);
+    let is_table = says(
+        error,
+        &["VT05004", "VT05005", "does not have a primary vindex"],
+    ) || error.0 == 1105 && says(error, &["table "]) && says(error, &["not found"]);
     Some(match error.0 {
         _ if says(error, &["VT09015", "VT09004", "schema tracking required"]) => Code::SchemaUnseen,
         1317 if says(error, &["count exceeded"]) => Code::RowCap,

@@ -252,8 +252,13 @@ fn rows_are_missing_or_too_many_or_match_by_collation() {
 fn words_sorted_otherwise_are_of_another_collation() {
     let words = vec![pair(&[Some("a")], &[Some("B")])];
     let numbers = vec![pair(&[Some("1")], &[Some("2")])];
+    let an_enum = vec![pair(
+        &[Some("2"), Some("small")],
+        &[Some("1"), Some("large")],
+    )];
     let of = |examples| of_examples(Kind::Order, examples, &[]).unwrap().code;
     assert_eq!((of(words), of(numbers)), (Code::Collation, Code::Order));
+    assert_eq!(of(an_enum), Code::Order);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bad_input;
 mod differences;
 mod faults;
+mod healthy;
 mod load;
 mod logins;
 mod mirroring;

@@ -37,6 +37,8 @@ pub struct Setup {
     pub primary_tls: &'static str,
     /// More lines below `[primary]`.
     pub primary_more: String,
+    /// More lines below `[shadow]`.
+    pub shadow_more: String,
     /// Lines below `[mirror]`; `writes = "apply"` where empty.
     pub mirror: &'static str,
     /// Lines below `[listen]`.
@@ -320,6 +322,7 @@ address = "{shadow}"
 tls = "off"
 user = "understudy"
 password = "understudy"
+{shadow_more}
 [mirror]
 {mirror}
 [ledger]
@@ -333,6 +336,7 @@ address = "127.0.0.1:{admin}"
 "#,
         listen_more = setup.listen,
         primary_more = setup.primary_more,
+        shadow_more = setup.shadow_more,
         user = lab.value("LEGACY_PROXY_USER"),
         password = lab.value("LEGACY_PROXY_PASSWORD"),
         ledger = setup.ledger,

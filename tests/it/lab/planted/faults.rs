@@ -13,6 +13,10 @@ pub struct Fault {
     pub sharded: bool,
     /// Its tables stay out of the vschema.
     pub unrouted: bool,
+    /// What every session on the shadow begins with. It has an understudy of its own then.
+    pub init: Option<String>,
+    /// A tolerance that is switched off. Likewise.
+    pub without: Option<String>,
     /// What is said before the traffic, and to whom.
     pub set_up: Vec<(Whom, String)>,
     /// What is said through understudy.
@@ -49,6 +53,11 @@ pub enum Expected {
 }
 
 impl Fault {
+    /// Whether it is one of the config, not of the store.
+    pub const fn is_of_config(&self) -> bool {
+        self.init.is_some() || self.without.is_some()
+    }
+
     /// Whether one of its tables is named. The names end before anything that a name may go on with,
     /// or with the `_b` of a second table.
     pub fn is_named_in(&self, text: &str) -> bool {
@@ -75,6 +84,8 @@ fn parse(block: &str) -> Fault {
         name: format!("p_{}", title.replace(' ', "_")),
         sharded: false,
         unrouted: false,
+        init: None,
+        without: None,
         set_up: Vec::new(),
         said: Vec::new(),
         expected: Vec::new(),
@@ -90,6 +101,11 @@ fn parse(block: &str) -> Fault {
 impl Fault {
     fn line(&mut self, verb: &str, rest: &str) {
         let text = rest.replace("{t}", &self.name);
+        match verb {
+            "init" => return self.init = Some(text),
+            "without" => return self.without = Some(text),
+            _ => {}
+        }
         let mut set_up = |whom| self.set_up.push((whom, text.clone()));
         match verb {
             "in" => self.sharded = rest == "app",
@@ -172,7 +188,7 @@ fn differs(fault: &Fault, found: &[&Value]) -> Option<String> {
 }
 
 fn as_expected(finding: &Value) -> Expected {
-    if finding["cause_id"].is_null() {
+    if finding["cause_id"].is_null() && finding["follows"] != true {
         Expected::Root {
             kind: finding["kind"].as_str().unwrap_or("").to_owned(),
             cause: finding["cause_code"].as_str().unwrap_or("").to_owned(),

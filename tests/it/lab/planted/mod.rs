@@ -5,12 +5,15 @@
 
 mod faults;
 mod healthy;
+mod pt_upgrade;
 mod run;
 
+use super::proxy::Setup;
 use super::{Lab, Proxy};
 use faults::Fault;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use understudy::compare::verdict::Tolerance;
 
 /// Sessions of the healthy traffic.
 const SESSIONS: usize = 4;
@@ -18,7 +21,8 @@ const SESSIONS: usize = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_planted_fault_is_one_finding_and_nothing_else_is_found() {
     let lab = Lab::get();
-    let faults = faults::read();
+    let mut faults = faults::read();
+    faults.retain(|fault| !fault.is_of_config());
     let healthy = healthy::read();
     assert!(faults.len() >= 25 && healthy.said() >= 200);
     healthy::set_up(&lab, &healthy, SESSIONS).await;
@@ -34,6 +38,38 @@ async fn each_planted_fault_is_one_finding_and_nothing_else_is_found() {
     );
     assert!(wrong.is_empty(), "{}\n{coverage}", wrong.join("\n"));
     assert!(judged >= silent, "{judged} of {silent} agree: {coverage}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_differs_is_found_and_one_that_mends_is_silent() {
+    let lab = Lab::get();
+    let mut faults = faults::read();
+    faults.retain(Fault::is_of_config);
+    assert!(faults.len() > 3);
+    run::plant(&lab, &faults).await;
+    let mut wrong = Vec::new();
+    for fault in faults {
+        let proxy = Proxy::start_with(&lab, &setup(&fault));
+        run::provoke(&lab, &proxy.address, &fault).await;
+        let coverage = proxy.settled();
+        wrong.extend(faults::judge(&[fault], &run::findings(&proxy), &coverage));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The config that a fault asks for.
+fn setup(fault: &Fault) -> Setup {
+    let init = fault.init.iter().map(|init| format!("init = [\"{init}\"]"));
+    let left_out = |without: &String| {
+        let others = Tolerance::ALL.into_iter().map(Tolerance::name);
+        let others = others.filter(|name| name != without).collect::<Vec<_>>();
+        format!("[compare]\ntolerate = {others:?}")
+    };
+    Setup {
+        shadow_more: init.collect(),
+        more: fault.without.iter().map(left_out).collect(),
+        ..Setup::default()
+    }
 }
 
 /// One of the two files; read when the test runs, so that a fault more needs no compiler.

@@ -182,36 +182,36 @@ impl Session {
             if at % between == 0
                 && let Some(fault) = faults.next()
             {
-                self.provoke(fault).await;
+                provoke(&self.lab, &self.address, fault).await;
             }
             tell(&mut app, statement).await;
         }
         for fault in faults {
-            self.provoke(fault).await;
+            provoke(&self.lab, &self.address, fault).await;
         }
         app.disconnect().await.expect("it closes");
         self.healthy.len() as u64
     }
+}
 
-    /// A fault's statements, in a session of its own.
-    async fn provoke(&self, fault: &Fault) {
-        let mut app = connect(&self.address, keyspace(fault.sharded)).await;
-        let mut late = tokio::task::JoinSet::new();
-        for said in &fault.said {
-            match said.clone() {
-                Said::Later(statement) => {
-                    let mut door = store(&self.lab, shards(fault.sharded)[0]).await;
-                    late.spawn(async move {
-                        tokio::time::sleep(LATE).await;
-                        say(&mut door, &statement).await;
-                    });
-                }
-                said => drop(try_to_tell(&mut app, &said).await),
+/// A fault's statements, in a session of its own through the understudy at `address`.
+pub async fn provoke(lab: &Lab, address: &str, fault: &Fault) {
+    let mut app = connect(address, keyspace(fault.sharded)).await;
+    let mut late = tokio::task::JoinSet::new();
+    for said in &fault.said {
+        match said.clone() {
+            Said::Later(statement) => {
+                let mut door = store(lab, shards(fault.sharded)[0]).await;
+                late.spawn(async move {
+                    tokio::time::sleep(LATE).await;
+                    say(&mut door, &statement).await;
+                });
             }
+            said => drop(try_to_tell(&mut app, &said).await),
         }
-        late.join_all().await;
-        app.disconnect().await.expect("it closes");
     }
+    late.join_all().await;
+    app.disconnect().await.expect("it closes");
 }
 
 /// Through understudy, and it must succeed.
@@ -245,7 +245,8 @@ fn value(text: &str) -> mysql_async::Value {
     }
 }
 
-/// All findings, once the ledger's writer has written what it was told.
+/// All findings, each with its newest divergence's cause, once the ledger's writer has written what
+/// it was told.
 pub fn findings(proxy: &Proxy) -> Vec<Value> {
     let end = Instant::now() + Duration::from_secs(60);
     while proxy.get("/api/v1/status")["ledger"]["queued"] != 0 {
@@ -253,6 +254,14 @@ pub fn findings(proxy: &Proxy) -> Vec<Value> {
         std::thread::sleep(Duration::from_millis(50));
     }
     std::thread::sleep(Duration::from_millis(500));
+    let divergences = proxy.get("/api/v1/divergences?limit=500")["items"].take();
+    let divergences = divergences.as_array().expect("items");
     let page = proxy.get("/api/v1/findings?limit=500");
-    page["items"].as_array().expect("items").clone()
+    let mut findings = page["items"].as_array().expect("items").clone();
+    for finding in &mut findings {
+        let of = |one: &&Value| one["finding_id"] == finding["id"];
+        let cause = divergences.iter().find(of).map(|one| &one["cause"]["code"]);
+        finding["cause_code"] = cause.cloned().unwrap_or_default();
+    }
+    findings
 }
