@@ -377,9 +377,14 @@ fn latency(paces: &[Pace], limits: &LatencyLimits) -> Guard {
 /// A pace in words: `read: p50 200 µs → 900 µs, p99 1.00 ms → 9.00 ms`.
 #[must_use]
 pub fn told(pace: &Pace) -> String {
+    format!("{}: {}", pace.name(STATEMENT_CHARS), times(pace))
+}
+
+/// The same without its name.
+#[must_use]
+pub fn times(pace: &Pace) -> String {
     format!(
-        "{}: p50 {} → {}, p99 {} → {}",
-        pace.name(STATEMENT_CHARS),
+        "p50 {} → {}, p99 {} → {}",
         micros(pace.primary.p50),
         micros(pace.shadow.p50),
         micros(pace.primary.p99),

@@ -5,7 +5,7 @@ use super::Parts;
 use super::answer::{Asked, Refusal, aside_quietly, read};
 use super::status::Nothing;
 use crate::ledger::{Look, Pace, Protocol, Slow};
-use crate::readiness::{Figures, Lag, Readiness, Slower, allowed, judge, slower, told};
+use crate::readiness::{Figures, Lag, Readiness, Slower, allowed, judge, slower, times};
 use axum::Json;
 use axum::extract::State;
 use parking_lot::Mutex;
@@ -138,7 +138,7 @@ impl Watch {
                 let before = known.map_or(0, |told| told.beyond);
                 let slow = Slow {
                     more: beyond.saturating_sub(before),
-                    detail: told(&pace),
+                    detail: times(&pace),
                 };
                 let now = Told {
                     slow: true,

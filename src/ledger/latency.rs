@@ -177,10 +177,16 @@ impl Entry {
         }
     }
 
+    /// Where one server failed alone, its time is that of a refusal and says nothing beside the
+    /// other's: it is left out.
     fn add(&mut self, observation: &Observation) {
         self.count += 1;
-        self.side(&observation.primary);
-        if let Some(shadow) = &observation.shadow {
+        let (primary, shadow) = (&observation.primary, observation.shadow.as_ref());
+        let failed = |side: &Side| side.error.is_some();
+        if !failed(primary) || shadow.is_none_or(failed) {
+            self.side(primary);
+        }
+        if let Some(shadow) = shadow.filter(|shadow| !failed(shadow) || failed(primary)) {
             self.side(shadow);
         }
         if let Some(waited) = observation.queue_us {
@@ -554,6 +560,24 @@ mod tests {
         assert_eq!(curves.len(), 2, "all, and the class");
         assert_eq!(curves[0].shadow.len(), SHARES.len());
         assert!(curves[0].shadow.is_sorted());
+    }
+
+    #[test]
+    fn a_server_that_failed_alone_is_not_timed() {
+        let latency = Latency::new(10);
+        let error = || Some((1235, "42000".to_owned(), "unsupported".to_owned()));
+        for (primary, shadow) in [(None, error()), (error(), None), (error(), error())] {
+            let mut one = observation("a", Verdict::Match);
+            one.primary.error = primary;
+            one.shadow.as_mut().expect("it ran").error = shadow;
+            latency.record(&one);
+        }
+        let item = &latency.items(None)[0];
+        assert_eq!(item["count"], 3);
+        assert_eq!(
+            (&item["legacy"]["count"], &item["vitess"]["count"]),
+            (&json!(2), &json!(2))
+        );
     }
 
     #[test]

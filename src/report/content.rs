@@ -355,7 +355,7 @@ fn cause(finding: &Value, example: &Value) -> String {
     ];
     let said = said.into_iter().filter(|said| !said.is_empty());
     let said = said.map(|said| said.trim_end_matches('.').to_owned());
-    by.into_iter().chain(said).collect::<Vec<_>>().join(". ")
+    by.into_iter().chain(said).collect::<Vec<_>>().join("; ")
 }
 
 /// What of a session's state is told, in words.

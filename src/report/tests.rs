@@ -209,7 +209,7 @@ fn the_document_tells_what_was_found_and_what_was_not_judged() {
             "0.36 %",
             "45 of 90 commands",
             "follows from finding",
-            "The shadow rounds. Round there",
+            "The shadow rounds; Round there",
             "in a transaction yes",
             "Raced every time",
             "Statements never compared",

@@ -88,6 +88,14 @@ async fn it_is_ready_until_the_servers_differ_and_the_report_says_so_without_a_v
     assert_eq!(proxy.exit_code(Duration::from_secs(60)), Some(0));
     proxy.start_again();
     assert_eq!(failed(&proxy.get("/api/v1/readiness")), ["latency"]);
+    let mut app = connect(&proxy.address, "scratch").await;
+    for id in 1..=25 {
+        app.query_drop(format!("SELECT name FROM {table} WHERE id = {id}"))
+            .await
+            .unwrap();
+    }
+    proxy.settled();
+    assert_eq!(failed(&proxy.get("/api/v1/readiness")), [""; 0]);
     // A row that only the shadow has otherwise.
     let mut shadow = connect(&lab.shadow(), "scratch").await;
     let secret = "planted-secret-4711";
@@ -97,7 +105,6 @@ async fn it_is_ready_until_the_servers_differ_and_the_report_says_so_without_a_v
         ))
         .await
         .unwrap();
-    let mut app = connect(&proxy.address, "scratch").await;
     app.query_drop(format!(
         "SELECT id, name FROM {table} WHERE id = 7 AND 'x' <> '{secret}'"
     ))
