@@ -159,7 +159,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 26] = [
+pub const RELAY: [Metric; 28] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -183,6 +183,14 @@ pub const RELAY: [Metric; 26] = [
     counter(
         "understudy_mirror_retries_total",
         "Transactions and writes that were run again after a deadlock or a lock's time-out.",
+    ),
+    counter(
+        "understudy_mirror_transient_total",
+        "Commands that the shadow refused for a deadlock or a lock's time-out, however often they were run again.",
+    ),
+    counter(
+        "understudy_mirror_overtakes_total",
+        "Commits that ran on the shadow before reads which should have come first.",
     ),
     counter(
         "understudy_mirror_broken_total",

@@ -16,6 +16,14 @@ pub enum Bug {
     Overfill,
     /// A lost write taints nothing.
     Untainted,
+    /// Reads do not wait for commits.
+    ReadsOvertake,
+    /// Commits do not wait for reads.
+    CommitsOvertakeReads,
+    /// Writes do not wait for commits and rollbacks.
+    WritesOvertake,
+    /// The end of a transaction waits for other transactions' writes.
+    EndsWaitForWrites,
 }
 
 thread_local! {

@@ -159,6 +159,8 @@ impl House for Running {
             ("understudy_mirror_suspensions_total", mirror.suspensions),
             ("understudy_mirror_order_waits_total", mirror.order_waits),
             ("understudy_mirror_retries_total", mirror.retries),
+            ("understudy_mirror_transient_total", mirror.transient),
+            ("understudy_mirror_overtakes_total", mirror.overtakes),
             ("understudy_mirror_broken_total", mirror.broken),
             ("understudy_accepted_total", count.accepted.value()),
             (

@@ -3,10 +3,12 @@
 
 use super::Control;
 use super::effect::{
-    commits, committed, is_missed, is_statement, may_have_written, part, resets, written,
+    changes_definitions, commits, committed, is_missed, is_statement, may_have_written, part,
+    part_of_end, reads_to_the_end, resets, written,
 };
-use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip};
+use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip, Times};
 use super::journal::{Entry, Journal, unsafe_collation};
+use super::line::Ticket;
 use super::long::{Long, LongValues};
 use super::order::{Request, Scope};
 use super::owed::Owed;
@@ -76,6 +78,9 @@ impl Desk {
             return self.keep_long(&reading, charged);
         }
         self.dumps = is_a_replicas(reading.kind);
+        if changes_definitions(&reading) {
+            shared.reach.is_stale();
+        }
         let step = self.step(&charged, &reading);
         self.begin(shared, &step);
         let long = self.take_long(&reading);
@@ -152,7 +157,9 @@ impl Desk {
             databases: &shared.server.databases,
             missing,
         };
-        reader.read(command)
+        let mut reading = reader.read(command);
+        shared.reach.extend(&mut reading);
+        reading
     }
 
     fn step(&mut self, one: &Exchange, reading: &Reading) -> Step {
@@ -168,14 +175,14 @@ impl Desk {
             resets: resets(reading.kind),
             reads: self.opens_snapshot(reading),
             writes: written(reading),
+            touches: &reading.scope,
             began: one.began,
         })
     }
 
     /// Whether the command would open a transaction's snapshot.
     fn opens_snapshot(&self, reading: &Reading) -> bool {
-        let reads = reading.runs && reading.class == Class::Read && !reading.scope.is_empty();
-        reads && self.journal.keeps_snapshot()
+        reads_to_the_end(reading) && self.journal.keeps_snapshot()
     }
 
     /// How the command is run, or why not.
@@ -278,6 +285,7 @@ impl Desk {
                 session: charged.facts.session,
                 part,
                 scope,
+                writes: reading.writes.clone(),
                 began: charged.began,
                 acked: charged.acked,
             }),
@@ -325,6 +333,7 @@ impl Desk {
         entries: Vec<Entry>,
         held: Held,
     ) {
+        let times = held.times();
         let whole = self.absent.is_none() && self.control.writes == Writes::Apply;
         let staked = if whole && step.ended == Some(Ending::Commit) && self.worker.is_some() {
             step.wrote.clone()
@@ -346,6 +355,10 @@ impl Desk {
                 stake,
             }),
             abandons: self.absent.filter(|_| is_missed(reading, step, reason)),
+            ticket: self
+                .worker
+                .as_ref()
+                .and_then(|_| self.place_of_end(shared, step, times)),
             misses: if step.after && !reading.only_locks() {
                 reading.writes.clone()
             } else {
@@ -355,6 +368,20 @@ impl Desk {
         });
     }
 
+    /// The place of a transaction's end whose command is not run.
+    fn place_of_end(&self, shared: &Shared, step: &Step, times: Times) -> Option<Ticket> {
+        let (part, scope) = part_of_end(step)?;
+        let (began, acked) = times?;
+        Some(shared.line.join(Request {
+            session: self.facts.session,
+            part,
+            scope,
+            writes: Scope::none(),
+            began,
+            acked,
+        }))
+    }
+
     /// A CLOSE has no answer and no verdict; the replay closes its own.
     fn close_statement(&mut self, shared: &Shared, charged: Box<Charged>, entries: Vec<Entry>) {
         self.apply(&shared.config, &entries);
@@ -362,6 +389,7 @@ impl Desk {
             entries,
             ends: None,
             abandons: None,
+            ticket: None,
             misses: Scope::none(),
             _held: Held::Exchange(charged),
         });
@@ -417,7 +445,7 @@ impl Desk {
         if matches!(step.ended, Some(Ending::Commit | Ending::Unknown)) {
             scope.join(&step.wrote);
         }
-        if !step.after {
+        if !step.after || reading.ends_inside {
             scope.join(&reading.writes);
         }
         if !scope.is_empty() {

@@ -5,7 +5,7 @@ use super::order::{Part, Scope};
 use super::reading::Reading;
 use super::transaction::{Ending, SYNTAX, Said, Step};
 use crate::compare::verdict::Reason;
-use crate::sql::{Class, Control};
+use crate::sql::{Class, Control, Statement, Tables};
 use crate::tee::Exchange;
 use crate::wire::command::Command;
 
@@ -47,6 +47,20 @@ pub(super) fn commits(reading: &Reading, said: Said) -> bool {
     is_statement(reading) && (reading.ends_inside || by_class)
 }
 
+/// Whether it may change which tables a view, a trigger or a foreign key leads to.
+pub(super) fn changes_definitions(reading: &Reading) -> bool {
+    let defines = |one: &Statement| {
+        let mut words = one.fingerprint.split_whitespace();
+        matches!(words.next(), Some("CREATE" | "ALTER" | "DROP" | "RENAME"))
+    };
+    matches!(reading.class, Class::Ddl | Class::Unmirrored)
+        && reading.runs
+        && reading
+            .analysis
+            .as_ref()
+            .is_some_and(|all| all.statements.iter().any(defines))
+}
+
 /// Whether it can open or end a transaction: a PING may only be the first to say that one is open.
 pub(super) const fn is_statement(reading: &Reading) -> bool {
     matches!(reading.kind, Command::QUERY | Command::STMT_EXECUTE)
@@ -73,6 +87,22 @@ pub(super) fn may_have_written(one: &Exchange) -> bool {
     !one.answered || one.answer.error().is_none() || one.answer.results.len() > 1
 }
 
+/// Whether the session is left with what a read has seen: a snapshot, where its isolation level
+/// keeps them.
+pub(super) fn reads_to_the_end(reading: &Reading) -> bool {
+    let Some(analysis) = &reading.analysis else {
+        return false;
+    };
+    let ends = |one: &Statement| {
+        one.control
+            .is_some_and(|control| control != Control::Within)
+    };
+    let reads =
+        |one: &Statement| one.class == Class::Read && one.tables != Tables::Known(Vec::new());
+    let last = analysis.statements.iter().rev();
+    reading.runs && last.take_while(|one| !ends(one)).any(reads)
+}
+
 /// How the command takes part in the order of all sessions, and with which tables.
 pub(super) fn part(reading: &Reading, step: &Step) -> (Part, Scope) {
     let mut scope = reading.scope.clone();
@@ -83,23 +113,40 @@ pub(super) fn part(reading: &Reading, step: &Step) -> (Part, Scope) {
     if !reading.runs {
         return (Part::Within, Scope::none());
     }
-    if step.ended == Some(Ending::Commit) {
-        scope.join(&step.wrote);
-    }
-    match reading.class {
-        Class::Ddl => (Part::Ddl, scope),
-        Class::Write | Class::LockingRead if step.after => (Part::Write, scope),
-        Class::Write | Class::LockingRead => (Part::Commit, scope),
-        _ if step.ended == Some(Ending::Commit) && !step.wrote.is_empty() => (Part::End, scope),
-        Class::Transaction
-            if matches!(reading.control, Some(Control::Begin { snapshot: true })) =>
-        {
-            (Part::Snapshot, scope)
+    let reads = !scope.is_empty();
+    scope.join(&step.locked);
+    let lets_go = step.ended.is_some() && !step.locked.is_empty();
+    let snapshot = matches!(reading.control, Some(Control::Begin { snapshot: true }));
+    let part = match reading.class {
+        Class::Ddl => Part::Ddl,
+        Class::Write | Class::LockingRead => {
+            if step.opens_snapshot {
+                scope = Scope::All;
+            }
+            // Of several statements, one may commit in their midst.
+            if step.after && !reading.ends_inside {
+                Part::Write
+            } else {
+                Part::Commit
+            }
         }
-        _ if step.opens_snapshot => (Part::Snapshot, scope),
-        _ if step.snapshot.is_some() => (Part::Within, scope),
-        _ => (Part::Read, scope),
-    }
+        _ if lets_go && step.ended == Some(Ending::Rollback) && !reads => Part::Rollback,
+        _ if lets_go => Part::End,
+        Class::Transaction if snapshot => Part::Snapshot,
+        _ if step.opens_snapshot => Part::Snapshot,
+        _ if step.snapshot.is_some() => Part::Within,
+        _ => Part::Read,
+    };
+    (part, scope)
+}
+
+/// How a command that is not run takes part: the transaction that it ended lets its locks go.
+pub(super) fn part_of_end(step: &Step) -> Option<(Part, Scope)> {
+    let part = match step.ended? {
+        Ending::Rollback => Part::Rollback,
+        Ending::Commit | Ending::Unknown => Part::End,
+    };
+    (!step.locked.is_empty()).then(|| (part, step.locked.clone()))
 }
 
 #[cfg(test)]
@@ -112,15 +159,19 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn read(text: &str) -> Reading {
+        read_by(&Journal::new("app"), &[b"\x03", text.as_bytes()].concat())
+    }
+
+    fn read_by(journal: &Journal, payload: &[u8]) -> Reading {
         let reader = Reader {
             catalog: &Catalog::new(8),
-            journal: &Journal::new("app"),
+            journal,
             capabilities: Capabilities::default(),
             no_backslash_escapes: false,
             databases: &BTreeMap::new(),
             missing: Missing::Nothing,
         };
-        reader.read(&[b"\x03", text.as_bytes()].concat())
+        reader.read(payload)
     }
 
     fn on(name: &str) -> Scope {
@@ -139,6 +190,11 @@ mod tests {
             after,
             ended,
             wrote: on("earlier"),
+            locked: if ended.is_some() {
+                on("earlier")
+            } else {
+                Scope::none()
+            },
             snapshot: None,
             opens_snapshot: false,
             written_before: true,
@@ -177,6 +233,151 @@ mod tests {
         ] {
             let found = committed(&read(text), &step, wrote);
             assert_eq!(found, committed_tables, "{text} {step:?}");
+        }
+    }
+
+    fn on_all(names: &[&str]) -> Scope {
+        let mut scope = Scope::none();
+        names.iter().for_each(|name| scope.join(&on(name)));
+        scope
+    }
+
+    /// The same statement as it is read when it was prepared and is executed.
+    fn executed(text: &str) -> Reading {
+        let mut journal = Journal::new("app");
+        let prepare = [b"\x16", text.as_bytes()].concat();
+        let prepared = read_by(&journal, &prepare);
+        let entry = prepared.newly_prepared(&prepare, 7, 0).unwrap();
+        journal.apply(&entry, 8);
+        read_by(&journal, &[0x17, 7, 0, 0, 0, 0, 1, 0, 0, 0])
+    }
+
+    #[test]
+    fn text_and_prepared_take_part_alike() {
+        let (alone, within) = (step(false, false, None), step(true, true, None));
+        let commits = step(true, false, Some(Ending::Commit));
+        let rolls_back = step(true, false, Some(Ending::Rollback));
+        for (text, step, expected, tables) in [
+            ("SELECT 1 FROM t", &alone, Part::Read, &["t"][..]),
+            ("SELECT 1 FROM t", &within, Part::Read, &["t"]),
+            ("SELECT 1 FROM t FOR UPDATE", &alone, Part::Commit, &["t"]),
+            (
+                "SELECT 1 FROM t LOCK IN SHARE MODE",
+                &within,
+                Part::Write,
+                &["t"],
+            ),
+            ("UPDATE t SET v = 1", &alone, Part::Commit, &["t"]),
+            ("UPDATE t SET v = 1", &within, Part::Write, &["t"]),
+            (
+                "INSERT INTO t SELECT * FROM s",
+                &alone,
+                Part::Commit,
+                &["s", "t"],
+            ),
+            (
+                "INSERT INTO t SELECT * FROM s",
+                &within,
+                Part::Write,
+                &["s", "t"],
+            ),
+            (
+                "DELETE t FROM t JOIN s USING (id)",
+                &within,
+                Part::Write,
+                &["s", "t"],
+            ),
+            ("TRUNCATE t", &alone, Part::Ddl, &["t"]),
+            ("TRUNCATE t", &commits, Part::Ddl, &["earlier", "t"]),
+            ("COMMIT", &commits, Part::End, &["earlier"]),
+            ("BEGIN", &commits, Part::End, &["earlier"]),
+            ("SET autocommit = 1", &commits, Part::End, &["earlier"]),
+            ("ROLLBACK", &rolls_back, Part::Rollback, &["earlier"]),
+        ] {
+            for reading in [read(text), executed(text)] {
+                let found = part(&reading, step);
+                assert_eq!(found, (expected, on_all(tables)), "{text} {step:?}");
+            }
+        }
+        let reading = read("SELECT f() FROM t");
+        assert_eq!(part(&reading, &alone), (Part::Commit, Scope::All));
+    }
+
+    #[test]
+    fn several_statements_take_part_as_one_that_does_all_of_it() {
+        let (alone, within) = (step(false, false, None), step(true, true, None));
+        let opens = step(false, true, None);
+        let commits = step(true, false, Some(Ending::Commit));
+        let goes_on = step(true, true, Some(Ending::Commit));
+        let rolls_back = step(true, false, Some(Ending::Rollback));
+        for (text, step, expected, tables) in [
+            (
+                "SELECT 1 FROM t; SELECT 1 FROM s",
+                &alone,
+                Part::Read,
+                &["s", "t"][..],
+            ),
+            (
+                "SELECT 1 FROM t; UPDATE s SET v = 1",
+                &alone,
+                Part::Commit,
+                &["s", "t"],
+            ),
+            (
+                "SELECT 1 FROM t; UPDATE s SET v = 1",
+                &within,
+                Part::Write,
+                &["s", "t"],
+            ),
+            (
+                "BEGIN; UPDATE t SET v = 1; COMMIT",
+                &alone,
+                Part::Commit,
+                &["t"],
+            ),
+            ("BEGIN; UPDATE t SET v = 1", &opens, Part::Commit, &["t"]),
+            (
+                "UPDATE t SET v = 1; COMMIT",
+                &commits,
+                Part::Commit,
+                &["earlier", "t"],
+            ),
+            (
+                "COMMIT; BEGIN; UPDATE t SET v = 1",
+                &goes_on,
+                Part::Commit,
+                &["earlier", "t"],
+            ),
+            (
+                "SELECT 1 FROM t; COMMIT",
+                &commits,
+                Part::End,
+                &["earlier", "t"],
+            ),
+            (
+                "ROLLBACK; SELECT 1 FROM t",
+                &rolls_back,
+                Part::End,
+                &["earlier", "t"],
+            ),
+        ] {
+            let found = part(&read(text), step);
+            assert_eq!(found, (expected, on_all(tables)), "{text} {step:?}");
+        }
+    }
+
+    #[test]
+    fn what_reads_last_leaves_a_snapshot() {
+        for (text, leaves) in [
+            ("SELECT 1 FROM t", true),
+            ("SELECT 1", false),
+            ("BEGIN; SELECT 1 FROM t", true),
+            ("SELECT 1 FROM t; UPDATE t SET v = 1", true),
+            ("SELECT 1 FROM t; BEGIN", false),
+            ("SELECT 1 FROM t; COMMIT; BEGIN; UPDATE t SET v = 1", false),
+            ("SELECT 1 FROM t FOR UPDATE", false),
+        ] {
+            assert_eq!(reads_to_the_end(&read(text)), leaves, "{text}");
         }
     }
 

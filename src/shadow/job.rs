@@ -11,6 +11,7 @@ use crate::compare::verdict::Reason;
 use crate::sql::Control;
 use crate::tee::{Charged, Stub};
 use crate::wire::answer::Answer;
+use tokio::time::Instant;
 
 /// One step of a session.
 #[derive(Debug)]
@@ -76,6 +77,8 @@ pub(super) struct Skip {
     pub(super) ends: Option<End>,
     /// Why the transaction on the shadow is given up: what it must not miss is missing.
     pub(super) abandons: Option<Reason>,
+    /// The place of the transaction's end, where that lets locks go.
+    pub(super) ticket: Option<Ticket>,
     /// What it wrote in the open transaction, which will be missing on the shadow.
     pub(super) misses: Scope,
     /// Keeps the command's bytes charged while this waits, so that what waits stays bounded.
@@ -99,11 +102,25 @@ pub(super) struct End {
 #[derive(Debug)]
 pub(super) enum Held {
     /// The exchange.
-    Exchange(#[expect(dead_code, reason = "held for its charge")] Box<Charged>),
+    Exchange(Box<Charged>),
     /// What stayed of it.
-    Stub(#[expect(dead_code, reason = "held for its charge")] Box<Stub>),
+    Stub(Box<Stub>),
     /// Nothing did.
     Nothing,
+}
+
+/// When a command began, and when the primary had answered it.
+pub(super) type Times = Option<(Instant, Instant)>;
+
+impl Held {
+    /// When it was, as far as that stayed.
+    pub(super) fn times(&self) -> Times {
+        match self {
+            Self::Exchange(one) => Some((one.began, one.acked)),
+            Self::Stub(one) => Some((one.began, Instant::now())),
+            Self::Nothing => None,
+        }
+    }
 }
 
 impl Run {

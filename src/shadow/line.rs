@@ -50,6 +50,9 @@ impl Line {
     }
 }
 
+/// Who has waited so long for its turn gives back the locks that it holds on the shadow.
+pub(super) const YIELD_AFTER: Duration = Duration::from_millis(150);
+
 /// How long a commit waits for reads, whose session may be waiting for it.
 const READS_WAIT: Duration = Duration::from_millis(50);
 
@@ -143,6 +146,7 @@ mod tests {
             session: 0,
             part,
             scope: Scope::Known([table].into()),
+            writes: Scope::none(),
             began,
             acked: began,
         })

@@ -7,7 +7,8 @@
 //!
 //! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
 //! `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
-//! `likeness`, `carried`, `perform`, `judge`, `proof`), `line` and `order`, `breaker`.
+//! `likeness`, `carried`, `perform`, `judge`, `proof`), `line` and `order` (with `reach`),
+//! `breaker`.
 
 pub mod control;
 
@@ -38,11 +39,17 @@ mod replay;
 mod breaker;
 mod line;
 mod order;
+mod reach;
 mod recent;
 mod shared;
 
+#[cfg(test)]
+#[cfg(feature = "simulation")]
+mod model;
+
 pub use control::Control;
 
+use crate::ask::Questions;
 use crate::config::Config;
 use crate::connect::{Dial, TlsContext, TlsError};
 use crate::ledger::Ledger;
@@ -100,12 +107,20 @@ pub struct Figures {
     pub order_waits: u64,
     /// Transactions and writes that were run again after a deadlock or a lock's time-out.
     pub retries: u64,
+    /// Commands that the shadow refused for a deadlock or a lock's time-out, however often they
+    /// were run again: not compared.
+    pub transient: u64,
+    /// Commits that did not wait to the end for reads that should have come first.
+    pub overtakes: u64,
     /// Transactions that could not be carried to their end.
     pub broken: u64,
 }
 
 /// Time for the replays to finish once the mirror is told to end.
 const FINISH: Duration = Duration::from_secs(5);
+
+/// How often the primary is asked for its views, triggers and foreign keys, at most.
+const QUESTIONS_A_SECOND: u32 = 2;
 
 impl Mirror {
     /// Starts the mirror on the current runtime.
@@ -115,9 +130,15 @@ impl Mirror {
     pub fn start(parts: MirrorParts) -> Result<Self, TlsError> {
         let server = Arc::clone(&parts.roles.borrow().shadow);
         let tls = TlsContext::new(&server)?;
+        let primary = Arc::clone(&parts.roles.borrow().primary);
+        let questions = Questions::new(&parts.dial, &primary, QUESTIONS_A_SECOND)?;
         let shared = Shared::new(parts.config, server, parts.dial, tls, parts.ledger);
         let shared = Arc::new(shared);
         let stop = CancellationToken::new();
+        if let Some(questions) = questions {
+            let keeping = Arc::clone(&shared.reach).keep(questions, stop.clone());
+            task::spawn("reach", keeping);
+        }
         let dispatcher = Dispatcher::new(Arc::clone(&shared), parts.receiver);
         let running = task::spawn("dispatcher", dispatcher.run(stop.clone(), FINISH));
         Ok(Self {
@@ -169,6 +190,8 @@ impl Mirror {
                 .map_or(Duration::ZERO, |since| since.elapsed()),
             order_waits: counters.order_waits.load(Ordering::Relaxed),
             retries: counters.retries.load(Ordering::Relaxed),
+            transient: counters.transient.load(Ordering::Relaxed),
+            overtakes: counters.overtakes.load(Ordering::Relaxed),
             broken: counters.broken.load(Ordering::Relaxed),
         }
     }

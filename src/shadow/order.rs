@@ -4,9 +4,11 @@
 //! A *commit point* is an autocommit write or the end of a transaction that wrote. The rules:
 //! - a read waits for the commit points on its tables that were acknowledged before it began; the
 //!   read that opens a snapshot counts as reading every table, later ones in it wait for nothing;
-//! - a write waits for all commit points on its tables that were handed over before it;
-//! - a commit point waits for the reads on its tables that were acknowledged before it began, but
-//!   never for other open transactions' writes, which may wait for it in the shadow's lock queue;
+//! - a write waits for all commit points on its tables that were handed over before it, and for
+//!   the rollbacks: it may have stood behind their locks;
+//! - a commit point waits for the reads on its tables that were acknowledged before it began, those
+//!   of other writes (INSERT … SELECT) and those that opened a snapshot among them, but never for
+//!   other open transactions' writes, which may wait for it in the shadow's lock queue;
 //! - DDL waits for everything on its tables, and everything later on them waits for it.
 //!
 //! A ticket waits for earlier ones only, so there is no circle. But a read may stand behind a
@@ -15,6 +17,8 @@
 //! only, and a read that was overtaken is judged as one. It refuses to know statements,
 //! sessions' states or clocks: instants are compared, never read.
 
+#[cfg(feature = "simulation")]
+use crate::planted;
 use crate::sql::{Table, Tables};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::time::Instant;
@@ -38,6 +42,8 @@ pub(super) enum Part {
     Commit,
     /// The end of a transaction that wrote: a commit point.
     End,
+    /// The rollback of a transaction that wrote: nobody sees it, but it lets locks go.
+    Rollback,
     /// DDL.
     Ddl,
 }
@@ -141,6 +147,8 @@ pub(super) struct Request {
     pub(super) part: Part,
     /// The tables it touches.
     pub(super) scope: Scope,
+    /// Those that it writes or locks, where it is a write in a transaction.
+    pub(super) writes: Scope,
     /// When the primary was sent its first byte.
     pub(super) began: Instant,
     /// When the primary's answer was complete.
@@ -162,6 +170,8 @@ struct Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
     Commits,
+    /// Commits and rollbacks.
+    Ends,
     Reads,
     Barriers,
     Everything,
@@ -184,6 +194,7 @@ pub(super) struct Order {
 #[derive(Debug, Default)]
 struct Lane {
     commits: BTreeMap<Place, Instant>,
+    rollbacks: BTreeMap<Place, Instant>,
     reads: BTreeMap<Place, Instant>,
     barriers: BTreeMap<Place, Instant>,
     rest: BTreeMap<Place, Instant>,
@@ -195,16 +206,13 @@ impl Order {
         let place = self.next;
         self.next += 1;
         let waits = self.waits(&request, place);
-        self.all.insert(place, &request);
-        match &request.scope {
-            Scope::All => self.anywhere.insert(place, &request),
-            Scope::Known(tables) => {
-                for table in tables {
-                    self.tables
-                        .entry(table.clone())
-                        .or_default()
-                        .insert(place, &request);
-                }
+        self.all.insert(place, &request, None);
+        if request.lies_anywhere() {
+            self.anywhere.insert(place, &request, None);
+        } else if let Scope::Known(tables) = &request.scope {
+            for table in tables {
+                let lane = self.tables.entry(table.clone()).or_default();
+                lane.insert(place, &request, Some(table));
             }
         }
         self.waiting.insert(place, request.acked);
@@ -243,15 +251,14 @@ impl Order {
         };
         self.waiting.remove(&place);
         self.all.remove(place);
-        match &request.scope {
-            Scope::All => self.anywhere.remove(place),
-            Scope::Known(tables) => {
-                for table in tables {
-                    if let Some(lane) = self.tables.get_mut(table) {
-                        lane.remove(place);
-                        if lane.is_empty() {
-                            self.tables.remove(table);
-                        }
+        if request.lies_anywhere() {
+            self.anywhere.remove(place);
+        } else if let Scope::Known(tables) = &request.scope {
+            for table in tables {
+                if let Some(lane) = self.tables.get_mut(table) {
+                    lane.remove(place);
+                    if lane.is_empty() {
+                        self.tables.remove(table);
                     }
                 }
             }
@@ -286,7 +293,9 @@ impl Order {
         let own = &request.scope;
         let began = request.began;
         let mut add = |scope: &Scope, sort: Sort, before: Option<Instant>| {
-            self.add(&mut waits, scope, (sort, before, last));
+            if !is_planted_away(request.part, sort) {
+                self.add(&mut waits, scope, (sort, before, last));
+            }
         };
         match request.part {
             Part::Read => {
@@ -299,11 +308,11 @@ impl Order {
             }
             Part::Within => add(own, Sort::Barriers, None),
             Part::Write => {
-                add(own, Sort::Commits, None);
+                add(own, Sort::Ends, None);
                 add(own, Sort::Barriers, None);
             }
             Part::Commit => {
-                add(own, Sort::Commits, None);
+                add(own, Sort::Ends, None);
                 add(own, Sort::Reads, Some(began));
                 add(own, Sort::Barriers, None);
             }
@@ -312,7 +321,12 @@ impl Order {
                 add(own, Sort::Reads, Some(began));
                 // Not for DDL that overlapped it: on the shadow that may wait for this very end.
                 add(own, Sort::Barriers, Some(began));
+                #[cfg(feature = "simulation")]
+                if planted::is(planted::Bug::EndsWaitForWrites) {
+                    add(own, Sort::Everything, None);
+                }
             }
+            Part::Rollback => {}
             Part::Ddl => add(own, Sort::Everything, None),
         }
         waits
@@ -342,12 +356,44 @@ impl Order {
     }
 }
 
+impl Request {
+    /// Whether it lies in every table's lane: a snapshot may be read from any of them.
+    fn lies_anywhere(&self) -> bool {
+        self.part == Part::Snapshot || self.scope == Scope::All
+    }
+}
+
+/// A rule that a planted bug takes out.
+#[cfg(feature = "simulation")]
+fn is_planted_away(part: Part, sort: Sort) -> bool {
+    use planted::{Bug, is};
+    match (part, sort) {
+        (Part::Read | Part::Snapshot, Sort::Commits) => is(Bug::ReadsOvertake),
+        (Part::Commit | Part::End, Sort::Reads) => is(Bug::CommitsOvertakeReads),
+        (Part::Write | Part::Commit, Sort::Ends) => is(Bug::WritesOvertake),
+        _ => false,
+    }
+}
+
+#[cfg(not(feature = "simulation"))]
+const fn is_planted_away(_: Part, _: Sort) -> bool {
+    false
+}
+
 impl Lane {
-    fn insert(&mut self, place: Place, request: &Request) {
+    /// `table`: whose lane this is.
+    fn insert(&mut self, place: Place, request: &Request, table: Option<&Table>) {
+        let only_reads = || match (table, &request.writes) {
+            (Some(table), Scope::Known(written)) => !written.contains(table),
+            _ => false,
+        };
         let row = match request.part {
             Part::Read | Part::Snapshot => &mut self.reads,
             Part::Commit | Part::End => &mut self.commits,
+            Part::Rollback => &mut self.rollbacks,
             Part::Ddl => &mut self.barriers,
+            // INSERT … SELECT reads its other tables as a read does.
+            Part::Write if only_reads() => &mut self.reads,
             Part::Write | Part::Within => &mut self.rest,
         };
         row.insert(place, request.acked);
@@ -356,6 +402,7 @@ impl Lane {
     fn remove(&mut self, place: Place) {
         for row in [
             &mut self.commits,
+            &mut self.rollbacks,
             &mut self.reads,
             &mut self.barriers,
             &mut self.rest,
@@ -388,268 +435,19 @@ impl Lane {
 
     fn rows(&self, sort: Sort) -> impl Iterator<Item = &BTreeMap<Place, Instant>> {
         let everything = sort == Sort::Everything;
+        let ends = sort == Sort::Ends;
         [
-            (Sort::Commits, &self.commits),
-            (Sort::Reads, &self.reads),
-            (Sort::Barriers, &self.barriers),
-            (Sort::Everything, &self.rest),
+            (ends || sort == Sort::Commits, &self.commits),
+            (ends, &self.rollbacks),
+            (sort == Sort::Reads, &self.reads),
+            (sort == Sort::Barriers, &self.barriers),
+            (false, &self.rest),
         ]
         .into_iter()
-        .filter(move |(own, _)| everything || *own == sort)
+        .filter(move |(asked, _)| everything || *asked)
         .map(|(_, row)| row)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    fn scope(names: &[&str]) -> Scope {
-        Scope::Known(
-            names
-                .iter()
-                .map(|name| Table {
-                    database: Some("app".into()),
-                    name: (*name).into(),
-                })
-                .collect(),
-        )
-    }
-
-    /// Registers `(part, tables, began, acked)` in turn; returns for each the places it waits for.
-    fn waits_of(history: &[(Part, Scope, u64, u64)]) -> Vec<Vec<Place>> {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut all = Vec::new();
-        for upto in 0..history.len() {
-            // What the last one waits for: those whose completion alone is missing.
-            let mut found = Vec::new();
-            for missing in 0..upto {
-                let mut order = Order::default();
-                let mut last = Waits::default();
-                for (part, scope, began, acked) in &history[..=upto] {
-                    let request = Request {
-                        session: 0,
-                        part: *part,
-                        scope: scope.clone(),
-                        began: at(*began),
-                        acked: at(*acked),
-                    };
-                    last = order.register(request).1;
-                }
-                for place in (0..upto).filter(|place| *place != missing) {
-                    order.complete(place as u64);
-                }
-                if order.blocker(&last, true).is_some() {
-                    found.push(missing as u64);
-                }
-            }
-            all.push(found);
-        }
-        all
-    }
-
-    #[test]
-    fn a_read_waits_for_the_commits_acknowledged_before_it_began() {
-        let history = [
-            (Part::Commit, scope(&["a"]), 0, 5),
-            (Part::Commit, scope(&["b"]), 0, 6),
-            (Part::Commit, scope(&["a"]), 7, 12),
-            (Part::Read, scope(&["a"]), 10, 13),
-        ];
-        assert_eq!(waits_of(&history)[3], [0]);
-    }
-
-    #[test]
-    fn the_read_that_opens_a_snapshot_waits_for_every_table_and_the_next_for_none() {
-        let history = [
-            (Part::Commit, scope(&["a"]), 0, 5),
-            (Part::Commit, scope(&["b"]), 0, 6),
-            (Part::Snapshot, scope(&["a"]), 10, 13),
-            (Part::Within, scope(&["a"]), 14, 15),
-        ];
-        let waits = waits_of(&history);
-        assert_eq!(waits[2], [0, 1]);
-        assert_eq!(waits[3], [0; 0]);
-    }
-
-    #[test]
-    fn a_write_waits_for_every_earlier_commit_on_its_tables_even_an_overlapping_one() {
-        let history = [
-            (Part::Commit, scope(&["a"]), 0, 5),
-            (Part::Write, scope(&["a"]), 1, 6),
-            (Part::Commit, scope(&["a"]), 1, 7),
-        ];
-        let waits = waits_of(&history);
-        assert_eq!(waits[1], [0]);
-        assert_eq!(waits[2], [0]);
-    }
-
-    #[test]
-    fn a_commit_never_waits_for_open_writes_nor_for_what_overlapped_it() {
-        let history = [
-            (Part::Write, scope(&["a"]), 0, 1),
-            (Part::Commit, scope(&["a"]), 2, 9),
-            (Part::Read, scope(&["a"]), 2, 3),
-            (Part::End, scope(&["a"]), 5, 10),
-        ];
-        assert_eq!(waits_of(&history)[3], [2]);
-    }
-
-    #[test]
-    fn ddl_is_a_barrier_for_its_tables_alone() {
-        let history = [
-            (Part::Write, scope(&["a"]), 0, 1),
-            (Part::Within, scope(&["a"]), 0, 1),
-            (Part::Read, scope(&["b"]), 0, 1),
-            (Part::Ddl, scope(&["a"]), 2, 3),
-            (Part::Within, scope(&["a"]), 2, 4),
-            (Part::Read, scope(&["b"]), 2, 4),
-        ];
-        let waits = waits_of(&history);
-        assert_eq!(waits[3], [0, 1]);
-        assert_eq!(waits[4], [3]);
-        assert_eq!(waits[5], [0; 0]);
-    }
-
-    #[test]
-    fn a_table_is_the_same_in_whatever_case_it_is_named() {
-        assert!(scope(&["Users"]).meets(&scope(&["users"])));
-        let history = [
-            (Part::Commit, scope(&["Users"]), 0, 1),
-            (Part::Read, scope(&["users"]), 2, 3),
-        ];
-        assert_eq!(waits_of(&history)[1], [0]);
-    }
-
-    #[test]
-    fn unknown_tables_are_all_tables() {
-        let history = [
-            (Part::Commit, Scope::All, 0, 1),
-            (Part::Commit, scope(&["a"]), 0, 2),
-            (Part::Read, scope(&["b"]), 3, 4),
-            (Part::Read, Scope::All, 3, 4),
-        ];
-        let waits = waits_of(&history);
-        assert_eq!(waits[2], [0]);
-        assert_eq!(waits[3], [0, 1]);
-    }
-
-    #[test]
-    fn the_oldest_is_one_that_waits_not_one_that_runs() {
-        let start = Instant::now();
-        let mut order = Order::default();
-        let mut register = |ms| {
-            let acked = start + Duration::from_millis(ms);
-            let request = Request {
-                session: 0,
-                part: Part::Read,
-                scope: scope(&["a"]),
-                began: start,
-                acked,
-            };
-            (order.register(request).0, acked)
-        };
-        let (slow, _) = register(1);
-        let (_, acked) = register(2);
-        order.start(slow);
-        assert_eq!(order.oldest(), Some(acked));
-    }
-
-    fn part() -> impl Strategy<Value = Part> {
-        prop_oneof![
-            Just(Part::Read),
-            Just(Part::Snapshot),
-            Just(Part::Within),
-            Just(Part::Write),
-            Just(Part::Commit),
-            Just(Part::End),
-            Just(Part::Ddl),
-        ]
-    }
-
-    fn tables() -> impl Strategy<Value = Scope> {
-        prop_oneof![
-            8 => prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..3)
-                .prop_map(|names| scope(&names)),
-            1 => Just(Scope::All),
-        ]
-    }
-
-    fn commits(part: Part) -> bool {
-        matches!(part, Part::Commit | Part::End | Part::Ddl)
-    }
-
-    proptest! {
-        /// A model: commands are registered in the order of their acknowledgement and completed in
-        /// a random order that the tickets allow. Whatever order comes out keeps the rules, and
-        /// the first open one is never blocked: no deadlock.
-        #[test]
-        fn every_order_that_the_tickets_allow_keeps_the_rules(
-            drawn in prop::collection::vec((part(), tables(), 0u64..40, 0u64..20), 1..40),
-            picks in prop::collection::vec(any::<u16>(), 40),
-        ) {
-            let start = Instant::now();
-            let mut history: Vec<_> = drawn
-                .into_iter()
-                .map(|(part, scope, began, took)| (part, scope, began, began + took))
-                .collect();
-            history.sort_by_key(|(_, _, _, acked)| *acked);
-            let mut order = Order::default();
-            let mut open = Vec::new();
-            for (part, scope, began, acked) in &history {
-                let request = Request {
-                    session: 0,
-                    part: *part,
-                    scope: scope.clone(),
-                    began: start + Duration::from_millis(*began),
-                    acked: start + Duration::from_millis(*acked),
-                };
-                open.push(order.register(request));
-            }
-            let mut done: Vec<usize> = Vec::new();
-            let mut picks = picks.into_iter();
-            while !open.is_empty() {
-                prop_assert!(order.blocker(&open[0].1, true).is_none(), "the first open ticket is blocked");
-                let free: Vec<usize> =
-                    (0..open.len()).filter(|i| order.blocker(&open[*i].1, true).is_none()).collect();
-                let pick = free[usize::from(picks.next().unwrap_or(0)) % free.len()];
-                let (place, _) = open.remove(pick);
-                order.complete(place);
-                done.push(usize::try_from(place).unwrap());
-            }
-            prop_assert_eq!(order.len(), 0);
-            prop_assert!(order.tables.is_empty());
-            for (nth, later) in done.iter().enumerate() {
-                for earlier in &done[nth + 1..] {
-                    // `later` ran before `earlier` on the shadow, and was handed over after it.
-                    if earlier > later {
-                        continue;
-                    }
-                    let (e_part, e_scope, _, e_acked) = &history[*earlier];
-                    let (l_part, l_scope, l_began, _) = &history[*later];
-                    let meets = e_scope.meets(l_scope);
-                    let causal = e_acked <= l_began;
-                    let broken = match l_part {
-                        Part::Read => commits(*e_part) && causal && meets,
-                        Part::Snapshot => matches!(e_part, Part::Commit | Part::End) && causal,
-                        Part::Within => *e_part == Part::Ddl && meets,
-                        Part::Write => commits(*e_part) && meets,
-                        Part::Commit => {
-                            meets && (commits(*e_part)
-                                || matches!(e_part, Part::Read | Part::Snapshot) && causal)
-                        }
-                        Part::End => {
-                            meets && causal
-                                && !matches!(e_part, Part::Write | Part::Within)
-                        }
-                        Part::Ddl => meets,
-                    };
-                    prop_assert!(!broken, "{:?} overtook {:?}", history[*later], history[*earlier]);
-                }
-            }
-        }
-    }
-}
+mod tests;

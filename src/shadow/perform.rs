@@ -112,6 +112,8 @@ async fn replay(
         match asked.payload {
             // No ROLLBACK undoes it: run again, what stood before it would find another session.
             _ if run.reading.class == Class::Session => kept.is_partial = true,
+            // It may have committed a part of itself.
+            _ if run.reading.ends_inside => kept.is_partial = true,
             Some(payload) if run.long.is_empty() => {
                 let done = asked.reply.answer.error().is_none();
                 kept.keep(shared, payload, done);
@@ -152,6 +154,9 @@ async fn again(link: &mut Link, kept: &Kept) -> Result<bool, Trouble> {
 
 /// Whether nothing of the command can have been committed, so that it may be run again.
 fn may_repeat(run: &Run, reply: &Reply, kept: &Kept) -> bool {
+    if run.reading.ends_inside {
+        return false;
+    }
     if run.step.before || run.step.after {
         // A COMMIT that failed may have reached some shards.
         return run.step.ended.is_none() && kept.is_whole();

@@ -3,11 +3,11 @@
 
 use super::backoff::Backoff;
 use super::carried::Carried;
-use super::job::{Job, Mode, Run, Skip};
+use super::job::{End, Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal};
 use super::judge::{Circumstances, Judgement, judge};
 use super::likeness::{Fate, Likeness};
-use super::line::Turn;
+use super::line::{Ticket, Turn, YIELD_AFTER};
 use super::link::{Link, Reply, Trouble};
 use super::owed::{Ran, micros, side};
 use super::perform;
@@ -32,9 +32,6 @@ const JOBS_MAX: usize = 1 << 16;
 /// A commit is seen by others before its acknowledgement comes through the tee. A read that
 /// differs is looked at again after this time, when such a commit is known.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
-
-/// Who has waited so long for its turn gives back the locks that it holds on the shadow.
-const YIELD_AFTER: Duration = Duration::from_millis(150);
 
 /// A replay, as its owner holds it.
 #[derive(Debug)]
@@ -172,6 +169,9 @@ impl Replay {
         self.carried.owe(skip.misses, missing.to_owned());
         self.take_in(&skip.entries, Fate::NotRun).await;
         let Some(end) = skip.ends else { return };
+        if let Some(ticket) = &skip.ticket {
+            self.turn_to_end(ticket, &end).await;
+        }
         match self.end(end.ending, false, end.applies).await {
             Some(cause) => end.stake.lost(&cause),
             None => end.stake.carried(),
@@ -179,6 +179,19 @@ impl Replay {
         if end.another {
             self.carried.give_up(&self.shared, Reason::NotMirrored);
         }
+    }
+
+    /// Waits until a transaction may end whose last command is not run.
+    async fn turn_to_end(&self, ticket: &Ticket, end: &End) {
+        if end.applies && end.ending == Ending::Commit {
+            let turn = ticket.turn(self.shared.config.mirror.order_wait).await;
+            if turn != Turn::Came {
+                let (scope, now) = (self.carried.wrote.clone(), Instant::now());
+                let mut overtaking = self.shared.overtaking.lock();
+                overtaking.push(self.facts.session, scope, now, now);
+            }
+        }
+        ticket.start();
     }
 
     /// Runs a command, or says why it has no answer. A suspension interrupts it.
@@ -223,6 +236,9 @@ impl Replay {
         if late {
             count(&self.shared.counters.order_waits);
         }
+        if turn == Turn::OvertookReads {
+            count(&self.shared.counters.overtakes);
+        }
         if turn != Turn::Came {
             let mut scope = run.reading.writes.clone();
             scope.join(&run.step.wrote);
@@ -265,7 +281,13 @@ impl Replay {
         link.query(b"ROLLBACK").await?;
         let turn = run.ticket.turn(at_most).await;
         perform::run_again(link, kept).await?;
-        Ok(turn)
+        // Of several statements one may have let locks go, for which the one before it waited: then
+        // that one came second on the primary.
+        Ok(if run.reading.ends_inside {
+            Turn::Late
+        } else {
+            turn
+        })
     }
 
     /// Sees to it that there is a connection that is like the session.
@@ -354,6 +376,7 @@ impl Replay {
         };
         let verdict = match verdict {
             Verdict::Diverged(_) if perform::is_transient(&run, &reply) => {
+                count(&self.shared.counters.transient);
                 Verdict::NotCompared(Reason::Race)
             }
             verdict => verdict,

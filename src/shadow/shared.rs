@@ -4,6 +4,7 @@ use super::Control;
 use super::breaker::{Breaker, Cause, Limits};
 use super::line::Line;
 use super::order::Scope;
+use super::reach::Reach;
 use super::recent::Recent;
 use crate::config::{Config, FedBy, Server};
 use crate::connect::{Dial, TlsContext};
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) ledger: Ledger,
     pub(super) catalog: Catalog,
     pub(super) line: Arc<Line>,
+    /// What statements touch beyond the tables that they name.
+    pub(super) reach: Arc<Reach>,
     /// The primary's latest commits.
     pub(super) recent: Mutex<Recent>,
     /// Commits that ran on the shadow before reads that should have come first.
@@ -64,6 +67,10 @@ pub(super) struct Counters {
     pub(super) order_waits: AtomicU64,
     /// Transactions and writes that were run again after a deadlock or a lock's time-out.
     pub(super) retries: AtomicU64,
+    /// Commands that the shadow refused for a deadlock or a lock's time-out, to the end.
+    pub(super) transient: AtomicU64,
+    /// Commits that ran before reads which should have come first.
+    pub(super) overtakes: AtomicU64,
     /// Transactions that could not be carried to their end.
     pub(super) broken: AtomicU64,
 }
@@ -90,6 +97,7 @@ impl Shared {
             ledger,
             catalog: Catalog::new(SHAPES_MAX),
             line: Arc::default(),
+            reach: Arc::default(),
             recent: Mutex::default(),
             overtaking: Mutex::default(),
             counters: Counters::default(),

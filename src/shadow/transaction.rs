@@ -42,6 +42,8 @@ pub(super) struct Step {
     pub(super) ended: Option<Ending>,
     /// What the transaction that ended had written.
     pub(super) wrote: Scope,
+    /// Where it held locks: what it wrote, and what it read to write.
+    pub(super) locked: Scope,
     /// When the transaction's snapshot was opened, where this command reads within one.
     pub(super) snapshot: Option<Instant>,
     /// This command opened the snapshot.
@@ -68,6 +70,8 @@ pub(super) struct Seen<'a> {
     pub(super) reads: bool,
     /// The tables that it writes or locks.
     pub(super) writes: Option<&'a Scope>,
+    /// All tables of a command that writes or locks.
+    pub(super) touches: &'a Scope,
     /// When it began.
     pub(super) began: Instant,
 }
@@ -81,6 +85,7 @@ pub(super) struct Tracker {
     doubtful: bool,
     snapshot: Option<Instant>,
     wrote: Option<Scope>,
+    locked: Option<Scope>,
 }
 
 impl Tracker {
@@ -117,14 +122,16 @@ impl Tracker {
             Said::Failed(_, Some(_)) | Said::Done(Some(_)) => false,
             Said::Done(None) | Said::Nothing => self.doubtful && after,
         };
-        let mut wrote = Scope::none();
+        let (mut wrote, mut locked) = (Scope::none(), Scope::none());
         let written_before = self.wrote.is_some();
         if ended.is_some() {
             wrote = self.wrote.take().unwrap_or_else(Scope::none);
+            locked = self.locked.take().unwrap_or_else(Scope::none);
             self.forget();
         }
         let opens_snapshot = self.snapshot.is_none()
-            && matches!(seen.said, Said::Done(_))
+            // Of several statements, one before the one that failed may have read.
+            && matches!(seen.said, Said::Done(_) | Said::Failed(_, Some(_)))
             && after
             && (seen.reads || matches!(seen.control, Some(Control::Begin { snapshot: true })));
         if opens_snapshot {
@@ -133,12 +140,16 @@ impl Tracker {
         let snapshot = self.snapshot.filter(|_| before || after);
         if let (Some(tables), true) = (seen.writes, after) {
             self.wrote.get_or_insert_with(Scope::none).join(tables);
+            let locked = self.locked.get_or_insert_with(Scope::none);
+            locked.join(tables);
+            locked.join(seen.touches);
         }
         Step {
             before,
             after,
             ended,
             wrote,
+            locked,
             snapshot,
             opens_snapshot,
             written_before,
@@ -148,6 +159,7 @@ impl Tracker {
     fn forget(&mut self) {
         self.snapshot = None;
         self.wrote = None;
+        self.locked = None;
     }
 }
 
@@ -156,7 +168,8 @@ fn ending(seen: &Seen<'_>) -> Option<Ending> {
     // BEGIN within a transaction commits that and opens another.
     let ends = matches!(seen.control, Some(Control::Commit | Control::Begin { .. }));
     match seen.said {
-        Said::Failed(DEADLOCK, _) => Some(Ending::Rollback),
+        // Of several statements, one before it may have committed.
+        Said::Failed(DEADLOCK, _) if !seen.commits => Some(Ending::Rollback),
         Said::Failed(SYNTAX, _) if !seen.commits => None,
         Said::Failed(..) if ends || seen.commits => Some(Ending::Unknown),
         Said::Failed(..) => None,
@@ -220,6 +233,8 @@ mod tests {
         )
     }
 
+    static NOTHING: Scope = Scope::none();
+
     fn seen(flag_before: bool, flag_after: Option<bool>) -> Seen<'static> {
         Seen {
             flag_before,
@@ -229,6 +244,7 @@ mod tests {
             resets: false,
             reads: false,
             writes: None,
+            touches: &NOTHING,
             began: Instant::now(),
         }
     }
@@ -252,6 +268,13 @@ mod tests {
                 false,
                 Said::Failed(1213, None),
                 Some(Ending::Rollback),
+            ),
+            // BEGIN; UPDATE …, of which the UPDATE failed.
+            (
+                begin,
+                true,
+                Said::Failed(1213, Some(false)),
+                Some(Ending::Unknown),
             ),
             (None, false, Said::Failed(1062, None), None),
             (commit, false, Said::Failed(1064, None), None),

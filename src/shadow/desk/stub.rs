@@ -50,6 +50,7 @@ impl Desk {
             resets: resets(reading.kind),
             reads: self.opens_snapshot(&reading),
             writes: written(&reading),
+            touches: &reading.scope,
             began: stub.began,
         });
         self.begin(shared, &step);
@@ -90,6 +91,7 @@ impl Desk {
             entries: vec![Entry::Untold(Untold::Anything)],
             ends: None,
             abandons: Some(Reason::Dropped),
+            ticket: None,
             misses: Scope::none(),
             _held: Held::Nothing,
         });

@@ -1,0 +1,261 @@
+//! What waits for what, rule by rule, and a property over all of them.
+
+use super::*;
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn scope(names: &[&str]) -> Scope {
+    Scope::Known(
+        names
+            .iter()
+            .map(|name| Table {
+                database: Some("app".into()),
+                name: (*name).into(),
+            })
+            .collect(),
+    )
+}
+
+/// Registers `(part, tables, began, acked)` in turn; returns for each the places it waits for.
+fn waits_of(history: &[(Part, Scope, u64, u64)]) -> Vec<Vec<Place>> {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut all = Vec::new();
+    for upto in 0..history.len() {
+        // What the last one waits for: those whose completion alone is missing.
+        let mut found = Vec::new();
+        for missing in 0..upto {
+            let mut order = Order::default();
+            let mut last = Waits::default();
+            for (part, scope, began, acked) in &history[..=upto] {
+                let request = Request {
+                    session: 0,
+                    part: *part,
+                    scope: scope.clone(),
+                    writes: scope.clone(),
+                    began: at(*began),
+                    acked: at(*acked),
+                };
+                last = order.register(request).1;
+            }
+            for place in (0..upto).filter(|place| *place != missing) {
+                order.complete(place as u64);
+            }
+            if order.blocker(&last, true).is_some() {
+                found.push(missing as u64);
+            }
+        }
+        all.push(found);
+    }
+    all
+}
+
+#[test]
+fn a_read_waits_for_the_commits_acknowledged_before_it_began() {
+    let history = [
+        (Part::Commit, scope(&["a"]), 0, 5),
+        (Part::Commit, scope(&["b"]), 0, 6),
+        (Part::Commit, scope(&["a"]), 7, 12),
+        (Part::Read, scope(&["a"]), 10, 13),
+    ];
+    assert_eq!(waits_of(&history)[3], [0]);
+}
+
+#[test]
+fn the_read_that_opens_a_snapshot_waits_for_every_table_and_the_next_for_none() {
+    let history = [
+        (Part::Commit, scope(&["a"]), 0, 5),
+        (Part::Commit, scope(&["b"]), 0, 6),
+        (Part::Snapshot, scope(&["a"]), 10, 13),
+        (Part::Within, scope(&["a"]), 14, 15),
+    ];
+    let waits = waits_of(&history);
+    assert_eq!(waits[2], [0, 1]);
+    assert_eq!(waits[3], [0; 0]);
+}
+
+#[test]
+fn a_write_waits_for_every_earlier_commit_on_its_tables_even_an_overlapping_one() {
+    let history = [
+        (Part::Commit, scope(&["a"]), 0, 5),
+        (Part::Write, scope(&["a"]), 1, 6),
+        (Part::Commit, scope(&["a"]), 1, 7),
+    ];
+    let waits = waits_of(&history);
+    assert_eq!(waits[1], [0]);
+    assert_eq!(waits[2], [0]);
+}
+
+#[test]
+fn a_commit_never_waits_for_open_writes_nor_for_what_overlapped_it() {
+    let history = [
+        (Part::Write, scope(&["a"]), 0, 1),
+        (Part::Commit, scope(&["a"]), 2, 9),
+        (Part::Read, scope(&["a"]), 2, 3),
+        (Part::End, scope(&["a"]), 5, 10),
+    ];
+    assert_eq!(waits_of(&history)[3], [2]);
+}
+
+#[test]
+fn ddl_is_a_barrier_for_its_tables_alone() {
+    let history = [
+        (Part::Write, scope(&["a"]), 0, 1),
+        (Part::Within, scope(&["a"]), 0, 1),
+        (Part::Read, scope(&["b"]), 0, 1),
+        (Part::Ddl, scope(&["a"]), 2, 3),
+        (Part::Within, scope(&["a"]), 2, 4),
+        (Part::Read, scope(&["b"]), 2, 4),
+    ];
+    let waits = waits_of(&history);
+    assert_eq!(waits[3], [0, 1]);
+    assert_eq!(waits[4], [3]);
+    assert_eq!(waits[5], [0; 0]);
+}
+
+#[test]
+fn a_table_is_the_same_in_whatever_case_it_is_named() {
+    assert!(scope(&["Users"]).meets(&scope(&["users"])));
+    let history = [
+        (Part::Commit, scope(&["Users"]), 0, 1),
+        (Part::Read, scope(&["users"]), 2, 3),
+    ];
+    assert_eq!(waits_of(&history)[1], [0]);
+}
+
+#[test]
+fn unknown_tables_are_all_tables() {
+    let history = [
+        (Part::Commit, Scope::All, 0, 1),
+        (Part::Commit, scope(&["a"]), 0, 2),
+        (Part::Read, scope(&["b"]), 3, 4),
+        (Part::Read, Scope::All, 3, 4),
+    ];
+    let waits = waits_of(&history);
+    assert_eq!(waits[2], [0]);
+    assert_eq!(waits[3], [0, 1]);
+}
+
+#[test]
+fn the_oldest_is_one_that_waits_not_one_that_runs() {
+    let start = Instant::now();
+    let mut order = Order::default();
+    let mut register = |ms| {
+        let acked = start + Duration::from_millis(ms);
+        let request = Request {
+            session: 0,
+            part: Part::Read,
+            scope: scope(&["a"]),
+            writes: Scope::none(),
+            began: start,
+            acked,
+        };
+        (order.register(request).0, acked)
+    };
+    let (slow, _) = register(1);
+    let (_, acked) = register(2);
+    order.start(slow);
+    assert_eq!(order.oldest(), Some(acked));
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        Just(Part::Read),
+        Just(Part::Snapshot),
+        Just(Part::Within),
+        Just(Part::Write),
+        Just(Part::Commit),
+        Just(Part::End),
+        Just(Part::Rollback),
+        Just(Part::Ddl),
+    ]
+}
+
+fn tables() -> impl Strategy<Value = Scope> {
+    prop_oneof![
+        8 => prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..3)
+            .prop_map(|names| scope(&names)),
+        1 => Just(Scope::All),
+    ]
+}
+
+fn commits(part: Part) -> bool {
+    matches!(part, Part::Commit | Part::End | Part::Ddl)
+}
+
+/// Whether it reads what the other touches.
+fn reads(part: Part, meets: bool) -> bool {
+    part == Part::Read && meets || part == Part::Snapshot
+}
+
+proptest! {
+    /// A model: commands are registered in the order of their acknowledgement and completed in
+    /// a random order that the tickets allow. Whatever order comes out keeps the rules, and
+    /// the first open one is never blocked: no deadlock.
+    #[test]
+    fn every_order_that_the_tickets_allow_keeps_the_rules(
+        drawn in prop::collection::vec((part(), tables(), 0u64..40, 0u64..20), 1..40),
+        picks in prop::collection::vec(any::<u16>(), 40),
+    ) {
+        let start = Instant::now();
+        let mut history: Vec<_> = drawn
+            .into_iter()
+            .map(|(part, scope, began, took)| (part, scope, began, began + took))
+            .collect();
+        history.sort_by_key(|(_, _, _, acked)| *acked);
+        let mut order = Order::default();
+        let mut open = Vec::new();
+        for (part, scope, began, acked) in &history {
+            let request = Request {
+                session: 0,
+                part: *part,
+                scope: scope.clone(),
+                writes: scope.clone(),
+                began: start + Duration::from_millis(*began),
+                acked: start + Duration::from_millis(*acked),
+            };
+            open.push(order.register(request));
+        }
+        let mut done: Vec<usize> = Vec::new();
+        let mut picks = picks.into_iter();
+        while !open.is_empty() {
+            prop_assert!(order.blocker(&open[0].1, true).is_none(), "the first open ticket is blocked");
+            let free: Vec<usize> =
+                (0..open.len()).filter(|i| order.blocker(&open[*i].1, true).is_none()).collect();
+            let pick = free[usize::from(picks.next().unwrap_or(0)) % free.len()];
+            let (place, _) = open.remove(pick);
+            order.complete(place);
+            done.push(usize::try_from(place).unwrap());
+        }
+        prop_assert_eq!(order.len(), 0);
+        prop_assert!(order.tables.is_empty());
+        for (nth, later) in done.iter().enumerate() {
+            for earlier in &done[nth + 1..] {
+                // `later` ran before `earlier` on the shadow, and was handed over after it.
+                if earlier > later {
+                    continue;
+                }
+                let (e_part, e_scope, _, e_acked) = &history[*earlier];
+                let (l_part, l_scope, l_began, _) = &history[*later];
+                let meets = e_scope.meets(l_scope);
+                let causal = e_acked <= l_began;
+                let broken = match l_part {
+                    Part::Read => commits(*e_part) && causal && meets,
+                    Part::Snapshot => matches!(e_part, Part::Commit | Part::End) && causal,
+                    Part::Within => *e_part == Part::Ddl && meets,
+                    Part::Write => (commits(*e_part) || *e_part == Part::Rollback) && meets,
+                    Part::Commit => {
+                        meets && (commits(*e_part) || *e_part == Part::Rollback)
+                            || reads(*e_part, meets) && causal
+                    }
+                    Part::End => {
+                        causal && (meets && commits(*e_part) || reads(*e_part, meets))
+                    }
+                    Part::Rollback => false,
+                    Part::Ddl => meets,
+                };
+                prop_assert!(!broken, "{:?} overtook {:?}", history[*later], history[*earlier]);
+            }
+        }
+    }
+}
