@@ -356,6 +356,8 @@ pub struct LatencyLimits {
     pub p99_ratio: f64,
     /// The same of the 99th percentile.
     pub p99: Duration,
+    /// What is older than once to twice this time does not count.
+    pub window: Duration,
     /// Timed commands on either server below which nothing is said.
     pub samples: u64,
     /// Statements that are looked at, the busiest.

@@ -112,6 +112,12 @@ struct Told {
 impl Watch {
     /// Looks at the guards and at each statement.
     pub(super) fn look(&mut self, parts: &Parts) {
+        let limits = &parts.config.readiness.latency;
+        let [primary, shadow] = names(parts);
+        let servers = [primary.as_str(), shadow.as_str()];
+        parts
+            .ledger
+            .turn_paces(servers, limits.fingerprints, limits.window);
         for pace in paces(parts) {
             self.look_at(parts, pace);
         }

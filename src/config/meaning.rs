@@ -407,6 +407,7 @@ fn readiness(root: &mut Table, reading: &mut Reading) -> Readiness {
             p50: section.time("latency_p50_ms", Duration::from_millis(2), 0..=3_600_000),
             p99_ratio: section.factor("latency_p99_ratio", 1.5),
             p99: section.time("latency_p99_ms", Duration::from_millis(5), 0..=3_600_000),
+            window: section.time("latency_window_s", Duration::from_secs(3_600), 1..=YEAR_S),
             samples: section.number("latency_samples", 500, 1..=MANY),
             fingerprints: section.count("latency_fingerprints", 100, 0..=10_000),
         },

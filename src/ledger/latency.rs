@@ -14,6 +14,8 @@ use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Longer times count as this: an hour, in µs.
 const LONGEST_US: u64 = 3_600_000_000;
@@ -35,6 +37,19 @@ pub(super) struct Latency {
 struct Table {
     entries: HashMap<Key, Entry>,
     busiest: Busiest<Key>,
+    /// What was counted one to two windows ago, and at most one window ago.
+    old: Option<Snapshot>,
+    young: Option<Snapshot>,
+}
+
+/// The last byte's times: the primary's, the shadow's.
+type Both = [Histogram<u32>; 2];
+
+/// What was counted at a moment, of every class and of the busiest statements.
+#[derive(Debug)]
+struct Snapshot {
+    at: Instant,
+    times: BTreeMap<Key, Both>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -315,6 +330,8 @@ impl Latency {
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 busiest: Busiest::new(fingerprints_max),
+                old: None,
+                young: None,
             }),
         }
     }
@@ -359,28 +376,36 @@ impl Latency {
     }
 
     /// Both servers' paces: every class, and the busiest so many statements, of what has at least so
-    /// many samples. Only what ran on both servers counts.
+    /// many samples. Only what ran on both servers counts, and only what ran lately: see
+    /// [`Latency::turn`].
     pub(super) fn paces(&self, servers: [&str; 2], samples: u64, most: usize) -> Vec<Pace> {
         let table = self.table.lock();
-        let mut paces: Vec<Pace> = sums(&table, servers)
-            .into_iter()
-            .filter_map(|(class, sum)| pace(&Key::other(class), &sum, servers))
-            .collect();
-        let mut chosen: Vec<(&Key, &Entry)> = table
-            .entries
-            .iter()
-            .filter(|(key, entry)| key.shape.is_some() && entry.count >= samples)
-            .collect();
-        chosen.sort_by_key(|(key, entry)| (Reverse(entry.count), key.shape));
-        chosen.truncate(most);
-        paces.extend(
-            chosen
-                .into_iter()
-                .filter_map(|(key, entry)| pace(key, entry, servers)),
-        );
-        drop(table);
-        paces.retain(|pace| pace.samples >= samples);
-        paces
+        let present = present(&table, servers, most);
+        let paces = present.iter().filter_map(|(key, times)| {
+            let entry = table.entries.get(key).filter(|_| key.shape.is_some());
+            let old = table.old.as_ref().and_then(|old| old.times.get(key));
+            let pace = pace(key, entry, &since(times, old));
+            (pace.samples >= samples).then_some(pace)
+        });
+        paces.collect()
+    }
+
+    /// Lets what is older than one to two windows count for no pace any more. Asked every so often,
+    /// for as many statements as [`Latency::paces`].
+    pub(super) fn turn(&self, servers: [&str; 2], most: usize, window: Duration) {
+        let mut table = self.table.lock();
+        let due = table
+            .young
+            .as_ref()
+            .is_none_or(|young| young.at.elapsed() >= window);
+        if due {
+            let times = present(&table, servers, most).into_iter().collect();
+            let young = Snapshot {
+                at: Instant::now(),
+                times,
+            };
+            table.old = table.young.replace(young);
+        }
     }
 
     /// How many of a statement's commands took longer on a server than so many µs.
@@ -424,17 +449,47 @@ fn sums(table: &Table, servers: [&str; 2]) -> BTreeMap<Class, Entry> {
     classes
 }
 
-fn pace(key: &Key, entry: &Entry, servers: [&str; 2]) -> Option<Pace> {
-    let [primary, shadow] = entry.both(servers)?;
-    Some(Pace {
-        fingerprint: entry.fingerprint.clone(),
+/// Every class, then the busiest so many statements: what they took until now on both servers.
+fn present(table: &Table, servers: [&str; 2], most: usize) -> Vec<(Key, Both)> {
+    let both = |entry: &Entry| entry.both(servers).map(|both| both.map(Clone::clone));
+    let classes = sums(table, servers);
+    let classes = classes.iter().map(|(class, sum)| (Key::other(*class), sum));
+    let mut chosen: Vec<(&Key, &Entry)> = table
+        .entries
+        .iter()
+        .filter(|(key, _)| key.shape.is_some())
+        .collect();
+    chosen.sort_by_key(|(key, entry)| (Reverse(entry.count), key.shape, key.class));
+    let chosen = chosen.into_iter().take(most);
+    classes
+        .chain(chosen.map(|(key, entry)| (*key, entry)))
+        .filter_map(|(key, entry)| Some((key, both(entry)?)))
+        .collect()
+}
+
+/// What came since then. A statement that has lost its place in between, and counts anew, has
+/// nothing of before to take off.
+fn since(times: &Both, old: Option<&Both>) -> Both {
+    let mut recent = times.clone();
+    if let Some([old_primary, old_shadow]) = old {
+        let [primary, shadow] = &mut recent;
+        if primary.subtract(old_primary).is_err() || shadow.subtract(old_shadow).is_err() {
+            return times.clone();
+        }
+    }
+    recent
+}
+
+fn pace(key: &Key, entry: Option<&Entry>, [primary, shadow]: &Both) -> Pace {
+    Pace {
+        fingerprint: entry.and_then(|entry| entry.fingerprint.clone()),
         shape: key.shape,
         class: key.class,
-        tables: entry.tables.clone(),
+        tables: entry.map_or_else(Vec::new, |entry| entry.tables.clone()),
         samples: primary.len().min(shadow.len()),
         primary: Quantiles::of(primary),
         shadow: Quantiles::of(shadow),
-    })
+    }
 }
 
 fn curve(class: Option<&'static str>, sum: &Entry, servers: [&str; 2]) -> Option<Curve> {
@@ -560,6 +615,45 @@ mod tests {
         assert_eq!(curves.len(), 2, "all, and the class");
         assert_eq!(curves[0].shadow.len(), SHARES.len());
         assert!(curves[0].shadow.is_sorted());
+    }
+
+    #[test]
+    fn what_was_slow_long_ago_is_forgotten() {
+        let latency = Latency::new(10);
+        let servers = ["legacy", "vitess"];
+        let record = |us, times| {
+            for _ in 0..times {
+                let mut one = observation("a", Verdict::Match);
+                one.shadow.as_mut().expect("it ran").latency_us = Some(us);
+                latency.record(&one);
+            }
+        };
+        let slowest = || {
+            let paces = latency.paces(servers, 1, 5);
+            assert_eq!(paces.len(), 2, "the class and the statement");
+            paces.iter().map(|pace| pace.shadow.p99).max()
+        };
+        record(90_000, 50);
+        latency.turn(servers, 5, Duration::ZERO);
+        assert!(
+            slowest() > Some(80_000),
+            "there is no window before this one"
+        );
+        record(2_000, 50);
+        assert!(slowest() > Some(80_000), "at most one window ago");
+        latency.turn(servers, 5, Duration::ZERO);
+        assert!(slowest() < Some(2_100), "{:?}", slowest());
+        latency.turn(servers, 5, Duration::from_secs(3_600));
+        assert_eq!(
+            latency.paces(servers, 50, 5).len(),
+            2,
+            "it was not time to turn"
+        );
+        assert_eq!(
+            latency.items(None)[0]["vitess"]["count"],
+            100,
+            "the list forgets nothing"
+        );
     }
 
     #[test]

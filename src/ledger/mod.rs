@@ -342,10 +342,15 @@ impl Ledger {
     }
 
     /// Both servers' paces (the primary's name first): of every class, and of the busiest `most`
-    /// statements, where both servers have at least so many samples.
+    /// statements, where both servers have at least so many samples, of the last one to two windows.
     #[must_use]
     pub fn paces(&self, servers: [&str; 2], samples: u64, most: usize) -> Vec<Pace> {
         self.inner.latency.paces(servers, samples, most)
+    }
+
+    /// Lets paces forget what is older than one to two windows. As [`Ledger::paces`].
+    pub fn turn_paces(&self, servers: [&str; 2], most: usize, window: Duration) {
+        self.inner.latency.turn(servers, most, window);
     }
 
     /// How many of a statement's commands took longer on a server than so many µs.

@@ -509,7 +509,8 @@ fn latency<'a>(report: &'a Report, blocks: &mut Vec<Block<'a>>) {
     }
     blocks.push(Block::Paragraph(vec![
         "Time from a command's last byte to its answer's last byte, of commands that ran on both servers since understudy started. \
-         Of ten commands, a hundred, a thousand, all but one took at most so long."
+         Of ten commands, a hundred, a thousand, all but one took at most so long. \
+         The tables below are of the latest commands alone, and so is the guard (readiness.latency_window_s)."
             .into(),
     ]));
     let servers = [report.primary.name.as_str(), report.shadow.name.as_str()];
