@@ -47,9 +47,17 @@ pub enum Said {
 /// One thing that must be found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Expected {
-    Root { kind: String, cause: String },
+    Root {
+        kind: String,
+        cause: String,
+    },
     Follows,
-    Not { reason: String, count: u64 },
+    /// One of its tables is tainted.
+    Tainted,
+    Not {
+        reason: String,
+        count: u64,
+    },
 }
 
 impl Fault {
@@ -141,6 +149,7 @@ fn expected(text: &str) -> Option<Expected> {
             cause: word(2),
         }),
         "follows" => Some(Expected::Follows),
+        "tainted" => Some(Expected::Tainted),
         "not" => Some(Expected::Not {
             reason: word(1),
             count: word(2).parse().unwrap_or(1),
@@ -150,7 +159,12 @@ fn expected(text: &str) -> Option<Expected> {
 }
 
 /// What is not as it should be, each in words.
-pub fn judge(faults: &[Fault], findings: &[Value], coverage: &Value) -> Vec<String> {
+pub fn judge(
+    faults: &[Fault],
+    findings: &[Value],
+    taints: &Value,
+    coverage: &Value,
+) -> Vec<String> {
     let found = by_fault(faults, findings);
     let mut wrong: Vec<String> = faults
         .iter()
@@ -162,15 +176,34 @@ pub fn judge(faults: &[Fault], findings: &[Value], coverage: &Value) -> Vec<Stri
             brief(finding)
         ));
     }
+    wrong.extend(tainted(faults, taints));
     wrong.extend(counted(faults, coverage));
     wrong
+}
+
+/// Taints that nobody planted, and planted ones that are missing.
+fn tainted(faults: &[Fault], taints: &Value) -> Vec<String> {
+    let items = taints["items"].as_array().expect("items");
+    let of = |fault: &Fault| {
+        let named = |taint: &Value| fault.is_named_in(&taint["table"].to_string());
+        items.iter().any(named)
+    };
+    let expects = |fault: &&Fault| fault.expected.contains(&Expected::Tainted);
+    let missing = faults.iter().filter(expects).filter(|fault| !of(fault));
+    let missing = missing.map(|fault| format!("{}: not tainted", fault.name));
+    let foreign = items.iter().filter(|taint| {
+        let table = taint["table"].to_string();
+        !faults.iter().any(|fault| fault.is_named_in(&table))
+    });
+    let foreign = foreign.map(|taint| format!("tainted, and nothing was planted: {taint}"));
+    missing.chain(foreign).collect()
 }
 
 fn differs(fault: &Fault, found: &[&Value]) -> Option<String> {
     let mut expected: Vec<Expected> = fault
         .expected
         .iter()
-        .filter(|one| !matches!(one, Expected::Not { .. }))
+        .filter(|one| matches!(one, Expected::Root { .. } | Expected::Follows))
         .cloned()
         .collect();
     let mut got: Vec<Expected> = found.iter().map(|finding| as_expected(finding)).collect();

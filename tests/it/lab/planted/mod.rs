@@ -30,7 +30,7 @@ async fn each_planted_fault_is_one_finding_and_nothing_else_is_found() {
     let proxy = Proxy::start(&lab);
     let silent = run::all(&lab, &proxy, &faults, &healthy, SESSIONS).await;
     let coverage = proxy.settled();
-    let wrong = faults::judge(&faults, &run::findings(&proxy), &coverage);
+    let wrong = judge(&proxy, &faults, &coverage);
     let judged = super::mirroring::judged(&coverage);
     println!(
         "{} faults, {silent} healthy commands, {coverage}",
@@ -52,9 +52,16 @@ async fn a_setting_that_differs_is_found_and_one_that_mends_is_silent() {
         let proxy = Proxy::start_with(&lab, &setup(&fault));
         run::provoke(&lab, &proxy.address, &fault).await;
         let coverage = proxy.settled();
-        wrong.extend(faults::judge(&[fault], &run::findings(&proxy), &coverage));
+        wrong.extend(judge(&proxy, &[fault], &coverage));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is not as the faults say.
+fn judge(proxy: &Proxy, faults: &[Fault], coverage: &Value) -> Vec<String> {
+    let findings = run::findings(proxy);
+    let taints = proxy.get("/api/v1/taints");
+    faults::judge(faults, &findings, &taints, coverage)
 }
 
 /// The config that a fault asks for.
