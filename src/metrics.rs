@@ -159,7 +159,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 28] = [
+pub const RELAY: [Metric; 30] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -195,6 +195,14 @@ pub const RELAY: [Metric; 28] = [
     counter(
         "understudy_mirror_broken_total",
         "Transactions that could not be carried to their end on the shadow.",
+    ),
+    counter(
+        "understudy_plans_total",
+        "Diverged statements whose plans both servers were asked for.",
+    ),
+    counter(
+        "understudy_plans_skipped_total",
+        "Diverged statements whose plans were not asked for, as too many waited.",
     ),
     counter(
         "understudy_accepted_total",

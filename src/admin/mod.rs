@@ -10,8 +10,10 @@ mod coverage;
 mod findings;
 mod health;
 mod mirror;
+mod proof;
 mod readiness;
 mod report;
+mod repro;
 mod rules;
 mod server;
 mod sheet;
@@ -153,11 +155,13 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/divergences", get(findings::divergences))
         .route("/api/v1/divergences/{id}", get(findings::divergence))
+        .route("/api/v1/divergences/{id}/repro", get(proof::of_divergence))
         .route("/api/v1/findings", get(findings::findings))
         .route(
             "/api/v1/findings/{id}",
             get(findings::finding).patch(findings::triage),
         )
+        .route("/api/v1/findings/{id}/repro", get(proof::of_finding))
         .route("/api/v1/rules", get(rules::rules).post(rules::add))
         .route("/api/v1/rules/{id}", delete(rules::delete))
         .route("/api/v1/taints", get(taints::taints))

@@ -162,6 +162,8 @@ impl House for Running {
             ("understudy_mirror_transient_total", mirror.transient),
             ("understudy_mirror_overtakes_total", mirror.overtakes),
             ("understudy_mirror_broken_total", mirror.broken),
+            ("understudy_plans_total", mirror.planned),
+            ("understudy_plans_skipped_total", mirror.plans_skipped),
             ("understudy_accepted_total", count.accepted.value()),
             (
                 "understudy_accept_errors_total",

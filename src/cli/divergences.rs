@@ -1,7 +1,7 @@
 //! `understudy divergences`: where the two servers' answers differed, newest first; one whole by its id.
 
-use super::words::{ago, brief, count, items, list, micros, number, table, text, width};
-use super::{Client, Format, Remote, Trouble, say, say_json};
+use super::words::{ago, brief, count, items, number, table, text, width};
+use super::{Client, Format, Remote, Trouble, say, say_json, whole};
 use clap::Args;
 use serde_json::Value;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// One divergence, whole: both answers and the first differing rows.
+    /// One divergence, whole: both answers, the first differing rows, session, cause and plans.
     id: Option<String>,
     /// Of this kind only: unsupported, error, value, rows …
     #[arg(long, conflicts_with = "id")]
@@ -35,17 +35,17 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
     let client = Client::new(&arguments.remote)?;
-    let whole = arguments.id.as_ref();
-    let answer = match whole {
+    let asked = arguments.id.as_ref();
+    let answer = match asked {
         Some(id) if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') => {
             return Err(Trouble::usage(format!("{id:?} is no divergence's id")));
         }
         Some(id) => client.get(&format!("/api/v1/divergences/{id}"), &[])?,
         None => client.get("/api/v1/divergences", &query(arguments))?,
     };
-    match (arguments.remote.format, whole) {
+    match (arguments.remote.format, asked) {
         (Format::Json, _) => say_json(&answer),
-        (Format::Table, Some(_)) => say(&one(&answer)),
+        (Format::Table, Some(_)) => say(&whole::divergence(&answer)),
         (Format::Table, None) => say(&all(&answer, jiff::Timestamp::now())),
     }
     Ok(ExitCode::SUCCESS)
@@ -128,116 +128,6 @@ fn side(side: Option<&Value>, most: usize) -> String {
     }
 }
 
-fn one(item: &Value) -> String {
-    let mut out = String::new();
-    for (title, words) in [
-        ("divergence", id(item)),
-        ("at", text(item, "/at").to_owned()),
-        ("kind", text(item, "/kind").to_owned()),
-        ("also", list(item, "/also")),
-        ("detail", text(item, "/detail").to_owned()),
-        ("protocol", text(item, "/protocol").to_owned()),
-        ("user", text(item, "/user").to_owned()),
-        ("database", text(item, "/database").to_owned()),
-        ("tables", list(item, "/tables")),
-        (
-            "finding",
-            item.get("finding_id")
-                .map(|_| number(item, "/finding_id").to_string())
-                .unwrap_or_default(),
-        ),
-        ("statement", text(item, "/statement").to_owned()),
-        ("fingerprint", text(item, "/fingerprint").to_owned()),
-    ] {
-        if !words.is_empty() {
-            let _ = writeln!(out, "{title:<12} {words}");
-        }
-    }
-    for role in ["primary", "shadow"] {
-        let Some(side) = item.get(role).filter(|side| side.is_object()) else {
-            continue;
-        };
-        let _ = writeln!(out, "{:<12} {}", text(side, "/server"), whole_side(side));
-    }
-    out.push_str(&examples(item));
-    out
-}
-
-fn whole_side(side: &Value) -> String {
-    let took = micros(number(side, "/latency_us"));
-    if side.get("error").is_some_and(Value::is_object) {
-        return format!(
-            "error {} ({}) {}, in {took}",
-            number(side, "/error/code"),
-            text(side, "/error/sqlstate"),
-            text(side, "/error/message"),
-        );
-    }
-    let affected = side.get("affected_rows").and_then(Value::as_u64);
-    let affected = affected
-        .map(|n| format!(", {} changed", count(n)))
-        .unwrap_or_default();
-    format!("{} rows{affected}, in {took}", count(number(side, "/rows")))
-}
-
-/// The first differing rows, a line for each differing cell.
-fn examples(item: &Value) -> String {
-    let examples = item
-        .get("examples")
-        .and_then(Value::as_array)
-        .map_or(&[][..], Vec::as_slice);
-    if examples.is_empty() {
-        return String::new();
-    }
-    let mut table = table(
-        &[
-            "row",
-            "column",
-            text(item, "/primary/server"),
-            text(item, "/shadow/server"),
-        ],
-        &[],
-    );
-    for example in examples {
-        let row = example
-            .get("row")
-            .and_then(Value::as_u64)
-            .map_or_else(|| "-".to_owned(), |row| row.to_string());
-        let cells = |side: &str| {
-            example
-                .get(side)
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default()
-        };
-        let (primary, shadow) = (cells("primary"), cells("shadow"));
-        let names = cells("names");
-        for at in 0..names.len().max(primary.len()).max(shadow.len()) {
-            let name = names
-                .get(at)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
-            table.add_row([
-                row.clone(),
-                name,
-                cell(primary.get(at)),
-                cell(shadow.get(at)),
-            ]);
-        }
-    }
-    format!("\n{}", table.trim_fmt())
-}
-
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None => "(no row)".to_owned(),
-        Some(Value::Null) => "NULL".to_owned(),
-        Some(Value::String(text)) => brief(text, 60),
-        Some(other) => brief(&other.to_string(), 60),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,17 +169,5 @@ mod tests {
             ),
             "no divergences"
         );
-    }
-
-    #[test]
-    fn one_divergence_is_shown_whole() {
-        let shown = one(&item());
-        let lines = lines(&shown);
-        assert!(
-            lines.contains(&"vitess       error 1235 (42000) VT12001: unsupported, in 1.25 ms"),
-            "{shown}"
-        );
-        assert!(lines.contains(&"legacy       3 rows, in 850 µs"), "{shown}");
-        assert_eq!(lines.last(), Some(&"0    a       x       NULL"), "{shown}");
     }
 }

@@ -5,11 +5,14 @@
 mod check;
 mod client;
 mod divergences;
+mod findings;
 mod latency;
 mod readiness;
 mod report;
+mod repro;
 mod serve;
 mod status;
+mod whole;
 mod words;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +45,10 @@ enum Command {
     Status(status::Arguments),
     /// Where the two servers' answers differed, newest first.
     Divergences(divergences::Arguments),
+    /// What was found, rolled up: one finding whole, by its id.
+    Findings(findings::Arguments),
+    /// Print a script that repeats a divergence on both servers.
+    Repro(repro::Arguments),
     /// How long both servers took, side by side.
     Latency(latency::Arguments),
     /// Whether the shadow is ready to be the primary: exit code 0 only then.
@@ -127,6 +134,8 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Divergences(arguments) => divergences::run(&arguments),
+        Command::Findings(arguments) => findings::run(&arguments),
+        Command::Repro(arguments) => repro::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Readiness(arguments) => readiness::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

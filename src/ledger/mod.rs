@@ -16,6 +16,7 @@ mod lasting;
 mod latency;
 mod log;
 mod mirrored;
+mod plans;
 mod prune;
 mod redact;
 mod rollup;
@@ -37,6 +38,7 @@ pub use findings::{
 pub use floor::{Floor, FloorError};
 pub use latency::{Curve, Pace, Quantiles, SHARES};
 pub use observation::{Observation, Protocol, Side};
+pub use plans::{Plans, REFUSED};
 pub use rollup::By;
 pub use slow::{Look, Slow};
 pub use store::{Health, LedgerError, inspect};
@@ -219,25 +221,67 @@ impl Ledger {
         self.read(|connection| findings::divergences(connection, filter))
     }
 
-    /// One divergence, whole. Reads the file.
+    /// One divergence, whole, with both servers' plans. Reads the file.
     pub fn divergence(&self, id: i64) -> Result<Option<Value>, String> {
-        self.read(|connection| findings::divergence(connection, id))
+        self.read(|connection| {
+            let mut found = findings::divergence(connection, id)?;
+            if let Some(item) = &mut found {
+                plans::tell(connection, item)?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// The newest divergence of a finding that is kept, whole. Reads the file.
+    pub fn newest_divergence(&self, finding: i64) -> Result<Option<Value>, String> {
+        match self.read(|connection| plans::newest_id(connection, finding))? {
+            Some(id) => self.divergence(id),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether what is told lasts: there is a file.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.inner.store.is_some()
+    }
+
+    /// Keeps both servers' plans of a statement in the place of older ones. Never waits.
+    pub fn keep_plans(&self, plans: Plans) {
+        if let Some(store) = &self.inner.store {
+            let plans = plans.redacted(self.inner.literals);
+            store.tell(Message::Plans(Box::new(plans)));
+        }
     }
 
     /// A page of findings. Reads the file.
     pub fn findings(&self, filter: &FindingFilter) -> Result<Page, String> {
         self.refresh();
-        let mut page = self.read(|connection| findings::findings(connection, filter))?;
+        let mut page = self.read(|connection| {
+            let mut page = findings::findings(connection, filter)?;
+            for item in &mut page.items {
+                plans::brief(connection, item)?;
+            }
+            Ok(page)
+        })?;
         if let Some(floor) = &self.inner.floor {
             page.items.iter_mut().for_each(|item| floor.mark(item));
         }
         Ok(page)
     }
 
-    /// One finding, whole: with its history and its newest divergences. Reads the file.
+    /// One finding, whole: with its history, its newest divergences and both servers' plans. Reads
+    /// the file.
     pub fn finding(&self, id: i64) -> Result<Option<Value>, String> {
         self.refresh();
-        let mut found = self.read(|connection| findings::whole(connection, id))?;
+        let mut found = self.read(|connection| {
+            let mut found = findings::whole(connection, id)?;
+            if let Some(item) = &mut found {
+                plans::brief(connection, item)?;
+                plans::tell(connection, item)?;
+            }
+            Ok(found)
+        })?;
         if let (Some(floor), Some(found)) = (&self.inner.floor, &mut found) {
             floor.mark(found);
         }

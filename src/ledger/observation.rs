@@ -82,6 +82,8 @@ pub struct Context {
     pub wrote_before: bool,
     /// The shadow was sent another text than the primary.
     pub rewritten: bool,
+    /// The literals of a prepared statement's parameters, where they could be told.
+    pub parameters: Option<Vec<String>>,
 }
 
 /// A statement as the client worded it. Where its literals end is only known with its dialect.

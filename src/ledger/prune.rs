@@ -34,6 +34,7 @@ pub(super) fn prune(
                SELECT id FROM findings ORDER BY last_seen DESC, id DESC LIMIT ?2 OFFSET ?1)",
         )?
         .execute(params![signed(limits.findings_max), STEP])?;
+    super::plans::prune(transaction, STEP)?;
     let shapes = signed(limits.findings_max.saturating_mul(SHAPES_PER_FINDING));
     kept::prune(transaction, shapes, STEP)
 }

@@ -50,6 +50,7 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         "database": &*observation.database,
         "tables": tables,
         "statement": statement(observation, literals),
+        "parameters": parameters(observation, literals),
         "primary": side(&observation.primary, literals),
         "shadow": observation.shadow.as_ref().map(|one| side(one, literals)),
         "cause": known_cause(observation, divergence),
@@ -101,7 +102,13 @@ fn session(observation: &Observation, literals: Literals) -> Value {
 fn known_cause(observation: &Observation, divergence: &Divergence) -> Value {
     let wording = observation.statement.as_ref();
     let literals = wording.map_or_else(Vec::new, |wording| {
-        sql::literals(wording.text.as_bytes(), wording.dialect)
+        let mut literals = sql::literals(wording.text.as_bytes(), wording.dialect);
+        let context = observation.context.as_ref();
+        let values = context.and_then(|context| context.parameters.as_ref());
+        for value in values.into_iter().flatten() {
+            literals.extend(sql::literals(value.as_bytes(), wording.dialect));
+        }
+        literals
     });
     let none = Told::default();
     let found = cause(&Case {
@@ -125,6 +132,16 @@ fn told(side: &Side) -> Told<'_> {
             .as_ref()
             .map(|(code, sqlstate, message)| (*code, sqlstate.as_str(), message.as_str())),
         affected_rows: side.affected_rows,
+    }
+}
+
+/// A prepared statement's values; null where they are not kept.
+fn parameters(observation: &Observation, literals: Literals) -> Value {
+    let context = observation.context.as_ref();
+    let known = context.and_then(|context| context.parameters.as_ref());
+    match literals {
+        Literals::Keep => json!(known),
+        Literals::Redact => Value::Null,
     }
 }
 

@@ -140,6 +140,13 @@ const MIGRATIONS: &[&str] = &[
         NULL DEFAULT 0, \"internal\" INTEGER NOT NULL DEFAULT 0
     );
 ",
+    // How both servers run what diverged, once a shape and protocol.
+    "
+    CREATE TABLE plans (
+        digest TEXT NOT NULL, protocol TEXT NOT NULL, at TEXT NOT NULL, class TEXT,
+        primary_plan TEXT NOT NULL, shadow_plan TEXT NOT NULL, PRIMARY KEY (digest, protocol)
+    ) WITHOUT ROWID;
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one.

@@ -50,7 +50,7 @@ pub(super) fn shown(session: u64, database: &str, context: &Context, literals: L
 fn last(context: &Context, names: &[&str]) -> Option<String> {
     let settings = context.settings.iter().rev();
     settings
-        .filter(|(name, _)| names.contains(&name.trim_start_matches('@')))
+        .filter(|(name, _)| names.contains(&name.strip_prefix("@@").unwrap_or(name)))
         .map(|(_, assignment)| value(assignment))
         .next()
 }
@@ -70,9 +70,47 @@ fn value(assignment: &str) -> String {
     quoted.unwrap_or(value).to_owned()
 }
 
+/// Variables whose values are words of the server's own, or limits: no user's data.
+const PLAIN: [&str; 34] = [
+    "autocommit",
+    "big_tables",
+    "character_set_client",
+    "character_set_connection",
+    "character_set_results",
+    "collation_connection",
+    "completion_type",
+    "default_storage_engine",
+    "default_week_format",
+    "div_precision_increment",
+    "explicit_defaults_for_timestamp",
+    "foreign_key_checks",
+    "group_concat_max_len",
+    "innodb_lock_wait_timeout",
+    "interactive_timeout",
+    "lc_time_names",
+    "lock_wait_timeout",
+    "max_execution_time",
+    "max_statement_time",
+    "names",
+    "net_read_timeout",
+    "net_write_timeout",
+    "sql_auto_is_null",
+    "sql_mode",
+    "sql_notes",
+    "sql_safe_updates",
+    "sql_select_limit",
+    "time_zone",
+    "transaction_isolation",
+    "transaction_read_only",
+    "tx_isolation",
+    "unique_checks",
+    "wait_timeout",
+    "workload",
+];
+
 /// Words, numbers and what joins them: a mode, a charset, a level, a zone.
 fn is_harmless(value: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_,:+-/. @".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_,:+-/. ".contains(c);
     value.len() <= SETTING_BYTES_MAX && value.chars().all(plain)
 }
 
@@ -87,7 +125,10 @@ fn kept(value: &str, literals: Literals) -> String {
 fn setting(name: &str, assignment: &str, literals: Literals) -> String {
     let is_kept = match literals {
         Literals::Keep => true,
-        Literals::Redact => !name.starts_with('@') && is_harmless(&value(assignment)),
+        Literals::Redact => {
+            let name = name.strip_prefix("@@").unwrap_or(name);
+            PLAIN.contains(&name) && is_harmless(&value(assignment))
+        }
     };
     if is_kept && assignment.len() <= SETTING_BYTES_MAX {
         return assignment.to_owned();
@@ -208,6 +249,16 @@ mod tests {
     }
 
     #[test]
+    fn a_users_variable_is_no_system_variable_of_the_same_name() {
+        let settings = [("@sql_mode", "@sql_mode = 'planted'")];
+        let item = shown(7, "app", &context(&settings), Literals::Redact);
+        assert!(item["sql_mode"].is_null(), "{item}");
+        let settings = [("@@sql_mode", "@@sql_mode = 'ANSI'")];
+        let item = shown(7, "app", &context(&settings), Literals::Redact);
+        assert_eq!(item["sql_mode"], "ANSI");
+    }
+
+    #[test]
     fn what_it_set_is_told_by_its_last_value() {
         let context = context(&[
             ("names", "NAMES utf8 COLLATE utf8_bin"),
@@ -238,6 +289,12 @@ mod tests {
         for (name, assignment, written) in [
             ("@mail", "@mail = 'planted@example.com'", "@mail = ?"),
             ("@n", "@n = 12345", "@n = ?"),
+            ("insert_id", "insert_id = 12345", "insert_id = ?"),
+            (
+                "time_zone",
+                "time_zone = 'planted@example.com'",
+                "time_zone = ?",
+            ),
             ("@q", "@q = \"planted\"", "@q = ?"),
             ("sql_mode", "sql_mode = 'ANSI'", "sql_mode = 'ANSI'"),
             (

@@ -116,6 +116,8 @@ pub(super) enum Message {
     Divergence(Box<Entry>),
     /// A look at the statistics of one statement.
     Look(Box<super::slow::Look>),
+    /// How both servers run a statement that diverged.
+    Plans(Box<super::Plans>),
     /// There is something that must last.
     Wake,
     /// The tallies are to be stored; and who waits for that.

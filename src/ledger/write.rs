@@ -163,6 +163,7 @@ pub(super) fn batch(
             Message::Look(look) => {
                 super::slow::kept(&transaction, look, rules, &mut written.noted)?
             }
+            Message::Plans(plans) => super::plans::write(&transaction, plans)?,
             Message::Change { change, reply, .. } => {
                 replies.push((reply, changed(&transaction, change)?));
             }

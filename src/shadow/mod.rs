@@ -7,8 +7,8 @@
 //!
 //! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
 //! `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
-//! `likeness`, `carried`, `perform`, `judge`, `proof`), `line` and `order` (with `reach`),
-//! `breaker`.
+//! `likeness`, `carried`, `perform`, `judge`, `proof` with `parameters` and `plans`), `line` and
+//! `order` (with `reach`), `breaker`.
 
 pub mod control;
 
@@ -32,7 +32,9 @@ mod carried;
 mod judge;
 mod likeness;
 mod link;
+mod parameters;
 mod perform;
+mod plans;
 mod proof;
 mod replay;
 
@@ -58,6 +60,7 @@ use crate::task;
 use crate::tee::Receiver;
 use dispatcher::Dispatcher;
 use parking_lot::Mutex;
+use plans::Planner;
 use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -114,6 +117,10 @@ pub struct Figures {
     pub overtakes: u64,
     /// Transactions that could not be carried to their end.
     pub broken: u64,
+    /// Statements whose plans both servers were asked for.
+    pub planned: u64,
+    /// Statements whose plans were not asked for, as too many waited.
+    pub plans_skipped: u64,
 }
 
 /// Time for the replays to finish once the mirror is told to end.
@@ -130,11 +137,13 @@ impl Mirror {
     pub fn start(parts: MirrorParts) -> Result<Self, TlsError> {
         let server = Arc::clone(&parts.roles.borrow().shadow);
         let tls = TlsContext::new(&server)?;
-        let primary = Arc::clone(&parts.roles.borrow().primary);
-        let questions = Questions::new(&parts.dial, &primary, QUESTIONS_A_SECOND)?;
-        let shared = Shared::new(parts.config, server, parts.dial, tls, parts.ledger);
-        let shared = Arc::new(shared);
+        let roles = parts.roles.borrow().clone();
+        let (dial, ledger) = (parts.dial, parts.ledger);
+        let questions = Questions::new(&dial, &roles.primary, QUESTIONS_A_SECOND)?;
         let stop = CancellationToken::new();
+        let planner = Planner::start(&roles, &dial, &ledger, &stop);
+        let shared = Shared::new(parts.config, server, dial, tls, ledger, planner);
+        let shared = Arc::new(shared);
         if let Some(questions) = questions {
             let keeping = Arc::clone(&shared.reach).keep(questions, stop.clone());
             task::spawn("reach", keeping);
@@ -193,6 +202,8 @@ impl Mirror {
             transient: counters.transient.load(Ordering::Relaxed),
             overtakes: counters.overtakes.load(Ordering::Relaxed),
             broken: counters.broken.load(Ordering::Relaxed),
+            planned: self.shared.planner.planned.load(Ordering::Relaxed),
+            plans_skipped: self.shared.planner.skipped.load(Ordering::Relaxed),
         }
     }
 }

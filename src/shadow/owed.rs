@@ -77,16 +77,24 @@ impl Owed {
 
     /// Its verdict; `evidence` goes with a divergence.
     pub(super) fn settle(mut self, verdict: Verdict, ran: Option<Ran>, evidence: Option<Evidence>) {
+        let mut question = None;
         if let Some(observation) = &mut self.observation {
             observation.verdict = verdict;
             if let Some(evidence) = evidence {
                 observation.statement = evidence.wording;
                 observation.context = Some(evidence.context);
+                let stands = matches!(observation.verdict, Verdict::Diverged(_));
+                question = evidence.question.filter(|_| stands);
             }
             if let Some(ran) = ran {
                 observation.shadow = Some(ran.side);
                 observation.queue_us = Some(ran.queue_us);
             }
+        }
+        // First the ledger learns of what diverged, then of its plans.
+        drop(self);
+        if let Some(question) = question {
+            question.ask();
         }
     }
 }

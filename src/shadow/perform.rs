@@ -345,6 +345,15 @@ pub(super) fn wording_of(run: &Run) -> Option<Wording> {
     })
 }
 
+/// The text that the shadow was sent, parameters not filled in.
+pub(super) fn shadow_text(run: &Run) -> Option<String> {
+    let text = match &run.reading.statement {
+        Some((_, statement)) => statement.prepared.mapped.as_ref()?.to_vec(),
+        None => text(run).ok()?,
+    };
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
 /// Whether the shadow failed in a way that says: the same again may succeed.
 pub(super) fn is_transient(run: &Run, reply: &Reply) -> bool {
     !run.failed_on_primary() && was_rolled_back(reply)

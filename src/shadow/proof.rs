@@ -1,9 +1,12 @@
 //! What goes with a divergence, so that an engineer can see and repeat it: the statement as it was
-//! worded and the session's state. Built where something diverged, never before.
+//! worded, the session's state, and the question for both servers' plans. Built where something
+//! diverged, never before.
 
 use super::job::Run;
 use super::journal::Journal;
+use super::parameters;
 use super::perform;
+use super::plans::Question;
 use super::reading::Text;
 use super::shared::Shared;
 use crate::ledger::observation::{Context, Wording};
@@ -16,6 +19,8 @@ pub(super) struct Evidence {
     pub(super) wording: Option<Wording>,
     /// The session's state when it sent the command.
     pub(super) context: Box<Context>,
+    /// To be asked if the command's verdict stands; none where the plans are known.
+    pub(super) question: Option<Question>,
 }
 
 impl Evidence {
@@ -25,8 +30,14 @@ impl Evidence {
         let database = journal.database();
         let mapped = shared.server.databases.get(database);
         let facts = &run.charged.facts;
+        let shadow_database = mapped.map_or(database, String::as_str);
+        let parameters = parameters::of(run);
+        let question = shared
+            .planner
+            .question(run, journal, shadow_database, parameters.as_ref());
         let context = Context {
-            shadow_database: mapped.map_or(database, String::as_str).to_owned(),
+            shadow_database: shadow_database.to_owned(),
+            parameters: parameters.and_then(Result::ok),
             settings: journal
                 .settings()
                 .map(|(name, assignment)| (name.to_owned(), assignment.to_owned()))
@@ -42,6 +53,7 @@ impl Evidence {
         Self {
             wording: perform::wording_of(run),
             context: Box::new(context),
+            question,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::Control;
 use super::breaker::{Breaker, Cause, Limits};
 use super::line::Line;
 use super::order::Scope;
+use super::plans::Planner;
 use super::reach::Reach;
 use super::recent::Recent;
 use crate::config::{Config, FedBy, Server};
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     /// Commits that ran on the shadow before reads that should have come first.
     pub(super) overtaking: Mutex<Recent>,
     pub(super) counters: Counters,
+    /// Asks both servers for plans.
+    pub(super) planner: Arc<Planner>,
     /// Leave to look at a difference a second time.
     pub(super) second_looks: Arc<Semaphore>,
     control: Mutex<Control>,
@@ -82,6 +85,7 @@ impl Shared {
         dial: Arc<dyn Dial>,
         tls: TlsContext,
         ledger: Ledger,
+        planner: Arc<Planner>,
     ) -> Self {
         let mirror = &config.mirror;
         let limits = Limits {
@@ -95,6 +99,7 @@ impl Shared {
             dial,
             tls,
             ledger,
+            planner,
             catalog: Catalog::new(SHAPES_MAX),
             line: Arc::default(),
             reach: Arc::default(),

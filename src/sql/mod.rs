@@ -16,6 +16,7 @@ mod functions;
 mod lexer;
 mod names;
 mod order;
+mod parameters;
 mod redact;
 mod session;
 mod statements;
@@ -26,6 +27,7 @@ pub use analysis::analyze;
 pub use beginning::beginning;
 pub use catalog::{Catalog, Figures};
 pub use databases::map_databases;
+pub use parameters::{between_parameters, nests, quoted, with_parameters};
 pub use redact::{literals, redact, redact_error};
 pub use session::{dialect_after, names_variable, reads_variables};
 

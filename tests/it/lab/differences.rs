@@ -4,6 +4,7 @@ use super::Lab;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use understudy::compare::causes::{self, Case, Told};
 use understudy::compare::verdict::{Tolerances, Verdict};
 use understudy::compare::{Context, compare};
 use understudy::config::{self, FedBy, TlsMode};
@@ -114,7 +115,8 @@ impl Pair {
         (self.legacy.say(&query).await, self.shadow.say(&query).await)
     }
 
-    async fn verdict(&mut self, text: &str, prepared: bool) -> Verdict {
+    /// The verdict, and the code of its cause; none where it has none.
+    async fn verdict(&mut self, text: &str, prepared: bool) -> (Verdict, &'static str) {
         let (primary, shadow) = if prepared {
             (
                 self.legacy.execute(text).await,
@@ -131,7 +133,44 @@ impl Pair {
             key_pinned: false,
             transactions_mirrored: true,
         };
-        compare(&primary, &shadow, &context)
+        let verdict = compare(&primary, &shadow, &context);
+        let Verdict::Diverged(divergence) = &verdict else {
+            return (verdict, "");
+        };
+        let errors = [&primary, &shadow].map(error);
+        let [ours, theirs] = &errors;
+        let cause = causes::cause(&Case {
+            divergence,
+            primary: told(&primary, ours.as_ref()),
+            shadow: told(&shadow, theirs.as_ref()),
+            class: analysis.class,
+            fingerprint: &analysis.fingerprint,
+            literals: &sql::literals(text.as_bytes(), Dialect::default()),
+        });
+        let code = cause.map_or("", |cause| cause.code.name());
+        (verdict, code)
+    }
+}
+
+fn error(answer: &Answer) -> Option<(u16, String, String)> {
+    let failure = answer.error()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Some((
+        failure.code,
+        text(&failure.sqlstate),
+        text(&failure.message),
+    ))
+}
+
+fn told<'a>(answer: &Answer, error: Option<&'a (u16, String, String)>) -> Told<'a> {
+    let affected = answer.results.last().and_then(|outcome| match outcome {
+        Outcome::Ok(done) => Some(done.affected_rows),
+        _ => None,
+    });
+    Told {
+        rows: answer.rows(),
+        error: error.map(|(code, sqlstate, text)| (*code, sqlstate.as_str(), text.as_str())),
+        affected_rows: affected,
     }
 }
 
@@ -178,8 +217,14 @@ async fn what_is_known_to_differ_behind_vtgate_is_told_as_it_is() {
             "!" => drop(pair.both(rest).await),
             ">" | "?" => {
                 let (text, expected) = rest.split_once(" => ").expect("a verdict");
-                let verdict = pair.verdict(text, what == "?").await;
+                let (expected, cause) = expected.split_once(" because ").unwrap_or((expected, ""));
+                let (verdict, found) = pair.verdict(text, what == "?").await;
                 let said = spoken(&verdict);
+                if said == expected && found != cause {
+                    wrong.push(format!(
+                        "{what} {text}\n    should be because {cause:?}, but is because {found:?}"
+                    ));
+                }
                 if said != expected && !(expected == "quiet" && said == "match") {
                     wrong.push(format!(
                         "{what} {text}\n    should say {expected}, but says {verdict:?}"

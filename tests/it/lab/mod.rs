@@ -9,6 +9,7 @@ mod logins;
 mod mirroring;
 mod operators;
 mod planted;
+mod proof;
 mod proxy;
 mod readiness;
 mod sessions;
