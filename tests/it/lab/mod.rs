@@ -8,6 +8,7 @@ mod load;
 mod logins;
 mod mirroring;
 mod operators;
+mod order;
 mod planted;
 mod proof;
 mod proxy;
