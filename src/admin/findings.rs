@@ -4,7 +4,7 @@ use super::Parts;
 use super::answer::{Asked, Id, Refusal, Told, read};
 use super::sheet::{self, Form};
 use super::status::Nothing;
-use crate::compare::verdict::Kind;
+use crate::compare::verdict::{Kind, Reason};
 use crate::ledger::{
     By, Changed, DivergenceFilter, FindingFilter, FindingPatch, FindingSort, STATES,
 };
@@ -103,7 +103,11 @@ pub(super) async fn findings(
     let mut filter = FindingFilter {
         id: None,
         state: known_state(asked.state)?,
-        kind: known_kind(asked.kind)?,
+        kind: match asked.kind {
+            // What follows from a taint is a finding of this kind, and no divergence.
+            Some(kind) if kind == Reason::Tainted.name() => Some(kind),
+            kind => known_kind(kind)?,
+        },
         table: asked.table,
         fingerprint: asked.fingerprint,
         rule: asked.rule,

@@ -113,13 +113,10 @@ impl Client {
     /// # Errors
     /// Nobody answers, the API refuses, or what answers is no understudy.
     pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, ClientError> {
-        let (status, body) = self.fetch(path, query)?;
-        let body: Value = serde_json::from_str(&body)
-            .map_err(|error| self.stranger(format!("HTTP {status}, {error}")))?;
-        if status == 200 {
-            return Ok(body);
-        }
-        Err(self.refused(status, &body))
+        self.json(
+            self.asking(self.agent.get(self.at_path(path)), query)
+                .call(),
+        )
     }
 
     /// GET a document that is no JSON.
@@ -127,34 +124,116 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn text(&self, path: &str, query: &[(&str, String)]) -> Result<String, ClientError> {
-        let (status, body) = self.fetch(path, query)?;
-        if status == 200 {
-            return Ok(body);
-        }
-        let body = serde_json::from_str(&body).unwrap_or(Value::Null);
-        Err(self.refused(status, &body))
+        let asked = self
+            .asking(self.agent.get(self.at_path(path)), query)
+            .call();
+        Ok(self.document(asked)?.body)
     }
 
-    fn fetch(&self, path: &str, query: &[(&str, String)]) -> Result<(u16, String), ClientError> {
-        let mut request = self.agent.get(format!("{}{path}", self.url));
+    /// GET a list as CSV, and the cursor of what did not fit.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn sheet(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<(String, Option<String>), ClientError> {
+        let request = self.asking(self.agent.get(self.at_path(path)), query);
+        let found = self.document(request.query("format", "csv").call())?;
+        if found.is_csv {
+            return Ok((found.body, found.next));
+        }
+        Err(self.stranger("it gave something else in place of CSV".to_owned()))
+    }
+
+    /// PATCH a path with a JSON body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        let request = self.asking(self.agent.patch(self.at_path(path)), &[]);
+        self.json(request.send_json(body))
+    }
+
+    /// POST a JSON body to a path.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        let request = self.asking(self.agent.post(self.at_path(path)), &[]);
+        self.json(request.send_json(body))
+    }
+
+    /// DELETE a path with its query.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn delete(&self, path: &str, query: &[(&str, String)]) -> Result<Value, ClientError> {
+        self.json(
+            self.asking(self.agent.delete(self.at_path(path)), query)
+                .call(),
+        )
+    }
+
+    fn at_path(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn asking<B>(
+        &self,
+        mut request: ureq::RequestBuilder<B>,
+        query: &[(&str, String)],
+    ) -> ureq::RequestBuilder<B> {
         for (name, value) in query {
             request = request.query(*name, value);
         }
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
         }
-        let mut answer = request.call().map_err(|error| match error {
+    }
+
+    fn json(&self, answer: Sent) -> Result<Value, ClientError> {
+        let found = self.read(answer)?;
+        let body: Value = serde_json::from_str(&found.body)
+            .map_err(|error| self.stranger(format!("HTTP {}, {error}", found.status)))?;
+        if found.is_good() {
+            return Ok(body);
+        }
+        Err(self.refused(found.status, &body))
+    }
+
+    fn document(&self, answer: Sent) -> Result<Found, ClientError> {
+        let found = self.read(answer)?;
+        if found.is_good() {
+            return Ok(found);
+        }
+        let body = serde_json::from_str(&found.body).unwrap_or(Value::Null);
+        Err(self.refused(found.status, &body))
+    }
+
+    fn read(&self, answer: Sent) -> Result<Found, ClientError> {
+        let mut answer = answer.map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => ClientError::Url(self.url.clone()),
             other => ClientError::Unreachable(self.url.clone(), other.to_string()),
         })?;
         let status = answer.status().as_u16();
+        let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
+        let is_csv = header("content-type").is_some_and(|kind| kind.starts_with("text/csv"));
+        let next = header("x-understudy-next");
         let body = answer
             .body_mut()
             .with_config()
             .limit(ANSWER_BYTES_MAX)
             .read_to_string()
             .map_err(|error| self.stranger(format!("HTTP {status}, {error}")))?;
-        Ok((status, body))
+        Ok(Found {
+            status,
+            is_csv,
+            next,
+            body,
+        })
     }
 
     fn refused(&self, status: u16, body: &Value) -> ClientError {
@@ -169,6 +248,25 @@ impl Client {
 
     fn stranger(&self, what: String) -> ClientError {
         ClientError::Stranger(self.url.clone(), what)
+    }
+}
+
+/// What became of a request.
+type Sent = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
+
+/// An answer, read.
+#[derive(Debug)]
+struct Found {
+    status: u16,
+    is_csv: bool,
+    /// The cursor of what did not fit.
+    next: Option<String>,
+    body: String,
+}
+
+impl Found {
+    fn is_good(&self) -> bool {
+        (200..300).contains(&self.status)
     }
 }
 

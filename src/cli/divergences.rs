@@ -1,7 +1,7 @@
 //! `understudy divergences`: where the two servers' answers differed, newest first; one whole by its id.
 
 use super::words::{ago, brief, count, items, number, table, text, width};
-use super::{Client, Format, Remote, Trouble, say, say_json, whole};
+use super::{Client, Door, ListFormat, Trouble, say, say_json, say_sheet, whole};
 use clap::Args;
 use serde_json::Value;
 use std::fmt::Write;
@@ -30,12 +30,24 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "id")]
     before: Option<String>,
     #[command(flatten)]
-    remote: Remote,
+    door: Door,
+    /// How the answer is printed.
+    #[arg(long, value_enum, default_value_t = ListFormat::Table)]
+    format: ListFormat,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
-    let client = Client::new(&arguments.remote)?;
+    let client = Client::behind(&arguments.door)?;
     let asked = arguments.id.as_ref();
+    if arguments.format == ListFormat::Csv {
+        if asked.is_some() {
+            return Err(Trouble::usage(
+                "--format csv is for lists; one divergence is a table or json",
+            ));
+        }
+        say_sheet(&client.sheet("/api/v1/divergences", &query(arguments))?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let answer = match asked {
         Some(id) if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') => {
             return Err(Trouble::usage(format!("{id:?} is no divergence's id")));
@@ -43,10 +55,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
         Some(id) => client.get(&format!("/api/v1/divergences/{id}"), &[])?,
         None => client.get("/api/v1/divergences", &query(arguments))?,
     };
-    match (arguments.remote.format, asked) {
-        (Format::Json, _) => say_json(&answer),
-        (Format::Table, Some(_)) => say(&whole::divergence(&answer)),
-        (Format::Table, None) => say(&all(&answer, jiff::Timestamp::now())),
+    match (arguments.format, asked) {
+        (ListFormat::Table, Some(_)) => say(&whole::divergence(&answer)),
+        (ListFormat::Table, None) => say(&all(&answer, jiff::Timestamp::now())),
+        (ListFormat::Json | ListFormat::Csv, _) => say_json(&answer),
     }
     Ok(ExitCode::SUCCESS)
 }

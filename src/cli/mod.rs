@@ -10,6 +10,7 @@ mod latency;
 mod readiness;
 mod report;
 mod repro;
+mod rules;
 mod serve;
 mod status;
 mod whole;
@@ -45,8 +46,10 @@ enum Command {
     Status(status::Arguments),
     /// Where the two servers' answers differed, newest first.
     Divergences(divergences::Arguments),
-    /// What was found, rolled up: one finding whole, by its id.
+    /// What differs, each shape once, by impact; and what you say of it.
     Findings(findings::Arguments),
+    /// Rules that judge divergences beforehand, and what each has taken.
+    Rules(rules::Arguments),
     /// Print a script that repeats a divergence on both servers.
     Repro(repro::Arguments),
     /// How long both servers took, side by side.
@@ -89,6 +92,17 @@ enum Format {
     Table,
     /// For programs: the API's own answer.
     Json,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ListFormat {
+    /// For people.
+    Table,
+    /// For programs: the API's own answer.
+    Json,
+    /// For a sheet.
+    Csv,
 }
 
 /// A command that could not do its work: what to say, and with which exit code.
@@ -135,6 +149,7 @@ pub fn run() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Divergences(arguments) => divergences::run(&arguments),
         Command::Findings(arguments) => findings::run(&arguments),
+        Command::Rules(arguments) => rules::run(&arguments),
         Command::Repro(arguments) => repro::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Readiness(arguments) => readiness::run(&arguments),
@@ -157,6 +172,30 @@ fn say(text: &str) {
     let _ = out.flush();
 }
 
+/// Prints a sheet as it came; says on the side what is not in it.
+fn say_sheet(sheet: &(String, Option<String>)) {
+    let (text, next) = sheet;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+    if let Some(next) = next {
+        let _ = writeln!(std::io::stderr(), "there is more: --before {next}");
+    }
+}
+
+/// Who says so, where the command line does not: the user who is logged in.
+fn whoami() -> Option<String> {
+    std::env::var("USER").ok().filter(|user| !user.is_empty())
+}
+
+/// A time as the API wants it: a date is its first moment, UTC.
+fn moment(text: &str) -> String {
+    match text.parse::<jiff::civil::Date>() {
+        Ok(date) if !text.contains(['T', ' ']) => format!("{date}T00:00:00Z"),
+        Ok(_) | Err(_) => text.to_owned(),
+    }
+}
+
 /// Prints the API's answer as it is.
 fn say_json(answer: &serde_json::Value) {
     say(&format!("{answer:#}"));
@@ -170,6 +209,13 @@ mod tests {
     #[test]
     fn the_arguments_are_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_date_is_its_first_moment() {
+        assert_eq!(moment("2030-01-31"), "2030-01-31T00:00:00Z");
+        assert_eq!(moment("2030-01-31T10:00:00Z"), "2030-01-31T10:00:00Z");
+        assert_eq!(moment("soon"), "soon");
     }
 
     #[test]

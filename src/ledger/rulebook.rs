@@ -292,7 +292,9 @@ fn release(
             }
             None => {
                 transaction.execute(
-                    "UPDATE findings SET rule = '', state = 'open', expired = ?2 WHERE id = ?1",
+                    "UPDATE findings SET rule = '', state = 'open', expired = ?2,
+                       who = CASE WHEN ?2 THEN who END, why = CASE WHEN ?2 THEN why END,
+                       until = CASE WHEN ?2 THEN until END WHERE id = ?1",
                     params![id, expired],
                 )?;
                 id

@@ -110,6 +110,13 @@ pub(super) enum Change {
     DeleteRule { id: i64, who: String, why: String },
 }
 
+impl Change {
+    /// Whether other rules hold after it.
+    pub(super) const fn is_of_rules(&self) -> bool {
+        matches!(self, Self::AddRule(_) | Self::DeleteRule { .. })
+    }
+}
+
 /// What the writer is told.
 #[derive(Debug)]
 pub(super) enum Message {

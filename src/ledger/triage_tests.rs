@@ -171,6 +171,7 @@ fn a_rule_that_left_the_config_gives_back_what_it_took() {
     let ledger = judging(&config, judged(vec![accepted]));
     let all = findings(&ledger);
     assert_eq!(of(&all, "a")[0]["state"], "open");
+    assert_eq!(of(&all, "a")[0]["who"], Value::Null, "nobody judges it now");
     assert_eq!(of(&all, "b")[0]["state"], "accepted");
     let rules = ledger.rules().unwrap();
     assert_eq!(

@@ -61,14 +61,6 @@ impl Batch {
             .iter()
             .any(|message| matches!(message, Message::Change { .. }))
     }
-
-    fn changes_rules(&self) -> bool {
-        let rules =
-            |change: &Change| matches!(change, Change::AddRule(_) | Change::DeleteRule { .. });
-        self.messages
-            .iter()
-            .any(|message| matches!(message, Message::Change { change, .. } if rules(change)))
-    }
 }
 
 /// Reads what the file knows.
@@ -157,7 +149,10 @@ pub(super) fn batch(
     let transaction = connection.transaction()?;
     let mut written = Written::default();
     let mut replies = Vec::new();
+    let mut anew = None;
     for message in &batch.messages {
+        // What an operator just changed holds for what comes behind it.
+        let rules = anew.as_ref().unwrap_or(rules);
         match message {
             Message::Divergence(entry) => divergence(&transaction, entry, rules, &mut written)?,
             Message::Look(look) => {
@@ -166,6 +161,9 @@ pub(super) fn batch(
             Message::Plans(plans) => super::plans::write(&transaction, plans)?,
             Message::Change { change, reply, .. } => {
                 replies.push((reply, changed(&transaction, change)?));
+                if change.is_of_rules() {
+                    anew = Some(rulebook::load(&transaction)?);
+                }
             }
             Message::Wake | Message::Tallies(_) | Message::Close | Message::Abandon => {}
             #[cfg(test)]
@@ -181,8 +179,6 @@ pub(super) fn batch(
         written.noted.extend(triage::expire(&transaction, now)?);
         prune(&transaction, limits)?;
     }
-    let anew = batch.changes_rules().then(|| rulebook::load(&transaction));
-    let anew = anew.transpose()?;
     transaction.commit()?;
     if let Some(anew) = anew {
         *rules = anew;
