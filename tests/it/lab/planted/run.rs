@@ -245,8 +245,8 @@ fn value(text: &str) -> mysql_async::Value {
     }
 }
 
-/// All findings, each with its newest divergence's cause, once the ledger's writer has written what
-/// it was told.
+/// All findings of answers, each with its newest divergence's cause, once the ledger's writer has
+/// written what it was told. How fast the servers are is not planted.
 pub fn findings(proxy: &Proxy) -> Vec<Value> {
     let end = Instant::now() + Duration::from_secs(60);
     while proxy.get("/api/v1/status")["ledger"]["queued"] != 0 {
@@ -258,6 +258,7 @@ pub fn findings(proxy: &Proxy) -> Vec<Value> {
     let divergences = divergences.as_array().expect("items");
     let page = proxy.get("/api/v1/findings?limit=500");
     let mut findings = page["items"].as_array().expect("items").clone();
+    findings.retain(|finding| finding["kind"] != "latency");
     for finding in &mut findings {
         let of = |one: &&Value| one["finding_id"] == finding["id"];
         let cause = divergences.iter().find(of).map(|one| &one["cause"]["code"]);
