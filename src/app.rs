@@ -99,7 +99,7 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
     house.set_ledger_open();
     // The operators' door stays open while sessions drain, and the ledger closes.
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
-    let (client_at, admin_at) = (doors.client_at, doors.admin_at);
+    let (client_at, admin_at, console_at) = (doors.client_at, doors.admin_at, doors.console_at);
     let parts = admin::Parts {
         config: Arc::clone(config),
         roles: roles.clone(),
@@ -107,14 +107,15 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
         house: Arc::clone(&house) as Arc<dyn admin::House>,
         metrics: Arc::new(Metrics::new()),
         started,
+        console: Arc::default(),
     };
     threads
-        .admin(doors.admin, parts, stop.clone())
+        .admin(doors.admin, doors.console, parts, stop.clone())
         .map_err(AppError::failed("the admin's thread cannot be started"))?;
     let probes = probe::start(&roles, &dial, &house, offer, &stop, FIRST_LOOK).await;
     let relay = start_relay(threads, relay, doors.clients, &drain);
     house.set_listening();
-    say_started(config, client_at, admin_at);
+    say_started(config, client_at, admin_at, console_at);
     let ended = until_told(signals, relay, &house, &drain).await;
     house.drain_mirror(MIRROR_DRAIN).await;
     close_ledger(ledger).await;
@@ -163,6 +164,8 @@ struct Doors {
     client_at: SocketAddr,
     admin: std::net::TcpListener,
     admin_at: SocketAddr,
+    console: Option<std::net::TcpListener>,
+    console_at: Option<SocketAddr>,
 }
 
 impl Doors {
@@ -178,13 +181,31 @@ impl Doors {
         let _on_its_threads = threads.relay.enter();
         let clients = relay::bind(at).map_err(failed())?;
         let client_at = clients.local_addr().map_err(failed())?;
+        let console = config.admin.console.and_then(console);
         Ok(Self {
             clients,
             client_at,
             admin,
             admin_at,
+            console_at: console.as_ref().and_then(|door| door.local_addr().ok()),
+            console,
         })
     }
+}
+
+/// The console's door. Where it cannot be opened production is served without, which is said.
+fn console(at: SocketAddr) -> Option<std::net::TcpListener> {
+    let opened = std::net::TcpListener::bind(at).and_then(|door| {
+        door.set_nonblocking(true)?;
+        Ok(door)
+    });
+    opened
+        .inspect_err(|error| {
+            tracing::error!(
+                "admin.console {at} cannot be listened on: {error}; there is no console until the next start. Set another port, or \"\" for none"
+            );
+        })
+        .ok()
 }
 
 fn start_relay(
@@ -246,7 +267,12 @@ async fn until_told(
     Ok(())
 }
 
-fn say_started(config: &Config, client_at: SocketAddr, admin_at: SocketAddr) {
+fn say_started(
+    config: &Config,
+    client_at: SocketAddr,
+    admin_at: SocketAddr,
+    console_at: Option<SocketAddr>,
+) {
     let at = |server: &Server| format!("{} at {}:{}", server.name, server.host, server.port);
     let tls = if config.listen.tls.is_some() {
         "with TLS for those that ask"
@@ -272,4 +298,11 @@ fn say_started(config: &Config, client_at: SocketAddr, admin_at: SocketAddr) {
         "from this host"
     };
     tracing::info!("operators ask http://{admin_at}, {token}");
+    if let Some(at) = console_at {
+        tracing::info!(
+            "the console answers SQL over the ledger: mysql -h {} -P {}, {token}",
+            at.ip(),
+            at.port()
+        );
+    }
 }

@@ -369,8 +369,14 @@ pub struct LatencyLimits {
 pub struct Admin {
     /// HTTP.
     pub address: SocketAddr,
-    /// The bearer token; without one the address is a loopback address.
+    /// The bearer token; without one the addresses are loopback addresses.
     pub token: Option<Secret>,
+    /// The console's MySQL protocol; none for no console.
+    pub console: Option<SocketAddr>,
+    /// Rows of one answer of the console at most.
+    pub console_rows: usize,
+    /// How long a query on the console may take.
+    pub console_timeout: Duration,
 }
 
 /// A text that is never printed.

@@ -282,6 +282,34 @@ pub const RELAY: [Metric; 30] = [
     ),
 ];
 
+/// The console's own counters, by the names under which it tells them.
+pub const CONSOLE: [Metric; 6] = [
+    counter(
+        "understudy_console_connections_total",
+        "Connections to the console, refused ones excepted.",
+    ),
+    counter(
+        "understudy_console_refused_total",
+        "Connections to the console refused with error 1040.",
+    ),
+    counter(
+        "understudy_console_denied_total",
+        "Logins to the console with a wrong token.",
+    ),
+    counter(
+        "understudy_console_queries_total",
+        "Queries on the console that SQLite was asked.",
+    ),
+    counter(
+        "understudy_console_cut_total",
+        "Queries on the console that met a bound: time, memory, rows, lengths.",
+    ),
+    counter(
+        "understudy_console_broken_total",
+        "Connections to the console that broke, by the client's bytes or by a fault of understudy's; each ended alone.",
+    ),
+];
+
 /// The recorder of one process (or of one test).
 pub struct Metrics {
     recorder: PrometheusRecorder,
@@ -306,7 +334,8 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
-        for metric in METRICS.iter().chain(&PROCESS).chain(&RELAY) {
+        let own = METRICS.iter().chain(&PROCESS);
+        for metric in own.chain(&RELAY).chain(&CONSOLE) {
             let (name, help) = (
                 KeyName::from_const_str(metric.name),
                 SharedString::const_str(metric.help),
@@ -420,6 +449,9 @@ impl Metrics {
         self.count("understudy_tee_stubbed_total", &[], tee.stubbed);
         self.count("understudy_tee_lost_total", &[], tee.lost);
         self.count("understudy_tee_samples_shed_total", &[], tee.samples_shed);
+        for (name, n) in parts.console.values() {
+            self.count(name, &[], n);
+        }
         for (name, n) in parts.house.counters() {
             if name.ends_with("_total") {
                 self.count(name, &[], n);

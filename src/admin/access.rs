@@ -122,6 +122,9 @@ mod tests {
         let admin = config::Admin {
             address: SocketAddr::from(([127, 0, 0, 1], 8306)),
             token: token.map(|token| config::Secret(token.to_owned())),
+            console: None,
+            console_rows: 1,
+            console_timeout: std::time::Duration::from_secs(1),
         };
         let headers = headers
             .iter()

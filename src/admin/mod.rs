@@ -1,4 +1,4 @@
-//! The operators' door: HTTP and JSON on a runtime of its own.
+//! The operators' doors, on a runtime of its own: HTTP and JSON, and the console's SQL.
 //!
 //! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
 //! the triage of findings, rules, and taints. Without a token it answers loopback callers only; with one
@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+pub(crate) mod console;
 mod coverage;
 mod findings;
 mod health;
@@ -143,6 +144,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// When the process started.
     pub started: tokio::time::Instant,
+    /// What the console counts.
+    pub console: Arc<console::Counters>,
 }
 
 /// Every route, and who may ask.

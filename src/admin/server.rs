@@ -1,6 +1,6 @@
 //! HTTP/1.1 with bounds: connections, header size, and time for each step.
 
-use super::{Parts, readiness, router};
+use super::{Parts, console, readiness, router};
 use crate::task;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,8 +27,24 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Time for answers under way once it is told to end.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Answers until told to end.
-pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
+/// Answers at both doors until told to end; the console's may be closed.
+pub async fn serve(
+    http: TcpListener,
+    console: Option<TcpListener>,
+    parts: Parts,
+    shutdown: CancellationToken,
+) {
+    // A task of its own: what breaks there does not reach this door.
+    let console = console
+        .map(|door| console::serve(door, parts.clone(), shutdown.clone()))
+        .map(|console| task::spawn("console", console));
+    serve_http(http, parts, shutdown).await;
+    if let Some(console) = console {
+        let _ = tokio::time::timeout(DRAIN, console).await;
+    }
+}
+
+async fn serve_http(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
     let watch = task::spawn(
         "readiness",
         readiness::watch(parts.clone(), shutdown.clone()),

@@ -67,6 +67,49 @@ impl House for Cards {
     }
 }
 
+/// A house of cards, and all that a request may need of it.
+fn built(
+    config: &Arc<config::Config>,
+    ledger: &Ledger,
+    console: &Arc<console::Counters>,
+) -> (Parts, Arc<Cards>, watch::Sender<Roles>) {
+    let roles = Roles {
+        primary: Arc::new(config.primary.clone()),
+        shadow: Arc::new(config.shadow.clone()),
+    };
+    let (writer, roles) = watch::channel(roles);
+    let ready = Ready {
+        listener: true,
+        primary: true,
+        ledger: true,
+        draining: false,
+    };
+    let cards = Arc::new(Cards {
+        control: Mutex::new(Control::new(&config.mirror)),
+        ready: Mutex::new(ready),
+    });
+    let parts = Parts {
+        config: Arc::clone(config),
+        roles,
+        ledger: ledger.clone(),
+        house: Arc::clone(&cards) as Arc<dyn House>,
+        metrics: Arc::new(Metrics::new()),
+        started: tokio::time::Instant::now(),
+        console: Arc::clone(console),
+    };
+    (parts, cards, writer)
+}
+
+/// The same for the console's tests.
+pub(super) fn parts(
+    config: config::Config,
+    ledger: Ledger,
+    console: &Arc<console::Counters>,
+) -> (watch::Sender<Roles>, Parts) {
+    let (parts, _, writer) = built(&Arc::new(config), &ledger, console);
+    (writer, parts)
+}
+
 /// A running admin, ended when dropped.
 struct Door {
     at: SocketAddr,
@@ -89,7 +132,7 @@ impl Door {
         let files = tempfile::tempdir().expect("a directory");
         let path = files.path().join("ledger.db");
         let text = format!("[ledger]\npath = {path:?}\nlog = \"\"\n{more}");
-        let config = Arc::new(config::Config::parse(&text, &[]).expect("sound"));
+        let config = config::Config::parse(&text, &[]).expect("sound");
         let ledger = Ledger::open(
             &config.ledger,
             config.shadow.fed_by,
@@ -101,33 +144,12 @@ impl Door {
             Arc::new(|| Commands { handed: 4, lost: 0 }),
         )
         .expect("a ledger");
-        let roles = Roles {
-            primary: Arc::new(config.primary.clone()),
-            shadow: Arc::new(config.shadow.clone()),
-        };
-        let (writer, roles) = watch::channel(roles);
-        let ready = Ready {
-            listener: true,
-            primary: true,
-            ledger: true,
-            draining: false,
-        };
-        let cards = Arc::new(Cards {
-            control: Mutex::new(Control::new(&config.mirror)),
-            ready: Mutex::new(ready),
-        });
+        let config = Arc::new(config);
+        let (parts, cards, writer) = built(&config, &ledger, &Arc::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let parts = Parts {
-            config,
-            roles,
-            ledger: ledger.clone(),
-            house: Arc::clone(&cards) as Arc<dyn House>,
-            metrics: Arc::new(Metrics::new()),
-            started: tokio::time::Instant::now(),
-        };
-        crate::task::spawn("admin", serve(listener, parts.clone(), stop.clone()));
+        crate::task::spawn("admin", serve(listener, None, parts.clone(), stop.clone()));
         Self {
             parts,
             at,
@@ -768,6 +790,7 @@ async fn every_metric_is_in_the_table_and_in_base_units() {
             .iter()
             .chain(&crate::metrics::PROCESS)
             .chain(&crate::metrics::RELAY)
+            .chain(&crate::metrics::CONSOLE)
     };
     for line in text
         .lines()

@@ -4,6 +4,7 @@ use crate::admin;
 use crate::config::Config;
 use std::io;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -49,10 +50,12 @@ impl Threads {
         self.main.block_on(work)
     }
 
-    /// Serves the admin on a thread of its own, until told to end.
+    /// Serves the operators' doors (the console's may be closed) on a thread of their own, until told
+    /// to end.
     pub(super) fn admin(
         &self,
-        listener: std::net::TcpListener,
+        http: std::net::TcpListener,
+        console: Option<std::net::TcpListener>,
         parts: admin::Parts,
         stop: CancellationToken,
     ) -> io::Result<()> {
@@ -60,14 +63,17 @@ impl Threads {
             .enable_all()
             .max_blocking_threads(BLOCKING_MAX)
             .build()?;
-        let listener = {
+        let (http, console) = {
             let _on_it = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
+            (
+                TcpListener::from_std(http)?,
+                console.map(TcpListener::from_std).transpose()?,
+            )
         };
         // Its end is the process's: it answers to the last, and holds nothing that must be saved.
         std::thread::Builder::new()
             .name("admin".to_owned())
-            .spawn(move || runtime.block_on(admin::serve(listener, parts, stop)))
+            .spawn(move || runtime.block_on(admin::serve(http, console, parts, stop)))
             .map(drop)
     }
 

@@ -18,7 +18,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Sections and keys of the design that later versions bring; a config that has them is told so.
-const LATER: [&str; 3] = ["cutover", "admin.console", "compare.recheck"];
+const LATER: [&str; 2] = ["cutover", "compare.recheck"];
 
 /// The config, what is wrong with it, and every key that there is. A fault alone: not even TOML.
 pub(super) fn read(
@@ -441,8 +441,23 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
             "set admin.token_file, or listen on 127.0.0.1",
         );
     }
+    let console = section.address_or_none("console", loopback(8307));
+    if let Some(console) = console.filter(|at| token.is_none() && !at.ip().is_loopback()) {
+        section.fault(
+            "console",
+            format!("{console} can be reached from elsewhere, and there is no token"),
+            "set admin.token_file, or listen on 127.0.0.1",
+        );
+    }
+    let admin = Admin {
+        address,
+        token,
+        console,
+        console_rows: section.count("console_rows", 10_000, 1..=1_000_000),
+        console_timeout: section.time("console_timeout_ms", Duration::from_secs(5), 10..=60_000),
+    };
     section.finish();
-    Admin { address, token }
+    admin
 }
 
 /// What only several sections together can get wrong.
@@ -493,6 +508,17 @@ fn across(config: &Config, reading: &mut Reading) {
         fault(
             "admin.address",
             "this is listen.address".to_owned(),
+            "choose another port",
+        );
+    }
+    let taken = [config.listen.address, config.admin.address];
+    if let Some(console) = config.admin.console
+        && console.port() != 0
+        && taken.contains(&console)
+    {
+        fault(
+            "admin.console",
+            "this is listen.address or admin.address".to_owned(),
             "choose another port",
         );
     }
@@ -620,8 +646,16 @@ mod tests {
                 "c.toml:1: cutover: unknown section; it comes with a later version: take it out",
             ),
             (
-                "[admin]\nconsole = \"127.0.0.1:8307\"",
-                "c.toml:2: admin.console: unknown key; it comes with a later version: take it out",
+                "[admin]\nconsole = \"127.0.0.1:8306\"",
+                "c.toml:2: admin.console: this is listen.address or admin.address; choose another port",
+            ),
+            (
+                "[admin]\nconsole = \"off\"",
+                "c.toml:2: admin.console: found \"off\"; write an IP address and a port, such as \"127.0.0.1:8307\" (0.0.0.0 for every interface), or \"\" for none",
+            ),
+            (
+                "[admin]\nconsole = \"0.0.0.0:8307\"",
+                "c.toml:2: admin.console: 0.0.0.0:8307 can be reached from elsewhere, and there is no token; set admin.token_file, or listen on 127.0.0.1",
             ),
             (
                 "[mirror]\nsample_bytes = 5",
@@ -629,7 +663,7 @@ mod tests {
             ),
             (
                 "[admin]\ncolour = 5",
-                "c.toml:2: admin.colour: unknown key; the keys of [admin] are address, token, token_file",
+                "c.toml:2: admin.colour: unknown key; the keys of [admin] are address, token, token_file, console, console_rows, console_timeout_ms",
             ),
             (
                 "[mirror]\n\nqueue_bytes = \"lots\"",

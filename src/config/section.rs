@@ -309,11 +309,21 @@ impl<'a> Section<'a> {
         let right = format!(
             "write an IP address and a port, such as \"{default}\" (0.0.0.0 for every interface)"
         );
-        self.read(key, default, &right, |value| {
-            text(value)?
-                .replace("localhost:", "127.0.0.1:")
-                .parse()
-                .ok()
+        self.read(key, default, &right, |value| listened(text(value)?))
+    }
+
+    /// An address to listen on that may be none, written as an empty text.
+    pub(super) fn address_or_none(
+        &mut self,
+        key: &'static str,
+        default: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let right = format!(
+            "write an IP address and a port, such as \"{default}\" (0.0.0.0 for every interface), or \"\" for none"
+        );
+        self.read(key, Some(default), &right, |value| match text(value)? {
+            "" => Some(None),
+            written => listened(written).map(Some),
         })
     }
 
@@ -609,6 +619,10 @@ impl<'a> Section<'a> {
         }
         accounts
     }
+}
+
+fn listened(written: &str) -> Option<SocketAddr> {
+    written.replace("localhost:", "127.0.0.1:").parse().ok()
 }
 
 fn text(value: &Value) -> Option<&str> {

@@ -173,7 +173,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<(i64, Value)> {
     Ok((id, with_ids(&item, id, finding)))
 }
 
-/// Findings with all that is told of them. Accepted is a finding until a time, and open after it.
+/// Findings with all that is told of them; who else reads them reads them here. Accepted is a finding until a time, and open after it.
 ///
 /// Impact = share of all commands that diverged so (in percent) × how much a divergence of its kind
 /// matters beside others: what fails counts most, what is slower least.
@@ -188,7 +188,7 @@ pub(super) const BASE: &str = "SELECT f.id, f.kind, f.fingerprint, f.digest, f.p
       WHEN 'order' THEN 4 WHEN 'columns' THEN 4 WHEN 'last_insert_id' THEN 4
       WHEN 'other_error' THEN 2 ELSE 1 END AS impact
     FROM (SELECT *, coalesce(state IN ('accepted', 'noise')
-            AND unixepoch(until, 'subsec') <= unixepoch('now', 'subsec'), 0) AS over FROM findings) AS f
+            AND unixepoch(until, 'subsec') <= unixepoch('now', 'subsec'), 0) AS over FROM main.findings) AS f
       LEFT JOIN traffic t ON t.digest = f.digest AND t.protocol = f.protocol";
 
 /// A page of findings.

@@ -28,6 +28,7 @@ mod slow;
 mod store;
 mod tallies;
 mod triage;
+mod views;
 mod write;
 mod writer;
 
@@ -45,6 +46,7 @@ pub use store::{Health, LedgerError, inspect};
 pub use taints::Taint;
 pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
+pub use views::{BASE_TABLES, VIEWS, View};
 
 use crate::config::{self, FedBy, Literals, RULES_MAX, Rule};
 use crate::sql::Table;

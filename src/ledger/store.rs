@@ -308,6 +308,11 @@ impl Store {
         answer
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn health(&self) -> Health {
         let fault = self.vitals.fault();
         Health {

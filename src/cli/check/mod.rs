@@ -80,6 +80,11 @@ fn ourselves(config: &Config, report: &mut Report) {
         );
     }
     places::check(config, report);
+    let console = config.admin.console.map_or_else(
+        || "off: admin.console is empty".to_owned(),
+        |at| format!("SQL over the ledger: mysql -h {} -P {}", at.ip(), at.port()),
+    );
+    report.ok(US, "console", console);
     if let Some((certificate, key)) = &config.listen.tls {
         for path in [certificate, key] {
             if let Err(error) = std::fs::File::open(path) {

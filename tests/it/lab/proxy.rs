@@ -16,6 +16,8 @@ pub struct Proxy {
     pub address: String,
     /// The admin's URL.
     pub admin: String,
+    /// The console's port.
+    pub console: u16,
 }
 
 /// A port that was free a moment ago.
@@ -47,6 +49,8 @@ pub struct Setup {
     pub ledger: &'static str,
     /// Lines below `[admin]`.
     pub admin: String,
+    /// The console's port, instead of a free one.
+    pub console: Option<u16>,
     /// Anything else: whole sections.
     pub more: String,
 }
@@ -78,8 +82,10 @@ impl Proxy {
 
     fn launch(lab: &Lab, setup: &Setup) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (listen, admin) = (free_port(), free_port());
-        let config = config(lab, setup, &dir.path().to_string_lossy(), listen, admin);
+        let console = setup.console.unwrap_or_else(free_port);
+        let ports = [free_port(), free_port(), console];
+        let [listen, admin, _] = ports;
+        let config = config(lab, setup, &dir.path().to_string_lossy(), ports);
         std::fs::write(dir.path().join("understudy.toml"), config).expect("the config is written");
         let address = format!("127.0.0.1:{listen}");
         Self {
@@ -87,6 +93,7 @@ impl Proxy {
             dir,
             address,
             admin: format!("http://127.0.0.1:{admin}"),
+            console,
         }
     }
 
@@ -280,7 +287,8 @@ pub fn assert_identity(coverage: &Value) {
     assert_eq!(number(&coverage["commands"]), parts + skipped, "{coverage}");
 }
 
-fn config(lab: &Lab, setup: &Setup, dir: &str, listen: u16, admin: u16) -> String {
+fn config(lab: &Lab, setup: &Setup, dir: &str, ports: [u16; 3]) -> String {
+    let [listen, admin, console] = ports;
     let legacy = lab.legacy();
     let primary = setup.primary.as_deref().unwrap_or(&legacy);
     let vtgate = Lab::get().shadow();
@@ -331,6 +339,7 @@ log = "{dir}/divergences.jsonl"
 {ledger}
 [admin]
 address = "127.0.0.1:{admin}"
+console = "127.0.0.1:{console}"
 {admin_more}
 {more}
 "#,

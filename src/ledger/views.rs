@@ -1,0 +1,441 @@
+//! The ledger as flat tables for people who ask in SQL: what the console shows.
+//!
+//! What stands in the file is a view, so that `findings` says what the API says; what is counted in
+//! memory is written into tables of the reader's own, which end with its connection. A reader
+//! opens the file read-only and has it open for one question.
+
+use super::Ledger;
+use super::file::open_reader;
+use super::findings;
+use rusqlite::{Connection, Transaction, params};
+use serde_json::Value;
+
+/// Tables of the ledger's file that the views read.
+pub const BASE_TABLES: [&str; 5] = [
+    "findings",
+    "divergences",
+    "traffic",
+    "traffic_tables",
+    "audit",
+];
+
+/// A view's columns: names, and types as `DESCRIBE` tells them.
+type Columns = &'static [(&'static str, &'static str)];
+
+/// One table of the console.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns and their types.
+    pub columns: Columns,
+    /// What it shows, for people.
+    pub about: &'static str,
+}
+
+/// Every table of the console, in reading order.
+pub const VIEWS: [View; 9] = [
+    View {
+        name: "findings",
+        about: "divergences rolled up by statement, kind and protocol, with impact and triage",
+        columns: &[
+            ("id", "bigint"),
+            ("kind", "text"),
+            ("state", "text"),
+            ("impact", "double"),
+            ("count", "bigint"),
+            ("commands", "bigint"),
+            ("fingerprint", "text"),
+            ("digest", "text"),
+            ("protocol", "text"),
+            ("class", "text"),
+            ("tables", "text"),
+            ("first_seen", "text"),
+            ("last_seen", "text"),
+            ("cause_id", "bigint"),
+            ("rule", "text"),
+            ("expired", "bigint"),
+            ("who", "text"),
+            ("why", "text"),
+            ("until", "text"),
+        ],
+    },
+    View {
+        name: "divergences",
+        about: "exchanges whose answers differed, with both sides' answers",
+        columns: &[
+            ("id", "bigint"),
+            ("at", "text"),
+            ("kind", "text"),
+            ("also", "text"),
+            ("finding_id", "bigint"),
+            ("fingerprint", "text"),
+            ("digest", "text"),
+            ("protocol", "text"),
+            ("class", "text"),
+            ("user", "text"),
+            ("database", "text"),
+            ("tables", "text"),
+            ("statement", "text"),
+            ("detail", "text"),
+            ("cause", "text"),
+            ("advice", "text"),
+            ("primary_server", "text"),
+            ("primary_rows", "bigint"),
+            ("primary_affected_rows", "bigint"),
+            ("primary_error_code", "bigint"),
+            ("primary_error", "text"),
+            ("primary_latency_us", "bigint"),
+            ("shadow_server", "text"),
+            ("shadow_rows", "bigint"),
+            ("shadow_affected_rows", "bigint"),
+            ("shadow_error_code", "bigint"),
+            ("shadow_error", "text"),
+            ("shadow_latency_us", "bigint"),
+            ("examples", "text"),
+            ("session", "text"),
+        ],
+    },
+    View {
+        name: "latency",
+        about: "both servers' times in microseconds since the start, by statement; fingerprint NULL: all of the class together",
+        columns: &[
+            ("fingerprint", "text"),
+            ("protocol", "text"),
+            ("class", "text"),
+            ("server", "text"),
+            ("count", "bigint"),
+            ("p50_us", "bigint"),
+            ("p90_us", "bigint"),
+            ("p99_us", "bigint"),
+            ("p999_us", "bigint"),
+            ("max_us", "bigint"),
+            ("first_byte_p50_us", "bigint"),
+            ("first_byte_p90_us", "bigint"),
+            ("first_byte_p99_us", "bigint"),
+            ("first_byte_p999_us", "bigint"),
+            ("first_byte_max_us", "bigint"),
+        ],
+    },
+    View {
+        name: "coverage",
+        about: "what became of all commands since the start; a tolerated command counts in each of its tolerances",
+        columns: &[
+            ("verdict", "text"),
+            ("reason", "text"),
+            ("commands", "bigint"),
+            ("share", "double"),
+        ],
+    },
+    View {
+        name: "coverage_by_fingerprint",
+        about: "what became of each statement's commands since the ledger's file was made",
+        columns: &[
+            ("fingerprint", "text"),
+            ("digest", "text"),
+            ("protocol", "text"),
+            ("class", "text"),
+            ("commands", "bigint"),
+            ("compared", "bigint"),
+            ("matched", "bigint"),
+            ("tolerated", "bigint"),
+            ("diverged", "bigint"),
+            ("race", "bigint"),
+            ("tainted", "bigint"),
+            ("first_seen", "text"),
+            ("last_seen", "text"),
+            ("last_compared", "text"),
+        ],
+    },
+    View {
+        name: "coverage_by_table",
+        about: "the same by table",
+        columns: &[
+            ("table_name", "text"),
+            ("commands", "bigint"),
+            ("compared", "bigint"),
+            ("matched", "bigint"),
+            ("tolerated", "bigint"),
+            ("diverged", "bigint"),
+            ("race", "bigint"),
+            ("tainted", "bigint"),
+            ("first_seen", "text"),
+            ("last_seen", "text"),
+            ("last_compared", "text"),
+        ],
+    },
+    View {
+        name: "rules",
+        about: "what operators have judged beforehand, and what each rule took",
+        columns: &[
+            ("id", "bigint"),
+            ("name", "text"),
+            ("source", "text"),
+            ("fingerprint", "text"),
+            ("table_name", "text"),
+            ("kind", "text"),
+            ("column_name", "text"),
+            ("state", "text"),
+            ("who", "text"),
+            ("why", "text"),
+            ("until", "text"),
+            ("hits", "bigint"),
+            ("last_hit", "text"),
+            ("findings", "bigint"),
+            ("expired", "bigint"),
+            ("stale", "bigint"),
+            ("why_stale", "text"),
+        ],
+    },
+    View {
+        name: "taints",
+        about: "tables that may hold other rows on the shadow, and why",
+        columns: &[
+            ("database", "text"),
+            ("table_name", "text"),
+            ("cause", "text"),
+            ("since", "text"),
+        ],
+    },
+    View {
+        name: "audit",
+        about: "what operators changed: who, what, why",
+        columns: &[
+            ("id", "bigint"),
+            ("at", "text"),
+            ("who", "text"),
+            ("what", "text"),
+            ("why", "text"),
+        ],
+    },
+];
+
+impl Ledger {
+    /// A connection that reads the ledger's file and has every table of [`VIEWS`]; those that are
+    /// counted in memory are filled where `wanted` says so. For one question, off the runtime's
+    /// threads.
+    ///
+    /// # Errors
+    /// The file cannot be read, or there is none.
+    pub fn views(&self, wanted: impl Fn(&str) -> bool) -> Result<Connection, String> {
+        let Some(store) = &self.inner.store else {
+            return Err("this ledger has no file".to_owned());
+        };
+        if wanted("coverage_by") {
+            store.store_tallies();
+        } else {
+            self.refresh();
+        }
+        let path = store.path();
+        let mut connection = open_reader(path).map_err(|fault| fault.to_string())?;
+        let kept = if wanted("rules") {
+            self.rules()?
+        } else {
+            Vec::new()
+        };
+        self.prepare(&mut connection, wanted, &kept)
+            .map_err(|fault| fault.to_string())?;
+        Ok(connection)
+    }
+
+    fn prepare(
+        &self,
+        connection: &mut Connection,
+        wanted: impl Fn(&str) -> bool,
+        kept: &[Value],
+    ) -> rusqlite::Result<()> {
+        connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(&views())?;
+        if wanted("latency") {
+            latency(&transaction, &self.latency(None), false)?;
+            latency(&transaction, &self.latency_by_class(), true)?;
+        }
+        if wanted("coverage") {
+            self.fill_coverage(&transaction)?;
+        }
+        rules(&transaction, kept)?;
+        if wanted("taints") {
+            self.fill_taints(&transaction)?;
+        }
+        transaction.commit()
+    }
+
+    fn fill_coverage(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let now = self.coverage();
+        let mut rows = vec![
+            ("match", None, now.matched),
+            ("tolerated", None, now.tolerated),
+        ];
+        rows.extend(
+            now.by_tolerance
+                .iter()
+                .map(|(name, n)| ("tolerated", Some(*name), *n)),
+        );
+        rows.push(("diverged", None, now.diverged));
+        rows.extend(
+            now.not_compared
+                .iter()
+                .map(|(reason, n)| ("not_compared", Some(*reason), *n)),
+        );
+        rows.push(("pending", None, now.pending));
+        let mut insert = transaction.prepare(
+            "INSERT INTO temp.coverage VALUES (?1, ?2, ?3, round(CAST(?3 AS REAL) / max(1, ?4), 6))",
+        )?;
+        for (verdict, reason, n) in rows {
+            insert.execute(params![verdict, reason, count(n), count(now.commands)])?;
+        }
+        Ok(())
+    }
+
+    fn fill_taints(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut insert = transaction.prepare("INSERT INTO temp.taints VALUES (?1, ?2, ?3, ?4)")?;
+        for taint in self.taints() {
+            insert.execute(params![
+                taint.database,
+                taint.table,
+                taint.cause,
+                taint.since.to_string()
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+/// One row a server. Of a class altogether where `all`: its fingerprint is null; and what is left of
+/// a class beside the fingerprints that are kept apart is named `other`.
+fn latency(transaction: &Transaction<'_>, items: &[Value], all: bool) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare(
+        "INSERT INTO temp.latency VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?;
+    for item in items {
+        let text = |key: &str| item.get(key).and_then(Value::as_str);
+        let fingerprint = match text("fingerprint") {
+            None if !all => Some("other"),
+            known => known,
+        };
+        let servers = item.as_object().into_iter().flatten();
+        let servers =
+            servers.filter(|(_, figures)| figures.get("first_byte").is_some_and(Value::is_object));
+        for (server, figures) in servers {
+            let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_i64);
+            let first = figures.get("first_byte").unwrap_or(&Value::Null);
+            insert.execute(params![
+                fingerprint,
+                text("protocol"),
+                text("class"),
+                server,
+                number(figures, "count"),
+                number(figures, "p50"),
+                number(figures, "p90"),
+                number(figures, "p99"),
+                number(figures, "p999"),
+                number(figures, "max"),
+                number(first, "p50"),
+                number(first, "p90"),
+                number(first, "p99"),
+                number(first, "p999"),
+                number(first, "max"),
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+/// The items of the API, flat.
+fn rules(transaction: &Transaction<'_>, items: &[Value]) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare(
+        "INSERT INTO temp.rules SELECT ?1 ->> 'id', ?1 ->> 'name', ?1 ->> 'from', ?1 ->> 'fingerprint', ?1 ->> 'table',
+           ?1 ->> 'kind', ?1 ->> 'column', ?1 ->> 'state', ?1 ->> 'who', ?1 ->> 'why', ?1 ->> 'until', ?1 ->> 'hits',
+           ?1 ->> 'last_hit', ?1 ->> 'findings', ?1 ->> 'expired', ?1 ->> 'stale', ?1 ->> 'why_stale'",
+    )?;
+    for item in items {
+        insert.execute([item.to_string()])?;
+    }
+    Ok(())
+}
+
+fn count(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// A time in µs as the API writes it, with six digits of its second, so that texts sort as times.
+fn time(column: &str) -> String {
+    format!(
+        "strftime('%Y-%m-%dT%H:%M:%S', {column} / 1000000, 'unixepoch') || printf('.%06dZ', {column} % 1000000)"
+    )
+}
+
+/// What makes the views, and the empty tables of what is counted in memory.
+fn views() -> String {
+    let mut script = String::new();
+    for view in &VIEWS {
+        let names: Vec<String> = view
+            .columns
+            .iter()
+            .map(|(name, _)| format!("\"{name}\""))
+            .collect();
+        let names = names.join(", ");
+        let name = view.name;
+        let text = match selected(name) {
+            Some(select) => format!("CREATE TEMP VIEW {name} ({names}) AS {select};\n"),
+            None => format!("CREATE TEMP TABLE {name} ({names});\n"),
+        };
+        script.push_str(&text);
+    }
+    script
+}
+
+/// What a view selects, in the order of its columns; `None` for what is counted in memory.
+fn selected(view: &str) -> Option<String> {
+    match view {
+        "findings" => Some(format!(
+            "SELECT id, kind, state, round(impact, 3), count, commands, fingerprint, digest, protocol, class,
+                    tables, {}, {}, cause_id, nullif(rule, ''), expired, who, why, until FROM ({})",
+            time("first_seen"),
+            time("last_seen"),
+            findings::BASE
+        )),
+        "divergences" => Some(format!(
+            "SELECT id, item ->> 'at', kind, item ->> 'also', finding_id, fingerprint, digest, item ->> 'protocol',
+                    item ->> 'class', item ->> 'user', item ->> 'database', tables, item ->> 'statement',
+                    item ->> 'detail', item ->> '$.cause.text', item ->> '$.cause.advice', {}, {},
+                    item ->> 'examples', item ->> 'session' FROM main.divergences",
+            side("primary"),
+            side("shadow")
+        )),
+        "coverage_by_fingerprint" => Some(format!(
+            "SELECT fingerprint, digest, protocol, class, {} FROM main.traffic",
+            tallied()
+        )),
+        "coverage_by_table" => Some(format!(
+            "SELECT name, {} FROM main.traffic_tables",
+            tallied()
+        )),
+        "audit" => Some("SELECT id, at, who, what, why FROM main.audit".to_owned()),
+        _ => None,
+    }
+}
+
+/// What tallies have in common.
+fn tallied() -> String {
+    format!(
+        "commands, matched + tolerated + diverged, matched, tolerated, diverged, race, tainted, {}, {}, {}",
+        time("first_seen"),
+        time("seen"),
+        time("last_compared")
+    )
+}
+
+fn side(side: &str) -> String {
+    [
+        "server",
+        "rows",
+        "affected_rows",
+        "error.code",
+        "error.message",
+        "latency_us",
+    ]
+    .map(|field| format!("item ->> '$.{side}.{field}'"))
+    .join(", ")
+}
