@@ -3,6 +3,7 @@
 use super::Parts;
 use super::answer::{Asked, Refusal, Told, read};
 use super::status::Nothing;
+use crate::ledger::Taint;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -12,8 +13,9 @@ use serde_json::{Value, json};
 pub(super) async fn taints(
     State(parts): State<Parts>,
     Asked(Nothing {}): Asked<Nothing>,
-) -> Json<Value> {
-    Json(json!({"items": parts.ledger.taints()}))
+) -> Result<Json<Value>, Refusal> {
+    let items = read(move || parts.ledger.tainted()).await?;
+    Ok(Json(json!({"items": items})))
 }
 
 /// Which taints to clear, and who says so.
@@ -48,16 +50,15 @@ pub(super) async fn clear(
             )));
         }
     }
-    let ledger = parts.ledger.clone();
-    let cleared = read(move || {
-        Ok::<_, std::convert::Infallible>(ledger.clear_taints(
-            &clear.tables,
-            &clear.who,
-            &clear.why,
-        ))
+    let (cleared, left) = read(move || {
+        let ledger = &parts.ledger;
+        let cleared = ledger.clear_taints(&clear.tables, &clear.who, &clear.why);
+        // What is cleared is cleared, whether or not the file can be read now.
+        let left = ledger.tainted();
+        let left = left.unwrap_or_else(|_| ledger.taints().iter().map(Taint::shown).collect());
+        Ok::<_, std::convert::Infallible>((cleared, left))
     })
     .await?;
-    Ok(Json(
-        json!({"cleared": cleared, "items": parts.ledger.taints()}),
-    ))
+    let cleared: Vec<Value> = cleared.iter().map(Taint::shown).collect();
+    Ok(Json(json!({"cleared": cleared, "items": left})))
 }

@@ -244,6 +244,7 @@ fn observation(verdict: Verdict) -> Observation {
         statement: Some("SELECT a FROM t".into()),
         context: None,
         verdict,
+        follows: None,
         primary: side("legacy", 1_000),
         shadow: Some(side("vitess", 2_000)),
         queue_us: Some(1),
@@ -526,10 +527,13 @@ async fn taints_are_told_and_cleared_by_somebody_for_a_reason() {
             database: Some("shop".into()),
             name: "t".into(),
         }],
-        "a write was dropped",
+        &"a write was dropped".into(),
     );
     let (_, body) = door.get("/api/v1/taints").await;
-    assert_eq!(body["items"][0]["cause"], "a write was dropped");
+    let taint = &body["items"][0];
+    assert_eq!(taint["cause"], "a write was dropped");
+    assert_eq!(taint["finding_id"], Value::Null);
+    assert_eq!(taint["followed"], json!({"count": 0, "last": null}));
     for (body, status) in [
         (r#"{"tables": [], "who": "a", "why": "b"}"#, 400),
         (r#"{"tables": ["shop.t"], "who": "", "why": "b"}"#, 400),

@@ -1,11 +1,14 @@
 //! Divergences and findings, as they are asked for.
 
+use super::cause::Cause;
 use super::floor::Floor;
+use super::observation::Protocol;
+use super::taints::Taint;
 use super::triage::{self, time};
 use super::write::with_ids;
 use crate::sql::Class;
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -173,12 +176,75 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<(i64, Value)> {
     Ok((id, with_ids(&item, id, finding)))
 }
 
+/// The kind under which all is kept that follows from one cause.
+pub(super) const FOLLOWS: &str = "tainted";
+
+/// The id of the finding that is a cause, if it is one and was kept.
+pub(super) fn id_of(connection: &Connection, cause: &Cause) -> rusqlite::Result<Option<i64>> {
+    let Some(key) = cause.finding else {
+        return Ok(None);
+    };
+    connection
+        .prepare_cached(
+            "SELECT max(id) FROM findings
+             WHERE digest = ?1 AND kind = ?2 AND protocol = ?3 AND cause IS NULL",
+        )?
+        .query_row(
+            params![
+                format!("{:016x}", key.digest),
+                key.kind.name(),
+                key.protocol.name()
+            ],
+            |row| row.get(0),
+        )
+}
+
+/// What followed: how many, and the last of them.
+type Count = Option<(u64, jiff::Timestamp)>;
+
+/// A taint in the API's shape, beside what is not in the file yet.
+pub(super) fn taint(
+    connection: &Connection,
+    taint: &Taint,
+    unsaved: Count,
+) -> rusqlite::Result<Value> {
+    let digest = format!("{:016x}", taint.cause.digest());
+    let protocol: Protocol = taint.cause.protocol();
+    let saved = connection
+        .prepare_cached(
+            "SELECT count, last_seen FROM findings WHERE digest = ?1 AND kind = ?2 AND protocol = ?3",
+        )?
+        .query_row(params![digest, FOLLOWS, protocol.name()], |row| {
+            let (count, last): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let last = jiff::Timestamp::from_microsecond(last).unwrap_or_default();
+            Ok((u64::try_from(count).unwrap_or(0), last))
+        })
+        .optional()?;
+    let finding = id_of(connection, &taint.cause)?;
+    Ok(tainted(taint, finding, saved, unsaved))
+}
+
+/// A taint in the API's shape, of what was asked for apart.
+pub(super) fn tainted(taint: &Taint, finding: Option<i64>, saved: Count, unsaved: Count) -> Value {
+    let counts = [saved, unsaved].into_iter().flatten();
+    let count: u64 = counts.clone().map(|(count, _)| count).sum();
+    let last = counts.map(|(_, last)| last).max();
+    let mut item = taint.shown();
+    if let Some(fields) = item.as_object_mut() {
+        fields.insert("finding_id".into(), json!(finding));
+        let last = last.map(|last| last.to_string());
+        fields.insert("followed".into(), json!({"count": count, "last": last}));
+    }
+    item
+}
+
 /// Findings with all that is told of them; who else reads them reads them here. Accepted is a finding until a time, and open after it.
 ///
 /// Impact = share of all commands that diverged so (in percent) × how much a divergence of its kind
-/// matters beside others: what fails counts most, what is slower least.
+/// matters beside others: what fails counts most, what is slower least; what follows
+/// from another finding has no weight beside it.
 pub(super) const BASE: &str = "SELECT f.id, f.kind, f.fingerprint, f.digest, f.protocol, f.class, f.tables,
-      f.count, f.first_seen, f.last_seen, f.cause_id, f.rule, f.who, f.why, f.until,
+      f.count, f.first_seen, f.last_seen, f.cause_id, f.cause, f.rule, f.who, f.why, f.until,
       f.over OR f.expired AS expired, CASE WHEN f.over THEN 'open' ELSE f.state END AS state,
       max(coalesce(t.commands, 0), f.count) AS commands,
       100.0 * f.count / max(1, (SELECT coalesce(sum(commands), 0) FROM traffic), f.count)
@@ -186,7 +252,7 @@ pub(super) const BASE: &str = "SELECT f.id, f.kind, f.fingerprint, f.digest, f.p
       WHEN 'unsupported' THEN 10 WHEN 'error' THEN 10 WHEN 'shadow_limit' THEN 8
       WHEN 'value' THEN 8 WHEN 'rows' THEN 8 WHEN 'null' THEN 8 WHEN 'affected_rows' THEN 6
       WHEN 'order' THEN 4 WHEN 'columns' THEN 4 WHEN 'last_insert_id' THEN 4
-      WHEN 'other_error' THEN 2 ELSE 1 END AS impact
+      WHEN 'other_error' THEN 2 WHEN 'tainted' THEN 0 ELSE 1 END AS impact
     FROM (SELECT *, coalesce(state IN ('accepted', 'noise')
             AND unixepoch(until, 'subsec') <= unixepoch('now', 'subsec'), 0) AS over FROM main.findings) AS f
       LEFT JOIN traffic t ON t.digest = f.digest AND t.protocol = f.protocol";
@@ -235,12 +301,13 @@ impl FindingFilter {
 /// The columns that [`finding`] reads, in its order.
 const COLUMNS: &str =
     "id, kind, fingerprint, digest, protocol, class, tables, count, commands, first_seen,
-    last_seen, state, impact, cause_id, rule, expired, who, why, until";
+    last_seen, state, impact, cause_id, rule, expired, who, why, until, cause";
 
 fn finding(row: &Row<'_>) -> rusqlite::Result<Value> {
     let tables: String = row.get(6)?;
     let impact: f64 = row.get(12)?;
     let rule: String = row.get(14)?;
+    let cause: Option<String> = row.get(19)?;
     Ok(json!({
         "id": row.get::<_, i64>(0)?,
         "kind": row.get::<_, String>(1)?,
@@ -262,6 +329,9 @@ fn finding(row: &Row<'_>) -> rusqlite::Result<Value> {
         "why": row.get::<_, Option<String>>(17)?,
         "until": row.get::<_, Option<String>>(18)?,
         "floor": null,
+        "follows": cause.is_some(),
+        // As an object, like the causes that the catalogue knows.
+        "cause": cause.map(|text| super::redact::tainted_by(&text)),
     }))
 }
 

@@ -1,9 +1,10 @@
-//! What must reach the file some day, however long it cannot be written: taints, the tables that
-//! the mirror wrote, the tallies.
+//! What must reach the file some day, however long it cannot be written: taints and how much
+//! followed from them, the tables that the mirror wrote, the tallies.
 //!
 //! It does not pass through the queue of findings, which may be full. Memory has all of it, in
 //! bounds of its own, and the writer asks what the file still lacks.
 
+use super::cause::{ByCause, Followed};
 use super::mirrored::Mirrored;
 use super::taints::{Change, Taints};
 use super::tallies::{Lacking, Tallies};
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 #[derive(Debug)]
 pub(super) struct Lasting {
     pub(super) taints: Taints,
+    pub(super) followed: Followed,
     pub(super) mirrored: Mirrored,
     pub(super) tallies: Tallies,
 }
@@ -22,6 +24,7 @@ pub(super) struct Lasting {
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
     pub(super) taints: Option<Change>,
+    pub(super) followed: ByCause,
     pub(super) wrote: BTreeSet<Table>,
     pub(super) tallies: Lacking,
 }
@@ -33,7 +36,7 @@ impl Unsaved {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_urgent() && self.tallies.is_empty()
+        !self.is_urgent() && self.followed.is_empty() && self.tallies.is_empty()
     }
 }
 
@@ -41,6 +44,7 @@ impl Lasting {
     pub(super) fn new(fingerprints_max: usize) -> Self {
         Self {
             taints: Taints::default(),
+            followed: Followed::default(),
             mirrored: Mirrored::default(),
             tallies: Tallies::new(fingerprints_max),
         }
@@ -49,8 +53,12 @@ impl Lasting {
     /// Takes what the file lacks; the tallies, which change with every command, only
     /// when it is time.
     pub(super) fn take(&self, with_tallies: bool) -> Unsaved {
+        // The taints first: what followed before one was cleared is then stored with the clearance
+        // or before it, and never taken for a relapse.
+        let taints = self.taints.take();
         Unsaved {
-            taints: self.taints.take(),
+            followed: self.followed.take(),
+            taints,
             wrote: self.mirrored.take(),
             tallies: if with_tallies {
                 self.tallies.take()
@@ -65,6 +73,7 @@ impl Lasting {
         if let Some(change) = unsaved.taints {
             self.taints.give_back(change);
         }
+        self.followed.give_back(unsaved.followed);
         self.mirrored.give_back(unsaved.wrote);
         self.tallies.give_back(unsaved.tallies);
     }

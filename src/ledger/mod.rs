@@ -3,6 +3,7 @@
 //! Recording never waits: one bounded queue to one writer thread. What does not fit, or cannot be
 //! written (a full disk, a locked file), is counted as lost; production does not notice.
 
+pub mod cause;
 pub mod coverage;
 pub mod observation;
 pub mod taints;
@@ -32,6 +33,7 @@ mod views;
 mod write;
 mod writer;
 
+pub use cause::{Cause, FindingKey};
 pub use coverage::{Commands, Snapshot};
 pub use findings::{
     DivergenceFilter, FindingFilter, FindingSort, LIMIT_MAX, Open, OpenFindings, Page,
@@ -199,6 +201,19 @@ impl Ledger {
         let applied = observation.shadow.is_some() && inner.feeds;
         if applied && inner.lasting.mirrored.add(&observation.written) {
             store.tell(Message::Wake);
+        }
+        let followed = observation.follows.as_ref().map(|follows| {
+            let (cause, now) = (&follows.cause, observation.at);
+            inner
+                .lasting
+                .followed
+                .count(cause, &observation.tables, now)
+        });
+        if followed.is_some_and(|taken| taken.is_first) {
+            store.tell(Message::Followed);
+        }
+        if followed.is_some_and(|taken| !taken.is_example) {
+            return;
         }
         if let Some(entry) = redact::entry(&observation, inner.literals) {
             store.tell(Message::Divergence(Box::new(entry)));
@@ -456,7 +471,7 @@ impl Ledger {
 
     /// From now on differences on these tables follow from a write that was lost or differed. A
     /// name of `*` stands for every table of its database, or of all where it has none.
-    pub fn taint(&self, tables: &[Table], cause: &str) {
+    pub fn taint(&self, tables: &[Table], cause: &Cause) {
         let now = jiff::Timestamp::now();
         if self.inner.lasting.taints.add(tables, cause, now) {
             self.wake();
@@ -482,10 +497,43 @@ impl Ledger {
         self.inner.lasting.taints.any()
     }
 
+    /// Why a table is tainted, if it is.
+    #[must_use]
+    pub fn cause(&self, table: &Table) -> Option<Cause> {
+        self.inner.lasting.taints.cause(table)
+    }
+
+    /// Why any table is tainted, if one is.
+    #[must_use]
+    pub fn any_cause(&self) -> Option<Cause> {
+        self.inner.lasting.taints.any_cause()
+    }
+
     /// All tainted tables.
     #[must_use]
     pub fn taints(&self) -> Vec<Taint> {
         self.inner.lasting.taints.all()
+    }
+
+    /// The items of `GET /api/v1/taints`: all tainted tables, each with the finding that tainted it,
+    /// and how many differences followed. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn tainted(&self) -> Result<Vec<Value>, String> {
+        let taints = self.taints();
+        let unsaved = |cause: &Cause| self.inner.lasting.followed.unsaved(cause);
+        match &self.inner.store {
+            Some(store) => store.read(|connection| {
+                let all = taints.iter();
+                all.map(|taint| findings::taint(connection, taint, unsaved(&taint.cause)))
+                    .collect()
+            }),
+            None => Ok(taints
+                .iter()
+                .map(|taint| findings::tainted(taint, None, None, unsaved(&taint.cause)))
+                .collect()),
+        }
     }
 
     /// Clears the taint of tables, by `database.table`, `table` or `*`; says which were tainted.
@@ -542,6 +590,7 @@ mod tests {
             statement: None,
             context: None,
             verdict,
+            follows: None,
             primary: side("legacy"),
             shadow: Some(side("vitess")),
             queue_us: Some(50),

@@ -1,6 +1,7 @@
 //! What the shadow side tells the ledger of one command.
 
-use crate::compare::verdict::Verdict;
+use super::cause::Cause;
+use crate::compare::verdict::{Divergence, Verdict};
 use crate::sql::{Class, Dialect, Table};
 use std::sync::Arc;
 
@@ -21,6 +22,14 @@ impl Protocol {
             Self::Text => "text",
             Self::Prepared => "prepared",
         }
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Text, Self::Prepared]
+            .into_iter()
+            .find(|one| one.name() == name)
     }
 }
 
@@ -47,12 +56,14 @@ pub struct Observation {
     pub tables: Vec<Table>,
     /// Those of them that it wrote; `*` where they are not known.
     pub written: Vec<Table>,
-    /// The statement as the client sent it, for divergences only; the ledger redacts it.
+    /// The statement as the client sent it, for differences only; the ledger redacts it.
     pub statement: Option<Wording>,
-    /// The session's state when it sent the command, for divergences only.
+    /// The session's state when it sent the command, for differences only.
     pub context: Option<Box<Context>>,
     /// What became of it.
     pub verdict: Verdict,
+    /// How it differed, where it is *not compared: tainted* for that, and from what it follows.
+    pub follows: Option<Follows>,
     /// The primary's side.
     pub primary: Side,
     /// The shadow's side, where it ran.
@@ -84,6 +95,15 @@ pub struct Context {
     pub rewritten: bool,
     /// The literals of a prepared statement's parameters, where they could be told.
     pub parameters: Option<Vec<String>>,
+}
+
+/// A difference that follows from what tainted its tables.
+#[derive(Clone, Debug)]
+pub struct Follows {
+    /// What tainted them.
+    pub cause: Cause,
+    /// The difference.
+    pub divergence: Divergence,
 }
 
 /// A statement as the client worded it. Where its literals end is only known with its dialect.

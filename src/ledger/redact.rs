@@ -1,6 +1,7 @@
 //! A diverged observation → what may be written down: literals replaced, unless the config keeps
 //! them. Nothing goes to the store or to the log but through here.
 
+use super::cause::Cause;
 use super::observation::{Observation, Side};
 use super::session;
 use crate::compare::causes::{Case, Told, cause};
@@ -24,15 +25,20 @@ pub(super) struct Entry {
     pub(super) class: &'static str,
     /// The columns that differ, where it is known that nothing else does.
     pub(super) columns: Option<Vec<String>>,
+    /// What it follows from, where it is no divergence of its own.
+    pub(super) cause: Option<Cause>,
     /// The API's shape, without `id` and `finding_id`, which the store gives.
     pub(super) item: Value,
 }
 
-/// The entry of an observation that diverged; `None` for any other.
+/// The entry of an observation that diverged, or would have but for a taint; `None` for any other.
 pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Entry> {
-    let Verdict::Diverged(divergence) = &observation.verdict else {
-        return None;
+    let follows = observation.follows.as_ref();
+    let divergence = match &observation.verdict {
+        Verdict::Diverged(divergence) => divergence,
+        _ => &follows?.divergence,
     };
+    let followed = follows.map(|follows| follows.cause.clone());
     let tables: Vec<String> = observation.tables.iter().map(name).collect();
     let also: Vec<&str> = divergence.also.iter().map(|kind| kind.name()).collect();
     let item = json!({
@@ -53,7 +59,11 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         "parameters": parameters(observation, literals),
         "primary": side(&observation.primary, literals),
         "shadow": observation.shadow.as_ref().map(|one| side(one, literals)),
-        "cause": known_cause(observation, divergence),
+        "cause": match &followed {
+            Some(cause) => tainted_by(&cause.text),
+            None => known_cause(observation, divergence),
+        },
+        "follows": followed.is_some(),
         "examples": examples(divergence, literals),
     });
     Some(Entry {
@@ -65,6 +75,7 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         tables,
         class: observation.class.name(),
         columns: divergence.columns.clone(),
+        cause: followed,
         item,
     })
 }
@@ -96,6 +107,15 @@ fn session(observation: &Observation, literals: Literals) -> Value {
         Some(context) => session::shown(id, database, context, literals),
         None => json!({"id": id, "known": false, "database": &**database}),
     }
+}
+
+/// Why the answers differ, where their tables were tainted before.
+pub(super) fn tainted_by(text: &str) -> Value {
+    json!({
+        "code": "tainted",
+        "text": text,
+        "advice": "see to what tainted the tables, make their rows equal and clear the taint",
+    })
 }
 
 /// Why the answers differ, where that is known; its words hold no literals.

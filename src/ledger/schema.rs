@@ -147,6 +147,14 @@ const MIGRATIONS: &[&str] = &[
         primary_plan TEXT NOT NULL, shadow_plan TEXT NOT NULL, PRIMARY KEY (digest, protocol)
     ) WITHOUT ROWID;
 ",
+    // What follows from a taint: the cause's text (null for a finding of its own), and the key of the
+    // finding that it is, by which `cause_id` is found whichever of the two is written first.
+    "
+    ALTER TABLE findings ADD COLUMN cause TEXT;
+    ALTER TABLE findings ADD COLUMN cause_key TEXT;
+    CREATE INDEX findings_cause_key ON findings (cause_key) WHERE cause_key IS NOT NULL;
+    ALTER TABLE taints ADD COLUMN cause_key TEXT;
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one.

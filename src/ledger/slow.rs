@@ -142,6 +142,7 @@ fn entry(look: &Look, slow: &Slow, digest: u64, protocol: Protocol) -> Entry {
         tables: pace.tables.clone(),
         class: pace.class.name(),
         columns: None,
+        cause: None,
         item: item(look, slow, &format!("{digest:016x}"), protocol.name()),
     }
 }

@@ -129,6 +129,8 @@ pub(super) enum Message {
     Wake,
     /// The tallies are to be stored; and who waits for that.
     Tallies(Option<SyncSender<()>>),
+    /// Differences followed from a taint.
+    Followed,
     Change {
         change: Change,
         /// Taken once: by the writer, which then makes the change, or by whoever waits and then

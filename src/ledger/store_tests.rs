@@ -405,7 +405,7 @@ fn a_clean_stop_keeps_findings_and_taints_and_leaves_no_gap() {
     write.written = write.tables.clone();
     ledger.record(write);
     ledger.record(diverged("a"));
-    ledger.taint(&[table("spoiled")], "dropped");
+    ledger.taint(&[table("spoiled")], &"dropped".into());
     ledger.close();
     let again = open(&config);
     assert_eq!(count(&again), 1);
@@ -461,7 +461,7 @@ fn after_kill_9_the_file_is_whole_and_every_mirrored_table_is_tainted() {
     let ledger = open(&config);
     let taints = ledger.taints();
     assert!(ledger.is_tainted(&table("t")), "{taints:?}");
-    assert!(taints[0].cause.starts_with("gap"), "{taints:?}");
+    assert!(taints[0].cause.text.starts_with("gap"), "{taints:?}");
     let check = rusqlite::Connection::open(&config.path).unwrap();
     let verdict: String = check
         .query_row("PRAGMA integrity_check", (), |row| row.get(0))
@@ -484,7 +484,7 @@ fn a_locked_file_loses_findings_that_are_counted_and_recovers() {
         ledger.record(diverged("a"));
         !ledger.health().ok && ledger.health().lost > 0
     });
-    ledger.taint(&[table("spoiled")], "dropped");
+    ledger.taint(&[table("spoiled")], &"dropped".into());
     assert!(ledger.coverage().diverged > 0);
     blocker.execute_batch("ROLLBACK").unwrap();
     until("it recovers", || {
@@ -597,7 +597,7 @@ fn a_taint_that_finds_the_queue_full_is_written_all_the_same() {
         ledger.record(diverged("a"));
         ledger.health().lost > 0
     });
-    ledger.taint(&[table("spoiled")], "dropped");
+    ledger.taint(&[table("spoiled")], &"dropped".into());
     ledger.record(wrote("written"));
     blocker.execute_batch("ROLLBACK").unwrap();
     until("it recovers", || ledger.health().ok);
@@ -632,7 +632,7 @@ fn open_when_free(config: &config::Ledger, fed_by: FedBy) -> Ledger {
 fn known_file(config: &config::Ledger) {
     let ledger = open(config);
     ledger.record(wrote("written"));
-    ledger.taint(&[table("known")], "dropped");
+    ledger.taint(&[table("known")], &"dropped".into());
     ledger.close();
 }
 
@@ -671,7 +671,7 @@ fn a_file_that_nobody_else_may_read_at_the_start_is_merged_later() {
         .unwrap();
     let ledger = open(&config);
     assert!(!ledger.health().ok);
-    ledger.taint(&[table("spoiled")], "dropped");
+    ledger.taint(&[table("spoiled")], &"dropped".into());
     blocker.execute_batch("COMMIT").unwrap();
     drop(blocker);
     until("it is read", || ledger.is_tainted(&table("known")));
@@ -764,4 +764,110 @@ fn one_divergence_never_takes_much_of_the_file() {
     let item = ledger.divergence(1).unwrap().unwrap();
     assert!(item.to_string().len() < 16 << 10);
     assert_eq!(item["examples_left_out"], true);
+}
+
+/// An observation whose difference follows from a cause.
+fn following(shape: &str, cause: &Cause) -> Observation {
+    let mut one = diverged(shape);
+    let tainted = Verdict::NotCompared(crate::compare::verdict::Reason::Tainted);
+    let Verdict::Diverged(divergence) = std::mem::replace(&mut one.verdict, tainted) else {
+        unreachable!("it diverged");
+    };
+    let cause = cause.clone();
+    one.follows = Some(observation::Follows { cause, divergence });
+    one
+}
+
+fn findings(ledger: &Ledger) -> Vec<Value> {
+    let filter = FindingFilter {
+        limit: 100,
+        ..FindingFilter::default()
+    };
+    ledger.findings(&filter).unwrap().items
+}
+
+/// What followed from one cause: its finding, once it counts so many.
+fn follow_up(ledger: &Ledger, count: u64) -> Value {
+    let found = || {
+        let mut all = findings(ledger).into_iter();
+        all.find(|one| one["follows"] == true && one["count"] == count)
+    };
+    until("what followed is counted", || found().is_some());
+    found().unwrap()
+}
+
+#[test]
+fn what_follows_from_a_divergence_is_one_finding_that_names_its_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open(&config);
+    let root = diverged("UPDATE t SET v = ?");
+    let cause = Cause::diverged(
+        "a dark write diverged (value): UPDATE t SET v = ?",
+        FindingKey {
+            digest: root.digest,
+            kind: crate::compare::verdict::Kind::Value,
+            protocol: Protocol::Text,
+        },
+    );
+    ledger.taint(&[table("t")], &cause);
+    for n in 0..9 {
+        ledger.record(following(&format!("SELECT {n}"), &cause));
+    }
+    // The finding that is the cause may come to the file later than what follows from it.
+    let early = follow_up(&ledger, 9);
+    assert_eq!(early["cause_id"], Value::Null);
+    ledger.record(root);
+    until("both are kept", || findings(&ledger).len() == 2);
+    let follows = follow_up(&ledger, 9);
+    let roots: Vec<Value> = findings(&ledger)
+        .into_iter()
+        .filter(|one| one["follows"] == false)
+        .collect();
+    assert_eq!(roots.len(), 1, "{roots:?}");
+    assert_eq!(roots[0]["cause_id"], Value::Null);
+    assert_eq!(follows["cause_id"], roots[0]["id"]);
+    assert_eq!(follows["cause"]["text"], &*cause.text);
+    assert_eq!(follows["tables"], serde_json::json!(["app.t"]));
+    assert_eq!(follows["impact"], 0.0, "it ranks behind every cause");
+    let items = ledger.divergences(&all(100)).unwrap().items;
+    let examples = items.iter().filter(|one| one["follows"] == true);
+    assert_eq!(examples.count(), 5);
+    let snapshot = ledger.coverage();
+    assert_eq!(
+        (snapshot.diverged, snapshot.not_compared["tainted"]),
+        (1, 9)
+    );
+    ledger.close();
+    drop(ledger);
+    let again = open(&config);
+    assert_eq!(again.cause(&table("t")), Some(cause));
+    let taint = &again.tainted().unwrap()[0];
+    assert_eq!(taint["finding_id"], roots[0]["id"]);
+    assert_eq!(taint["followed"]["count"], 9);
+    assert_eq!(taint["followed"]["last"], follows["last_seen"]);
+}
+
+#[test]
+fn what_follows_is_fixed_when_the_taint_is_cleared_and_regresses_when_it_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&config(dir.path()));
+    let cause = Cause::from("a dark write was lost (dropped): INSERT INTO t VALUES (?)");
+    ledger.taint(&[table("t"), table("u")], &cause);
+    ledger.record(following("SELECT ?", &cause));
+    assert_eq!(follow_up(&ledger, 1)["state"], "open");
+    assert_eq!(follow_up(&ledger, 1)["cause_id"], Value::Null);
+    ledger.clear_taints(&["app.t".into()], "dba", "copied anew");
+    until("it is kept", || ledger.health().queued == 0);
+    assert_eq!(follow_up(&ledger, 1)["state"], "open", "u is still tainted");
+    ledger.clear_taints(&["app.u".into()], "dba", "copied anew");
+    until("it is fixed", || follow_up(&ledger, 1)["state"] == "fixed");
+    let fixed = follow_up(&ledger, 1);
+    assert_eq!(
+        (&fixed["who"], &fixed["why"]),
+        (&"dba".into(), &"copied anew".into())
+    );
+    ledger.taint(&[table("t")], &cause);
+    ledger.record(following("SELECT ?", &cause));
+    assert_eq!(follow_up(&ledger, 2)["state"], "regressed");
 }

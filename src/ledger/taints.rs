@@ -2,10 +2,10 @@
 //!
 //! In memory for the quick question, in the store for good.
 
+use super::cause::Cause;
 use crate::sql::Table;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Tables that are kept apart; one more taints everything, as `*`.
 const TAINTS_MAX: usize = 10_000;
@@ -18,19 +18,36 @@ const NAMES_MAX: usize = 50;
 
 /// A tainted table, and why. A name of `*` stands for every table of its database, or of all
 /// where it has none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taint {
     /// The database; null for any.
     pub database: Option<String>,
     /// The table.
     pub table: String,
-    /// What happened, without literals.
-    pub cause: String,
+    /// What happened.
+    pub cause: Cause,
     /// When it was first tainted.
     pub since: jiff::Timestamp,
 }
 
+impl serde::Serialize for Taint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.shown().serialize(serializer)
+    }
+}
+
 impl Taint {
+    /// In the API's shape, as far as memory knows it.
+    #[must_use]
+    pub fn shown(&self) -> serde_json::Value {
+        serde_json::json!({
+            "database": self.database,
+            "table": self.table,
+            "cause": &*self.cause.text,
+            "since": self.since.to_string(),
+        })
+    }
+
     /// The table's name for the quick question.
     #[must_use]
     pub fn key(&self) -> Table {
@@ -58,6 +75,8 @@ pub(super) struct Clearance {
     pub(super) who: String,
     pub(super) what: String,
     pub(super) why: String,
+    /// Digests of the causes of which no table is tainted any more.
+    pub(super) over: Vec<u64>,
 }
 
 /// A change that the file lacks: the taints as they are now, and the clearances since.
@@ -77,7 +96,7 @@ impl Taints {
     }
 
     /// Taints tables; whether one was not tainted before. The first cause stays.
-    pub(super) fn add(&self, tables: &[Table], cause: &str, now: jiff::Timestamp) -> bool {
+    pub(super) fn add(&self, tables: &[Table], cause: &Cause, now: jiff::Timestamp) -> bool {
         let mut known = self.tables.write();
         let mut any = false;
         for table in tables {
@@ -89,7 +108,7 @@ impl Taints {
             let taint = Taint {
                 database: key.database.clone(),
                 table: key.name.clone(),
-                cause: cause.to_owned(),
+                cause: cause.clone(),
                 since: now,
             };
             known.insert(key, taint);
@@ -109,6 +128,17 @@ impl Taints {
         !self.tables.read().is_empty()
     }
 
+    pub(super) fn cause(&self, table: &Table) -> Option<Cause> {
+        let tables = self.tables.read();
+        tables.get(table).map(|taint| taint.cause.clone())
+    }
+
+    pub(super) fn any_cause(&self) -> Option<Cause> {
+        let tables = self.tables.read();
+        let first = tables.values().min_by_key(|taint| taint.since);
+        first.map(|taint| taint.cause.clone())
+    }
+
     pub(super) fn all(&self) -> Vec<Taint> {
         self.tables.read().values().cloned().collect()
     }
@@ -125,6 +155,8 @@ impl Taints {
             known.remove(&taint.key());
         }
         if !cleared.is_empty() {
+            let left: BTreeSet<u64> = known.values().map(|taint| taint.cause.digest()).collect();
+            let over: BTreeSet<u64> = cleared.iter().map(|taint| taint.cause.digest()).collect();
             let mut unsaved = self.unsaved.lock();
             let clearances = unsaved.get_or_insert_default();
             clearances.push_back(Clearance {
@@ -132,6 +164,7 @@ impl Taints {
                 who: who.to_owned(),
                 what: told(&cleared),
                 why: why.to_owned(),
+                over: over.difference(&left).copied().collect(),
             });
             bound(clearances);
         }
@@ -210,9 +243,9 @@ mod tests {
     fn the_first_cause_stays_until_the_table_is_cleared() {
         let taints = Taints::default();
         let now = jiff::Timestamp::UNIX_EPOCH;
-        assert!(taints.add(&[table("a")], "dropped", now));
-        assert!(!taints.add(&[table("a")], "diverged", now));
-        assert_eq!(taints.all()[0].cause, "dropped");
+        assert!(taints.add(&[table("a")], &"dropped".into(), now));
+        assert!(!taints.add(&[table("a")], &"diverged".into(), now));
+        assert_eq!(taints.all()[0].cause, "dropped".into());
         assert!(taints.has(&table("a")) && !taints.has(&table("b")));
         assert_eq!(taints.clear(&["app.a".into()], "dba", "copied").len(), 1);
         assert!(!taints.has(&table("a")));
@@ -223,7 +256,7 @@ mod tests {
         let taints = Taints::default();
         taints.add(
             &[table("a"), table("ab")],
-            "dropped",
+            &"dropped".into(),
             jiff::Timestamp::UNIX_EPOCH,
         );
         assert_eq!(taints.clear(&["a".into()], "dba", "copied").len(), 1);
@@ -235,7 +268,11 @@ mod tests {
     fn what_could_not_be_written_is_asked_for_again() {
         let taints = Taints::default();
         assert!(taints.take().is_none());
-        taints.add(&[table("a")], "dropped", jiff::Timestamp::UNIX_EPOCH);
+        taints.add(
+            &[table("a")],
+            &"dropped".into(),
+            jiff::Timestamp::UNIX_EPOCH,
+        );
         let change = taints.take().unwrap();
         assert!(taints.take().is_none());
         taints.clear(&["a".into()], "dba", "copied");
@@ -243,5 +280,18 @@ mod tests {
         let change = taints.take().unwrap();
         assert!(change.taints.is_empty());
         assert_eq!(change.cleared[0].what, "cleared the taint of app.a");
+    }
+
+    #[test]
+    fn a_cause_is_over_once_its_last_table_is_cleared() {
+        let taints = Taints::default();
+        let cause = Cause::from("dropped");
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        taints.add(&[table("a"), table("b")], &cause, now);
+        taints.clear(&["a".into()], "dba", "copied");
+        taints.clear(&["b".into()], "dba", "copied");
+        let cleared = taints.take().unwrap().cleared;
+        let over: Vec<_> = cleared.iter().map(|one| one.over.clone()).collect();
+        assert_eq!(over, [vec![], vec![cause.digest()]]);
     }
 }

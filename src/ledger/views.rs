@@ -294,7 +294,7 @@ impl Ledger {
             insert.execute(params![
                 taint.database,
                 taint.table,
-                taint.cause,
+                taint.cause.text,
                 taint.since.to_string()
             ])?;
         }

@@ -1,7 +1,9 @@
 //! What the writer writes: one transaction a batch.
 
 use super::Changed;
+use super::cause::{Cause, Tally};
 use super::file::Known;
+use super::findings::{FOLLOWS, id_of};
 use super::lasting::Unsaved;
 use super::prune::prune;
 use super::redact::Entry;
@@ -34,9 +36,12 @@ impl Batch {
 
     /// Nothing in it is to be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.messages
-            .iter()
-            .all(|message| matches!(message, Message::Wake | Message::Tallies(_)))
+        self.messages.iter().all(|message| {
+            matches!(
+                message,
+                Message::Wake | Message::Tallies(_) | Message::Followed
+            )
+        })
     }
 
     pub(super) fn divergences(&self) -> u64 {
@@ -95,13 +100,18 @@ fn mark(connection: &Connection, clean: char) -> rusqlite::Result<()> {
 }
 
 fn taints(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Taint>> {
-    let mut statement = transaction.prepare("SELECT database, name, cause, since FROM taints")?;
+    let mut statement =
+        transaction.prepare("SELECT database, name, cause, since, cause_key FROM taints")?;
     let rows = statement.query_map((), |row| {
-        let since: String = row.get(3)?;
+        let (text, since): (String, String) = (row.get(2)?, row.get(3)?);
+        let key: Option<String> = row.get(4)?;
         Ok(Taint {
             database: named(row.get(0)?),
             table: row.get(1)?,
-            cause: row.get(2)?,
+            cause: Cause {
+                text: text.into(),
+                finding: key.and_then(|key| key.parse().ok()),
+            },
             since: since.parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH),
         })
     })?;
@@ -165,14 +175,18 @@ pub(super) fn batch(
                     anew = Some(rulebook::load(&transaction)?);
                 }
             }
-            Message::Wake | Message::Tallies(_) | Message::Close | Message::Abandon => {}
+            Message::Wake
+            | Message::Tallies(_)
+            | Message::Followed
+            | Message::Close
+            | Message::Abandon => {}
             #[cfg(test)]
             Message::Limit(pages) => {
                 transaction.execute_batch(&format!("PRAGMA max_page_count = {pages}"))?;
             }
         }
     }
-    lasting(&transaction, unsaved)?;
+    lasting(&transaction, unsaved, &mut written)?;
     if let Some(limits) = limits {
         let now = jiff::Timestamp::now();
         written.noted.extend(rulebook::expire(&transaction, now)?);
@@ -197,7 +211,17 @@ fn changed(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<C
     }
 }
 
-fn lasting(transaction: &Transaction<'_>, unsaved: &Unsaved) -> rusqlite::Result<()> {
+fn lasting(
+    transaction: &Transaction<'_>,
+    unsaved: &Unsaved,
+    written: &mut Written,
+) -> rusqlite::Result<()> {
+    for tally in unsaved.followed.values() {
+        let (finding, regressed) = follow_up(transaction, tally)?;
+        if regressed {
+            written.noted.push(triage::regress(transaction, finding)?);
+        }
+    }
     if let Some(change) = &unsaved.taints {
         transaction.execute("DELETE FROM taints", ())?;
         taint(transaction, &change.taints)?;
@@ -233,12 +257,27 @@ fn divergence(
     written: &mut Written,
 ) -> rusqlite::Result<()> {
     let mut item = bounded(entry);
+    // What follows is no divergence that a rule could take.
     let taken = rules.take(entry, jiff::Timestamp::now());
+    let taken = taken.filter(|_| entry.cause.is_none());
     if let (Some(kept), Some(fields)) = (taken, item.as_object_mut()) {
         fields.insert("rule".into(), json!(kept.rule.name));
         rulebook::hit(transaction, kept.id, entry.at)?;
     }
-    let (finding, regressed) = finding(transaction, entry, taken)?;
+    let (finding, regressed) = match &entry.cause {
+        None => finding(transaction, entry, taken)?,
+        // What follows is counted elsewhere: this is an example of it.
+        Some(cause) => {
+            let example = Tally {
+                cause: cause.clone(),
+                count: 0,
+                first: entry.at,
+                last: entry.at,
+                tables: BTreeSet::new(),
+            };
+            follow_up(transaction, &example)?
+        }
+    };
     if regressed {
         written.noted.push(triage::regress(transaction, finding)?);
     }
@@ -309,7 +348,58 @@ pub(super) fn finding(
             rule.map(|rule| &rule.why),
             rule.and_then(|rule| rule.until).map(|until| until.to_string()),
         ])?;
-    Ok((transaction.last_insert_rowid(), false))
+    let id = transaction.last_insert_rowid();
+    // What follows from it may have been written before.
+    let key = format!("{digest} {} {}", entry.kind, entry.protocol);
+    transaction
+        .prepare_cached("UPDATE findings SET cause_id = ?1 WHERE cause_key = ?2")?
+        .execute(params![id, key])?;
+    Ok((id, false))
+}
+
+/// Counts what followed from one cause, all of it in one finding; its id, and whether it had been
+/// fixed until now. It is told from the findings of divergences by its kind and by having a cause.
+fn follow_up(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<(i64, bool)> {
+    let tables: Vec<String> = tally.tables.iter().map(super::redact::name).collect();
+    let digest = format!("{:016x}", tally.cause.digest());
+    let protocol = tally.cause.protocol().name();
+    let state: Option<String> = transaction
+        .prepare_cached(
+            "SELECT state FROM findings
+             WHERE digest = ?1 AND kind = ?2 AND protocol = ?3 AND rule = ''",
+        )?
+        .query_row(params![digest, FOLLOWS, protocol], |row| row.get(0))
+        .optional()?;
+    let regressed = tally.count > 0 && state.as_deref() == Some("fixed");
+    let id = transaction
+        .prepare_cached(
+            "INSERT INTO findings (digest, kind, protocol, fingerprint, tables, count, first_seen,
+               last_seen, cause, cause_key, cause_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?4, ?9, ?10)
+             ON CONFLICT (digest, kind, protocol, rule) DO UPDATE SET
+               count = count + ?6, last_seen = max(last_seen, ?8),
+               tables = (SELECT json_group_array(value) FROM (
+                 SELECT value FROM json_each(tables) UNION SELECT value FROM json_each(?5) LIMIT 50)),
+               state = CASE WHEN ?11 THEN 'regressed' ELSE state END
+             RETURNING id",
+        )?
+        .query_row(
+            params![
+                digest,
+                FOLLOWS,
+                protocol,
+                cut(&tally.cause.text),
+                json!(tables).to_string(),
+                i64::try_from(tally.count).unwrap_or(i64::MAX),
+                tally.first.as_microsecond(),
+                tally.last.as_microsecond(),
+                tally.cause.finding.map(|key| key.to_string()),
+                id_of(transaction, &tally.cause)?,
+                regressed,
+            ],
+            |row| row.get(0),
+        )?;
+    Ok((id, regressed))
 }
 
 /// An item of the API: the stored one with its ids.
@@ -324,21 +414,31 @@ pub(super) fn with_ids(item: &Value, id: i64, finding: i64) -> Value {
 
 fn taint(transaction: &Transaction<'_>, taints: &[Taint]) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(
-        "INSERT OR IGNORE INTO taints (database, name, cause, since) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT OR IGNORE INTO taints (database, name, cause, since, cause_key)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     for taint in taints {
         let database = taint.database.as_deref().unwrap_or_default();
         statement.execute(params![
             database,
             taint.table,
-            taint.cause,
-            taint.since.to_string()
+            taint.cause.text,
+            taint.since.to_string(),
+            taint.cause.finding.map(|key| key.to_string())
         ])?;
     }
     Ok(())
 }
 
 fn record(transaction: &Transaction<'_>, clearance: &Clearance) -> rusqlite::Result<()> {
+    let mut fix = transaction.prepare_cached(
+        "UPDATE findings SET state = 'fixed', who = ?2, why = ?3, until = NULL
+         WHERE digest = ?1 AND kind = ?4 AND state IN ('open', 'accepted', 'regressed')",
+    )?;
+    for cause in &clearance.over {
+        let digest = format!("{cause:016x}");
+        fix.execute(params![digest, clearance.who, clearance.why, FOLLOWS])?;
+    }
     transaction
         .execute(
             "INSERT INTO audit (at, who, what, why) VALUES (?1, ?2, ?3, ?4)",

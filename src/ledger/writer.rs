@@ -236,7 +236,7 @@ fn load(lasting: &Lasting, known: Known, feeds: bool, unclean: bool) {
     lasting.taints.load(known.taints);
     if feeds && (unclean || known.unclean) {
         let now = jiff::Timestamp::now();
-        lasting.taints.add(&known.mirrored, GAP, now);
+        lasting.taints.add(&known.mirrored, &GAP.into(), now);
     }
     lasting.mirrored.load(known.mirrored);
 }
@@ -262,7 +262,10 @@ fn collect(receiver: &Receiver<Message>) -> (Vec<Message>, Option<Message>) {
             Err(RecvTimeoutError::Timeout) => break,
         }
         // Taints are written at once; findings wait for company.
-        let urgent = !matches!(messages.last(), Some(Message::Divergence(_)));
+        let urgent = !matches!(
+            messages.last(),
+            Some(Message::Divergence(_) | Message::Followed)
+        );
         wait = if urgent {
             Duration::ZERO
         } else {

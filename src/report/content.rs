@@ -585,7 +585,7 @@ fn unjudged(report: &Report, blocks: &mut Vec<Block<'_>>) {
             vec![
                 Text::Code(name),
                 moment(taint.since).into(),
-                cut(&taint.cause, LONG).into(),
+                cut(&taint.cause.text, LONG).into(),
             ]
         };
         blocks.push(Block::Table(Table {

@@ -5,6 +5,7 @@ use super::order::Scope;
 use super::perform::Kept;
 use super::shared::{Shared, count};
 use crate::compare::verdict::Reason;
+use crate::ledger::Cause;
 
 /// See the module.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct Carried {
     /// wrote newer, than on the primary.
     pub(super) late: bool,
     /// What is tainted once the primary commits, though the shadow does so, too.
-    taints: Vec<(Scope, String)>,
+    taints: Vec<(Scope, Cause)>,
     /// Its commands, to run it again.
     pub(super) kept: Kept,
 }
@@ -53,19 +54,20 @@ impl Carried {
     }
 
     /// These tables will hold other rows once the primary commits.
-    pub(super) fn owe(&mut self, scope: Scope, cause: String) {
+    pub(super) fn owe(&mut self, scope: Scope, cause: Cause) {
         if !scope.is_empty() {
             self.taints.push((scope, cause));
         }
     }
 
-    /// Whether one of the tables holds other rows by now.
-    pub(super) fn owes(&self, scope: &Scope) -> bool {
-        self.taints.iter().any(|(tables, _)| tables.meets(scope))
+    /// Why one of the tables holds other rows by now, if one does: the first cause.
+    pub(super) fn owes(&self, scope: &Scope) -> Option<&Cause> {
+        let owed = self.taints.iter().find(|(tables, _)| tables.meets(scope));
+        owed.map(|(_, cause)| cause)
     }
 
     /// What is owed.
-    pub(super) fn take_owed(&mut self) -> Vec<(Scope, String)> {
+    pub(super) fn take_owed(&mut self) -> Vec<(Scope, Cause)> {
         std::mem::take(&mut self.taints)
     }
 

@@ -113,7 +113,7 @@ impl Desk {
     pub(super) fn close(mut self, shared: &Shared, end: End) -> Vec<JoinHandle<()>> {
         if end == End::Tunnelled && !self.dumps {
             let cause = "a session became a tunnel: what it wrote since is not known";
-            shared.taint(&Scope::All, self.journal.database(), cause);
+            shared.taint(&Scope::All, self.journal.database(), &cause.into());
         }
         self.let_replay_go();
         self.former
@@ -492,6 +492,7 @@ impl Desk {
                 reason_of(decision),
                 reading.fingerprint
             );
+            let cause = cause.as_str().into();
             shared.taint(&lost, self.journal.database(), &cause);
         }
     }

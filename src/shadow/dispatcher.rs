@@ -151,7 +151,7 @@ impl Dispatcher {
         if lost > self.lost_unsaid {
             self.lost_unsaid = lost;
             let cause = "commands of sessions past all limits were lost";
-            self.shared.taint(&Scope::All, "", cause);
+            self.shared.taint(&Scope::All, "", &cause.into());
         }
         if self.shared.breaker(|breaker| breaker.wants_probe(now)) {
             self.probe = Some(task::spawn("probe", probe(Arc::clone(&self.shared))));

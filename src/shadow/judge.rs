@@ -7,6 +7,8 @@ use super::recent::Recent;
 use super::shared::Shared;
 use crate::compare::verdict::{Divergence, Kind, Reason, Verdict};
 use crate::compare::{Context, compare};
+use crate::ledger::Cause;
+use crate::ledger::observation::Follows;
 use crate::sql::Class;
 use crate::wire::answer::{Answer, Failure, Outcome};
 use tokio::time::Instant;
@@ -16,6 +18,8 @@ use tokio::time::Instant;
 pub(super) struct Judgement {
     /// The verdict.
     pub(super) verdict: Verdict,
+    /// What the difference is and what it follows from, where it is *not compared: tainted*.
+    pub(super) follows: Option<Follows>,
     /// The shadow ran the command itself, so its side is one of two. A plan that was refused is.
     pub(super) ran: bool,
     /// A commit that the primary has not acknowledged yet may explain the difference.
@@ -26,11 +30,11 @@ pub(super) struct Judgement {
 
 /// What else must be known.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Circumstances {
+pub(super) struct Circumstances<'a> {
     /// It did not wait for its turn to the end.
     pub(super) late: bool,
-    /// A table that it touches is tainted.
-    pub(super) tainted: bool,
+    /// Why a table that it touches holds other rows in the open transaction, if one does.
+    pub(super) owed: Option<&'a Cause>,
 }
 
 /// Judges what the shadow answered to a command.
@@ -38,13 +42,14 @@ pub(super) fn judge(
     shared: &Shared,
     run: &Run,
     reply: &Reply,
-    circumstances: Circumstances,
+    circumstances: Circumstances<'_>,
 ) -> Judgement {
     let (primary, shadow) = (run.primary(), &reply.answer);
     let is_refused_plan = run.mode == Mode::Plan && shadow.error().is_some();
     if run.has_stand_in() && !is_refused_plan {
         return Judgement {
             verdict: Verdict::NotCompared(Reason::Off),
+            follows: None,
             ran: false,
             may_be_a_race: None,
             damage: None,
@@ -68,19 +73,21 @@ pub(super) fn judge(
         },
     );
     let damage = damage(run, shadow, &verdict);
-    let (verdict, may_be_a_race) = if has_cursor(primary) {
-        (Verdict::NotCompared(Reason::Cursor), None)
-    } else if circumstances.late {
-        (Verdict::NotCompared(Reason::OrderWait), None)
-    } else {
-        excuse(shared, run, reply, circumstances, verdict)
-    };
-    Judgement {
+    let mut judgement = Judgement {
         verdict,
+        follows: None,
         ran: true,
-        may_be_a_race,
+        may_be_a_race: None,
         damage,
+    };
+    if has_cursor(primary) {
+        judgement.verdict = Verdict::NotCompared(Reason::Cursor);
+    } else if circumstances.late {
+        judgement.verdict = Verdict::NotCompared(Reason::OrderWait);
+    } else {
+        excuse(shared, run, reply, circumstances.owed, &mut judgement);
     }
+    judgement
 }
 
 /// The client asked for a cursor and got one: its rows were not in the answer.
@@ -138,23 +145,27 @@ fn excuse(
     shared: &Shared,
     run: &Run,
     reply: &Reply,
-    circumstances: Circumstances,
-    verdict: Verdict,
-) -> (Verdict, Option<Glimpse>) {
-    let from_rows = match &verdict {
-        Verdict::Diverged(divergence) => comes_from_rows(divergence, run.primary(), &reply.answer),
-        _ => false,
+    owed: Option<&Cause>,
+    judgement: &mut Judgement,
+) {
+    let Verdict::Diverged(divergence) = &judgement.verdict else {
+        return;
     };
-    if !from_rows {
-        return (verdict, None);
+    if !comes_from_rows(divergence, run.primary(), &reply.answer) {
+        return;
     }
-    if circumstances.tainted {
-        return (Verdict::NotCompared(Reason::Tainted), None);
+    if let Some(cause) = shared.tainted_by(&run.reading.scope).or(owed.cloned()) {
+        judgement.follows = Some(Follows {
+            cause,
+            divergence: divergence.clone(),
+        });
+        judgement.verdict = Verdict::NotCompared(Reason::Tainted);
+        return;
     }
     let glimpse = Glimpse::of(run, reply.done);
     match glimpse.as_ref().and_then(|glimpse| glimpse.met(shared)) {
-        Some(reason) => (Verdict::NotCompared(reason), None),
-        None => (verdict, glimpse),
+        Some(reason) => judgement.verdict = Verdict::NotCompared(reason),
+        None => judgement.may_be_a_race = glimpse,
     }
 }
 
@@ -229,12 +240,12 @@ impl Glimpse {
         })
     }
 
-    /// What explains a difference by now.
-    pub(super) fn explains(&self, shared: &Shared) -> Option<Reason> {
-        if shared.is_tainted(&self.scope) {
-            return Some(Reason::Tainted);
+    /// What explains a difference by now: a taint, with its cause, or that it met a commit.
+    pub(super) fn explains(&self, shared: &Shared) -> Option<(Reason, Option<Cause>)> {
+        if let Some(cause) = shared.tainted_by(&self.scope) {
+            return Some((Reason::Tainted, Some(cause)));
         }
-        self.met(shared)
+        self.met(shared).map(|reason| (reason, None))
     }
 
     /// The reason, where another session committed to these tables at that time: then the two

@@ -3,6 +3,7 @@
 use super::proof::Evidence;
 use super::reading::Reading;
 use crate::compare::verdict::{Reason, Verdict};
+use crate::ledger::observation::Follows;
 use crate::ledger::{Ledger, Observation, Side};
 use crate::tee::Exchange;
 use crate::wire::answer::{Answer, Outcome};
@@ -60,6 +61,7 @@ impl Owed {
             statement: None,
             context: None,
             verdict: Verdict::NotCompared(Reason::Internal),
+            follows: None,
             primary,
             shadow: None,
             queue_us: None,
@@ -75,7 +77,14 @@ impl Owed {
         self.settle(Verdict::NotCompared(reason), None, None);
     }
 
-    /// Its verdict; `evidence` goes with a divergence.
+    /// What its difference follows from.
+    pub(super) fn follows(&mut self, follows: Option<Follows>) {
+        if let Some(observation) = &mut self.observation {
+            observation.follows = follows;
+        }
+    }
+
+    /// Its verdict; `evidence` goes with a difference.
     pub(super) fn settle(mut self, verdict: Verdict, ran: Option<Ran>, evidence: Option<Evidence>) {
         let mut question = None;
         if let Some(observation) = &mut self.observation {

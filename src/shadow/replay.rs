@@ -15,6 +15,8 @@ use super::proof::Evidence;
 use super::shared::{Shared, count};
 use super::transaction::Ending;
 use crate::compare::verdict::{Reason, Verdict};
+use crate::ledger::observation::Follows;
+use crate::ledger::{Cause, FindingKey};
 use crate::sql::{Class, names_variable};
 use crate::task;
 use crate::tee::Facts;
@@ -138,7 +140,10 @@ impl Replay {
         };
         let (fate, mut damage) = match outcome {
             Ok(attempt) => self.settle(run, attempt),
-            Err(reason) => (Fate::NotRun, Some(self.give_up(run, reason))),
+            Err(reason) => {
+                let cause = self.give_up(run, reason);
+                (Fate::NotRun, Some(cause.as_str().into()))
+            }
         };
         if fate == Fate::Refused && another && !failed_on_primary {
             self.see_transaction().await;
@@ -146,10 +151,11 @@ impl Replay {
         self.take_in(&entries, fate).await;
         if let Some(ending) = ended {
             let failure = self.end(ending, another, applies).await;
-            damage = damage.or(failure);
+            damage = damage.or(failure.map(|failure| failure.as_str().into()));
         }
         if stake.is_some() && applies && !another && damage.is_none() {
-            damage = self.commit_along().await;
+            let failure = self.commit_along().await;
+            damage = failure.map(Cause::from);
         }
         self.roll_back_broken().await;
         match (stake, damage) {
@@ -166,14 +172,14 @@ impl Replay {
             self.roll_back_broken().await;
         }
         let missing = "a write of the same transaction was not carried to the shadow";
-        self.carried.owe(skip.misses, missing.to_owned());
+        self.carried.owe(skip.misses, missing.into());
         self.take_in(&skip.entries, Fate::NotRun).await;
         let Some(end) = skip.ends else { return };
         if let Some(ticket) = &skip.ticket {
             self.turn_to_end(ticket, &end).await;
         }
         match self.end(end.ending, false, end.applies).await {
-            Some(cause) => end.stake.lost(&cause),
+            Some(cause) => end.stake.lost(&cause.as_str().into()),
             None => end.stake.carried(),
         }
         if end.another {
@@ -340,21 +346,20 @@ impl Replay {
 
     /// The shadow answered: judges, taints, tells the ledger. Says what became of the command, and
     /// what went wrong with what it wrote.
-    fn settle(&mut self, run: Run, attempt: Attempt) -> (Fate, Option<String>) {
+    fn settle(&mut self, run: Run, attempt: Attempt) -> (Fate, Option<Cause>) {
         let Attempt {
             reply,
             late,
             started,
         } = attempt;
-        let scope = &run.reading.scope;
-        let tainted = self.shared.is_tainted(scope) || self.carried.owes(scope);
         self.carried.late |= late;
         let circumstances = Circumstances {
             late: late || run.step.before && self.carried.late,
-            tainted,
+            owed: self.carried.owes(&run.reading.scope),
         };
         let Judgement {
             verdict,
+            follows,
             ran,
             may_be_a_race,
             mut damage,
@@ -367,9 +372,6 @@ impl Replay {
             });
         }
         self.keep_step(&run, &reply);
-        if let Some(cause) = damage.as_ref().filter(|_| !locks_only) {
-            self.damage(&run, cause);
-        }
         let fate = match reply.answer.error() {
             Some(_) => Fate::Refused,
             None => Fate::Done,
@@ -381,6 +383,10 @@ impl Replay {
             }
             verdict => verdict,
         };
+        let damage = damage.map(|text| cause(&run, &text, &verdict, follows.as_ref()));
+        if let Some(cause) = damage.as_ref().filter(|_| !locks_only) {
+            self.damage(&run, cause);
+        }
         let ran = ran.then(|| Ran {
             side: side(
                 &self.shared.name,
@@ -391,24 +397,26 @@ impl Replay {
             ),
             queue_us: micros(run.charged.acked, started),
         });
-        let evidence = matches!(verdict, Verdict::Diverged(_))
-            .then(|| Evidence::of(&self.shared, &run, &self.journal, self.carried.commands));
+        let differs = matches!(verdict, Verdict::Diverged(_)) || follows.is_some();
+        let evidence =
+            differs.then(|| Evidence::of(&self.shared, &run, &self.journal, self.carried.commands));
         self.carried.commands += u64::from(run.step.after);
         let second_look = may_be_a_race.and_then(|glimpse| {
             let leave = self.shared.second_looks.clone().try_acquire_owned();
             Some((glimpse, leave.ok()?))
         });
+        let mut owed = run.owed;
         let Some((glimpse, leave)) = second_look else {
-            run.owed.settle(verdict, ran, evidence);
+            owed.follows(follows);
+            owed.settle(verdict, ran, evidence);
             return (fate, damage);
         };
         let shared = Arc::clone(&self.shared);
-        let owed = run.owed;
         while self.second_looks.try_join_next().is_some() {}
         self.second_looks.spawn(async move {
             tokio::time::sleep(SECOND_LOOK).await;
-            let known_now = glimpse.explains(&shared);
-            let verdict = known_now.map_or(verdict, Verdict::NotCompared);
+            let (verdict, follows) = excused(verdict, glimpse.explains(&shared));
+            owed.follows(follows);
             owed.settle(verdict, ran, evidence);
             drop(leave);
         });
@@ -432,7 +440,8 @@ impl Replay {
             self.carried.give_up(&self.shared, Reason::Internal);
             if reply.answer.error().is_none() && !run.reading.only_locks() {
                 let cause = "the shadow committed a write whose transaction the primary has open";
-                self.shared.taint(writes, self.journal.database(), cause);
+                let database = self.journal.database();
+                self.shared.taint(writes, database, &cause.into());
             }
         }
     }
@@ -452,10 +461,10 @@ impl Replay {
     }
 
     /// Taints now, or, within a transaction, once the primary commits it.
-    fn damage(&mut self, run: &Run, cause: &str) {
+    fn damage(&mut self, run: &Run, cause: &Cause) {
         let scope = &run.reading.writes;
         if run.step.after {
-            self.carried.owe(scope.clone(), cause.to_owned());
+            self.carried.owe(scope.clone(), cause.clone());
         } else {
             self.shared.taint(scope, self.journal.database(), cause);
         }
@@ -540,9 +549,9 @@ impl Replay {
     /// The primary has committed a write by itself; where the shadow has it in a transaction (a
     /// table without transactions on the primary, another default of autocommit) it must commit,
     /// too.
-    async fn commit_along(&mut self) -> Option<String> {
+    async fn commit_along(&mut self) -> Option<&'static str> {
         let failed = self.in_transaction() && !self.control(b"COMMIT").await;
-        failed.then(|| "a COMMIT failed on the shadow".to_owned())
+        failed.then_some("a COMMIT failed on the shadow")
     }
 
     /// What is not carried to its end holds no locks on the shadow.
@@ -567,6 +576,35 @@ impl Replay {
             self.link = None; // closing it rolls back
         }
         done
+    }
+}
+
+/// What a dark write that went wrong is to its tables: the divergence that it is itself, or what it
+/// follows from, or a loss.
+fn cause(run: &Run, text: &str, verdict: &Verdict, follows: Option<&Follows>) -> Cause {
+    match (verdict, follows) {
+        (_, Some(follows)) => follows.cause.clone(),
+        (Verdict::Diverged(divergence), None) => {
+            let finding = FindingKey {
+                digest: run.reading.digest,
+                kind: divergence.kind,
+                protocol: run.reading.protocol,
+            };
+            Cause::diverged(text, finding)
+        }
+        _ => text.into(),
+    }
+}
+
+/// A difference in the light of what is known by now.
+fn excused(verdict: Verdict, known: Option<(Reason, Option<Cause>)>) -> (Verdict, Option<Follows>) {
+    match (verdict, known) {
+        (Verdict::Diverged(divergence), Some((reason, Some(cause)))) => {
+            let follows = Follows { cause, divergence };
+            (Verdict::NotCompared(reason), Some(follows))
+        }
+        (_, Some((reason, _))) => (Verdict::NotCompared(reason), None),
+        (verdict, None) => (verdict, None),
     }
 }
 

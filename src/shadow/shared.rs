@@ -9,7 +9,7 @@ use super::reach::Reach;
 use super::recent::Recent;
 use crate::config::{Config, FedBy, Server};
 use crate::connect::{Dial, TlsContext};
-use crate::ledger::Ledger;
+use crate::ledger::{Cause as TaintCause, Ledger};
 use crate::sql::{Catalog, Table};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -214,7 +214,7 @@ impl Shared {
     }
 
     /// From now on, differences on these tables follow from a lost or diverged write.
-    pub(super) fn taint(&self, scope: &Scope, database: &str, cause: &str) {
+    pub(super) fn taint(&self, scope: &Scope, database: &str, cause: &TaintCause) {
         #[cfg(feature = "simulation")]
         if crate::planted::is(crate::planted::Bug::Untainted) {
             return;
@@ -224,20 +224,29 @@ impl Shared {
         }
     }
 
-    /// Whether one of the tables is tainted.
-    pub(super) fn is_tainted(&self, scope: &Scope) -> bool {
+    /// Why one of the tables is tainted, if one is.
+    pub(super) fn tainted_by(&self, scope: &Scope) -> Option<TaintCause> {
+        if !self.ledger.has_taints() {
+            return None;
+        }
         let Scope::Known(tables) = scope else {
-            return self.ledger.has_taints();
+            return self.ledger.any_cause();
         };
         let everything = |database: Option<String>| Table {
             database,
             name: "*".to_owned(),
         };
-        tables.iter().any(|table| {
-            self.ledger.is_tainted(table)
-                || table.database.is_some()
-                    && self.ledger.is_tainted(&everything(table.database.clone()))
-        }) || !tables.is_empty() && self.ledger.is_tainted(&everything(None))
+        let of_one = tables.iter().find_map(|table| {
+            let of_its_database = || {
+                let database = Some(table.database.clone()?);
+                self.ledger.cause(&everything(database))
+            };
+            self.ledger.cause(table).or_else(of_its_database)
+        });
+        of_one.or_else(|| {
+            let any = (!tables.is_empty()).then(|| everything(None))?;
+            self.ledger.cause(&any)
+        })
     }
 }
 

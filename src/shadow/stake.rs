@@ -6,6 +6,7 @@
 use super::order::Scope;
 use super::shared::Shared;
 use crate::compare::verdict::Reason;
+use crate::ledger::Cause;
 use std::sync::Arc;
 
 /// See the module.
@@ -37,8 +38,8 @@ impl Stake {
         self.scope = Scope::none();
     }
 
-    /// The shadow has it not, or not as the primary has; the cause is in words without literals.
-    pub(super) fn lost(mut self, cause: &str) {
+    /// The shadow has it not, or not as the primary has.
+    pub(super) fn lost(mut self, cause: &Cause) {
         let scope = std::mem::replace(&mut self.scope, Scope::none());
         self.shared.taint(&scope, &self.database, cause);
     }
@@ -46,7 +47,7 @@ impl Stake {
     /// It was not run there, or not to its end.
     pub(super) fn missed(self, reason: Reason) {
         let cause = format!("a dark write was lost ({}): {}", reason.name(), self.shape);
-        self.lost(&cause);
+        self.lost(&cause.as_str().into());
     }
 }
 
@@ -54,6 +55,7 @@ impl Drop for Stake {
     fn drop(&mut self) {
         if !self.scope.is_empty() {
             let cause = format!("a dark write was lost (internal): {}", self.shape);
+            let cause = cause.as_str().into();
             self.shared.taint(&self.scope, &self.database, &cause);
         }
     }

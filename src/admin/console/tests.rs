@@ -42,6 +42,7 @@ fn observation(shape: &str, verdict: Verdict) -> Observation {
         written: Vec::new(),
         statement: None,
         verdict,
+        follows: None,
         primary: side("legacy"),
         shadow: Some(side("vitess")),
         queue_us: Some(50),
@@ -95,7 +96,7 @@ fn kept() -> Kept {
             database: Some("app".into()),
             name: "orders".into(),
         }],
-        "a write was lost",
+        &"a write was lost".into(),
     );
     let end = std::time::SystemTime::now() + Duration::from_secs(20);
     while ledger

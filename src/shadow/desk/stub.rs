@@ -85,7 +85,8 @@ impl Desk {
         shared.taint(
             &Scope::All,
             "",
-            "commands were lost: the queue and even the room for their first bytes were full",
+            &"commands were lost: the queue and even the room for their first bytes were full"
+                .into(),
         );
         self.pass_on(Skip {
             entries: vec![Entry::Untold(Untold::Anything)],

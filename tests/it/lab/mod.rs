@@ -15,6 +15,7 @@ mod proof;
 mod proxy;
 mod readiness;
 mod sessions;
+mod settling;
 mod way;
 mod wire;
 

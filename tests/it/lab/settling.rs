@@ -1,0 +1,125 @@
+//! What a difference turns out to be: what follows from another one and how it is linked to it, and
+//! what passes by itself.
+
+use super::mirroring::{connect, reason, table};
+use super::{Lab, Proxy};
+use mysql_async::prelude::Queryable;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+async fn findings(proxy: &Proxy, until: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    for _ in 0..300 {
+        let page = proxy.get("/api/v1/findings?limit=100");
+        let items = page["items"].as_array().expect("items").clone();
+        if until(&items) {
+            return items;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{}", proxy.get("/api/v1/findings?limit=100"));
+}
+
+/// The findings apart: those of divergences, and those of what follows.
+fn apart(items: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
+    items.into_iter().partition(|one| one["follows"] == false)
+}
+
+fn followed(items: &[Value], count: u64) -> bool {
+    let mut all = items.iter();
+    all.any(|one| one["follows"] == true && one["count"] == count)
+}
+
+#[tokio::test]
+async fn what_follows_from_a_failed_write_is_one_finding_that_names_its_cause() {
+    let lab = Lab::get();
+    let (proxy, table) = (Proxy::start(&lab), table(&lab).await);
+    let mut shadow = connect(&lab.shadow(), "scratch").await;
+    shadow
+        .query_drop(format!(
+            "INSERT INTO {table} (id, name) VALUES (1, 'in the way')"
+        ))
+        .await
+        .unwrap();
+    let mut app = connect(&proxy.address, "scratch").await;
+    for statement in [
+        "BEGIN".to_owned(),
+        format!("INSERT INTO {table} (id, name) VALUES (1, 'a'), (2, 'b')"),
+        // The row is missing there: no divergence of its own.
+        format!("UPDATE {table} SET name = 'c' WHERE id = 2"),
+        "COMMIT".to_owned(),
+        format!("SELECT name FROM {table} WHERE id = 1"),
+        format!("SELECT COUNT(*) FROM {table}"),
+        format!("SELECT id FROM {table} WHERE id > 1 ORDER BY id"),
+    ] {
+        app.query_drop(&statement).await.expect("it is served");
+    }
+    let _name: Option<String> = app
+        .exec_first(format!("SELECT name FROM {table} WHERE id = ?"), (2,))
+        .await
+        .unwrap();
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 1, "{coverage}");
+    assert_eq!(reason(&coverage, "tainted"), 5, "{coverage}");
+
+    let (roots, follow_ups) = apart(findings(&proxy, |all| followed(all, 5)).await);
+    assert_eq!(
+        (roots.len(), follow_ups.len()),
+        (1, 1),
+        "{roots:?} {follow_ups:?}"
+    );
+    let (root, follow_up) = (&roots[0], &follow_ups[0]);
+    assert_eq!(root["kind"], "error", "{root}");
+    assert_eq!(follow_up["cause_id"], root["id"], "{follow_up}");
+    assert_eq!(follow_up["tables"], json!([format!("scratch.{table}")]));
+    let cause = follow_up["cause"]["text"].as_str().unwrap();
+    assert!(cause.contains("failed with error 1062"), "{cause}");
+    let taint = proxy.get("/api/v1/taints")["items"][0].clone();
+    assert_eq!(taint["finding_id"], root["id"], "{taint}");
+    assert_eq!(taint["followed"]["count"], 5, "{taint}");
+
+    let clear =
+        json!({"tables": [format!("scratch.{table}")], "who": "a test", "why": "to see it go"});
+    proxy.send("POST", "/api/v1/taints/clear", &clear);
+    let fixed = |all: &[Value]| all.iter().any(|one| one["state"] == "fixed");
+    let (_, follow_ups) = apart(findings(&proxy, fixed).await);
+    assert_eq!(follow_ups[0]["who"], "a test", "{follow_ups:?}");
+}
+
+#[tokio::test]
+async fn what_follows_from_a_lost_write_has_its_cause_in_words() {
+    let lab = Lab::get();
+    let (proxy, table) = (Proxy::start(&lab), table(&lab).await);
+    let mut app = connect(&proxy.address, "scratch").await;
+    app.query_drop(format!("SELECT id FROM {table}"))
+        .await
+        .unwrap();
+    proxy.send("PATCH", "/api/v1/mirror", &json!({"paused": true}));
+    app.query_drop(format!("INSERT INTO {table} (id) VALUES (1)"))
+        .await
+        .unwrap();
+    proxy.settled();
+    proxy.send("PATCH", "/api/v1/mirror", &json!({"paused": false}));
+    for statement in [
+        format!("SELECT id FROM {table}"),
+        format!("SELECT id FROM {table} WHERE id = 1"),
+        format!("SELECT COUNT(*) FROM {table}"),
+    ] {
+        app.query_drop(statement).await.unwrap();
+    }
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 0, "{coverage}");
+    let (roots, follow_ups) = apart(findings(&proxy, |all| followed(all, 3)).await);
+    assert_eq!(
+        (roots.len(), follow_ups.len()),
+        (0, 1),
+        "{roots:?} {follow_ups:?}"
+    );
+    assert_eq!(follow_ups[0]["cause_id"], Value::Null);
+    let cause = follow_ups[0]["cause"]["text"].as_str().unwrap();
+    assert!(cause.contains("(paused): INSERT INTO"), "{cause}");
+    let taint = proxy.get("/api/v1/taints")["items"][0].clone();
+    assert_eq!(
+        (&taint["cause"], &taint["finding_id"]),
+        (&json!(cause), &Value::Null)
+    );
+}
