@@ -286,6 +286,37 @@ impl Questions {
         answer
     }
 
+    /// The answer to an execution of a statement that is prepared for it, on a connection as
+    /// [`Questions::answer`] has it; the server's refusal to prepare it is an answer, too. `encode` is
+    /// told the statement's id and the dialect, and gives the execution's payload.
+    ///
+    /// # Errors
+    /// See [`AskError`]; [`AskError::Answer`] where there is no payload. Cancel-safe, as above.
+    pub async fn execute(
+        &self,
+        manner: &Manner,
+        before: &[String],
+        text: &[u8],
+        encode: impl FnOnce(u32, Capabilities) -> Option<Vec<u8>>,
+    ) -> Result<Answer, AskError> {
+        let mut state = self.state.lock().await;
+        if let Some(next) = state.next {
+            tokio::time::sleep_until(next).await;
+        }
+        state.next = Some(Instant::now() + self.spacing);
+        let mut asker = self.asker(&mut state, manner).await?;
+        for statement in before {
+            asker.ask(statement).await?;
+        }
+        let prepare = [&[Command::STMT_PREPARE.0], text].concat();
+        let prepared = asker.answer(&prepare).await?;
+        let Some((id, _)) = prepared.prepared() else {
+            return Ok(prepared);
+        };
+        let payload = encode(id, asker.connection.capabilities).ok_or(AskError::Answer)?;
+        asker.answer(&payload).await
+    }
+
     async fn asker(&self, state: &mut State, manner: &Manner) -> Result<Asker, AskError> {
         if let Some((_, asker)) = state.open.take().filter(|(known, _)| known == manner) {
             return Ok(asker);

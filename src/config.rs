@@ -271,6 +271,28 @@ pub struct Compare {
     pub rule_stale: Duration,
     /// The ledger of an A/A run.
     pub floor: Option<PathBuf>,
+    /// Where a differing read is run again before it is called a divergence.
+    pub recheck: Recheck,
+    /// How long it is looked at.
+    pub recheck_for: Duration,
+    /// Rechecks on the legacy side in a second at most.
+    pub recheck_rate: u32,
+    /// The replica that they read, where `recheck` says so.
+    pub recheck_replica: Option<(String, u16)>,
+}
+
+/// Where a differing read is run again before it is called a divergence. Each includes the ones
+/// before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recheck {
+    /// Nowhere.
+    Off,
+    /// On the shadow.
+    Shadow,
+    /// On a replica of the primary, too.
+    Replica,
+    /// On the primary, too.
+    Primary,
 }
 
 /// What becomes of literals in the ledger.

@@ -46,7 +46,7 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// All metrics that this module reads by itself. The relay's own counters stand in [`RELAY`].
-pub const METRICS: [Metric; 28] = [
+pub const METRICS: [Metric; 29] = [
     gauge("understudy_build_info", "Always 1; labels: version."),
     gauge("understudy_uptime_seconds", "Time since the start."),
     gauge("understudy_ready", "1 while clients may be sent here."),
@@ -89,6 +89,10 @@ pub const METRICS: [Metric; 28] = [
     counter(
         "understudy_not_compared_total",
         "Commands that were not compared; labels: reason.",
+    ),
+    counter(
+        "understudy_rechecks_total",
+        "Differences that were looked at again before they were settled; labels: outcome (lag, race, diverged, not_compared, skipped, unavailable, cut).",
     ),
     gauge(
         "understudy_pending_commands",
@@ -472,6 +476,9 @@ impl Metrics {
         self.count("understudy_diverged_total", &[], coverage.diverged);
         for (reason, n) in &coverage.not_compared {
             self.count("understudy_not_compared_total", &[("reason", reason)], *n);
+        }
+        for (outcome, n) in &coverage.rechecks {
+            self.count("understudy_rechecks_total", &[("outcome", outcome)], *n);
         }
         self.set("understudy_pending_commands", &[], float(coverage.pending));
         self.set(

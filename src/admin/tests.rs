@@ -245,6 +245,7 @@ fn observation(verdict: Verdict) -> Observation {
         context: None,
         verdict,
         follows: None,
+        rechecked: None,
         primary: side("legacy", 1_000),
         shadow: Some(side("vitess", 2_000)),
         queue_us: Some(1),

@@ -122,6 +122,10 @@ pub(super) fn spoken(verdict: &Verdict) -> String {
 
 fn rules() -> config::Compare {
     config::Compare {
+        recheck: config::Recheck::Shadow,
+        recheck_for: std::time::Duration::from_secs(2),
+        recheck_rate: 10,
+        recheck_replica: None,
         sample_bytes: 65_536,
         tolerate: Tolerances::all(),
         examples: 3,

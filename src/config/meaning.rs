@@ -5,7 +5,7 @@ use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
     Admin, Compare, Config, FedBy, LatencyLimits, Ledger, Listen, Literals, Mirror, Readiness,
-    Server, TlsMode, Writes,
+    Recheck, Server, TlsMode, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Sections and keys of the design that later versions bring; a config that has them is told so.
-const LATER: [&str; 2] = ["cutover", "compare.recheck"];
+const LATER: [&str; 1] = ["cutover"];
 
 /// The config, what is wrong with it, and every key that there is. A fault alone: not even TOML.
 pub(super) fn read(
@@ -317,10 +317,36 @@ fn compare(root: &mut Table, reading: &mut Reading) -> Compare {
             0..=315_360_000,
         ),
         floor: section.path("floor"),
+        recheck: section.choice("recheck", Recheck::Shadow, &RECHECKS),
+        recheck_for: section.time("recheck_ms", Duration::from_secs(2), 500..=60_000),
+        recheck_rate: u32::try_from(section.number("recheck_rate", 10, 1..=10_000)).unwrap_or(1),
+        recheck_replica: section.optional_host("recheck_replica"),
     };
+    let names_replica = compare.recheck_replica.is_some();
+    if (compare.recheck == Recheck::Replica) != names_replica {
+        let (wrong, right) = if names_replica {
+            (
+                "a replica that nothing is asked of",
+                "set recheck = \"replica\"",
+            )
+        } else {
+            (
+                "recheck is \"replica\", and none is named",
+                "write its host and port",
+            )
+        };
+        section.fault("recheck_replica", wrong, right);
+    }
     section.finish();
     compare
 }
+
+const RECHECKS: [(&str, Recheck); 4] = [
+    ("off", Recheck::Off),
+    ("shadow", Recheck::Shadow),
+    ("replica", Recheck::Replica),
+    ("primary", Recheck::Primary),
+];
 
 fn tolerate(section: &mut Section<'_>) -> Tolerances {
     let Some(names) = section.texts("tolerate") else {

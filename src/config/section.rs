@@ -331,18 +331,19 @@ impl<'a> Section<'a> {
     pub(super) fn host(&mut self, key: &'static str, host: &str, port: u16) -> (String, u16) {
         let right = format!("write a host and a port, such as \"{host}:{port}\"");
         self.read(key, (host.to_owned(), port), &right, |value| {
-            let (host, port) = text(value)?.rsplit_once(':')?;
-            let bare = host
-                .strip_prefix('[')
-                .and_then(|host| host.strip_suffix(']'));
-            let clean = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-            let fits = bare.map_or_else(
-                || host.chars().all(clean),
-                |ip| ip.parse::<std::net::Ipv6Addr>().is_ok(),
-            );
-            let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
-            (fits && !host.is_empty()).then(|| (bare.unwrap_or(host).to_owned(), port))
+            host_and_port(text(value)?)
         })
+    }
+
+    /// `host:port` that may be absent; an empty text is as if absent.
+    pub(super) fn optional_host(&mut self, key: &'static str) -> Option<(String, u16)> {
+        let given = self.text(key).filter(|text| !text.is_empty())?;
+        let read = host_and_port(&given);
+        if read.is_none() {
+            let right = "write a host and a port, such as \"127.0.0.1:3306\"";
+            self.fault(key, format!("found {given:?}"), right);
+        }
+        read
     }
 
     /// A list of texts.
@@ -648,4 +649,18 @@ fn integer(value: &Value) -> Option<u64> {
         | Value::Table(_)
         | Value::Other(_) => None,
     }
+}
+/// A host and a port, from a text such as `db:3306` or `[::1]:3306`.
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let clean = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let fits = bare.map_or_else(
+        || host.chars().all(clean),
+        |ip| ip.parse::<std::net::Ipv6Addr>().is_ok(),
+    );
+    let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
+    (fits && !host.is_empty()).then(|| (bare.unwrap_or(host).to_owned(), port))
 }

@@ -1,5 +1,6 @@
 //! Every command ends in exactly one verdict: the counters that prove it.
 
+use super::observation::Outcome;
 use crate::compare::verdict::{Reason, Tolerance, Verdict};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ pub(super) struct Coverage {
     diverged: AtomicU64,
     not_compared: [AtomicU64; Reason::ALL.len()],
     by_tolerance: [AtomicU64; Tolerance::ALL.len()],
+    rechecks: [AtomicU64; Outcome::ALL.len()],
 }
 
 /// What became of all commands, at one moment:
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub pending: u64,
     /// Of those tolerated, by tolerance; one command can count under several.
     pub by_tolerance: BTreeMap<&'static str, u64>,
+    /// Differences that were looked at again, by what that came to.
+    pub rechecks: BTreeMap<&'static str, u64>,
 }
 
 impl Snapshot {
@@ -66,6 +70,14 @@ impl Coverage {
         }
     }
 
+    /// Counts a second look.
+    pub(super) fn count_recheck(&self, outcome: Outcome) {
+        self.rechecks
+            .get(outcome as usize)
+            .into_iter()
+            .for_each(add);
+    }
+
     /// The counters now. `commands` is asked after the verdicts were read, so that no verdict is
     /// ever ahead of the commands; `lost` of them never reached anyone who could judge.
     pub(super) fn snapshot(&self, commands: impl FnOnce() -> Commands) -> Snapshot {
@@ -85,6 +97,12 @@ impl Coverage {
             let count = self.by_tolerance.get(tolerance as usize).map_or(0, read);
             if count > 0 {
                 now.by_tolerance.insert(tolerance.name(), count);
+            }
+        }
+        for outcome in Outcome::ALL {
+            let count = self.rechecks.get(outcome as usize).map_or(0, read);
+            if count > 0 {
+                now.rechecks.insert(outcome.name(), count);
             }
         }
         let commands = commands();

@@ -439,4 +439,4 @@ pub(super) fn open(
 }
 
 /// Whether a finding is a cause of its own.
-const ROOT: &str = "cause_id IS NULL";
+const ROOT: &str = "cause IS NULL AND cause_id IS NULL";

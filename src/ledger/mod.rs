@@ -193,6 +193,9 @@ impl Ledger {
         if crate::planted::is(crate::planted::Bug::CountTwice) {
             inner.coverage.count(&observation.verdict);
         }
+        if let Some(rechecked) = &observation.rechecked {
+            inner.coverage.count_recheck(rechecked.outcome);
+        }
         inner.latency.record(&observation);
         let Some(store) = &inner.store else { return };
         if inner.lasting.tallies.count(&observation) {
@@ -478,6 +481,13 @@ impl Ledger {
         }
     }
 
+    /// What tainted tables since then turned out to be another cause than was told.
+    pub fn amend(&self, told: &Cause, cause: &Cause, since: jiff::Timestamp) {
+        if self.inner.lasting.taints.amend(told, cause, since) {
+            self.wake();
+        }
+    }
+
     /// Something must reach the file. The writer finds it by itself where the queue is full.
     fn wake(&self) {
         if let Some(store) = &self.inner.store {
@@ -591,6 +601,7 @@ mod tests {
             context: None,
             verdict,
             follows: None,
+            rechecked: None,
             primary: side("legacy"),
             shadow: Some(side("vitess")),
             queue_us: Some(50),

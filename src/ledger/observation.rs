@@ -64,6 +64,8 @@ pub struct Observation {
     pub verdict: Verdict,
     /// How it differed, where it is *not compared: tainted* for that, and from what it follows.
     pub follows: Option<Follows>,
+    /// How its difference was looked at again, where it was to be.
+    pub rechecked: Option<Rechecked>,
     /// The primary's side.
     pub primary: Side,
     /// The shadow's side, where it ran.
@@ -104,6 +106,99 @@ pub struct Follows {
     pub cause: Cause,
     /// The difference.
     pub divergence: Divergence,
+}
+
+/// How a difference was looked at again before it was settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rechecked {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Where it was run again; `None` where that decided nothing.
+    pub by: Option<By>,
+    /// What that said, in words without literals.
+    pub said: Option<String>,
+}
+
+impl Rechecked {
+    /// It was not run again, or not for the verdict.
+    #[must_use]
+    pub const fn not(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            by: None,
+            said: None,
+        }
+    }
+}
+
+/// Where a read was run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// On the shadow.
+    Shadow,
+    /// On a replica of the primary, and the shadow.
+    Replica,
+    /// On the primary, and the shadow.
+    Primary,
+}
+
+impl By {
+    /// The name in API and ledger.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shadow => "shadow",
+            Self::Replica => "replica",
+            Self::Primary => "primary",
+        }
+    }
+}
+
+/// What a second look at a difference came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The shadow had not caught up.
+    Lag,
+    /// Somebody wrote to the tables meanwhile, and that may explain it.
+    Race,
+    /// It persists.
+    Diverged,
+    /// A taint or a commit became known that explains it, or the second answers cannot be compared.
+    NotCompared,
+    /// It was not run again: that is switched off, cannot be done with this command, or is over a
+    /// limit.
+    Skipped,
+    /// It was not run again: the shadow could not be asked.
+    Unavailable,
+    /// It ended early, for the mirror was suspended or ended.
+    Cut,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Lag,
+        Self::Race,
+        Self::Diverged,
+        Self::NotCompared,
+        Self::Skipped,
+        Self::Unavailable,
+        Self::Cut,
+    ];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lag => "lag",
+            Self::Race => "race",
+            Self::Diverged => "diverged",
+            Self::NotCompared => "not_compared",
+            Self::Skipped => "skipped",
+            Self::Unavailable => "unavailable",
+            Self::Cut => "cut",
+        }
+    }
 }
 
 /// A statement as the client worded it. Where its literals end is only known with its dialect.

@@ -2,7 +2,7 @@
 //! them. Nothing goes to the store or to the log but through here.
 
 use super::cause::Cause;
-use super::observation::{Observation, Side};
+use super::observation::{By, Observation, Side};
 use super::session;
 use crate::compare::causes::{Case, Told, cause};
 use crate::compare::verdict::{Divergence, Example, Verdict};
@@ -39,6 +39,7 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         _ => &follows?.divergence,
     };
     let followed = follows.map(|follows| follows.cause.clone());
+    let rechecked = observation.rechecked.as_ref();
     let tables: Vec<String> = observation.tables.iter().map(name).collect();
     let also: Vec<&str> = divergence.also.iter().map(|kind| kind.name()).collect();
     let item = json!({
@@ -65,6 +66,8 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         },
         "follows": followed.is_some(),
         "examples": examples(divergence, literals),
+        "rechecked": rechecked.and_then(|one| one.by).map_or("no", By::name),
+        "recheck": rechecked.and_then(|one| one.said.as_deref()),
     });
     Some(Entry {
         at: observation.at,

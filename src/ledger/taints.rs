@@ -120,6 +120,22 @@ impl Taints {
         any
     }
 
+    /// Gives the taints of one cause, since then, another; whether there was one.
+    pub(super) fn amend(&self, told: &Cause, cause: &Cause, since: jiff::Timestamp) -> bool {
+        let mut known = self.tables.write();
+        let mut any = false;
+        for taint in known.values_mut() {
+            if taint.cause == *told && taint.since >= since {
+                taint.cause = cause.clone();
+                any = true;
+            }
+        }
+        if any {
+            self.unsaved.lock().get_or_insert_default();
+        }
+        any
+    }
+
     pub(super) fn has(&self, table: &Table) -> bool {
         self.tables.read().contains_key(table)
     }
@@ -280,6 +296,19 @@ mod tests {
         let change = taints.take().unwrap();
         assert!(change.taints.is_empty());
         assert_eq!(change.cleared[0].what, "cleared the taint of app.a");
+    }
+
+    #[test]
+    fn a_cause_is_amended_where_it_tainted_since() {
+        let taints = Taints::default();
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        taints.add(&[table("before")], &"diverged".into(), at(1));
+        taints.add(&[table("after")], &"diverged".into(), at(5));
+        taints.add(&[table("other")], &"dropped".into(), at(5));
+        assert!(taints.amend(&"diverged".into(), &"raced".into(), at(5)));
+        assert_eq!(taints.cause(&table("before")), Some("diverged".into()));
+        assert_eq!(taints.cause(&table("after")), Some("raced".into()));
+        assert_eq!(taints.cause(&table("other")), Some("dropped".into()));
     }
 
     #[test]

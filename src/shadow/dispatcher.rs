@@ -159,6 +159,7 @@ impl Dispatcher {
     }
 
     async fn finish(mut self, at_most: Duration) {
+        self.shared.hurry.cancel();
         if let Some(probe) = self.probe.take() {
             probe.abort();
         }

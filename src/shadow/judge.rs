@@ -9,8 +9,9 @@ use crate::compare::verdict::{Divergence, Kind, Reason, Verdict};
 use crate::compare::{Context, compare};
 use crate::ledger::Cause;
 use crate::ledger::observation::Follows;
-use crate::sql::Class;
+use crate::sql::{Class, Statement};
 use crate::wire::answer::{Answer, Failure, Outcome};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What came of a comparison.
@@ -22,8 +23,9 @@ pub(super) struct Judgement {
     pub(super) follows: Option<Follows>,
     /// The shadow ran the command itself, so its side is one of two. A plan that was refused is.
     pub(super) ran: bool,
-    /// A commit that the primary has not acknowledged yet may explain the difference.
-    pub(super) may_be_a_race: Option<Glimpse>,
+    /// The difference, where a commit that the primary has not acknowledged yet may explain it, or
+    /// another look at the shadow; and what the command saw.
+    pub(super) unsettled: Option<(Glimpse, Divergence)>,
     /// The shadow's rows are no longer the primary's, and why, in words without literals.
     pub(super) damage: Option<String>,
 }
@@ -51,7 +53,7 @@ pub(super) fn judge(
             verdict: Verdict::NotCompared(Reason::Off),
             follows: None,
             ran: false,
-            may_be_a_race: None,
+            unsettled: None,
             damage: None,
         };
     }
@@ -77,7 +79,7 @@ pub(super) fn judge(
         verdict,
         follows: None,
         ran: true,
-        may_be_a_race: None,
+        unsettled: None,
         damage,
     };
     if has_cursor(primary) {
@@ -162,11 +164,42 @@ fn excuse(
         judgement.verdict = Verdict::NotCompared(Reason::Tainted);
         return;
     }
-    let glimpse = Glimpse::of(run, reply.done);
-    match glimpse.as_ref().and_then(|glimpse| glimpse.met(shared)) {
-        Some(reason) => judgement.verdict = Verdict::NotCompared(reason),
-        None => judgement.may_be_a_race = glimpse,
+    let Some(glimpse) = Glimpse::of(run, reply.done) else {
+        return;
+    };
+    let reason = glimpse.met(shared);
+    judgement.unsettled = Some((glimpse, divergence.clone()));
+    if let Some(reason) = reason {
+        if let Some(damage) = &mut judgement.damage {
+            *damage = raced(run);
+        }
+        judgement.verdict = Verdict::NotCompared(reason);
     }
+}
+
+/// What a write did to its tables that differs, and overlapped another on the primary.
+pub(super) fn raced(run: &Run) -> String {
+    let shape = &run.reading.fingerprint;
+    format!("a dark write overlapped another on the primary, perhaps in another order: {shape}")
+}
+
+/// Compares what a read was answered, on whatever connection.
+pub(super) fn compare_reads(
+    shared: &Shared,
+    command: &[u8],
+    statements: &[Statement],
+    one: &Answer,
+    other: &Answer,
+) -> Verdict {
+    let context = Context {
+        command,
+        statements,
+        rules: &shared.config.compare,
+        key_pinned: false,
+        // The connection's own state says nothing of the session's.
+        transactions_mirrored: false,
+    };
+    compare(one, other, &context)
 }
 
 /// Whether other rows would explain the difference; a statement that the shadow does not have, or
@@ -207,7 +240,10 @@ fn is_about_rows(failure: &Failure) -> bool {
     )
 }
 
-/// What a read saw on the primary: these tables, between two instants.
+/// No session has this number: see [`Recent::met`].
+const NOBODY: u64 = u64::MAX;
+
+/// What a command saw on the primary: these tables, between two instants.
 #[derive(Clone, Debug)]
 pub(super) struct Glimpse {
     session: u64,
@@ -216,6 +252,8 @@ pub(super) struct Glimpse {
     to: Instant,
     done: Instant,
     reason: Reason,
+    /// It wrote to them.
+    writes: bool,
 }
 
 impl Glimpse {
@@ -226,31 +264,61 @@ impl Glimpse {
             Some(opened) => (opened, done, Reason::Snapshot),
             None => (one.began, one.acked, Reason::Race),
         };
-        let reads = matches!(
-            run.reading.class,
-            Class::Read | Class::LockingRead | Class::Metadata
-        );
-        reads.then(|| Self {
+        let alone = !run.step.before && !run.step.after && run.mode == Mode::Replay;
+        let may_be_met = match run.reading.class {
+            Class::Read | Class::LockingRead | Class::Metadata => true,
+            // Within a transaction its locks keep the order.
+            Class::Write => alone,
+            Class::Empty | Class::Session | Class::Transaction | Class::Ddl | Class::Unmirrored => {
+                false
+            }
+        };
+        may_be_met.then(|| Self {
             session: one.facts.session,
             scope: run.reading.scope.clone(),
             from,
             to,
             done,
             reason,
+            writes: run.reading.class == Class::Write,
         })
     }
 
     /// What explains a difference by now: a taint, with its cause, or that it met a commit.
     pub(super) fn explains(&self, shared: &Shared) -> Option<(Reason, Option<Cause>)> {
-        if let Some(cause) = shared.tainted_by(&self.scope) {
+        // A write that went wrong has tainted its tables itself.
+        let tainted = (!self.writes).then(|| shared.tainted_by(&self.scope));
+        if let Some(cause) = tainted.flatten() {
             return Some((Reason::Tainted, Some(cause)));
         }
         self.met(shared).map(|reason| (reason, None))
     }
 
+    /// The tables.
+    pub(super) const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Whether anybody has written to the tables since it began, as far as is known by now.
+    pub(super) fn written_since(&self, shared: &Shared) -> bool {
+        self.written_between(shared, self.from, Instant::now())
+    }
+
+    /// Whether anybody wrote to the tables in this time before it began.
+    pub(super) fn written_before(&self, shared: &Shared, time: Duration) -> bool {
+        let from = self.from.checked_sub(time).unwrap_or(self.from);
+        self.written_between(shared, from, self.from)
+    }
+
+    /// Whether anybody wrote to the tables between two instants, this session included.
+    pub(super) fn written_between(&self, shared: &Shared, from: Instant, to: Instant) -> bool {
+        let recent = shared.recent.lock();
+        recent.met(NOBODY, &self.scope, from, to)
+    }
+
     /// The reason, where another session committed to these tables at that time: then the two
     /// sides may have seen different rows.
-    fn met(&self, shared: &Shared) -> Option<Reason> {
+    pub(super) fn met(&self, shared: &Shared) -> Option<Reason> {
         let met = |points: &Recent, to| points.met(self.session, &self.scope, self.from, to);
         let is_met =
             met(&shared.recent.lock(), self.to) || met(&shared.overtaking.lock(), self.done);

@@ -7,8 +7,8 @@
 //!
 //! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
 //! `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
-//! `likeness`, `carried`, `perform`, `judge`, `proof` with `parameters` and `plans`), `line` and
-//! `order` (with `reach`), `breaker`.
+//! `likeness`, `carried`, `perform`, `judge`, `proof` with `parameters` and `plans`,
+//! `recheck`), `line` and `order` (with `reach`), `breaker`.
 
 pub mod control;
 
@@ -36,6 +36,7 @@ mod parameters;
 mod perform;
 mod plans;
 mod proof;
+mod recheck;
 mod replay;
 
 mod breaker;
@@ -61,6 +62,7 @@ use crate::tee::Receiver;
 use dispatcher::Dispatcher;
 use parking_lot::Mutex;
 use plans::Planner;
+use recheck::Rechecks;
 use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -138,11 +140,12 @@ impl Mirror {
         let server = Arc::clone(&parts.roles.borrow().shadow);
         let tls = TlsContext::new(&server)?;
         let roles = parts.roles.borrow().clone();
+        let rechecks = Rechecks::new(&parts.config.compare, &parts.dial, &roles.primary)?;
         let (dial, ledger) = (parts.dial, parts.ledger);
         let questions = Questions::new(&dial, &roles.primary, QUESTIONS_A_SECOND)?;
         let stop = CancellationToken::new();
         let planner = Planner::start(&roles, &dial, &ledger, &stop);
-        let shared = Shared::new(parts.config, server, dial, tls, ledger, planner);
+        let shared = Shared::new(parts.config, server, dial, tls, ledger, planner, rechecks);
         let shared = Arc::new(shared);
         if let Some(questions) = questions {
             let keeping = Arc::clone(&shared.reach).keep(questions, stop.clone());

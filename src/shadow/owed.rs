@@ -3,7 +3,7 @@
 use super::proof::Evidence;
 use super::reading::Reading;
 use crate::compare::verdict::{Reason, Verdict};
-use crate::ledger::observation::Follows;
+use crate::ledger::observation::{Follows, Rechecked};
 use crate::ledger::{Ledger, Observation, Side};
 use crate::tee::Exchange;
 use crate::wire::answer::{Answer, Outcome};
@@ -62,6 +62,7 @@ impl Owed {
             context: None,
             verdict: Verdict::NotCompared(Reason::Internal),
             follows: None,
+            rechecked: None,
             primary,
             shadow: None,
             queue_us: None,
@@ -81,6 +82,13 @@ impl Owed {
     pub(super) fn follows(&mut self, follows: Option<Follows>) {
         if let Some(observation) = &mut self.observation {
             observation.follows = follows;
+        }
+    }
+
+    /// How its difference was looked at again.
+    pub(super) fn rechecked(&mut self, rechecked: Rechecked) {
+        if let Some(observation) = &mut self.observation {
+            observation.rechecked = Some(rechecked);
         }
     }
 

@@ -264,7 +264,7 @@ async fn exchange(shared: &Shared, link: &mut Link, run: &Run) -> Result<Asked, 
 }
 
 /// The text as the shadow is sent it.
-fn text(run: &Run) -> Result<Vec<u8>, Trouble> {
+pub(super) fn text(run: &Run) -> Result<Vec<u8>, Trouble> {
     match &run.reading.text {
         Text::Mapped(text) => Ok(text.clone()),
         Text::Same | Text::Unsure => {

@@ -5,16 +5,17 @@ use super::backoff::Backoff;
 use super::carried::Carried;
 use super::job::{End, Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal};
-use super::judge::{Circumstances, Judgement, judge};
+use super::judge::{Circumstances, Glimpse, Judgement, judge, raced};
 use super::likeness::{Fate, Likeness};
 use super::line::{Ticket, Turn, YIELD_AFTER};
 use super::link::{Link, Reply, Trouble};
 use super::owed::{Ran, micros, side};
 use super::perform;
 use super::proof::Evidence;
+use super::recheck::{Again, Case, Damage};
 use super::shared::{Shared, count};
 use super::transaction::Ending;
-use crate::compare::verdict::{Reason, Verdict};
+use crate::compare::verdict::{Divergence, Reason, Verdict};
 use crate::ledger::observation::Follows;
 use crate::ledger::{Cause, FindingKey};
 use crate::sql::{Class, names_variable};
@@ -23,17 +24,12 @@ use crate::tee::Facts;
 use crate::wire::command::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 /// Jobs of one session that may wait. The budget's bytes are nearly always spent before.
 const JOBS_MAX: usize = 1 << 16;
-
-/// A commit is seen by others before its acknowledgement comes through the tee. A read that
-/// differs is looked at again after this time, when such a commit is known.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// A replay, as its owner holds it.
 #[derive(Debug)]
@@ -54,7 +50,7 @@ impl Worker {
             likeness: Likeness::default(),
             carried: Carried::default(),
             backoff: Backoff::default(),
-            second_looks: JoinSet::new(),
+            rechecks: JoinSet::new(),
         };
         Self {
             jobs,
@@ -85,7 +81,7 @@ pub(super) struct Replay {
     likeness: Likeness,
     carried: Carried,
     backoff: Backoff,
-    second_looks: JoinSet<()>,
+    rechecks: JoinSet<()>,
 }
 
 /// A command that was run.
@@ -108,7 +104,8 @@ impl Replay {
             }
         }
         self.carried.end(&self.shared, false);
-        while self.second_looks.join_next().await.is_some() {}
+        self.link = None;
+        while self.rechecks.join_next().await.is_some() {}
     }
 
     /// Whether the journal could open the connection again as it is.
@@ -352,6 +349,7 @@ impl Replay {
             late,
             started,
         } = attempt;
+        let since = jiff::Timestamp::now();
         self.carried.late |= late;
         let circumstances = Circumstances {
             late: late || run.step.before && self.carried.late,
@@ -361,7 +359,7 @@ impl Replay {
             verdict,
             follows,
             ran,
-            may_be_a_race,
+            unsettled,
             mut damage,
         } = judge(&self.shared, &run, &reply, circumstances);
         let locks_only = run.reading.only_locks();
@@ -397,30 +395,57 @@ impl Replay {
             ),
             queue_us: micros(run.charged.acked, started),
         });
+        let unsettled = unsettled.and_then(|one| self.may_pass(&run, &reply, &verdict, one));
         let differs = matches!(verdict, Verdict::Diverged(_)) || follows.is_some();
+        let differs = differs || unsettled.is_some();
         let evidence =
             differs.then(|| Evidence::of(&self.shared, &run, &self.journal, self.carried.commands));
         self.carried.commands += u64::from(run.step.after);
-        let second_look = may_be_a_race.and_then(|glimpse| {
-            let leave = self.shared.second_looks.clone().try_acquire_owned();
-            Some((glimpse, leave.ok()?))
+        let amends = damage.as_ref().filter(|cause| cause.finding.is_some());
+        let amends = amends.map(|told| Damage {
+            told: told.clone(),
+            raced: raced(&run).as_str().into(),
+            since,
         });
         let mut owed = run.owed;
-        let Some((glimpse, leave)) = second_look else {
+        let leave = unsettled
+            .as_ref()
+            .and_then(|_| self.shared.rechecks.leave());
+        if let (Some((glimpse, divergence, again)), Some(leave)) = (unsettled, leave) {
+            let case = Case {
+                owed,
+                ran,
+                evidence,
+                divergence,
+                glimpse,
+                again,
+                damage: amends,
+                leave,
+            };
+            while self.rechecks.try_join_next().is_some() {}
+            self.rechecks.spawn(case.settle(Arc::clone(&self.shared)));
+        } else {
             owed.follows(follows);
             owed.settle(verdict, ran, evidence);
-            return (fate, damage);
-        };
-        let shared = Arc::clone(&self.shared);
-        while self.second_looks.try_join_next().is_some() {}
-        self.second_looks.spawn(async move {
-            tokio::time::sleep(SECOND_LOOK).await;
-            let (verdict, follows) = excused(verdict, glimpse.explains(&shared));
-            owed.follows(follows);
-            owed.settle(verdict, ran, evidence);
-            drop(leave);
-        });
+        }
         (fate, damage)
+    }
+
+    /// A difference that may pass, and what it takes to look at it again. A race that cannot be
+    /// looked at again is one.
+    fn may_pass(
+        &self,
+        run: &Run,
+        reply: &Reply,
+        verdict: &Verdict,
+        (glimpse, divergence): (Glimpse, Divergence),
+    ) -> Option<(Glimpse, Divergence, Option<Again>)> {
+        if perform::is_transient(run, reply) {
+            return None;
+        }
+        let again = Again::of(&self.shared, run, &self.facts, &self.journal);
+        let may_pass = again.is_some() || matches!(verdict, Verdict::Diverged(_));
+        may_pass.then_some((glimpse, divergence, again))
     }
 
     /// Notes what the transaction on the shadow wrote, and whether it still stands as on the
@@ -593,18 +618,6 @@ fn cause(run: &Run, text: &str, verdict: &Verdict, follows: Option<&Follows>) ->
             Cause::diverged(text, finding)
         }
         _ => text.into(),
-    }
-}
-
-/// A difference in the light of what is known by now.
-fn excused(verdict: Verdict, known: Option<(Reason, Option<Cause>)>) -> (Verdict, Option<Follows>) {
-    match (verdict, known) {
-        (Verdict::Diverged(divergence), Some((reason, Some(cause)))) => {
-            let follows = Follows { cause, divergence };
-            (Verdict::NotCompared(reason), Some(follows))
-        }
-        (_, Some((reason, _))) => (Verdict::NotCompared(reason), None),
-        (verdict, None) => (verdict, None),
     }
 }
 

@@ -7,6 +7,7 @@ use super::order::Scope;
 use super::plans::Planner;
 use super::reach::Reach;
 use super::recent::Recent;
+use super::recheck::Rechecks;
 use crate::config::{Config, FedBy, Server};
 use crate::connect::{Dial, TlsContext};
 use crate::ledger::{Cause as TaintCause, Ledger};
@@ -17,15 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Shapes that the catalog remembers.
 pub(super) const SHAPES_MAX: usize = 10_000;
 
 /// Bytes of commands that all sessions together keep, to run a transaction again.
 const KEPT_BYTES_MAX: u64 = 32 << 20;
-
-/// Differences that wait for their second look, all sessions together.
-const SECOND_LOOKS_MAX: usize = 1024;
 
 /// See the module.
 pub(super) struct Shared {
@@ -48,8 +47,10 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// Asks both servers for plans.
     pub(super) planner: Arc<Planner>,
-    /// Leave to look at a difference a second time.
-    pub(super) second_looks: Arc<Semaphore>,
+    /// Differences that are looked at again.
+    pub(super) rechecks: Rechecks,
+    /// The mirror ends: what waits is settled as it stands.
+    pub(super) hurry: CancellationToken,
     control: Mutex<Control>,
     breaker: Mutex<Breaker>,
     /// Whether mirroring is suspended, or ends.
@@ -86,6 +87,7 @@ impl Shared {
         tls: TlsContext,
         ledger: Ledger,
         planner: Arc<Planner>,
+        rechecks: Rechecks,
     ) -> Self {
         let mirror = &config.mirror;
         let limits = Limits {
@@ -106,7 +108,8 @@ impl Shared {
             recent: Mutex::default(),
             overtaking: Mutex::default(),
             counters: Counters::default(),
-            second_looks: Arc::new(Semaphore::new(SECOND_LOOKS_MAX)),
+            rechecks,
+            hurry: CancellationToken::new(),
             control: Mutex::new(Control::new(mirror)),
             breaker: Mutex::new(Breaker::new(limits)),
             suspended: watch::Sender::new(false),

@@ -43,6 +43,7 @@ fn observation(shape: &str, verdict: Verdict) -> Observation {
         statement: None,
         verdict,
         follows: None,
+        rechecked: None,
         primary: side("legacy"),
         shadow: Some(side("vitess")),
         queue_us: Some(50),

@@ -143,7 +143,7 @@ fn no_account(server: &Server, rehearses: bool, report: &mut Report) {
         let found = if rehearses {
             "none: only the users in [shadow.users] are mirrored"
         } else {
-            "none: the checks of grants, accounts and tables below are off, half-open logins of probes count against this host"
+            "none: the checks of grants, accounts and tables below are off, half-open logins of probes count against this host, and no read is run again here (compare.recheck)"
         };
         report.warn(
             &server.name,

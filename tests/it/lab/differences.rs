@@ -190,6 +190,10 @@ fn spoken(verdict: &Verdict) -> String {
 async fn what_is_known_to_differ_behind_vtgate_is_told_as_it_is() {
     let lab = Lab::get();
     let rules = config::Compare {
+        recheck: config::Recheck::Off,
+        recheck_for: Duration::from_secs(2),
+        recheck_rate: 1,
+        recheck_replica: None,
         sample_bytes: 65_536,
         tolerate: Tolerances::all(),
         examples: 3,

@@ -1,7 +1,8 @@
 //! What a difference turns out to be: what follows from another one and how it is linked to it, and
 //! what passes by itself.
 
-use super::mirroring::{connect, reason, table};
+use super::mirroring::{connect, divergences, reason, table};
+use super::proxy::Setup;
 use super::{Lab, Proxy};
 use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
@@ -122,4 +123,138 @@ async fn what_follows_from_a_lost_write_has_its_cause_in_words() {
         (&taint["cause"], &taint["finding_id"]),
         (&json!(cause), &Value::Null)
     );
+}
+
+/// A row on both sides, and connections behind the proxy's back.
+async fn staged(lab: &Lab, proxy: &Proxy, table: &str) -> (mysql_async::Conn, mysql_async::Conn) {
+    let mut app = connect(&proxy.address, "scratch").await;
+    app.query_drop(format!("INSERT INTO {table} (id, name) VALUES (1, 'a')"))
+        .await
+        .unwrap();
+    proxy.settled();
+    (app, connect(&lab.shadow(), "scratch").await)
+}
+
+fn named(table: &str, name: &str) -> String {
+    format!("UPDATE {table} SET name = '{name}' WHERE id = 1")
+}
+
+fn rechecks(coverage: &Value, outcome: &str) -> u64 {
+    coverage["rechecks"][outcome].as_u64().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_difference_that_passes_is_lag_and_no_finding() {
+    let lab = Lab::get();
+    let (proxy, table) = (Proxy::start(&lab), table(&lab).await);
+    let (mut app, mut shadow) = staged(&lab, &proxy, &table).await;
+    shadow.query_drop(named(&table, "b")).await.unwrap();
+    app.query_drop(format!("SELECT name FROM {table} WHERE id = 1"))
+        .await
+        .unwrap();
+    let _name: Option<String> = app
+        .exec_first(format!("SELECT name FROM {table} WHERE id = ?"), (1,))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let pending = proxy.get("/api/v1/status")["coverage"]["pending"].clone();
+    assert_eq!(pending, 2, "the difference waits");
+    shadow.query_drop(named(&table, "a")).await.unwrap();
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 0, "{coverage}");
+    assert_eq!(reason(&coverage, "lag"), 2, "{coverage}");
+    assert_eq!(rechecks(&coverage, "lag"), 2, "{coverage}");
+    assert_eq!(divergences(&proxy), Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_difference_that_stays_is_a_finding_that_says_how_it_was_rechecked() {
+    let lab = Lab::get();
+    for (recheck, by, rechecked) in [
+        ("off", "no", 0),
+        ("shadow", "shadow", 2),
+        ("primary", "primary", 2),
+    ] {
+        let setup = Setup {
+            more: format!("[compare]\nrecheck = \"{recheck}\""),
+            ..Setup::default()
+        };
+        let (proxy, table) = (Proxy::start_with(&lab, &setup), table(&lab).await);
+        let (mut app, mut shadow) = staged(&lab, &proxy, &table).await;
+        app.query_drop("SET NAMES utf8").await.unwrap();
+        shadow.query_drop(named(&table, "b")).await.unwrap();
+        app.query_drop(format!("SELECT name FROM {table} WHERE id = 1"))
+            .await
+            .unwrap();
+        let _name: Option<String> = app
+            .exec_first(format!("SELECT name FROM {table} WHERE id = ?"), (1,))
+            .await
+            .unwrap();
+        let coverage = proxy.settled();
+        assert_eq!(coverage["diverged"], 2, "{recheck}: {coverage}");
+        assert_eq!(
+            rechecks(&coverage, "diverged"),
+            rechecked,
+            "{recheck}: {coverage}"
+        );
+        findings(&proxy, |all| all.len() == 2).await;
+        for one in divergences(&proxy) {
+            assert_eq!(one["rechecked"], by, "{one}");
+            assert_eq!(one["recheck"].is_string(), rechecked > 0, "{one}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_the_primarys_own_answer_has_moved_it_is_a_race() {
+    let lab = Lab::get();
+    let setup = Setup {
+        more: "[compare]\nrecheck = \"primary\"".to_owned(),
+        ..Setup::default()
+    };
+    let (proxy, table) = (Proxy::start_with(&lab, &setup), table(&lab).await);
+    let (mut app, mut shadow) = staged(&lab, &proxy, &table).await;
+    shadow.query_drop(named(&table, "b")).await.unwrap();
+    app.query_drop(format!("SELECT name FROM {table} WHERE id = 1"))
+        .await
+        .unwrap();
+    // Behind the proxy's back, so that nothing else tells of it.
+    let mut legacy = connect(&lab.legacy(), "scratch").await;
+    legacy.query_drop(named(&table, "b")).await.unwrap();
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 0, "{coverage}");
+    assert_eq!(reason(&coverage, "race"), 1, "{coverage}");
+}
+
+#[tokio::test]
+async fn a_shadow_that_is_fed_half_a_second_late_lags_and_does_not_diverge() {
+    let lab = Lab::get();
+    let setup = Setup {
+        shadow_more: "fed_by = \"replication\"".to_owned(),
+        mirror: "writes = \"off\"",
+        ..Setup::default()
+    };
+    let (proxy, table) = (Proxy::start_with(&lab, &setup), table(&lab).await);
+    let mut app = connect(&proxy.address, "scratch").await;
+    let mut feeders = Vec::new();
+    for id in 1..=20 {
+        let insert = format!("INSERT INTO {table} (id, name) VALUES ({id}, 'n{id}')");
+        app.query_drop(&insert).await.unwrap();
+        let shadow = lab.shadow();
+        feeders.push(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let mut late = connect(&shadow, "scratch").await;
+            late.query_drop(insert).await.unwrap();
+        }));
+        app.query_drop(format!("SELECT name FROM {table} WHERE id = {id}"))
+            .await
+            .unwrap();
+    }
+    for feeder in feeders {
+        feeder.await.unwrap();
+    }
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 0, "{coverage}");
+    assert!(reason(&coverage, "lag") >= 10, "{coverage}");
+    assert_eq!(proxy.get("/api/v1/taints")["items"], json!([]));
 }
