@@ -5,10 +5,10 @@
 
 use super::capability::Capabilities;
 use super::command::Command;
-use super::packet::{Reader, Short, write_lenenc};
-use super::parameter::{Block, values, write_types};
+use super::packet::{Reader, Short, write_lenenc, write_lenenc_bytes};
+use super::parameter::{Block, spans, values, write_types};
 pub use super::parameter::{Type, Value};
-use super::row::RowError;
+use super::row::{self, RowError};
 use std::collections::BTreeSet;
 
 /// Flags that ask for a cursor, of whatever kind.
@@ -172,6 +172,70 @@ impl<'a> Execute<'a> {
     }
 }
 
+/// A parameter of an execution that is put together anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// The client's own, by its number.
+    Own(u16),
+    /// A BIGINT UNSIGNED.
+    Number(u64),
+    /// A string.
+    Text(String),
+}
+
+impl Execute<'_> {
+    /// The payload for a statement of other parameters: `arguments`, in order, those of the client
+    /// with the types that they were bound with. `shape` is that of the client's own statement.
+    ///
+    /// # Errors
+    /// The client's types are not known, or its values are not as they say.
+    pub fn rebind(
+        &self,
+        statement_id: u32,
+        capabilities: Capabilities,
+        shape: Shape<'_>,
+        arguments: &[Argument],
+    ) -> Result<Vec<u8>, RowError> {
+        let own = usize::from(shape.parameters);
+        let types = self.types.as_deref().or(shape.types).unwrap_or_default();
+        let types = types.get(..own).ok_or(RowError::Layout)?;
+        let mut reader = Reader::new(self.values);
+        let spans = spans(&mut reader, &self.nulls, types, shape.long)?;
+        let mut nulls = vec![0; arguments.len().div_ceil(8)];
+        let (mut bound, mut values) = (Vec::with_capacity(arguments.len()), Vec::new());
+        for (at, argument) in arguments.iter().enumerate() {
+            match argument {
+                Argument::Own(number) => {
+                    let number = usize::from(*number);
+                    bound.push(*types.get(number).ok_or(RowError::Layout)?);
+                    values.extend_from_slice(spans.get(number).ok_or(RowError::Layout)?);
+                    if row::is_null(&self.nulls, number)
+                        && let Some(byte) = nulls.get_mut(at / 8)
+                    {
+                        *byte |= 1 << (at % 8);
+                    }
+                }
+                Argument::Number(number) => {
+                    bound.push(Type::NUMBER);
+                    values.extend_from_slice(&number.to_le_bytes());
+                }
+                Argument::Text(text) => {
+                    bound.push(Type::TEXT);
+                    write_lenenc_bytes(&mut values, text.as_bytes());
+                }
+            }
+        }
+        let other = Execute {
+            parameters: u16::try_from(arguments.len()).map_err(|_| RowError::Layout)?,
+            nulls,
+            types: Some(bound),
+            values: &values,
+            ..self.clone()
+        };
+        Ok(other.encode(statement_id, capabilities, None))
+    }
+}
+
 /// The first `count` bits of a bitmap, the rest of the last byte clear.
 fn first_bits(bitmap: &[u8], count: usize) -> Vec<u8> {
     let mut bits = bitmap.get(..count.div_ceil(8)).unwrap_or(bitmap).to_vec();
@@ -202,6 +266,13 @@ pub fn long_parameter(payload: &[u8]) -> Result<u16, Short> {
     let mut reader = Reader::new(payload);
     reader.bytes(5)?;
     reader.u16()
+}
+
+/// Writes another parameter into a COM_STMT_SEND_LONG_DATA.
+pub fn set_long_parameter(payload: &mut [u8], number: u16) -> Result<(), Short> {
+    let place = payload.get_mut(5..7).ok_or(Short)?;
+    place.copy_from_slice(&number.to_le_bytes());
+    Ok(())
 }
 
 /// Whether a COM_STMT_EXECUTE asks for a cursor.
@@ -290,6 +361,76 @@ mod tests {
         assert_eq!(again.encode(9, PLAIN, None), AGAIN);
         let named = again.encode(9, ATTRIBUTES, None);
         assert_eq!(named[10..13], [2, 0, 0]);
+    }
+
+    #[test]
+    fn an_execution_is_bound_anew_with_more_parameters_in_any_order() {
+        let types = [LONGLONG, TEXT];
+        let known = Shape {
+            types: Some(&types),
+            ..shape(2, PLAIN)
+        };
+        let arguments = [
+            Argument::Number(u64::MAX),
+            Argument::Own(1),
+            Argument::Text("now".into()),
+            Argument::Own(0),
+        ];
+        for (payload, own) in [
+            (FIRST, known),
+            (AGAIN, known),
+            (
+                ATTRIBUTED,
+                Shape {
+                    types: None,
+                    ..shape(2, ATTRIBUTES)
+                },
+            ),
+        ] {
+            let execute = Execute::parse(payload, own).unwrap();
+            let sent = execute.rebind(4, PLAIN, own, &arguments).unwrap();
+            let again = Execute::parse(&sent, shape(4, PLAIN)).unwrap();
+            assert_eq!((again.statement_id, again.flags), (4, 0));
+            assert_eq!(
+                again.decode(shape(4, PLAIN)).unwrap(),
+                [
+                    Value::Here(Cell::UInt(u64::MAX)),
+                    Value::Here(Cell::Bytes(b"hi")),
+                    Value::Here(Cell::Bytes(b"now")),
+                    Value::Here(Cell::Int(7)),
+                ]
+            );
+        }
+        let long = BTreeSet::from([1]);
+        let sent_before = Shape {
+            long: &long,
+            ..known
+        };
+        let execute = Execute::parse(&FIRST[..FIRST.len() - 3], sent_before).unwrap();
+        let sent = execute.rebind(4, PLAIN, sent_before, &arguments).unwrap();
+        assert!(sent.ends_with(b"\x03now\x07\x00\x00\x00\x00\x00\x00\x00"));
+        let execute = Execute::parse(AGAIN, shape(2, PLAIN)).unwrap();
+        let unknown = execute.rebind(4, PLAIN, shape(2, PLAIN), &arguments);
+        assert_eq!(unknown, Err(RowError::Layout));
+    }
+
+    #[test]
+    fn a_null_stays_one_wherever_it_is_moved() {
+        let types = [LONGLONG, TEXT];
+        let known = Shape {
+            types: Some(&types),
+            ..shape(2, PLAIN)
+        };
+        let mut null = AGAIN[..AGAIN.len() - 3].to_vec();
+        null[10] = 0b10;
+        let execute = Execute::parse(&null, known).unwrap();
+        let arguments = [Argument::Own(1), Argument::Own(0)];
+        let sent = execute.rebind(4, PLAIN, known, &arguments).unwrap();
+        let again = Execute::parse(&sent, shape(2, PLAIN)).unwrap();
+        assert_eq!(
+            again.decode(shape(2, PLAIN)).unwrap(),
+            [Value::Here(Cell::Null), Value::Here(Cell::Int(7))]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_stmt_execute.html>
 
+use super::column::kind;
 use super::packet::{Reader, Short};
 use super::row::{self, Cell, RowError};
 use std::collections::BTreeSet;
@@ -18,6 +19,18 @@ pub struct Type {
 
 impl Type {
     const UNSIGNED: u8 = 0x80;
+
+    /// BIGINT UNSIGNED.
+    pub const NUMBER: Self = Self {
+        kind: kind::LONGLONG,
+        flags: Self::UNSIGNED,
+    };
+
+    /// A string.
+    pub const TEXT: Self = Self {
+        kind: kind::VAR_STRING,
+        flags: 0,
+    };
 
     /// Whether its numbers have no sign.
     #[must_use]
@@ -92,6 +105,27 @@ pub(super) fn values<'a>(
         });
     }
     Ok(values)
+}
+
+/// The bytes of parameters of these types, as they stand in the packet; none for NULLs and for
+/// those that were sent before.
+pub(super) fn spans<'a>(
+    reader: &mut Reader<'a>,
+    nulls: &[u8],
+    types: &[Type],
+    long: &BTreeSet<u16>,
+) -> Result<Vec<&'a [u8]>, RowError> {
+    let mut spans = Vec::with_capacity(types.len());
+    for (at, kind) in types.iter().enumerate() {
+        let sent_before = u16::try_from(at).is_ok_and(|at| long.contains(&at));
+        let rest = reader.rest();
+        if !sent_before && !row::is_null(nulls, at) {
+            row::binary_value(reader, kind.kind, kind.is_unsigned())?;
+        }
+        let used = rest.len() - reader.rest().len();
+        spans.push(rest.get(..used).unwrap_or_default());
+    }
+    Ok(spans)
 }
 
 /// Appends types as a packet without names carries them.
