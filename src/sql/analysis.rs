@@ -97,6 +97,7 @@ fn statement(fingerprint: &str, tokens: Tokens<'_>) -> Statement {
         limit_inside: has_limit_inside(tokens),
         nondeterministic,
         clock: calls.clock,
+        sets_last_insert_id: calls.sets_last_insert_id,
         insert: tokens.is_any(0, &["INSERT", "REPLACE"]),
         qualified: !databases.is_empty(),
     }

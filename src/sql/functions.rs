@@ -170,6 +170,8 @@ const ADMINISTER: &[&str] = &[
 pub(crate) struct Calls {
     pub(crate) nondeterministic: Vec<&'static str>,
     pub(crate) clock: bool,
+    /// LAST_INSERT_ID(expression).
+    pub(crate) sets_last_insert_id: bool,
     /// Holds a lock or the like.
     pub(crate) never_twice: bool,
     /// Calls a function that the server did not bring along.
@@ -214,7 +216,9 @@ fn call(statement: Statement<'_>, at: usize, named: &[usize], calls: &mut Calls)
     if CLOCK.has(word) && !of_an_argument {
         calls.clock = true;
     }
-    if CHANCE.has(word) {
+    let sets = word.eq_ignore_ascii_case(b"LAST_INSERT_ID") && !statement.op(at + 2, b")");
+    calls.sets_last_insert_id |= sets;
+    if CHANCE.has(word) && !sets {
         push(&mut calls.nondeterministic, CHANCE_NAMES, word);
     }
     let never_twice = NEVER_TWICE.has(word) || administers(word);

@@ -17,6 +17,7 @@ mod lexer;
 mod names;
 mod order;
 mod parameters;
+pub mod pin;
 mod redact;
 mod session;
 mod statements;
@@ -207,6 +208,8 @@ pub struct Statement {
     pub nondeterministic: Vec<&'static str>,
     /// NOW(), CURRENT_TIMESTAMP, SYSDATE(), UNIX_TIMESTAMP() without argument and the like.
     pub clock: bool,
+    /// LAST_INSERT_ID(expression): the session's last key is what it says, on every server.
+    pub sets_last_insert_id: bool,
     /// An INSERT or REPLACE, whose OK may carry a generated key.
     pub insert: bool,
     /// Whether a database is named in the text (`db.table`, USE): must be mapped where names differ.
