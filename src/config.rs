@@ -220,6 +220,10 @@ pub struct Mirror {
     pub writes: Writes,
     /// Mirror table DDL; has a meaning only while `writes` is `apply`.
     pub ddl: bool,
+    /// Give the shadow the keys that the primary generated.
+    pub pin_keys: bool,
+    /// Give the shadow the primary's clock.
+    pub pin_clock: bool,
     /// Share of reads outside transactions that is mirrored, 0 to 1.
     pub sample: f64,
     /// Bytes that wait for the shadow, all sessions together.

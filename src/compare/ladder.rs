@@ -263,7 +263,7 @@ impl Pair<'_> {
         }
         one.decode();
         other.decode();
-        let rulers = rows::rulers(&one, &other, self.statement, found);
+        let rulers = rows::rulers(&one, &other, self.statement, self.context);
         let judge = Judge::new(&one, &other, &rulers, self.statement);
         match differ {
             Differ::Number => judge.counted(

@@ -4,10 +4,10 @@
 //! charsets, type codes within a family, names of expressions and origins differ on every healthy
 //! pair of MySQL and vtgate: tolerated, each under its name.
 
+use super::Context;
 use super::cells::{Encoding, Family, Ruler};
 use super::findings::Findings;
 use super::verdict::{Kind, Tolerance};
-use crate::config;
 use crate::wire::column::{Column, flag, kind};
 use std::fmt::Arguments;
 
@@ -119,8 +119,9 @@ pub(super) fn ruler(
     one: &Column,
     other: &Column,
     reads_clock: bool,
-    rules: &config::Compare,
+    context: &Context<'_>,
 ) -> Ruler {
+    let rules = context.rules;
     let family = match Family::of(one.kind) {
         Family::Null => Family::of(other.kind),
         known => known,
@@ -128,14 +129,20 @@ pub(super) fn ruler(
     let either = |test: fn(&Column) -> bool| test(one) || test(other);
     let filled_by_clock = if either(|column| column.is_a_tables()) {
         either(|column| column.flags & (flag::TIMESTAMP | flag::ON_UPDATE_NOW) != 0)
+            || context.clock_columns.fills(one)
     } else {
         reads_clock
+    };
+    let allowed = if one.is_a_tables() {
+        rules.clock
+    } else {
+        rules.clock.saturating_add(context.behind)
     };
     Ruler {
         family,
         single: either(|column| column.kind == kind::FLOAT),
         padded: either(|column| column.kind == kind::STRING),
-        clock: (filled_by_clock && rules.tolerate.has(Tolerance::Clock)).then_some(rules.clock),
+        clock: (filled_by_clock && rules.tolerate.has(Tolerance::Clock)).then_some(allowed),
         encodings: (Encoding::of(one.charset), Encoding::of(other.charset)),
         collated: !either(|column| {
             column.charset == BINARY_CHARSET || column.flags & flag::BINARY != 0

@@ -9,9 +9,12 @@
 pub mod verdict;
 
 pub mod causes;
+mod clocks;
 pub mod errors;
 mod key;
 mod ladder;
+
+pub use clocks::ClockColumns;
 
 mod metadata;
 mod rows;
@@ -30,6 +33,7 @@ mod sample;
 use crate::config;
 use crate::sql::Statement;
 use crate::wire::answer::Answer;
+use std::time::Duration;
 use verdict::Verdict;
 
 /// What a comparison must know besides the two answers.
@@ -45,6 +49,11 @@ pub struct Context<'a> {
     /// The replay put the primary's generated key into the statement, so the shadow generated
     /// none and its `last_insert_id` says nothing.
     pub key_pinned: bool,
+    /// Columns of tables that hold the clock.
+    pub clock_columns: &'a ClockColumns,
+    /// So much later than the primary the shadow ran the command: what reads the clock there may be
+    /// as much later.
+    pub behind: Duration,
     /// Whether the shadow's transactions are opened and closed by the client's own statements.
     /// Not so where the mirror wraps a write to roll it back: then IN_TRANS says nothing.
     pub transactions_mirrored: bool,

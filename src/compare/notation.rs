@@ -14,13 +14,13 @@
 //! = defs ?:varchar ?:varchar t.id:int                    (the parameters', the columns')
 //! = more 16                                             (results that were not kept)
 //! = cut 40 | = cut rows=2                               (the sample's bytes, or rows)
-//! ? order=1,name limit inside insert clock random unknown pinned wrapped
+//! ? order=1,name limit inside insert clock random unknown pinned wrapped clocked behind
 //! > insert into t (id) values (7)                       (the command, where it matters)
 //! ! unordered ties                                      (tolerances switched off)
 //! ```
 
 use super::verdict::{Tolerance, Tolerances, Verdict};
-use super::{Context, compare};
+use super::{ClockColumns, Context, compare};
 use crate::config;
 use crate::sql::{Class, OrderBy, SortKey, Statement, Tables};
 use crate::wire::answer::{Answer, Done, Failure, Outcome, Rows};
@@ -37,6 +37,8 @@ pub(super) struct Scenario {
     pub(super) rules: config::Compare,
     command: String,
     key_pinned: bool,
+    clock_columns: ClockColumns,
+    behind: Duration,
     transactions_mirrored: bool,
 }
 
@@ -78,6 +80,10 @@ impl Scenario {
         } else {
             vec![statement(facts); results]
         };
+        let mut clock_columns = ClockColumns::default();
+        if has("clocked") {
+            clock_columns.learn("app", "t", "at");
+        }
         Self {
             primary: primary.finish(),
             shadow: shadow.finish(),
@@ -85,6 +91,8 @@ impl Scenario {
             rules,
             command,
             key_pinned: has("pinned"),
+            clock_columns,
+            behind: Duration::from_secs(if has("behind") { 5 } else { 0 }),
             transactions_mirrored: !has("wrapped"),
         }
     }
@@ -99,6 +107,8 @@ impl Scenario {
             statements: &self.statements,
             rules: &self.rules,
             key_pinned: self.key_pinned,
+            clock_columns: &self.clock_columns,
+            behind: self.behind,
             transactions_mirrored: self.transactions_mirrored,
         };
         compare(primary, shadow, &context)
@@ -168,6 +178,7 @@ pub(super) fn statement(facts: &str) -> Statement {
             Vec::new()
         },
         clock: has("clock"),
+        sets_last_insert_id: false,
         insert: has("insert"),
         qualified: false,
     }

@@ -1,5 +1,6 @@
 //! Rows whose digests differ: in order alone, or in what they say.
 
+use super::Context;
 use super::align::{Alignment, Sides};
 use super::cells::{Likeness, Ruler};
 use super::example::Examples;
@@ -29,7 +30,7 @@ pub(super) fn rulers(
     primary: &Sample<'_>,
     shadow: &Sample<'_>,
     statement: Option<&Statement>,
-    found: &Findings<'_>,
+    context: &Context<'_>,
 ) -> Vec<Ruler> {
     let reads_clock = statement.is_some_and(|statement| statement.clock);
     let mut others = shadow.columns.iter();
@@ -38,7 +39,7 @@ pub(super) fn rulers(
         .iter()
         .map_while(|one| Some((one, others.next()?)));
     columns
-        .map(|(one, other)| metadata::ruler(one, other, reads_clock, found.rules()))
+        .map(|(one, other)| metadata::ruler(one, other, reads_clock, context))
         .collect()
 }
 

@@ -263,6 +263,8 @@ fn mirror(root: &mut Table, reading: &mut Reading) -> Mirror {
         reads: section.flag("reads", true),
         writes: section.choice("writes", Writes::Apply, &Writes::NAMES),
         ddl: section.flag("ddl", true),
+        pin_keys: section.flag("pin_keys", true),
+        pin_clock: section.flag("pin_clock", true),
         sample: section.share("sample", 1.0),
         queue_bytes: section.bytes("queue_bytes", 256 * MIB, MIB..=1024 * GIB),
         session_queue_bytes: section.bytes("session_queue_bytes", 32 * MIB, 64 * KIB..=1024 * GIB),
@@ -309,7 +311,7 @@ fn compare(root: &mut Table, reading: &mut Reading) -> Compare {
         tolerate: tolerate(&mut section),
         examples: section.count("examples", 3, 0..=100),
         example_cell_bytes: section.memory("example_cell_bytes", 256, 16..=64 * KIB),
-        clock: section.time("clock_ms", Duration::from_secs(2), 0..=3_600_000),
+        clock: section.time("clock_ms", Duration::from_secs(1), 0..=3_600_000),
         rules: section.rules("rules"),
         rule_stale: section.time(
             "rule_stale_s",

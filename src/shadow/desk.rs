@@ -12,6 +12,7 @@ use super::line::Ticket;
 use super::long::{Long, LongValues};
 use super::order::{Request, Scope};
 use super::owed::Owed;
+use super::pin::{LastKey, Pin, last_key_after};
 use super::policy::{self, Decision, Situation};
 use super::reading::{Missing, Reader, Reading, Text};
 use super::replay::Worker;
@@ -48,6 +49,8 @@ pub(super) struct Desk {
     lost: Scope,
     long: LongValues,
     no_backslash_escapes: bool,
+    /// What LAST_INSERT_ID() says on the primary, where it is known.
+    last_key: LastKey,
     /// The last command was a replica's: from there on the session is a pipe, and writes nothing.
     dumps: bool,
 }
@@ -66,6 +69,7 @@ impl Desk {
             lost: Scope::none(),
             long: LongValues::default(),
             no_backslash_escapes: false,
+            last_key: LastKey::Known(0),
             dumps: false,
         }
     }
@@ -102,8 +106,11 @@ impl Desk {
         self.remember(shared, &reading, &step, &charged);
         let may_have_written = may_have_written(&charged);
         self.lose(shared, &reading, &step, decision, may_have_written);
+        let key = last_key_after(shared, &reading, &charged, &self.journal, self.last_key);
+        let key = std::mem::replace(&mut self.last_key, key);
+        let long = long.parts;
         match decision {
-            Ok(mode) => self.run(shared, charged, reading, step, mode, entries, long.parts),
+            Ok(mode) => self.run(shared, charged, reading, step, mode, entries, long, key),
             Err(reason) => self.skip(shared, charged, &reading, &step, reason, entries),
         }
     }
@@ -129,6 +136,7 @@ impl Desk {
             database: facts.database.clone(),
         };
         self.journal.apply(&entry, 0);
+        self.last_key = LastKey::Known(0);
         self.long.clear();
         self.let_replay_go();
     }
@@ -270,6 +278,7 @@ impl Desk {
         mode: Mode,
         entries: Vec<Entry>,
         long: Vec<Charged>,
+        last_key: LastKey,
     ) {
         let database = self.journal.database();
         let (part, scope) = part(&reading, &step);
@@ -289,11 +298,14 @@ impl Desk {
                 began: charged.began,
                 acked: charged.acked,
             }),
+            last_key,
+            settles_key: self.last_key == LastKey::Behind(charged.seq),
             charged,
             reading,
             step,
             mode,
             long,
+            pin: Pin::default(),
             entries: entries.clone(),
         };
         let worker = self
@@ -438,6 +450,9 @@ impl Desk {
 
     /// Remembers the primary's commit points, mirrored or not.
     fn remember(&self, shared: &Shared, reading: &Reading, step: &Step, one: &Exchange) {
+        if reading.class == Class::Ddl {
+            forget_tables(shared, &reading.writes);
+        }
         if !may_have_written(one) {
             return;
         }
@@ -531,6 +546,14 @@ fn reason_of(decision: Result<Mode, Reason>) -> &'static str {
         Ok(Mode::Rollback) => "writes = rollback",
         Ok(Mode::Plan) => "writes = plan",
         Err(reason) => reason.name(),
+    }
+}
+
+/// DDL makes other tables of these.
+fn forget_tables(shared: &Shared, scope: &Scope) {
+    match scope {
+        Scope::Known(tables) => shared.tables.forget(tables.iter()),
+        Scope::All => shared.tables.forget_all(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::journal::Entry;
 use super::line::Ticket;
 use super::order::Scope;
 use super::owed::Owed;
+use super::pin::{LastKey, Pin};
 use super::reading::Reading;
 use super::stake::Stake;
 use super::transaction::{Ending, Step};
@@ -43,6 +44,12 @@ pub(super) struct Run {
     pub(super) long: Vec<Charged>,
     /// Its place among the commands of all sessions.
     pub(super) ticket: Ticket,
+    /// LAST_INSERT_ID() before it.
+    pub(super) last_key: LastKey,
+    /// What it says behind it is for the replay to find out.
+    pub(super) settles_key: bool,
+    /// What was made of its text for the shadow.
+    pub(super) pin: Pin,
 }
 
 /// How a command is run.

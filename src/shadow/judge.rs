@@ -57,12 +57,8 @@ pub(super) fn judge(
             damage: None,
         };
     }
-    let statements = run
-        .reading
-        .analysis
-        .as_ref()
-        .map(|analysis| analysis.statements.as_slice())
-        .unwrap_or_default();
+    let statements = statements(run);
+    let clock_columns = shared.clock_columns();
     let verdict = compare(
         primary,
         shadow,
@@ -70,11 +66,13 @@ pub(super) fn judge(
             command: &run.charged.command,
             statements,
             rules: &shared.config.compare,
-            key_pinned: false,
+            key_pinned: run.pin.keys,
+            clock_columns: &clock_columns,
+            behind: reply.sent.saturating_duration_since(run.charged.sent),
             transactions_mirrored: run.mode == Mode::Replay,
         },
     );
-    let damage = damage(run, shadow, &verdict);
+    let damage = damage(shared, run, shadow, &verdict);
     let mut judgement = Judgement {
         verdict,
         follows: None,
@@ -101,7 +99,7 @@ fn has_cursor(answer: &Answer) -> bool {
 }
 
 /// Whether the shadow's rows are no longer the primary's.
-fn damage(run: &Run, shadow: &Answer, verdict: &Verdict) -> Option<String> {
+fn damage(shared: &Shared, run: &Run, shadow: &Answer, verdict: &Verdict) -> Option<String> {
     if run.mode != Mode::Replay || !run.reading.runs {
         return None;
     }
@@ -125,18 +123,42 @@ fn damage(run: &Run, shadow: &Answer, verdict: &Verdict) -> Option<String> {
             format!("diverged ({})", divergence.kind.name())
         }
         (None, None, _) => {
-            let differs = differs_by_nature(run)?;
-            format!("cannot be mirrored exactly ({differs}() differs by nature)")
+            let why = inexact(run)?;
+            let cause = format!("{why}: {fingerprint}");
+            shared.warn_once(run.reading.digest, &cause);
+            return Some(cause);
         }
     };
     Some(format!("a dark write {how}: {fingerprint}"))
 }
 
+/// Why a write that both servers took may have written other rows.
+fn inexact(run: &Run) -> Option<String> {
+    if let Some(why) = run.pin.cannot {
+        return Some(format!("cannot pin the generated key: {why}"));
+    }
+    let differs = differs_by_nature(run)?;
+    let call = if differs.contains(['@', ' ']) {
+        ""
+    } else {
+        "()"
+    };
+    Some(format!(
+        "a dark write cannot be mirrored exactly ({differs}{call} differs by nature)"
+    ))
+}
+
+/// The command's statements, without what is pinned in them.
+fn statements(run: &Run) -> &[Statement] {
+    let analysis = run.reading.analysis.as_ref();
+    let own = || analysis.map(|analysis| analysis.statements.as_slice());
+    let pinned = run.pin.statements.as_deref();
+    pinned.or_else(own).unwrap_or_default()
+}
+
 /// A function in the write whose value differs on every server.
 fn differs_by_nature(run: &Run) -> Option<&'static str> {
-    let analysis = run.reading.analysis.as_ref()?;
-    analysis
-        .statements
+    statements(run)
         .iter()
         .filter(|one| matches!(one.class, Class::Write | Class::Ddl))
         .find_map(|one| one.nondeterministic.first().copied())
@@ -191,7 +213,11 @@ pub(super) fn compare_reads(
     one: &Answer,
     other: &Answer,
 ) -> Verdict {
+    let clock_columns = shared.clock_columns();
     let context = Context {
+        clock_columns: &clock_columns,
+        // Each of them was run again, no one looks when.
+        behind: shared.config.mirror.timeout,
         command,
         statements,
         rules: &shared.config.compare,

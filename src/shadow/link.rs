@@ -17,6 +17,11 @@ use std::collections::HashMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Texts that are made of one prepared statement, kept at most: which columns are added depends on
+/// which values are NULL.
+const OTHERS_MAX: usize = 4;
 
 /// Bytes read at once.
 const PIECE: usize = 16 << 10;
@@ -139,6 +144,9 @@ pub(super) struct Link {
     status: Status,
     /// The client's statement ids and the shadow's.
     prepared: HashMap<u32, u32>,
+    /// What was made of the client's statements: its id, and for each text its digest and the
+    /// shadow's id, the oldest first.
+    others: HashMap<u32, Vec<(u64, u32)>>,
     buffer: Vec<u8>,
     answer_bytes_max: u64,
     timeout: std::time::Duration,
@@ -166,6 +174,7 @@ impl Link {
             status: connection.status,
             stream: connection.stream,
             prepared: HashMap::new(),
+            others: HashMap::new(),
             buffer: Vec::new(),
             answer_bytes_max: config.mirror.answer_bytes_max,
             timeout: config.mirror.timeout,
@@ -272,11 +281,51 @@ impl Link {
         Ok(reply)
     }
 
+    /// The shadow's id of another text of what the client prepared under `id`, prepared now if need
+    /// be; or why it refuses to.
+    pub(super) async fn prepare_other(
+        &mut self,
+        id: u32,
+        text: &[u8],
+    ) -> Result<Result<u32, Reply>, Trouble> {
+        let digest = xxh3_64(text);
+        let known = self.others.get(&id).and_then(|all| {
+            let of_text = |(own, _): &&(u64, u32)| *own == digest;
+            all.iter().find(of_text).map(|(_, own)| *own)
+        });
+        if let Some(own) = known {
+            return Ok(Ok(own));
+        }
+        let oldest = self
+            .others
+            .get_mut(&id)
+            .filter(|all| all.len() >= OTHERS_MAX)
+            .map(|all| all.remove(0));
+        if let Some((_, own)) = oldest {
+            self.close_own(own).await?;
+        }
+        let reply = self
+            .ask(&[&[Command::STMT_PREPARE.0], text].concat())
+            .await?;
+        let Some((own, _)) = reply.answer.prepared() else {
+            return Ok(Err(reply));
+        };
+        self.others.entry(id).or_default().push((digest, own));
+        Ok(Ok(own))
+    }
+
     /// Closes what the client prepared under `id`, if it is prepared here.
     pub(super) async fn close(&mut self, id: u32) -> Result<(), Trouble> {
+        for (_, own) in self.others.remove(&id).unwrap_or_default() {
+            self.close_own(own).await?;
+        }
         let Some(own) = self.prepared.remove(&id) else {
             return Ok(());
         };
+        self.close_own(own).await
+    }
+
+    async fn close_own(&mut self, own: u32) -> Result<(), Trouble> {
         let mut payload = vec![Command::STMT_CLOSE.0, 0, 0, 0, 0];
         let _ = execute::set_statement_id(&mut payload, own);
         self.tell(&payload).await
@@ -285,6 +334,7 @@ impl Link {
     /// The connection was reset: its statements are gone.
     pub(super) fn forget_statements(&mut self) {
         self.prepared.clear();
+        self.others.clear();
     }
 
     /// Sends a command that has no answer.

@@ -7,8 +7,8 @@
 //!
 //! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
 //! `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
-//! `likeness`, `carried`, `perform`, `judge`, `proof` with `parameters` and `plans`,
-//! `recheck`), `line` and `order` (with `reach`), `breaker`.
+//! `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`, `judge`, `proof` with
+//! `parameters` and `plans`, `recheck`), `line` and `order` (with `reach`), `breaker`.
 
 pub mod control;
 
@@ -29,15 +29,18 @@ mod stake;
 
 mod backoff;
 mod carried;
+mod clock;
 mod judge;
 mod likeness;
 mod link;
 mod parameters;
 mod perform;
+mod pin;
 mod plans;
 mod proof;
 mod recheck;
 mod replay;
+mod tables;
 
 mod breaker;
 mod line;
@@ -53,7 +56,7 @@ mod model;
 pub use control::Control;
 
 use crate::ask::Questions;
-use crate::config::Config;
+use crate::config::{Config, Server};
 use crate::connect::{Dial, TlsContext, TlsError};
 use crate::ledger::Ledger;
 use crate::roles::RolesWatch;
@@ -63,7 +66,7 @@ use dispatcher::Dispatcher;
 use parking_lot::Mutex;
 use plans::Planner;
 use recheck::Rechecks;
-use shared::Shared;
+use shared::{Asked, Shared};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -89,6 +92,16 @@ pub struct Mirror {
     shared: Arc<Shared>,
     stop: CancellationToken,
     dispatcher: Mutex<Option<JoinHandle<()>>>,
+    _asking: Vec<Ends>,
+}
+
+/// A task that ends with its owner.
+struct Ends(JoinHandle<()>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What the mirror counts.
@@ -140,12 +153,12 @@ impl Mirror {
         let server = Arc::clone(&parts.roles.borrow().shadow);
         let tls = TlsContext::new(&server)?;
         let roles = parts.roles.borrow().clone();
-        let rechecks = Rechecks::new(&parts.config.compare, &parts.dial, &roles.primary)?;
         let (dial, ledger) = (parts.dial, parts.ledger);
         let questions = Questions::new(&dial, &roles.primary, QUESTIONS_A_SECOND)?;
+        let (asked, asking) = ask(&parts.config, &dial, &roles.primary)?;
         let stop = CancellationToken::new();
         let planner = Planner::start(&roles, &dial, &ledger, &stop);
-        let shared = Shared::new(parts.config, server, dial, tls, ledger, planner, rechecks);
+        let shared = Shared::new(parts.config, server, dial, tls, ledger, planner, asked);
         let shared = Arc::new(shared);
         if let Some(questions) = questions {
             let keeping = Arc::clone(&shared.reach).keep(questions, stop.clone());
@@ -157,6 +170,7 @@ impl Mirror {
             shared,
             stop,
             dispatcher: Mutex::new(Some(running)),
+            _asking: asking,
         })
     }
 
@@ -209,6 +223,36 @@ impl Mirror {
             plans_skipped: self.shared.planner.skipped.load(Ordering::Relaxed),
         }
     }
+}
+
+/// What the primary is asked of its tables and its clock, and the tasks that ask; nothing without
+/// an account.
+fn ask(
+    config: &Config,
+    dial: &Arc<dyn Dial>,
+    primary: &Arc<Server>,
+) -> Result<(Asked, Vec<Ends>), TlsError> {
+    let rechecks = Rechecks::new(&config.compare, dial, primary)?;
+    let pins = config.mirror.pin_keys || config.mirror.pin_clock;
+    let questions = |per_second| Questions::new(dial, primary, per_second);
+    let of_tables = questions(tables::Known::per_second())?.filter(|_| pins);
+    let of_clock = questions(clock::Clock::per_second())?.filter(|_| pins);
+    let (Some(of_tables), Some(of_clock)) = (of_tables, of_clock) else {
+        let nothing = Asked {
+            tables: Arc::new(tables::Known::nothing()),
+            clock: Arc::new(clock::Clock::unknown()),
+            rechecks,
+        };
+        return Ok((nothing, Vec::new()));
+    };
+    let (tables, one) = tables::Known::asking(of_tables);
+    let (clock, other) = clock::Clock::asking(of_clock);
+    let asked = Asked {
+        tables,
+        clock,
+        rechecks,
+    };
+    Ok((asked, vec![Ends(one), Ends(other)]))
 }
 
 impl std::fmt::Debug for Mirror {

@@ -229,7 +229,10 @@ async fn exchange(shared: &Shared, link: &mut Link, run: &Run) -> Result<Asked, 
     let command = &run.charged.command;
     match run.reading.kind {
         Command::QUERY => {
-            let payload = link.query_payload(&text(run)?);
+            let payload = match &run.pin.text {
+                Some((text, _)) => link.query_payload(text),
+                None => link.query_payload(&text(run)?),
+            };
             Ok(Asked {
                 reply: link.ask(&payload).await?,
                 payload: Some(payload),
@@ -302,8 +305,20 @@ async fn statement(link: &mut Link, run: &Run) -> Result<Result<u32, Reply>, Tro
     Ok(link.statement(*id).ok_or(reply))
 }
 
+/// The same for the text that was made of the statement for this execution.
+async fn pinned(link: &mut Link, run: &Run, text: &[u8]) -> Result<Result<u32, Reply>, Trouble> {
+    let Some((id, _)) = &run.reading.statement else {
+        return Err(Trouble::Unreadable);
+    };
+    link.prepare_other(*id, text).await
+}
+
 async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
-    let own = match statement(link, run).await? {
+    let prepared = match &run.pin.text {
+        Some((text, _)) => pinned(link, run, text).await?,
+        None => statement(link, run).await?,
+    };
+    let own = match prepared {
         Ok(own) => own,
         Err(refusal) => return Ok(Asked::once(refusal)),
     };
@@ -313,7 +328,12 @@ async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
     let mut long = BTreeSet::new();
     for part in &run.long {
         let mut payload = part.command.clone();
-        long.extend(execute::long_parameter(&payload));
+        let number = execute::long_parameter(&payload).map_err(|_| Trouble::Unreadable)?;
+        long.insert(number);
+        let Some(number) = run.pin.number_of(number) else {
+            continue; // the key that the primary put in its place is bound
+        };
+        execute::set_long_parameter(&mut payload, number).map_err(|_| Trouble::Unreadable)?;
         execute::set_statement_id(&mut payload, own).map_err(|_| Trouble::Unreadable)?;
         link.tell(&payload).await?;
     }
@@ -323,7 +343,12 @@ async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
     if shape.parameters > 0 && types.is_none() {
         return Err(Trouble::Unreadable);
     }
-    let payload = sent.encode(own, link.capabilities(), shape.types);
+    let payload = match &run.pin.text {
+        Some((_, arguments)) => sent
+            .rebind(own, link.capabilities(), shape, arguments)
+            .map_err(|_| Trouble::Unreadable)?,
+        None => sent.encode(own, link.capabilities(), shape.types),
+    };
     Ok(Asked {
         reply: link.ask(&payload).await?,
         payload: Some(payload),

@@ -64,5 +64,5 @@ fn is_rewritten(run: &Run) -> bool {
         let mapped = known.prepared.mapped.as_ref();
         mapped.is_some_and(|mapped| !Arc::ptr_eq(mapped, &known.prepared.text))
     });
-    prepared || matches!(run.reading.text, Text::Mapped(_))
+    prepared || run.pin.text.is_some() || matches!(run.reading.text, Text::Mapped(_))
 }

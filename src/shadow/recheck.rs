@@ -232,7 +232,10 @@ impl Again {
                 }
             }
             (None, Command::QUERY) => Question::Text {
-                shadow: perform::text(run).ok()?,
+                shadow: match &run.pin.text {
+                    Some((text, _)) => text.clone(),
+                    None => perform::text(run).ok()?,
+                },
                 legacy: perform::wording_of(run)?.text.into_bytes(),
             },
             _ => return None,

@@ -11,6 +11,7 @@ use super::line::{Ticket, Turn, YIELD_AFTER};
 use super::link::{Link, Reply, Trouble};
 use super::owed::{Ran, micros, side};
 use super::perform;
+use super::pin::{self, LastKey};
 use super::proof::Evidence;
 use super::recheck::{Again, Case, Damage};
 use super::shared::{Shared, count};
@@ -51,6 +52,7 @@ impl Worker {
             carried: Carried::default(),
             backoff: Backoff::default(),
             rechecks: JoinSet::new(),
+            last_key: None,
         };
         Self {
             jobs,
@@ -82,6 +84,8 @@ pub(super) struct Replay {
     carried: Carried,
     backoff: Backoff,
     rechecks: JoinSet<()>,
+    /// LAST_INSERT_ID() behind the command with this number, which the dispatcher could not tell.
+    last_key: Option<(u64, Option<u64>)>,
 }
 
 /// A command that was run.
@@ -234,6 +238,17 @@ impl Replay {
     async fn attempt(&mut self, run: &mut Run) -> Result<Attempt, Trouble> {
         self.connect().await?;
         self.is_in_step(run)?;
+        let last = match run.last_key {
+            LastKey::Known(key) => Some(key),
+            LastKey::Behind(seq) => self
+                .last_key
+                .and_then(|(of, key)| key.filter(|_| of == seq)),
+            LastKey::Unknown => None,
+        };
+        run.pin = pin::pin(&self.shared, run, &self.journal, last).await;
+        if run.settles_key {
+            self.last_key = Some((run.charged.seq, run.pin.last_insert_id_after));
+        }
         let turn = self.turn(run).await?;
         let late = turn == Turn::Late;
         if late {

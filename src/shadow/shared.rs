@@ -2,17 +2,22 @@
 
 use super::Control;
 use super::breaker::{Breaker, Cause, Limits};
+use super::clock::Clock;
 use super::line::Line;
 use super::order::Scope;
 use super::plans::Planner;
 use super::reach::Reach;
 use super::recent::Recent;
 use super::recheck::Rechecks;
+use super::tables;
+use crate::compare::ClockColumns;
 use crate::config::{Config, FedBy, Server};
 use crate::connect::{Dial, TlsContext};
 use crate::ledger::{Cause as TaintCause, Ledger};
 use crate::sql::{Catalog, Table};
+use lru::LruCache;
 use parking_lot::Mutex;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,6 +30,9 @@ pub(super) const SHAPES_MAX: usize = 10_000;
 
 /// Bytes of commands that all sessions together keep, to run a transaction again.
 const KEPT_BYTES_MAX: u64 = 32 << 20;
+
+/// Shapes of writes that the log was warned of, remembered at most.
+const WARNED_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
 /// See the module.
 pub(super) struct Shared {
@@ -51,6 +59,14 @@ pub(super) struct Shared {
     pub(super) rechecks: Rechecks,
     /// The mirror ends: what waits is settled as it stands.
     pub(super) hurry: CancellationToken,
+    /// What the primary says of its tables.
+    pub(super) tables: Arc<tables::Known>,
+    /// The primary's clock.
+    pub(super) clock: Arc<Clock>,
+    /// Columns that hold the clock, as far as it was seen.
+    clock_columns: Mutex<Arc<ClockColumns>>,
+    /// Shapes of writes that cannot be mirrored exactly, of which the log was told.
+    warned: Mutex<LruCache<u64, ()>>,
     control: Mutex<Control>,
     breaker: Mutex<Breaker>,
     /// Whether mirroring is suspended, or ends.
@@ -58,6 +74,16 @@ pub(super) struct Shared {
     ends: AtomicBool,
     connections: Arc<Semaphore>,
     kept: AtomicU64,
+}
+
+/// What the primary is asked with the proxy's own account.
+pub(super) struct Asked {
+    /// Its tables.
+    pub(super) tables: Arc<tables::Known>,
+    /// Its clock.
+    pub(super) clock: Arc<Clock>,
+    /// Reads, once more.
+    pub(super) rechecks: Rechecks,
 }
 
 /// What is counted.
@@ -87,7 +113,7 @@ impl Shared {
         tls: TlsContext,
         ledger: Ledger,
         planner: Arc<Planner>,
-        rechecks: Rechecks,
+        asked: Asked,
     ) -> Self {
         let mirror = &config.mirror;
         let limits = Limits {
@@ -108,8 +134,12 @@ impl Shared {
             recent: Mutex::default(),
             overtaking: Mutex::default(),
             counters: Counters::default(),
-            rechecks,
+            rechecks: asked.rechecks,
             hurry: CancellationToken::new(),
+            tables: asked.tables,
+            clock: asked.clock,
+            clock_columns: Mutex::default(),
+            warned: Mutex::new(LruCache::new(WARNED_MAX)),
             control: Mutex::new(Control::new(mirror)),
             breaker: Mutex::new(Breaker::new(limits)),
             suspended: watch::Sender::new(false),
@@ -180,6 +210,28 @@ impl Shared {
     /// The connection to the shadow failed.
     pub(super) fn failed(&self, what: &str) {
         self.breaker(|breaker| breaker.failed(what, Instant::now()));
+    }
+
+    /// Columns that hold the clock.
+    pub(super) fn clock_columns(&self) -> Arc<ClockColumns> {
+        Arc::clone(&self.clock_columns.lock())
+    }
+
+    /// These columns hold the clock.
+    pub(super) fn know_clocks(&self, database: &str, table: &str, columns: &[&str]) {
+        let mut known = self.clock_columns.lock();
+        for column in columns {
+            if !known.has(database, table, column) {
+                Arc::make_mut(&mut known).learn(database, table, column);
+            }
+        }
+    }
+
+    /// Tells the log once of a shape that cannot be mirrored exactly.
+    pub(super) fn warn_once(&self, digest: u64, cause: &str) {
+        if self.warned.lock().put(digest, ()).is_none() {
+            tracing::warn!("{cause}");
+        }
     }
 
     /// Leave to open one more connection, after a moment at most.

@@ -225,14 +225,16 @@ fn generated(config: &Config, primary: &Facts, report: &mut Report) {
     if !writes || primary.generated.is_empty() {
         return;
     }
-    let found = format!(
-        "AUTO_INCREMENT in {}: each side generates its own keys",
-        few(&primary.generated)
-    );
+    let tables = few(&primary.generated);
+    if config.mirror.pin_keys && config.primary.account.is_some() {
+        let found = format!("AUTO_INCREMENT in {tables}: the shadow is given the primary's keys");
+        return report.ok("both", "generated keys", found);
+    }
+    let found = format!("AUTO_INCREMENT in {tables}: each side generates its own keys");
     let remedy = if config.shadow.fed_by == FedBy::Mirror {
-        "INSERTs without a key show as last_insert_id and taint their tables; write keys in the application"
+        "set mirror.pin_keys: else INSERTs without a key taint their tables"
     } else {
-        "INSERTs without a key show as last_insert_id"
+        "set mirror.pin_keys: else INSERTs without a key show as last_insert_id"
     };
     report.warn("both", "generated keys", found, remedy);
 }
@@ -340,7 +342,7 @@ mod tests {
         told(Level::Warn, "10 against 5");
         told(Level::Warn, "shop (as commerce) lacks 1 of 2 tables: users");
         told(Level::Warn, "old is not there");
-        told(Level::Warn, "AUTO_INCREMENT in shop.orders");
+        told(Level::Warn, "AUTO_INCREMENT in shop.orders: each side");
         told(Level::Warn, "STMT_FETCH");
         assert!(report.is_good());
     }

@@ -143,7 +143,7 @@ fn no_account(server: &Server, rehearses: bool, report: &mut Report) {
         let found = if rehearses {
             "none: only the users in [shadow.users] are mirrored"
         } else {
-            "none: the checks of grants, accounts and tables below are off, half-open logins of probes count against this host, and no read is run again here (compare.recheck)"
+            "none: the checks of grants, accounts and tables below are off, generated keys and the clock are not pinned on the shadow, half-open logins of probes count against this host, and no read is run again here (compare.recheck)"
         };
         report.warn(
             &server.name,
@@ -221,6 +221,14 @@ async fn granted(server: &Server, asker: &mut Asker, is_for: Use, report: &mut R
         Use::Answers => (vec!["PROCESS", "REPLICATION CLIENT"], "*.*"),
         Use::Rehearses(writes, ddl) => (replayed(writes, ddl), "the application's databases"),
     };
+    if matches!(is_for, Use::Answers) && !lacking(&grants, &["TRIGGER"], false).is_empty() {
+        report.warn(
+            &server.name,
+            "triggers",
+            format!("{user} cannot see them: a key that one of them changes is pinned wrongly"),
+            format!("GRANT TRIGGER ON the application's databases TO {user}"),
+        );
+    }
     let missing = lacking(&grants, &needed, matches!(is_for, Use::Answers));
     if missing.is_empty() {
         return report.ok(&server.name, "grants", needed.join(", "));

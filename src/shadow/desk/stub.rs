@@ -1,6 +1,6 @@
 //! What became of a command of which little or nothing came through the tee.
 
-use super::Desk;
+use super::{Desk, forget_tables};
 use crate::compare::verdict::Reason;
 use crate::ledger::Side;
 use crate::shadow::effect::{commits, resets, statements, written};
@@ -8,6 +8,7 @@ use crate::shadow::job::{Held, Skip};
 use crate::shadow::journal::{Entry, Untold};
 use crate::shadow::order::Scope;
 use crate::shadow::owed::Owed;
+use crate::shadow::pin::LastKey;
 use crate::shadow::reading::{Missing, Reading};
 use crate::shadow::shared::Shared;
 use crate::shadow::transaction::{Said, Seen};
@@ -68,6 +69,16 @@ impl Desk {
             Owed::of(&shared.ledger, &reading, database, &stub.facts, primary)
                 .not_compared(Reason::Dropped);
         }
+        if reading.class == Class::Ddl {
+            forget_tables(shared, &reading.writes);
+        }
+        if !matches!(
+            reading.class,
+            Class::Empty | Class::Session | Class::Transaction | Class::Ddl
+        ) || several
+        {
+            self.last_key = LastKey::Unknown;
+        }
         let may_have_written = several || !stub.answered || !failed;
         let dropped = Reason::Dropped;
         self.lose(shared, &reading, &step, Err(dropped), may_have_written);
@@ -78,6 +89,7 @@ impl Desk {
     /// Commands of the session came to nothing.
     pub(in crate::shadow) fn lose_all(&mut self, shared: &Arc<Shared>, facts: &Arc<Facts>) {
         self.log_in(facts);
+        self.last_key = LastKey::Unknown;
         self.journal.lose();
         self.absent = Some(Reason::Dropped);
         self.long.clear();

@@ -126,7 +126,10 @@ impl Pair {
             self.both(text).await
         };
         let analysis = sql::analyze(text.as_bytes(), Dialect::default());
+        let clock_columns = understudy::compare::ClockColumns::default();
         let context = Context {
+            clock_columns: &clock_columns,
+            behind: std::time::Duration::ZERO,
             command: &command(Command::QUERY, text),
             statements: &analysis.statements,
             rules: &self.rules,

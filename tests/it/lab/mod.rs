@@ -10,6 +10,7 @@ mod logins;
 mod mirroring;
 mod operators;
 mod order;
+mod pinning;
 mod planted;
 mod proof;
 mod proxy;
