@@ -3,6 +3,7 @@
 //!
 //! `faults.txt` says what is planted and what must come of it, `healthy.txt` what stays silent.
 
+mod behind;
 mod faults;
 mod healthy;
 mod pt_upgrade;
