@@ -9,6 +9,8 @@ mod healthy;
 mod pt_upgrade;
 mod run;
 
+pub use run::store;
+
 use super::proxy::Setup;
 use super::{Lab, Proxy};
 use faults::Fault;
