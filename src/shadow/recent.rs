@@ -1,19 +1,26 @@
 //! The primary's latest commit points, mirrored or not: did one fall into a read's time? Pure and
-//! bounded; what has been forgotten counts as "perhaps".
+//! bounded. Of what has been forgotten the last commit of each table stays; whether it was one that
+//! the read met nobody can tell any more, so it counts as "perhaps".
 
 use super::order::Scope;
-use std::collections::VecDeque;
+use crate::sql::Table;
+use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
 
 /// How many commit points are remembered. At 10,000 writes a second that is the last 0.8 s, about
 /// the time that a healthy mirror is behind.
 const POINTS_MAX: usize = 8192;
 
+/// Tables whose last forgotten commit is known.
+const TABLES_MAX: usize = 4096;
+
 /// A ring of commit points.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     points: VecDeque<Point>,
-    /// The latest acknowledgement among those that were forgotten.
+    /// Of the forgotten ones, each table's latest acknowledgement.
+    tables: BTreeMap<Table, Instant>,
+    /// The latest among the forgotten ones that perhaps were of any table.
     forgotten: Option<Instant>,
 }
 
@@ -29,8 +36,7 @@ impl Recent {
     /// Remembers a commit point.
     pub(super) fn push(&mut self, session: u64, scope: Scope, began: Instant, acked: Instant) {
         if self.points.len() >= POINTS_MAX {
-            let oldest = self.points.pop_front().map(|point| point.acked);
-            self.forgotten = self.forgotten.max(oldest);
+            self.forget_one();
         }
         self.points.push_back(Point {
             session,
@@ -40,10 +46,41 @@ impl Recent {
         });
     }
 
+    fn forget_one(&mut self) {
+        let Some(Point { scope, acked, .. }) = self.points.pop_front() else {
+            return;
+        };
+        let Scope::Known(tables) = scope else {
+            self.forgotten = self.forgotten.max(Some(acked));
+            return;
+        };
+        for table in tables {
+            if self.tables.len() >= TABLES_MAX && !self.tables.contains_key(&table) {
+                let latest = self.tables.values().max().copied();
+                self.forgotten = self.forgotten.max(latest);
+                self.tables.clear();
+            }
+            let last = self.tables.entry(table).or_insert(acked);
+            *last = acked.max(*last);
+        }
+    }
+
+    /// Whether a commit on these tables was forgotten that may have been after `from`.
+    fn perhaps(&self, scope: &Scope, from: Instant) -> bool {
+        let since = |last: &Instant| *last >= from;
+        self.forgotten.as_ref().is_some_and(since)
+            || match scope {
+                Scope::Known(tables) => tables
+                    .iter()
+                    .any(|table| self.tables.get(table).is_some_and(since)),
+                Scope::All => self.tables.values().any(since),
+            }
+    }
+
     /// Whether another session's commit point on these tables was, even in part, between `from`
     /// and `to` on the primary.
     pub(super) fn met(&self, session: u64, scope: &Scope, from: Instant, to: Instant) -> bool {
-        if self.forgotten.is_some_and(|forgotten| forgotten >= from) {
+        if self.perhaps(scope, from) {
             return true;
         }
         self.points.iter().any(|point| {
@@ -58,7 +95,6 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::Table;
     use std::time::Duration;
 
     fn on(name: &str) -> Scope {
@@ -95,14 +131,32 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgotten_counts_as_perhaps() {
+    fn what_was_forgotten_counts_as_perhaps_on_its_tables_alone() {
         let start = Instant::now();
         let later = start + Duration::from_secs(1);
         let mut recent = Recent::default();
         for _ in 0..=POINTS_MAX {
             recent.push(1, on("a"), start, start);
         }
+        assert!(recent.met(2, &on("a"), start, later));
+        assert!(recent.met(2, &Scope::All, start, later));
+        assert!(!recent.met(2, &on("a"), later, later));
+        assert!(!recent.met(2, &on("b"), start, later));
+        recent.points.clear();
+        recent.push(1, Scope::All, start, start);
+        recent.forget_one();
         assert!(recent.met(2, &on("b"), start, later));
-        assert!(!recent.met(2, &on("b"), later, later));
+    }
+
+    #[test]
+    fn tables_past_the_bound_count_as_perhaps_any() {
+        let start = Instant::now();
+        let mut recent = Recent::default();
+        for table in 0..=TABLES_MAX {
+            recent.push(1, on(&format!("t{table}")), start, start);
+            recent.forget_one();
+        }
+        assert!(recent.tables.len() <= TABLES_MAX);
+        assert!(recent.met(2, &on("t0"), start, start));
     }
 }
