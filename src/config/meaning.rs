@@ -271,7 +271,7 @@ fn mirror(root: &mut Table, reading: &mut Reading) -> Mirror {
         stub_bytes: section.bytes("stub_bytes", 8 * MIB, 64 * KIB..=GIB),
         command_bytes_max: section.memory("command_bytes_max", 16 * MIB, KIB..=GIB),
         answer_bytes_max: section.bytes("answer_bytes_max", 64 * MIB, KIB..=1024 * GIB),
-        order_wait: section.time("order_wait_ms", Duration::from_secs(2), 0..=600_000),
+        order_wait: section.time("order_wait_ms", Duration::from_secs(10), 0..=600_000),
         timeout: section.time("timeout_ms", Duration::from_secs(60), 10..=3_600_000),
         connections_max: section.count("connections_max", 1_000, 1..=1_000_000),
         idle: section.time("idle_s", Duration::from_secs(60), 1..=86_400),
