@@ -11,13 +11,14 @@ use crate::shadow::owed::Owed;
 use crate::shadow::pin::LastKey;
 use crate::shadow::reading::{Missing, Reading};
 use crate::shadow::shared::Shared;
-use crate::shadow::transaction::{Said, Seen};
+use crate::shadow::transaction::{Ending, Said, Seen, Step};
 use crate::sql::Class;
 use crate::tee::{Facts, Stub};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Expect};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 impl Desk {
     /// Takes what stayed of an exchange that was dropped.
@@ -72,6 +73,7 @@ impl Desk {
         if reading.class == Class::Ddl {
             forget_tables(shared, &reading.writes);
         }
+        self.remember_stub(shared, &reading, &step, &stub, cut || several);
         if !matches!(
             reading.class,
             Class::Empty | Class::Session | Class::Transaction | Class::Ddl
@@ -84,6 +86,32 @@ impl Desk {
         self.lose(shared, &reading, &step, Err(dropped), may_have_written);
         let held = Held::Stub(stub);
         self.tell_skipped(shared, &reading, &step, dropped, entries, held);
+    }
+
+    /// It may have committed, though it is not mirrored: a read at that time may have seen it.
+    fn remember_stub(
+        &self,
+        shared: &Shared,
+        reading: &Reading,
+        step: &Step,
+        stub: &Stub,
+        several: bool,
+    ) {
+        if stub.error.is_some() && !several {
+            return;
+        }
+        let mut scope = Scope::none();
+        if matches!(step.ended, Some(Ending::Commit | Ending::Unknown)) {
+            scope.join(&step.wrote);
+        }
+        if !step.after || reading.ends_inside {
+            scope.join(&reading.writes);
+        }
+        if !scope.is_empty() {
+            // When it was acknowledged nobody noted: by now.
+            let mut recent = shared.recent.lock();
+            recent.push(self.facts.session, scope, stub.began, Instant::now());
+        }
     }
 
     /// Commands of the session came to nothing.
