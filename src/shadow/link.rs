@@ -133,6 +133,8 @@ pub(super) struct Reply {
     pub(super) first_byte: Instant,
     /// When its last byte was read.
     pub(super) done: Instant,
+    /// It was run again, for the shadow had ended its transaction for its age.
+    pub(super) ended_before: bool,
 }
 
 /// See the module.
@@ -394,6 +396,7 @@ impl Link {
                         sent,
                         first_byte,
                         done: Instant::now(),
+                        ended_before: false,
                     });
                 }
                 Progress::Ended { .. } | Progress::ClientTurn { .. } | Progress::Unsure => {

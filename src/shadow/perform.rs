@@ -5,7 +5,7 @@ use super::job::{Mode, Run};
 use super::link::{Link, Reply, Trouble};
 use super::reading::{Text, shape};
 use super::shared::{Shared, count};
-use super::transaction::{Ending, is_retriable};
+use super::transaction::{Ending, is_ended_by_limit, is_retriable};
 use crate::ledger::observation::Wording;
 use crate::sql::Class;
 use crate::wire::command::Command;
@@ -98,7 +98,9 @@ async fn replay(
         if !again(link, kept).await? {
             continue;
         }
+        let was_ended = asked.reply.answer.error().is_some_and(is_ended_by_limit);
         asked = exchange(shared, link, run).await?;
+        asked.reply.ended_before = was_ended;
     }
     let schema_deadline = Instant::now() + SCHEMA_WAIT;
     while is_one_statement(run)
@@ -142,7 +144,7 @@ async fn again(link: &mut Link, kept: &Kept) -> Result<bool, Trouble> {
     for (payload, done) in &kept.payloads {
         let reply = link.ask(payload).await?;
         let failure = reply.answer.error();
-        if failure.is_some_and(is_retriable) {
+        if failure.is_some_and(|failure| is_retriable(failure, true)) {
             return Ok(false);
         }
         if failure.is_none() != *done {
@@ -188,6 +190,10 @@ async fn rehearse(shared: &Shared, link: &mut Link, run: &mut Run) -> Result<Rep
     }
     if !link.in_transaction() {
         link.query(b"BEGIN").await?;
+    }
+    // Refused, or answered by a pool that opens none: then what is rehearsed would stay.
+    if !link.in_transaction() {
+        return Err(Trouble::OutOfStep);
     }
     let reply = exchange(shared, link, run).await?.reply;
     if !run.step.after {
@@ -355,8 +361,17 @@ async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
     })
 }
 
-/// The statement as the client worded it.
+/// The statement as the client worded it, to be read; not to be run, for it may have bytes that are
+/// no UTF-8.
 pub(super) fn wording_of(run: &Run) -> Option<Wording> {
+    Some(Wording {
+        text: String::from_utf8_lossy(worded(run)?).into_owned(),
+        dialect: run.reading.dialect,
+    })
+}
+
+/// The statement as the client worded it, byte for byte.
+pub(super) fn worded(run: &Run) -> Option<&[u8]> {
     let command = &run.charged.command;
     let text = match (&run.reading.statement, run.reading.kind) {
         (Some((_, statement)), _) => statement.prepared.text.as_ref(),
@@ -364,10 +379,7 @@ pub(super) fn wording_of(run: &Run) -> Option<Wording> {
         (None, Command::STMT_PREPARE) => command.get(1..)?,
         (None, _) => return None,
     };
-    Some(Wording {
-        text: String::from_utf8_lossy(text).into_owned(),
-        dialect: run.reading.dialect,
-    })
+    Some(text)
 }
 
 /// The text that the shadow was sent, parameters not filled in.
@@ -381,12 +393,17 @@ pub(super) fn shadow_text(run: &Run) -> Option<String> {
 
 /// Whether the shadow failed in a way that says: the same again may succeed.
 pub(super) fn is_transient(run: &Run, reply: &Reply) -> bool {
-    !run.failed_on_primary() && was_rolled_back(reply)
+    let failure = reply.answer.error();
+    // Run again it came to the same end: that is the shadow's limit.
+    let is_limit = reply.ended_before && failure.is_some_and(is_ended_by_limit);
+    !run.failed_on_primary() && !is_limit && was_rolled_back(run, reply)
 }
 
 /// Whether the shadow rolled the transaction back.
-pub(super) fn was_rolled_back(reply: &Reply) -> bool {
-    reply.answer.error().is_some_and(is_retriable)
+pub(super) fn was_rolled_back(run: &Run, reply: &Reply) -> bool {
+    let locks = !matches!(run.reading.class, Class::Read | Class::Metadata);
+    let failure = reply.answer.error();
+    failure.is_some_and(|failure| is_retriable(failure, locks))
 }
 
 /// vtgate has not seen the table yet.

@@ -236,7 +236,7 @@ impl Again {
                     Some((text, _)) => text.clone(),
                     None => perform::text(run).ok()?,
                 },
-                legacy: perform::wording_of(run)?.text.into_bytes(),
+                legacy: perform::worded(run)?.to_vec(),
             },
             _ => return None,
         };

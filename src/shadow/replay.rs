@@ -474,7 +474,7 @@ impl Replay {
         if !run.step.after {
             return;
         }
-        if perform::was_rolled_back(reply) {
+        if perform::was_rolled_back(run, reply) {
             self.carried.give_up(&self.shared, Reason::Race);
         } else if self.link.as_ref().is_some_and(Link::commits_each) {
             self.carried.give_up(&self.shared, Reason::Internal);

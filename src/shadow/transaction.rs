@@ -195,13 +195,20 @@ pub(super) const SYNTAX: u16 = 1064;
 /// ER_LOCK_DEADLOCK: the server has rolled the whole transaction back.
 pub(super) const DEADLOCK: u16 = 1213;
 
-/// Whether the shadow's error means: the same transaction again may succeed.
-pub(super) fn is_retriable(failure: &Failure) -> bool {
+/// Whether the shadow's error means: the same transaction again may succeed. `locks`: what failed
+/// takes locks, as writes and locking reads do.
+pub(super) fn is_retriable(failure: &Failure, locks: bool) -> bool {
     matches!(failure.code, 1205 | DEADLOCK)
-        // A row lock's wait that vtgate's own time-out cut short.
-        || failure.code == 3024
+        // A row lock's wait that vtgate's own time-out cut short. What waits for no lock is slow
+        // by itself, and will be again.
+        || failure.code == 3024 && locks
         // vttablet ended the transaction ("transaction 12: ended at …"); the row cap is no such.
-        || failure.code == 1317 && contains(&failure.message, b"ended at")
+        || is_ended_by_limit(failure)
+}
+
+/// Whether vttablet ended the transaction for its age: a limit of the shadow's, if it does so again.
+pub(super) fn is_ended_by_limit(failure: &Failure) -> bool {
+    failure.code == 1317 && contains(&failure.message, b"ended at")
 }
 
 fn contains(text: &[u8], words: &[u8]) -> bool {
@@ -314,6 +321,29 @@ mod tests {
                 Scope::none()
             };
             assert_eq!(step.wrote, wrote, "{control:?} {commits} {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_reads_time_out_is_no_locks_and_is_not_tried_again() {
+        let failure = |code, message: &str| Failure {
+            code,
+            message: message.as_bytes().to_vec(),
+            ..Failure::default()
+        };
+        let ended = "transaction 12: ended at 2026-01-01 (exceeded timeout: 30s)";
+        for (code, message, of_a_read, of_a_write) in [
+            (1205, "Lock wait timeout exceeded", true, true),
+            (1213, "Deadlock found", true, true),
+            (3024, "maximum execution time exceeded", false, true),
+            (1317, ended, true, true),
+            (1317, "Row count exceeded 10000", false, false),
+            (1062, "Duplicate entry", false, false),
+        ] {
+            let failure = failure(code, message);
+            let retriable = [false, true].map(|locks| is_retriable(&failure, locks));
+            assert_eq!(retriable, [of_a_read, of_a_write], "{message}");
+            assert_eq!(is_ended_by_limit(&failure), message == ended, "{message}");
         }
     }
 
