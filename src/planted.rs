@@ -1,7 +1,8 @@
 //! Planted bugs, which the simulation must catch. Compiled only with the feature `simulation`
-//! and off unless a test switches one on for its own thread.
+//! and off unless a test switches one on for its own thread; and what measures the replay alone.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 /// A bug that breaks one of the invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,28 @@ thread_local! {
 #[must_use]
 pub fn is(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
+}
+
+/// What a run is for that measures the replay alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// The replay as it is.
+    Ordered,
+    /// Without the order across sessions.
+    Unordered,
+}
+
+/// Whether this process measures the replay alone, by the environment variable
+/// `UNDERSTUDY_MEASURES` (`ordered`, `unordered`): differences then are taken for equal, as without
+/// the order there are many, and to keep them costs what is not to be measured.
+#[must_use]
+pub fn measures() -> Option<Measured> {
+    static MEASURED: OnceLock<Option<Measured>> = OnceLock::new();
+    *MEASURED.get_or_init(|| match std::env::var("UNDERSTUDY_MEASURES").as_deref() {
+        Ok("ordered") => Some(Measured::Ordered),
+        Ok("unordered") => Some(Measured::Unordered),
+        _ => None,
+    })
 }
 
 /// Plants a bug on this thread, or removes it.

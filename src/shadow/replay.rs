@@ -370,13 +370,16 @@ impl Replay {
             late: late || run.step.before && self.carried.late,
             owed: self.carried.owes(&run.reading.scope),
         };
+        let judgement = judge(&self.shared, &run, &reply, circumstances);
+        #[cfg(feature = "simulation")]
+        let judgement = judgement.unless_measured();
         let Judgement {
             verdict,
             follows,
             ran,
             unsettled,
             mut damage,
-        } = judge(&self.shared, &run, &reply, circumstances);
+        } = judgement;
         let locks_only = run.reading.only_locks();
         if late && run.mode == Mode::Replay && !locks_only {
             damage.get_or_insert_with(|| {

@@ -20,26 +20,17 @@ const ROWS: u32 = 10_000;
 /// Transactions a second: a rate that vtgate bears on two cores beside the tests themselves.
 const RATE: u32 = 35;
 
-fn sysbench(proxy: &Proxy, command: &str, prepared: bool) -> String {
+/// Runs sysbench through the proxy to its end, with these arguments too.
+pub fn sysbench(proxy: &Proxy, command: &str, more: &[String]) -> String {
     let (host, port) = proxy.address.rsplit_once(':').expect("host:port");
     let output = Command::new("sysbench")
-        .args([
-            "oltp_read_write",
-            "--db-driver=mysql",
-            "--auto_inc=off",
-            "--threads=8",
-        ])
+        .args(["oltp_read_write", "--db-driver=mysql", "--auto_inc=off"])
         .args(["--mysql-user=app", "--mysql-password=app", "--mysql-db=app"])
         .arg(format!("--mysql-host={host}"))
         .arg(format!("--mysql-port={port}"))
         .arg(format!("--tables={TABLES}"))
         .arg(format!("--table-size={ROWS}"))
-        .arg(format!("--time={}", seconds()))
-        .arg(format!("--rate={RATE}"))
-        .arg(format!(
-            "--db-ps-mode={}",
-            if prepared { "auto" } else { "disable" }
-        ))
+        .args(more)
         .arg(command)
         .output()
         .expect("sysbench runs: lab/install sysbench");
@@ -50,6 +41,14 @@ fn sysbench(proxy: &Proxy, command: &str, prepared: bool) -> String {
         proxy.log()
     );
     text
+}
+
+/// The tables, on both sides.
+pub fn prepare(proxy: &Proxy) {
+    let more = ["--threads=8".to_owned(), "--db-ps-mode=disable".to_owned()];
+    sysbench(proxy, "cleanup", &more);
+    sysbench(proxy, "prepare", &more);
+    proxy.settled();
 }
 
 async fn rows(address: &str, table: u32) -> Vec<(i64, i64, String, String)> {
@@ -122,11 +121,16 @@ fn number(coverage: &Value, name: &str) -> u64 {
 async fn sysbench_leaves_no_difference(prepared: bool) {
     let lab = Lab::get();
     let proxy = Proxy::start(&lab);
-    sysbench(&proxy, "cleanup", false);
-    sysbench(&proxy, "prepare", false);
-    proxy.settled();
+    prepare(&proxy);
     let deadlocks_before = deadlocks(&lab).await;
-    let said = sysbench(&proxy, "run", prepared);
+    let ps_mode = if prepared { "auto" } else { "disable" };
+    let more = [
+        "--threads=8".to_owned(),
+        format!("--time={}", seconds()),
+        format!("--rate={RATE}"),
+        format!("--db-ps-mode={ps_mode}"),
+    ];
+    let said = sysbench(&proxy, "run", &more);
     let coverage = proxy.settled();
     println!("prepared: {prepared}");
     print_shares(&coverage);

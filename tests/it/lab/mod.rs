@@ -17,6 +17,7 @@ mod proxy;
 mod readiness;
 mod sessions;
 mod settling;
+mod throughput;
 mod transient;
 mod way;
 mod wire;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Proxy {
     child: Child,
     dir: tempfile::TempDir,
+    measures: &'static str,
     /// Where clients connect.
     pub address: String,
     /// The admin's URL.
@@ -53,6 +54,8 @@ pub struct Setup {
     pub console: Option<u16>,
     /// Anything else: whole sections.
     pub more: String,
+    /// What is measured; nothing where empty. See `planted::measures`.
+    pub measures: &'static str,
 }
 
 impl Proxy {
@@ -89,8 +92,9 @@ impl Proxy {
         std::fs::write(dir.path().join("understudy.toml"), config).expect("the config is written");
         let address = format!("127.0.0.1:{listen}");
         Self {
-            child: serve(dir.path()),
+            child: serve(dir.path(), setup.measures),
             dir,
+            measures: setup.measures,
             address,
             admin: format!("http://127.0.0.1:{admin}"),
             console,
@@ -100,7 +104,7 @@ impl Proxy {
     /// Starts again, with the same files, after the process has ended.
     pub fn start_again(&mut self) {
         let _reaped = self.child.wait();
-        self.child = serve(self.dir.path());
+        self.child = serve(self.dir.path(), self.measures);
         self.wait_until("/readyz");
     }
 
@@ -255,13 +259,17 @@ impl Drop for Proxy {
     }
 }
 
-fn serve(dir: &Path) -> Child {
+fn serve(dir: &Path, measures: &str) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(dir.join("log"))
         .expect("a log");
-    Command::new(env!("CARGO_BIN_EXE_understudy"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+    if !measures.is_empty() {
+        command.env("UNDERSTUDY_MEASURES", measures);
+    }
+    command
         .args(["serve", "--config"])
         .arg(dir.join("understudy.toml"))
         .stdin(Stdio::null())
