@@ -9,6 +9,7 @@
 mod answer;
 mod ask;
 mod chatter;
+mod functions;
 mod guard;
 mod login;
 mod session;

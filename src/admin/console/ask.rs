@@ -258,15 +258,16 @@ fn gather(
         }
         let mut cells = Vec::with_capacity(columns);
         for at in 0..columns {
-            let cell = cell(row.get_ref(at)?);
-            bytes += size(&cell);
-            cells.push(cell);
-        }
-        if bytes > ANSWER_BYTES_MAX {
-            let text = format!(
-                "the answer is larger than {ANSWER_BYTES_MAX} bytes: name the columns that you need, or add a LIMIT"
-            );
-            return Err(Trouble::Bound(Fault::cut(1104, b"42000", text)));
+            let value = row.get_ref(at)?;
+            // Before it is copied: a row alone may be larger than an answer.
+            bytes += size(value);
+            if bytes > ANSWER_BYTES_MAX {
+                let text = format!(
+                    "the answer is larger than {ANSWER_BYTES_MAX} bytes: name the columns that you need, or add a LIMIT"
+                );
+                return Err(Trouble::Bound(Fault::cut(1104, b"42000", text)));
+            }
+            cells.push(cell(value));
         }
         gathered.push(cells);
     }
@@ -283,12 +284,11 @@ fn cell(value: ValueRef<'_>) -> Value {
     }
 }
 
-fn size(value: &Value) -> usize {
+fn size(value: ValueRef<'_>) -> usize {
     let own = size_of::<Value>();
     match value {
-        Value::Null | Value::Integer(_) | Value::Real(_) => own,
-        Value::Text(text) => own + text.len(),
-        Value::Blob(bytes) => own + bytes.len(),
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => own,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => own + bytes.len(),
     }
 }
 

@@ -269,7 +269,7 @@ fn a_bomb_is_cut_off_in_time_and_in_memory() {
         (
             &[1104],
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
-             SELECT printf('%.400000c', 'x') FROM n LIMIT 900",
+             SELECT printf('%.200000c', 'x') FROM n LIMIT 900",
         ),
         (&[1153], &*format!("SELECT '{long}'")),
     ] {
@@ -280,6 +280,93 @@ fn a_bomb_is_cut_off_in_time_and_in_memory() {
     let nested = format!("SELECT {}1{}", "(1+".repeat(1_000), ")".repeat(1_000));
     assert_eq!(asked(&kept, &nested).unwrap_err().code, 1064);
     assert!(begun.elapsed() < Duration::from_secs(60));
+}
+
+/// Within a function SQLite looks at nothing: what each may cost is bounded by what it is given.
+#[test]
+fn no_function_runs_on_past_the_bounds() {
+    let kept = kept();
+    let many = "%a".repeat(48);
+    let like = format!("SELECT printf('%.250000c', 'a') LIKE '{many}b%'");
+    let glob = like.replace("LIKE", "GLOB").replace("%a%", "*a*");
+    for statement in [
+        "SELECT trim(printf('%.500000c', 'z'), printf('%.43000c', 'a') || 'z')",
+        "SELECT length(trim(printf('%.200000c', 'z'), printf('%.200000c', 'a') || 'z'))",
+        "SELECT length(ltrim(printf('%.200000c', 'z'), printf('%.200000c', 'a') || 'z'))",
+        "SELECT length(rtrim(printf('%.200000c', 'z'), printf('%.200000c', 'a') || 'z'))",
+        "SELECT instr(printf('%.250000c', 'a'), printf('%.125000c', 'a') || 'b')",
+        "SELECT length(replace(printf('%.250000c', 'a'), printf('%.125000c', 'a') || 'b', 'c'))",
+        "SELECT replace(printf('%.250000c', 'a'), 'a', printf('%.250000c', 'b'))",
+        "SELECT printf('%2000000000d', 1)",
+        "SELECT printf('%.2000000000d', 1)",
+        "SELECT printf('%2000000000.1000000000f', 1)",
+        "SELECT printf('%*d', 2000000000, 1)",
+        "SELECT json_pretty(printf('%.900c', '[') || '1' || printf('%.900c', ']'), printf('%.200000c', ' '))",
+        &like,
+        &glob,
+    ] {
+        let begun = tokio::time::Instant::now();
+        let answer = asked(&kept, statement);
+        assert!(
+            begun.elapsed() < Duration::from_secs(4),
+            "{statement:.80}: {:?}, {answer:.80?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn functions_of_our_own_answer_as_sqlites_do() {
+    let kept = kept();
+    let plain = rusqlite::Connection::open_in_memory().unwrap();
+    for call in [
+        "trim('  a b ')",
+        "ltrim('  a ')",
+        "rtrim('  a ')",
+        "trim('xyax', 'yx')",
+        "ltrim('äöa', 'öä')",
+        "rtrim('aäö', 'öä')",
+        "trim(NULL)",
+        "trim('a', NULL)",
+        "trim('aXa', '')",
+        "trim(' 12 ')",
+        "trim(5)",
+        "instr('abc', 'c')",
+        "instr('äbc', 'c')",
+        "instr('abc', 'x')",
+        "instr('abc', '')",
+        "instr('', 'a')",
+        "instr(NULL, 'a')",
+        "instr('a', NULL)",
+        "instr(12345, 34)",
+        "instr(x'01e402', x'02')",
+        "instr('a', x'61')",
+        "replace('abcabc', 'bc', 'X')",
+        "replace('aaa', 'aa', 'b')",
+        "replace('abc', '', 'x')",
+        "replace('abc', 'b', '')",
+        "replace(NULL, 'a', 'b')",
+        "replace('a', 'a', NULL)",
+        "replace('', 'a', 'b')",
+        "replace(1.5, '.', ',')",
+    ] {
+        let select = format!("SELECT {call}");
+        let theirs: Value = plain.query_row(&select, (), |row| row.get(0)).unwrap();
+        assert_eq!(asked(&kept, &select).unwrap().rows, [[theirs]], "{call}");
+    }
+}
+
+#[test]
+fn a_row_larger_than_an_answer_is_refused() {
+    let kept = kept();
+    let wide = vec!["x"; 50].join(", ");
+    let text = format!("WITH n(x) AS (SELECT printf('%.250000c', 'x')) SELECT {wide} FROM n");
+    assert_eq!(asked(&kept, &text).unwrap_err().code, 1104);
+    let columns = vec!["1"; 101].join(", ");
+    assert_eq!(
+        asked(&kept, &format!("SELECT {columns}")).unwrap_err().code,
+        1064
+    );
 }
 
 #[test]
