@@ -6,7 +6,7 @@
 //! texts are quoted for the shell piece by piece, and the client takes no commands of its own
 //! (`--binary-mode`).
 
-use crate::sql::{Dialect, between_parameters};
+use crate::sql::{Class, Dialect, analyze, between_parameters, dialect_of};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -48,7 +48,7 @@ pub(super) fn script(
             "the statement of divergence {id} was not kept whole (8 KiB are), so it cannot be run again"
         ));
     }
-    let mut script = Script::new(item);
+    let mut script = Script::new(item, statement);
     script.session(item);
     script.transaction(item, statement);
     if script.arguments.len() > ARGUMENTS_MAX {
@@ -92,21 +92,79 @@ struct Script {
     arguments: Vec<(String, Option<String>)>,
     /// Whether the statement is wrapped so that it leaves nothing behind.
     wrapped: bool,
-    /// It commits implicitly.
-    commits: bool,
+    /// It may commit, so that it cannot be taken back.
+    commits: Option<Commits>,
+}
+
+/// Why a rollback at the end is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commits {
+    /// It is a DDL statement.
+    Ddl,
+    /// It is several statements, or one that steers a transaction.
+    Itself,
+}
+
+impl Commits {
+    /// Whether a statement may commit. What of its text is a string hangs on the session's modes, and
+    /// the client that runs the script reads it in a way of its own: where any way of reading finds
+    /// several statements, they are.
+    fn of(item: &Value, statement: &str) -> Option<Self> {
+        let classes = [Class::Transaction, Class::Ddl, Class::Unmirrored];
+        let ways = [(false, false), (false, true), (true, false), (true, true)];
+        let steers = ways.iter().any(|(ansi_quotes, no_backslash_escapes)| {
+            let dialect = Dialect {
+                ansi_quotes: *ansi_quotes,
+                no_backslash_escapes: *no_backslash_escapes,
+            };
+            let analysis = analyze(statement.as_bytes(), dialect);
+            analysis.statements.len() > 1 || classes.contains(&analysis.class)
+        });
+        match text(item, "/class") {
+            "ddl"
+                if analyze(statement.as_bytes(), Dialect::default())
+                    .statements
+                    .len()
+                    < 2 =>
+            {
+                Some(Self::Ddl)
+            }
+            "ddl" | "transaction" | "unmirrored" => Some(Self::Itself),
+            _ => steers.then_some(Self::Itself),
+        }
+    }
+
+    /// The variable that lets it run.
+    const fn consent(self) -> &'static str {
+        match self {
+            Self::Ddl => "RUN_DDL",
+            Self::Itself => "RUN_COMMIT",
+        }
+    }
+
+    const fn why(self) -> &'static str {
+        match self {
+            Self::Ddl => "it commits implicitly",
+            Self::Itself => {
+                "it is several statements or steers a transaction, so it may commit, and no rollback would take it back"
+            }
+        }
+    }
 }
 
 impl Script {
-    fn new(item: &Value) -> Self {
+    fn new(item: &Value, statement: &str) -> Self {
+        let dialect = dialect_of(text(item, "/session/sql_mode"));
         Self {
             dialect: Dialect {
-                ansi_quotes: text(item, "/session/sql_mode").contains("ANSI"),
-                no_backslash_escapes: is(item, "/session/no_backslash_escapes"),
+                no_backslash_escapes: dialect.no_backslash_escapes
+                    || is(item, "/session/no_backslash_escapes"),
+                ..dialect
             },
             body: String::new(),
             arguments: Vec::new(),
             wrapped: false,
-            commits: text(item, "/class") == "ddl",
+            commits: Commits::of(item, statement),
         }
     }
 
@@ -203,7 +261,22 @@ impl Script {
         }
         self.values(&mut out);
         let _ = write!(out, "\nstatements() {{\n{}}}\n{ASK}", self.body);
-        for (role, place) in [("PRIMARY", primary), ("SHADOW", shadow)] {
+        let sides = [("PRIMARY", primary), ("SHADOW", shadow)];
+        let options = |role: &str| {
+            ["DEFAULTS", "PASSWORD", "HOST", "PORT", "USER", "DATABASE"]
+                .map(|what| format!("\"${role}_{what}\""))
+                .join(" ")
+        };
+        // Two clients that fail alike are no two answers that are alike.
+        for (role, place) in sides {
+            let name = quoted(&line(place.name));
+            let _ = writeln!(
+                out,
+                "echo 'SELECT 1;' | ask '' {} >/dev/null 2>\"$OUT/why\" || no_answer {name} {role}",
+                options(role)
+            );
+        }
+        for (role, place) in sides {
             let title = quoted(&format!(
                 "== {} ({})",
                 line(place.name),
@@ -211,7 +284,8 @@ impl Script {
             ));
             let _ = writeln!(
                 out,
-                "echo {title}\nstatements | ask \"${role}_DEFAULTS\" \"${role}_PASSWORD\" \"${role}_HOST\" \"${role}_PORT\" \"${role}_USER\" \"${role}_DATABASE\" >\"$OUT/{role}\" 2>&1\ncat \"$OUT/{role}\""
+                "echo {title}\nstatements | ask --force {} >\"$OUT/{role}\" 2>&1\ncat \"$OUT/{role}\"",
+                options(role)
             );
         }
         out.push_str(DIFF);
@@ -238,8 +312,12 @@ impl Script {
         if self.wrapped {
             notes.push("It runs in a transaction that is rolled back (ENDS_WITH=COMMIT keeps it); tables without transactions keep what is written.".to_owned());
         }
-        if self.commits {
-            notes.push("The statement commits implicitly and cannot be taken back: it runs only with RUN_DDL=1.".to_owned());
+        if let Some(commits) = self.commits {
+            notes.push(format!(
+                "Nothing takes the statement back ({}): it runs only with {}=1.",
+                commits.why(),
+                commits.consent()
+            ));
         }
         let before = item
             .pointer("/session/commands_before")
@@ -291,21 +369,32 @@ impl Script {
         if self.wrapped {
             out.push_str("ENDS_WITH=${ENDS_WITH:-ROLLBACK}\n");
         }
-        if self.commits {
-            out.push_str("[ \"${RUN_DDL:-}\" = 1 ] || { echo 'it commits implicitly: run it with RUN_DDL=1' >&2; exit 2; }\n");
+        if let Some(commits) = self.commits {
+            let (consent, why) = (commits.consent(), commits.why());
+            let _ = writeln!(
+                out,
+                "[ \"${{{consent}:-}}\" = 1 ] || {{ echo '{why}: run it with {consent}=1' >&2; exit 2; }}"
+            );
         }
     }
 }
 
-/// Says something to a server, and has its answers and errors printed.
+/// Says something to a server, on past errors where the first word is `--force`, and has its answers
+/// and errors printed.
 const ASK: &str = r#"
 ask() {
-  local own=()
+  local own=() force=$1
+  shift
   [ -z "$1" ] || own=("--defaults-extra-file=$1")
   [ -z "$2" ] || export MYSQL_PWD="$2"
   # shellcheck disable=SC2086
-  "$MYSQL" "${own[@]}" --binary-mode --batch --force --unbuffered ${MYSQL_OPTIONS:-} --default-character-set="$CHARSET" \
+  "$MYSQL" "${own[@]}" --binary-mode --batch $force --unbuffered ${MYSQL_OPTIONS:-} --default-character-set="$CHARSET" \
     --host="$3" --port="$4" --user="$5" ${6:+--database="$6"}
+}
+no_answer() {
+  echo "$1 does not answer SELECT 1 at ${2}_HOST, ${2}_PORT as ${2}_USER: nothing was run" >&2
+  cat "$OUT/why" >&2
+  exit 2
 }
 command -v "$MYSQL" >/dev/null || { echo "there is no $MYSQL here: set MYSQL" >&2; exit 2; }
 OUT=$(mktemp -d) || exit 2
@@ -344,9 +433,17 @@ mod tests {
 
     /// Runs the script with a client that only shows what it is told.
     fn run(script: &str, environment: &[(&str, &str)]) -> (Option<i32>, String) {
+        run_with("#!/bin/bash\necho \"$@\"; cat\n", script, environment)
+    }
+
+    fn run_with(
+        program: &str,
+        script: &str,
+        environment: &[(&str, &str)],
+    ) -> (Option<i32>, String) {
         let dir = tempfile::tempdir().unwrap();
         let client = dir.path().join("client");
-        std::fs::write(&client, "#!/bin/bash\necho \"$@\"; cat\n").unwrap();
+        std::fs::write(&client, program).unwrap();
         let file = dir.path().join("script");
         std::fs::write(&file, script).unwrap();
         let mut command = Command::new("bash");
@@ -447,6 +544,55 @@ mod tests {
         let script = script(&item, place("legacy"), place("vitess")).unwrap();
         assert_eq!(run(&script, &[("ARG1", "1")]).0, Some(2));
         assert_eq!(run(&script, &[("ARG1", "1"), ("RUN_DDL", "1")]).0, Some(0));
+    }
+
+    #[test]
+    fn a_text_that_may_commit_runs_only_when_told_to() {
+        for statement in [
+            "UPDATE t SET a = 1; COMMIT",
+            "UPDATE t SET a = 'x\\'; COMMIT; -- '",
+            "UPDATE t SET a = \"x\\\"; COMMIT; -- \"",
+            "UPDATE t SET a = 1 /* ; */ ; SET autocommit = 1",
+            "COMMIT",
+        ] {
+            let mut item = item(statement);
+            item["class"] = json!("write");
+            item["session"]["settings"] = json!([]);
+            let script = script(&item, place("legacy"), place("vitess")).unwrap();
+            let (code, said) = run(&script, &[]);
+            assert_eq!(code, Some(2), "{statement}: {said}");
+            assert!(said.contains("RUN_COMMIT=1"), "{said}");
+            assert!(!said.contains("START TRANSACTION"), "{said}");
+            assert_eq!(run(&script, &[("RUN_COMMIT", "1")]).0, Some(0));
+        }
+        let mut one = item("UPDATE t SET a = 'x; COMMIT';");
+        one["class"] = json!("write");
+        one["session"]["settings"] = json!([]);
+        let script = script(&one, place("legacy"), place("vitess")).unwrap();
+        assert_eq!(run(&script, &[]).0, Some(0));
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_not_alike() {
+        let mut item = item("SELECT 1");
+        item["session"]["settings"] = json!([]);
+        let script = script(&item, place("legacy"), place("vitess")).unwrap();
+        // A client that cannot connect: it fails alike on both sides.
+        let client = "#!/bin/bash\necho \"ERROR 2003 (HY000): Can't connect\" >&2\nexit 1\n";
+        let (code, said) = run_with(client, &script, &[]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("legacy does not answer"), "{said}");
+        assert!(said.contains("Can't connect"), "{said}");
+    }
+
+    #[test]
+    fn every_mode_that_implies_ansi_quotes_is_one() {
+        for mode in ["ORACLE", "MSSQL", "DB2", "MAXDB", "POSTGRESQL", "ansi"] {
+            let mut item = item("SELECT \"?\", ?");
+            item["session"]["sql_mode"] = json!(format!("PIPES_AS_CONCAT,{mode}"));
+            let script = Script::new(&item, "SELECT 1");
+            assert!(script.dialect.ansi_quotes, "{mode}");
+        }
     }
 
     #[test]
