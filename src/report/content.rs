@@ -349,13 +349,19 @@ fn cause(finding: &Value, example: &Value) -> String {
         .and_then(Value::as_u64)
         .map(|id| format!("follows from finding #{id}"));
     let said = [
-        text(finding, "/cause"),
+        text(finding, "/cause/text"),
+        text(finding, "/cause/advice"),
         text(example, "/cause/text"),
         text(example, "/cause/advice"),
     ];
     let said = said.into_iter().filter(|said| !said.is_empty());
-    let said = said.map(|said| said.trim_end_matches('.').to_owned());
-    by.into_iter().chain(said).collect::<Vec<_>>().join("; ")
+    let mut words: Vec<String> = by.into_iter().collect();
+    for said in said.map(|said| said.trim_end_matches('.')) {
+        if !words.iter().any(|known| known == said) {
+            words.push(said.to_owned());
+        }
+    }
+    words.join("; ")
 }
 
 /// What of a session's state is told, in words.

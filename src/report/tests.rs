@@ -45,7 +45,8 @@ fn report() -> Report {
     let finding = json!({
         "id": 7, "kind": "value", "fingerprint": HOSTILE, "digest": "0", "protocol": "text", "tables": [HOSTILE],
         "count": 45, "commands": 90, "first_seen": "2026-01-01T00:00:00Z", "last_seen": "2026-01-02T00:00:00.5Z",
-        "state": "open", "impact": 1.5, "cause_id": 3, "who": HOSTILE, "why": HOSTILE, "until": null,
+        "state": "open", "impact": 1.5, "cause_id": 3,
+        "cause": {"text": "A write was lost.", "advice": "Copy the table anew."}, "who": HOSTILE, "why": HOSTILE, "until": null,
     });
     let row = json!({"fingerprint": HOSTILE, "table": HOSTILE, "commands": 9, "compared": 0, "diverged": 0, "not_compared": {"race": 9}});
     Report {
@@ -258,5 +259,18 @@ fn a_report_of_nothing_is_a_report() {
         ] {
             assert!(text.contains(words), "{words}:\n{text}");
         }
+    }
+}
+
+#[test]
+fn the_cause_of_a_finding_is_told_in_words() {
+    let text = report().markdown();
+    for words in [
+        "follows from finding",
+        "A write was lost",
+        "Copy the table anew",
+        "The shadow rounds",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
     }
 }
