@@ -1,12 +1,12 @@
 //! The order of all sessions on real servers.
 
-use super::mirroring::{connect, divergences, table};
+use super::mirroring::{connect, table};
 use super::planted::store;
 use super::proxy::Setup;
 use super::{Lab, Proxy};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 
 /// Sessions that write the same rows, and how often each does.
@@ -113,7 +113,8 @@ async fn overlapping_writes_of_one_row_each_come_once() {
     let status = proxy.get("/api/v1/status");
     let taints = proxy.get("/api/v1/taints")["items"].take();
     assert_eq!(taints, json!([]), "it lost writes and said so: {status}");
-    assert_eq!(divergences(&proxy), Vec::<Value>::new(), "{status}");
+    // Not by the list: how slow the shadow is stands there, too.
+    assert_eq!(status["coverage"]["diverged"], 0, "{status}");
     assert_eq!(
         sorted(&legacy),
         sorted(&shadow),
