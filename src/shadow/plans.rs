@@ -303,6 +303,16 @@ impl Version {
         self.number < since
     }
 
+    /// How it is asked. A server whose default is another form, a tree or JSON, is told which one.
+    const fn ask(self) -> &'static str {
+        let (major, minor, _) = self.number;
+        if self.is_mariadb || major < 5 || (major == 5 && minor < 6) {
+            "EXPLAIN"
+        } else {
+            "EXPLAIN FORMAT=TRADITIONAL"
+        }
+    }
+
     /// How the server is bound, beyond the time after which the question is given up.
     fn bounds(self) -> Vec<String> {
         let mut bounds = vec!["SET SESSION lock_wait_timeout = 1".to_owned()];
@@ -389,7 +399,7 @@ impl Explainer {
         question: &Question,
     ) -> Result<Value, String> {
         let answer = self
-            .answer("EXPLAIN", text, database, question, version.bounds())
+            .answer(version.ask(), text, database, question, version.bounds())
             .await?;
         Ok(json!({"rows": rows(&answer)?}))
     }
@@ -486,18 +496,20 @@ mod tests {
 
     #[test]
     fn versions_say_what_may_be_asked_and_how_it_is_bound() {
-        for (text, nested, bounds) in [
-            ("5.6.24-log", true, 1),
-            ("5.7.44", false, 2),
-            ("8.4.6-Vitess", false, 2),
-            ("9.7.4", false, 2),
-            ("10.11.6-MariaDB-0+deb12u1", false, 2),
-            ("5.5.68-MariaDB", true, 1),
+        const FORMED: &str = "EXPLAIN FORMAT=TRADITIONAL";
+        for (text, nested, bounds, ask) in [
+            ("5.5.62", true, 1, "EXPLAIN"),
+            ("5.6.24-log", true, 1, FORMED),
+            ("5.7.44", false, 2, FORMED),
+            ("8.4.6-Vitess", false, 2, FORMED),
+            ("9.7.4", false, 2, FORMED),
+            ("10.11.6-MariaDB-0+deb12u1", false, 2, "EXPLAIN"),
+            ("5.5.68-MariaDB", true, 1, "EXPLAIN"),
         ] {
             let version = Version::of(text);
             assert_eq!(
-                (version.runs_nested(), version.bounds().len()),
-                (nested, bounds),
+                (version.runs_nested(), version.bounds().len(), version.ask()),
+                (nested, bounds, ask),
                 "{text}"
             );
         }
