@@ -15,6 +15,8 @@ pub(super) struct Kept {
     pub(super) id: i64,
     pub(super) rule: Rule,
     shape: Option<Shape>,
+    /// In lower case: names are one table's where only their case differs, as [`crate::sql::Table`] has it.
+    table: Option<String>,
 }
 
 /// What a rule says of the fingerprint.
@@ -53,24 +55,30 @@ impl Shape {
 impl Kept {
     pub(super) fn new(id: i64, rule: Rule) -> Self {
         let shape = rule.fingerprint.as_deref().map(Shape::of);
-        Self { id, rule, shape }
+        let table = rule.table.as_deref().map(str::to_ascii_lowercase);
+        Self {
+            id,
+            rule,
+            shape,
+            table,
+        }
     }
 
     fn takes(&self, entry: &Entry, now: Timestamp) -> bool {
         let rule = &self.rule;
         let table = |pattern: &String| {
-            let bare = |table: &String| {
+            let bare = |table: &str| {
                 table
                     .split_once('.')
                     .is_some_and(|(_, name)| fits(pattern, name))
             };
-            let mut tables = entry.tables.iter();
-            tables.any(|table| fits(pattern, table) || bare(table))
+            let mut tables = entry.tables.iter().map(|table| table.to_ascii_lowercase());
+            tables.any(|table| fits(pattern, &table) || bare(&table))
         };
         rule.until.is_none_or(|until| now < until)
             && rule.kind.is_none_or(|kind| entry.kind == kind.name())
             && self.shape.as_ref().is_none_or(|shape| shape.is(entry))
-            && rule.table.as_ref().is_none_or(table)
+            && self.table.as_ref().is_none_or(table)
             && rule
                 .column
                 .as_ref()
@@ -185,6 +193,8 @@ mod tests {
             (Some("SELECT * FROM u *"), Some("t"), None, false),
             (None, Some("app.t"), Some(Kind::Value), true),
             (None, Some("app.*"), None, true),
+            (None, Some("App.T"), None, true),
+            (None, Some("T*"), None, true),
             (None, Some("other"), None, false),
             (None, Some("t"), Some(Kind::Rows), false),
         ] {
