@@ -30,6 +30,8 @@ pub(super) struct Known {
     pub(super) mirrored: Vec<Table>,
     /// The last process that had it ended without a clean stop.
     pub(super) unclean: bool,
+    /// Findings that were let go though an operator had to judge them.
+    pub(super) evicted: u64,
 }
 
 impl File {

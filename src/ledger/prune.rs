@@ -2,23 +2,27 @@
 
 use super::tallies::kept;
 use crate::config;
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 /// Rows of a table that one step lets go at most. More than findings between two steps, so that
 /// the file shrinks under load too.
 const STEP: u32 = 500;
 
-/// Records of what operators did.
+/// Records of what operators did, and, apart from them, of what became of findings by itself: that
+/// may be much at once, and must not drive out what a person has said.
 const AUDIT_MAX: i64 = 10_000;
+
+/// What an operator has to judge, or has judged for a time: let go last.
+const AWAITED: &str = "rule = '' AND state IN ('open', 'regressed', 'accepted')";
 
 /// Statements that are tallied apart, for each finding that may be kept.
 const SHAPES_PER_FINDING: u64 = 4;
 
-/// One step.
+/// One step. Says how many findings were ever let go that an operator had to judge.
 pub(super) fn prune(
     transaction: &Transaction<'_>,
     limits: &config::Ledger,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
     let age = i64::try_from(limits.max_age.as_micros()).unwrap_or(i64::MAX);
     let oldest = jiff::Timestamp::now().as_microsecond().saturating_sub(age);
     transaction
@@ -27,16 +31,56 @@ pub(super) fn prune(
         )?
         .execute(params![oldest, STEP])?;
     surplus(transaction, "divergences", signed(limits.divergences_max))?;
-    surplus(transaction, "audit", AUDIT_MAX)?;
-    transaction
-        .prepare_cached(
-            "DELETE FROM findings WHERE id IN (
-               SELECT id FROM findings ORDER BY last_seen DESC, id DESC LIMIT ?2 OFFSET ?1)",
-        )?
-        .execute(params![signed(limits.findings_max), STEP])?;
+    for whose in ["who = 'understudy'", "who <> 'understudy'"] {
+        transaction
+            .prepare_cached(&format!(
+                "DELETE FROM audit WHERE id IN (
+                   SELECT id FROM audit WHERE {whose} ORDER BY id DESC LIMIT ?2 OFFSET ?1)"
+            ))?
+            .execute(params![AUDIT_MAX, STEP])?;
+    }
+    evict(transaction, signed(limits.findings_max))?;
     super::plans::prune(transaction, STEP)?;
     let shapes = signed(limits.findings_max.saturating_mul(SHAPES_PER_FINDING));
-    kept::prune(transaction, shapes, STEP)
+    kept::prune(transaction, shapes, STEP)?;
+    evicted(transaction)
+}
+
+/// Lets go of the findings that are too many: what is judged for good, or by a rule, before what is
+/// not, and of these the ones not seen for longest. What was still to be judged is counted.
+fn evict(transaction: &Transaction<'_>, most: i64) -> rusqlite::Result<()> {
+    let number: i64 = transaction
+        .prepare_cached("SELECT count(*) FROM findings")?
+        .query_row((), |row| row.get(0))?;
+    let surplus = number.saturating_sub(most).min(i64::from(STEP));
+    if surplus <= 0 {
+        return Ok(());
+    }
+    let mut statement = transaction.prepare_cached(&format!(
+        "DELETE FROM findings WHERE id IN (
+           SELECT id FROM findings ORDER BY {AWAITED}, last_seen, id LIMIT ?1) RETURNING {AWAITED}"
+    ))?;
+    let gone = statement.query_map([surplus], |row| row.get::<_, bool>(0))?;
+    let gone: Vec<bool> = gone.collect::<Result<_, _>>()?;
+    let awaited = gone.iter().filter(|&&awaited| awaited).count();
+    if awaited > 0 {
+        transaction
+            .prepare_cached(
+                "INSERT INTO meta VALUES ('evicted', ?1)
+                 ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + ?1",
+            )?
+            .execute([i64::try_from(awaited).unwrap_or(i64::MAX)])?;
+    }
+    Ok(())
+}
+
+/// Findings that were let go though an operator had to judge them, since the file was made.
+pub(super) fn evicted(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+    let told: Option<String> = transaction
+        .prepare_cached("SELECT value FROM meta WHERE key = 'evicted'")?
+        .query_row((), |row| row.get(0))
+        .optional()?;
+    Ok(told.and_then(|told| told.parse().ok()).unwrap_or(0))
 }
 
 /// Ids only grow, so the number of rows is at most the span of ids; counting is not needed.
@@ -134,9 +178,52 @@ mod tests {
     #[test]
     fn the_oldest_audit_records_go() {
         let connection = pruned(&format!(
-            "INSERT INTO audit (at, who, what, why) {NUMBERS} SELECT '', '', i, '' FROM n"
+            "INSERT INTO audit (at, who, what, why) {NUMBERS} SELECT '', 'dba', i, '' FROM n"
         ));
         assert_eq!(number(&connection, "SELECT count(*) FROM audit"), AUDIT_MAX);
         assert_eq!(number(&connection, "SELECT max(id) FROM audit"), 12000);
+    }
+
+    #[test]
+    fn what_became_of_findings_by_itself_drives_out_no_word_of_an_operator() {
+        let connection = pruned(&format!(
+            "INSERT INTO audit (at, who, what, why) VALUES ('', 'dba', 'accepted', '');
+             INSERT INTO audit (at, who, what, why) {NUMBERS} SELECT '', 'understudy', i, '' FROM n"
+        ));
+        let theirs = "SELECT count(*) FROM audit WHERE who = 'dba'";
+        assert_eq!(number(&connection, theirs), 1);
+        let ours = "SELECT count(*) FROM audit WHERE who = 'understudy'";
+        assert_eq!(number(&connection, ours), AUDIT_MAX);
+    }
+
+    #[test]
+    fn noise_is_let_go_before_what_an_operator_has_to_judge_and_that_is_counted() {
+        let insert =
+            "INSERT INTO findings (digest, kind, protocol, rule, fingerprint, tables, count,
+                        first_seen, last_seen, state)";
+        let fill = format!(
+            "{insert} {NUMBERS} SELECT i, 'value', 'text', '', '', '[]', 1, i, i, 'open' FROM n WHERE i <= 60;
+             {insert} {NUMBERS} SELECT i, 'rows', 'text', '', '', '[]', 1, i, i, 'noise' FROM n WHERE i > 900 AND i <= 1200;
+             {insert} {NUMBERS} SELECT i, 'value', 'text', 'r', '', '[]', 1, i, i, 'accepted' FROM n WHERE i > 900 AND i <= 1200;"
+        );
+        let of = |connection: &Connection, wanted: &str| {
+            number(
+                connection,
+                &format!("SELECT count(*) FROM findings WHERE {wanted}"),
+            )
+        };
+        let mut connection = pruned(&fill);
+        assert_eq!(of(&connection, "state = 'open'"), 60);
+        assert_eq!(of(&connection, "1"), 100);
+        let total = |connection: &mut Connection| {
+            let transaction = connection.transaction().unwrap();
+            evicted(&transaction).unwrap()
+        };
+        assert_eq!(total(&mut connection), 0);
+        let more = fill.replace("i <= 60", "i <= 170");
+        let mut connection = pruned(&more);
+        assert_eq!(of(&connection, "state = 'open'"), 100);
+        assert_eq!(of(&connection, "last_seen <= 70"), 0, "the oldest went");
+        assert_eq!(total(&mut connection), 70);
     }
 }

@@ -1,10 +1,11 @@
 //! The rules in the ledger's file: those of the config and of the API, with what each has taken.
 //!
 //! Where a rule ends (its time is over, it is deleted, the config has another in its place), what it
-//! took is judged by nobody any more: its findings are open again.
+//! took is judged by nobody any more: its findings are open again, unless a person has judged the
+//! same shape: that holds, for what the rule took too. It is given back in bounded steps.
 
 use super::rules::{Kept, Rules};
-use super::triage::{self, Noted};
+use super::triage::{self, Noted, Word};
 use super::{Changed, RULES_MAX};
 use crate::compare::verdict::Kind;
 use crate::config::{Rule, RuleState};
@@ -16,6 +17,14 @@ use std::time::Duration;
 
 /// Rules whose time is over that one look ends at most.
 const STEP: u32 = 100;
+
+/// Findings that one step gives back at most, and divergences that it moves: the writer has others
+/// to serve.
+const RELEASE_STEP: u32 = 500;
+const MOVED_MAX: usize = 5_000;
+
+/// Where a rule gives back no more findings, each of them is told in its history.
+const NOTED_MAX: i64 = 100;
 
 /// Commands after which a rule of the config that never took anything is called stale.
 const COMMANDS_MIN: u64 = 1_000;
@@ -29,7 +38,7 @@ pub(super) fn sync(connection: &mut Connection, config: &[Rule]) -> rusqlite::Re
     let names: BTreeSet<&str> = config.iter().map(|rule| rule.name.as_str()).collect();
     for (id, name) in written_by_config(&transaction)? {
         if !names.contains(name.as_str()) {
-            end(&transaction, id, &name, "it is not in the config any more")?;
+            remove(&transaction, id, &name, "it is not in the config any more")?;
         }
     }
     for (place, rule) in config.iter().enumerate() {
@@ -57,16 +66,24 @@ fn keep(transaction: &Transaction<'_>, rule: &Rule, place: i64) -> rusqlite::Res
         )
         .optional()?;
     let known = known.flatten();
-    let same = known.as_ref().is_some_and(|kept| {
-        let looks = |one: &Rule| {
-            let one = one.clone();
-            (one.fingerprint, one.table, one.kind, one.column)
-        };
-        looks(&kept.rule) == looks(rule)
-    });
+    let deleted = transaction
+        .query_row(
+            "SELECT 1 FROM rules WHERE name = ?1 AND ended = 2",
+            [&rule.name],
+            |_| Ok(()),
+        )
+        .optional()?;
+    let same = deleted.is_none()
+        && known.as_ref().is_some_and(|kept| {
+            let looks = |one: &Rule| {
+                let one = one.clone();
+                (one.fingerprint, one.table, one.kind, one.column)
+            };
+            looks(&kept.rule) == looks(rule)
+        });
     if !same {
         if let Some(kept) = known {
-            end(
+            remove(
                 transaction,
                 kept.id,
                 &rule.name,
@@ -79,7 +96,8 @@ fn keep(transaction: &Transaction<'_>, rule: &Rule, place: i64) -> rusqlite::Res
     let until = rule.until.map(|until| until.to_string());
     let given = params![rule.name, rule.state.name(), rule.who, rule.why, until];
     transaction.execute(
-        "UPDATE findings SET state = ?2, who = ?3, why = ?4, until = ?5 WHERE rule = ?1",
+        "UPDATE findings SET state = ?2, who = ?3, why = ?4, until = ?5, expired = 0
+         WHERE rule = ?1 AND rule <> ''",
         given,
     )?;
     transaction
@@ -170,10 +188,18 @@ pub(super) fn add(transaction: &Transaction<'_>, rule: &Rule) -> rusqlite::Resul
         )));
     }
     let known = transaction
-        .query_row("SELECT 1 FROM rules WHERE name = ?1", [&rule.name], |_| {
-            Ok(())
-        })
+        .query_row(
+            "SELECT ended FROM rules WHERE name = ?1",
+            [&rule.name],
+            |row| row.get::<_, i64>(0),
+        )
         .optional()?;
+    if known == Some(2) {
+        return Ok(Changed::Refused(format!(
+            "rule {:?} was deleted and is still giving back what it took: try again in a while, or choose another name",
+            rule.name
+        )));
+    }
     if known.is_some() {
         return Ok(Changed::Refused(format!(
             "there is a rule {:?} already: delete it first, or choose another name",
@@ -195,7 +221,7 @@ pub(super) fn delete(
 ) -> rusqlite::Result<Changed<i64>> {
     let known: Option<(String, String)> = transaction
         .query_row(
-            "SELECT source, name FROM rules WHERE id = ?1",
+            "SELECT source, name FROM rules WHERE id = ?1 AND ended < 2",
             [id],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
@@ -209,7 +235,8 @@ pub(super) fn delete(
         )));
     }
     let told = format!("deleted by {who}");
-    end(transaction, id, &name, &told)?;
+    end(transaction, (id, &name), true, "gives back", &told)?;
+    release(transaction)?;
     triage::note(
         transaction,
         None,
@@ -220,12 +247,11 @@ pub(super) fn delete(
     Ok(Changed::Done(id))
 }
 
-/// The rule is gone, and its findings are open again.
-fn end(transaction: &Transaction<'_>, id: i64, name: &str, why: &str) -> rusqlite::Result<()> {
-    release(transaction, name, false, why)?;
-    transaction
-        .execute("DELETE FROM rules WHERE id = ?1", [id])
-        .map(drop)
+/// The rule is gone at once, and all that it took is given back: before anything is served.
+fn remove(transaction: &Transaction<'_>, id: i64, name: &str, why: &str) -> rusqlite::Result<()> {
+    end(transaction, (id, name), true, "gone", why)?;
+    while release(transaction)? {}
+    Ok(())
 }
 
 /// Counts what a rule took.
@@ -254,82 +280,228 @@ pub(super) fn expire(
     };
     let mut noted = Vec::new();
     for (id, name, until) in over {
-        transaction.execute("UPDATE rules SET ended = 1 WHERE id = ?1", [id])?;
         let why = format!("its time was over at {until}");
-        let open = release(transaction, &name, true, &why)?;
-        let what = format!("rule {name:?}: expired");
-        triage::note(transaction, None, triage::OURSELVES, &what, &why)?;
+        let told = end(transaction, (id, &name), false, "expired", &why)?;
         noted.push(Noted(format!(
-            "rule {name:?} takes nothing any more, for {why}; findings open again: {open}"
+            "rule {name:?} takes nothing any more, for {told}"
         )));
     }
     Ok(noted)
 }
 
-/// Gives back what a rule took: each of its findings is one of nobody's again, or goes into the
-/// one that there is already. Says how many.
-fn release(
+/// Writes down that a rule takes nothing any more, and what becomes of what it took; says it. One
+/// that is `gone` is not shown any more, and is let go once it has given all back.
+fn end(
     transaction: &Transaction<'_>,
-    name: &str,
-    expired: bool,
+    (id, name): (i64, &str),
+    gone: bool,
+    what: &str,
     why: &str,
-) -> rusqlite::Result<usize> {
-    let findings: Vec<(i64, Option<i64>)> = {
-        let mut statement = transaction.prepare(
-            "SELECT f.id, o.id FROM findings f LEFT JOIN findings o
-               ON o.digest = f.digest AND o.kind = f.kind AND o.protocol = f.protocol AND o.rule = ''
-             WHERE f.rule = ?1",
-        )?;
-        let rows = statement.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        rows.collect::<Result<_, _>>()?
-    };
-    let number = findings.len();
-    for (id, other) in findings {
-        let left = match other {
-            Some(other) => {
-                join(transaction, id, other)?;
-                other
-            }
-            None => {
-                transaction.execute(
-                    "UPDATE findings SET rule = '', state = 'open', expired = ?2,
-                       who = CASE WHEN ?2 THEN who END, why = CASE WHEN ?2 THEN why END,
-                       until = CASE WHEN ?2 THEN until END WHERE id = ?1",
-                    params![id, expired],
-                )?;
-                id
-            }
-        };
-        let what = format!("finding {left}: open, for rule {name:?} ended");
-        triage::note(transaction, Some(left), triage::OURSELVES, &what, why)?;
-    }
-    Ok(number)
+) -> rusqlite::Result<String> {
+    let given = given_back(transaction, name)?;
+    transaction.execute(
+        "UPDATE rules SET ended = ?2, ended_why = ?3, noted = ?4 WHERE id = ?1",
+        params![id, 1 + i64::from(gone), why, given.all <= NOTED_MAX],
+    )?;
+    let told = format!("{why}; {given}");
+    let what = format!("rule {name:?}: {what}");
+    triage::note(transaction, None, triage::OURSELVES, &what, &told)?;
+    Ok(told)
 }
 
-/// One finding's divergences are another's.
-fn join(transaction: &Transaction<'_>, from: i64, into: i64) -> rusqlite::Result<()> {
-    transaction.execute(
-        "UPDATE divergences SET finding_id = ?2 WHERE finding_id = ?1",
-        [from, into],
-    )?;
-    transaction.execute(
-        "UPDATE audit SET finding_id = ?2 WHERE finding_id = ?1",
-        [from, into],
-    )?;
-    transaction.execute(
-        "UPDATE findings SET cause_id = ?2 WHERE cause_id = ?1",
-        [from, into],
-    )?;
-    transaction.execute(
-        "UPDATE findings AS o SET count = o.count + f.count,
-           first_seen = min(o.first_seen, f.first_seen), last_seen = max(o.last_seen, f.last_seen),
-           state = CASE o.state WHEN 'fixed' THEN 'regressed' ELSE o.state END
-         FROM findings AS f WHERE o.id = ?2 AND f.id = ?1",
-        [from, into],
-    )?;
+/// What becomes of the findings that a rule took.
+struct GivenBack {
+    all: i64,
+    accepted: i64,
+    noise: i64,
+}
+
+impl std::fmt::Display for GivenBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let open = self.all - self.accepted - self.noise;
+        write!(f, "findings open again: {open}")?;
+        for (number, state) in [(self.accepted, "accepted"), (self.noise, "noise")] {
+            if number > 0 {
+                write!(f, "; {state} by hand, as before: {number}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn given_back(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<GivenBack> {
+    transaction.query_row(
+        "SELECT count(*), coalesce(sum(o.state = 'accepted'), 0), coalesce(sum(o.state = 'noise'), 0)
+         FROM findings f LEFT JOIN findings o
+           ON o.digest = f.digest AND o.kind = f.kind AND o.protocol = f.protocol AND o.rule = ''
+         WHERE f.rule = ?1 AND f.rule <> ''",
+        [name],
+        |row| {
+            Ok(GivenBack {
+                all: row.get(0)?,
+                accepted: row.get(1)?,
+                noise: row.get(2)?,
+            })
+        },
+    )
+}
+
+/// Gives back some of what ended rules took; whether there is more. Each finding is one of nobody's
+/// again, or goes into the one of the same shape, whose state a person has said and which keeps it.
+pub(super) fn release(transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+    let over: Option<Ended> = transaction
+        .prepare_cached(
+            "SELECT name, ended, coalesce(ended_why, 'it ended'), noted FROM rules r WHERE ended > 0
+               AND EXISTS (SELECT 1 FROM findings f WHERE f.rule = r.name AND f.rule <> '') LIMIT 1",
+        )?
+        .query_row((), |row| {
+            Ok(Ended {
+                name: row.get(0)?,
+                expired: row.get::<_, i64>(1)? == 1,
+                why: row.get(2)?,
+                noted: row.get(3)?,
+            })
+        })
+        .optional()?;
+    if let Some(over) = &over {
+        over.release(transaction)?;
+    }
     transaction
-        .execute("DELETE FROM findings WHERE id = ?1", [from])
-        .map(drop)
+        .prepare_cached(
+            "DELETE FROM rules WHERE ended = 2
+               AND NOT EXISTS (SELECT 1 FROM findings f WHERE f.rule = rules.name AND f.rule <> '')",
+        )?
+        .execute(())?;
+    Ok(over.is_some())
+}
+
+/// A rule that takes nothing any more, and has something to give back.
+struct Ended {
+    name: String,
+    /// Its time was over, and whose word it was is still told.
+    expired: bool,
+    why: String,
+    /// Whether each finding's history is told: not where they are very many.
+    noted: bool,
+}
+
+impl Ended {
+    /// One step, bounded by findings and by divergences that move.
+    fn release(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let findings: Vec<(i64, Option<i64>)> = {
+            let mut statement = transaction.prepare_cached(
+                "SELECT f.id, o.id FROM findings f LEFT JOIN findings o
+                   ON o.digest = f.digest AND o.kind = f.kind AND o.protocol = f.protocol AND o.rule = ''
+                 WHERE f.rule = ?1 AND f.rule <> '' LIMIT ?2",
+            )?;
+            let rows = statement.query_map(params![self.name, RELEASE_STEP], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+            rows.collect::<Result<_, _>>()?
+        };
+        let mut budget = MOVED_MAX;
+        for (id, other) in findings {
+            let left = match other {
+                Some(other) => {
+                    budget = budget.saturating_sub(moved(transaction, id, other, budget)?);
+                    if budget == 0 {
+                        // It may have more divergences: the next step goes on with it.
+                        return Ok(());
+                    }
+                    join(transaction, id, other)?;
+                    other
+                }
+                None => {
+                    self.open(transaction, id)?;
+                    id
+                }
+            };
+            if self.noted {
+                self.note(transaction, left)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self, transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
+        transaction
+            .prepare_cached("UPDATE findings SET rule = '' WHERE id = ?1")?
+            .execute([id])?;
+        let word = triage::word(transaction, id)?;
+        let word = if self.expired {
+            Word {
+                expired: true,
+                ..word
+            }
+        } else {
+            Word::default()
+        };
+        triage::set(transaction, id, "open", &word)
+    }
+
+    fn note(&self, transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
+        let (state, until): (String, Option<String>) = transaction
+            .prepare_cached("SELECT state, until FROM findings WHERE id = ?1")?
+            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let name = &self.name;
+        let what = match (state.as_str(), until) {
+            ("open" | "regressed", _) => format!("finding {id}: {state}, for rule {name:?} ended"),
+            (_, Some(until)) => {
+                format!(
+                    "finding {id}: {state} until {until} as before, with what rule {name:?} had taken, which ended"
+                )
+            }
+            (_, None) => {
+                format!(
+                    "finding {id}: {state} as before, with what rule {name:?} had taken, which ended"
+                )
+            }
+        };
+        triage::note(transaction, Some(id), triage::OURSELVES, &what, &self.why)
+    }
+}
+
+/// Some of one finding's divergences are another's; says how many.
+fn moved(
+    transaction: &Transaction<'_>,
+    from: i64,
+    into: i64,
+    most: usize,
+) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached(
+            "UPDATE divergences SET finding_id = ?2 WHERE id IN (
+               SELECT id FROM divergences WHERE finding_id = ?1 LIMIT ?3)",
+        )?
+        .execute(params![from, into, i64::try_from(most).unwrap_or(i64::MAX)])
+}
+
+/// One finding, whose divergences have moved, goes into another.
+fn join(transaction: &Transaction<'_>, from: i64, into: i64) -> rusqlite::Result<()> {
+    for text in [
+        "UPDATE audit SET finding_id = ?2 WHERE finding_id = ?1",
+        "UPDATE findings SET cause_id = ?2 WHERE cause_id = ?1",
+        "UPDATE findings AS o SET count = o.count + f.count,
+           first_seen = min(o.first_seen, f.first_seen), last_seen = max(o.last_seen, f.last_seen)
+         FROM findings AS f WHERE o.id = ?2 AND f.id = ?1",
+    ] {
+        transaction.prepare_cached(text)?.execute([from, into])?;
+    }
+    transaction
+        .prepare_cached("DELETE FROM findings WHERE id = ?1")?
+        .execute([from])?;
+    let state: String = transaction
+        .prepare_cached("SELECT state FROM findings WHERE id = ?1")?
+        .query_row([into], |row| row.get(0))?;
+    if state == "fixed" {
+        triage::set(
+            transaction,
+            into,
+            "regressed",
+            &triage::word(transaction, into)?.lasting(),
+        )?;
+    }
+    Ok(())
 }
 
 /// What a rule's use is judged by.
@@ -345,8 +517,8 @@ pub(super) struct Use {
 pub(super) fn list(connection: &Connection, by: Use) -> rusqlite::Result<Vec<Value>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, name, fingerprint, on_table, kind, on_column, state, who, why, until,
-           source, made, hits, last_hit, ended, (SELECT count(*) FROM findings f WHERE f.rule = r.name)
-         FROM rules r ORDER BY source = 'api', place, id",
+           source, made, hits, last_hit, ended, (SELECT count(*) FROM findings f WHERE f.rule = r.name AND f.rule <> '')
+         FROM rules r WHERE ended < 2 ORDER BY source = 'api', place, id",
     )?;
     let rows = statement.query_map((), |row| shown(row, by, Timestamp::now()))?;
     rows.collect()

@@ -155,6 +155,15 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX findings_cause_key ON findings (cause_key) WHERE cause_key IS NOT NULL;
     ALTER TABLE taints ADD COLUMN cause_key TEXT;
 ",
+    // How a rule ended, so that it gives back in steps (`ended` is 2 for one that is gone); what a
+    // finding causes, without a look at all findings; our own records apart from the operators'.
+    "
+    ALTER TABLE rules ADD COLUMN ended_why TEXT;
+    ALTER TABLE rules ADD COLUMN noted INTEGER NOT NULL DEFAULT 1;
+    CREATE INDEX findings_cause_id ON findings (cause_id) WHERE cause_id IS NOT NULL;
+    CREATE INDEX audit_ours ON audit (id) WHERE who = 'understudy';
+    CREATE INDEX audit_theirs ON audit (id) WHERE who <> 'understudy';
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one.

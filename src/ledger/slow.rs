@@ -10,7 +10,7 @@ use super::redact::Entry;
 use super::rulebook;
 use super::rules::Rules;
 use super::tallies::kept::cut;
-use super::triage::{self, Noted, OURSELVES};
+use super::triage::{self, Noted, OURSELVES, Word};
 use super::write;
 use crate::compare::verdict::Kind;
 use rusqlite::{Transaction, params};
@@ -71,12 +71,17 @@ fn fix(
 ) -> rusqlite::Result<()> {
     const WHY: &str = "the shadow is within the limits of [readiness] again";
     let mut statement = transaction.prepare_cached(
-        "UPDATE findings SET state = 'fixed', who = ?3, why = ?4
-         WHERE digest = ?1 AND protocol = ?2 AND kind = 'latency' AND state IN ('open', 'regressed')
-         RETURNING id",
+        "SELECT id FROM findings
+         WHERE digest = ?1 AND protocol = ?2 AND kind = 'latency' AND state IN ('open', 'regressed')",
     )?;
-    let fixed = statement.query_map(params![digest, protocol, OURSELVES, WHY], |row| row.get(0))?;
+    let fixed = statement.query_map(params![digest, protocol], |row| row.get(0))?;
+    let word = Word {
+        who: Some(OURSELVES.to_owned()),
+        why: Some(WHY.to_owned()),
+        ..Word::default()
+    };
     for id in fixed.collect::<Result<Vec<i64>, _>>()? {
+        triage::set(transaction, id, "fixed", &word)?;
         let what = format!("finding {id}: fixed");
         triage::note(transaction, Some(id), OURSELVES, &what, WHY)?;
         noted.push(Noted(format!("finding {id} (latency) is fixed: {WHY}")));

@@ -156,6 +156,9 @@ pub struct Health {
     pub lost: u64,
     /// Lines of the divergence log that could not be written.
     pub log_lost: u64,
+    /// Findings that were let go though an operator had to judge them, for there were more than
+    /// `ledger.findings_max`; since the file was made.
+    pub evicted: u64,
     /// What waits for the writer.
     pub queued: u64,
     /// What went wrong last; null once a write works again.
@@ -168,6 +171,7 @@ pub struct Health {
 pub(super) struct Vitals {
     pub(super) lost: AtomicU64,
     pub(super) log_lost: AtomicU64,
+    pub(super) evicted: AtomicU64,
     pub(super) queued: AtomicU64,
     fault: Mutex<Option<String>>,
 }
@@ -321,6 +325,7 @@ impl Store {
             ok: fault.is_none(),
             lost: self.vitals.lost.load(Ordering::Relaxed),
             log_lost: self.vitals.log_lost.load(Ordering::Relaxed),
+            evicted: self.vitals.evicted.load(Ordering::Relaxed),
             queued: self.vitals.queued.load(Ordering::Relaxed),
             last_error: fault,
             path: Some(self.path.display().to_string()),

@@ -89,30 +89,95 @@ impl FindingPatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Noted(pub(super) String);
 
+/// Whose word a finding's state is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) who: Option<String>,
+    pub(super) why: Option<String>,
+    pub(super) until: Option<String>,
+    /// It held until then, and is only told.
+    pub(super) expired: bool,
+}
+
+impl Word {
+    /// Without an end.
+    pub(super) fn lasting(self) -> Self {
+        Self {
+            until: None,
+            expired: false,
+            ..self
+        }
+    }
+}
+
+/// Gives a finding a state. All that its triage is goes with it: nothing of the one before stays.
+pub(super) fn set(
+    transaction: &Transaction<'_>,
+    id: i64,
+    state: &str,
+    word: &Word,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE findings SET state = ?2, who = ?3, why = ?4, until = ?5, expired = ?6 WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            state,
+            word.who,
+            word.why,
+            word.until,
+            word.expired
+        ])
+        .map(drop)
+}
+
+/// Whose word a finding's state is now.
+pub(super) fn word(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<Word> {
+    transaction
+        .prepare_cached("SELECT who, why, until, expired FROM findings WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(Word {
+                who: row.get(0)?,
+                why: row.get(1)?,
+                until: row.get(2)?,
+                expired: row.get(3)?,
+            })
+        })
+}
+
 /// Changes a finding's triage.
 pub(super) fn patch(
     transaction: &Transaction<'_>,
     id: i64,
     patch: &FindingPatch,
 ) -> rusqlite::Result<Changed<i64>> {
-    let rule: Option<String> = transaction
-        .query_row("SELECT rule FROM findings WHERE id = ?1", [id], |row| {
-            row.get(0)
-        })
+    let known: Option<(String, String)> = transaction
+        .query_row(
+            "SELECT rule, state FROM findings WHERE id = ?1",
+            [id],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
         .optional()?;
+    let Some((rule, before)) = known else {
+        return Ok(Changed::Missing);
+    };
     match rule {
-        None => return Ok(Changed::Missing),
-        Some(rule) if !rule.is_empty() => {
+        rule if !rule.is_empty() => {
             return Ok(Changed::Refused(format!(
                 "finding {id} is what rule {rule:?} took: delete or change that rule"
             )));
         }
-        Some(_) => {}
+        _ => {}
     }
-    transaction.execute(
-        "UPDATE findings SET state = coalesce(?2, state), who = ?3, why = ?4, until = ?5, expired = 0 WHERE id = ?1",
-        params![id, patch.state, patch.who, patch.why, patch.until],
-    )?;
+    let word = Word {
+        who: patch.who.clone(),
+        why: patch.why.clone(),
+        until: patch.until.clone(),
+        expired: false,
+    };
+    let after = patch.state.as_deref().unwrap_or(&before);
+    set(transaction, id, after, &word)?;
     let state = patch.state.as_deref().unwrap_or("changed");
     let until = patch.until.as_deref();
     let what = match until {
@@ -130,14 +195,16 @@ pub(super) fn patch(
     Ok(Changed::Done(id))
 }
 
-/// A fixed finding diverged again.
+/// A fixed finding diverged again: it is regressed.
 pub(super) fn regress(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<Noted> {
-    let (kind, fingerprint, who): (String, String, Option<String>) = transaction.query_row(
-        "SELECT kind, fingerprint, who FROM findings WHERE id = ?1",
+    let (kind, fingerprint): (String, String) = transaction.query_row(
+        "SELECT kind, fingerprint FROM findings WHERE id = ?1",
         [id],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let who = who.unwrap_or_else(|| "unknown".to_owned());
+    let word = word(transaction, id)?.lasting();
+    set(transaction, id, "regressed", &word)?;
+    let who = word.who.unwrap_or_else(|| "unknown".to_owned());
     let why = format!("it diverged again, and {who} had called it fixed");
     let what = format!("finding {id}: regressed");
     note(transaction, Some(id), OURSELVES, &what, &why)?;
@@ -178,10 +245,11 @@ pub(super) fn expire(
     let mut noted = Vec::new();
     for one in over {
         let id = one.id;
-        transaction.execute(
-            "UPDATE findings SET state = 'open', expired = 1 WHERE id = ?1",
-            [id],
-        )?;
+        let word = Word {
+            expired: true,
+            ..word(transaction, id)?
+        };
+        set(transaction, id, "open", &word)?;
         let who = one.who.as_deref().unwrap_or("unknown");
         let why = format!("{who} had accepted it until {}", one.until);
         let what = format!("finding {id}: open again, expired");

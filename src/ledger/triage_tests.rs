@@ -615,3 +615,131 @@ fn a_ledger_of_the_second_version_keeps_all_it_knows() {
     let newest = &findings(&ledger)[0];
     assert_eq!(newest["id"], 10, "no id is given twice");
 }
+
+fn accept(ledger: &Ledger, id: i64, until: &str) {
+    let patch = FindingPatch {
+        state: Some("accepted".into()),
+        who: Some("dba".into()),
+        why: Some("known".into()),
+        until: Some(until.into()),
+    };
+    ledger.patch_finding(id, patch).unwrap().done().unwrap();
+}
+
+fn why(path: &std::path::Path, what: &str) -> String {
+    let file = rusqlite::Connection::open(path).unwrap();
+    let ask = "SELECT coalesce(group_concat(why), 'nothing') FROM audit WHERE what = ?1";
+    file.query_row(ask, [what], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn what_a_person_accepted_stays_accepted_where_a_rule_of_its_shape_ends_and_that_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open(&config);
+    ledger.record(diverged("a"));
+    kept(&ledger, 1);
+    accept(&ledger, 1, "2831-01-01T00:00:00Z");
+    let made = ledger.add_rule(rule("mine")).unwrap().done().unwrap();
+    ledger.record(diverged("a"));
+    ledger.record(diverged("b"));
+    kept(&ledger, 3);
+    let id = made["id"].as_i64().unwrap();
+    assert_eq!(
+        ledger.delete_rule(id, "dba", "wrong").unwrap(),
+        Changed::Done(())
+    );
+    let all = findings(&ledger);
+    assert_eq!(all.len(), 2, "{all:?}");
+    let a = of(&all, "a")[0];
+    assert_eq!(
+        (&a["state"], &a["who"], &a["count"]),
+        (&json!("accepted"), &json!("dba"), &json!(2))
+    );
+    assert_eq!(of(&all, "b")[0]["state"], "open");
+    let history = ledger.finding(1).unwrap().unwrap()["history"].to_string();
+    assert!(
+        history.contains("accepted until 2831-01-01T00:00:00Z as before"),
+        "{history}"
+    );
+    assert!(!history.contains(": open"), "{history}");
+    assert_eq!(
+        why(&config.path, "rule \"mine\": gives back"),
+        "deleted by dba; findings open again: 1; accepted by hand, as before: 1"
+    );
+}
+
+#[test]
+fn a_large_rule_gives_back_in_steps_while_the_writer_serves_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config::Ledger {
+        findings_max: 2000,
+        ..config(dir.path())
+    };
+    let ledger = open(&config);
+    let made = ledger.add_rule(shape("large", "a*")).unwrap();
+    let id = made.done().unwrap()["id"].as_i64().unwrap();
+    ledger.close();
+    let file = rusqlite::Connection::open(&config.path).unwrap();
+    file.execute_batch(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1300)
+         INSERT INTO findings (digest, kind, protocol, rule, fingerprint, tables, count, first_seen,
+                               last_seen, state)
+           SELECT i, 'value', 'text', 'large', 'a' || i, '[]', 1, i, i, 'noise' FROM n;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700)
+         INSERT INTO findings (digest, kind, protocol, rule, fingerprint, tables, count, first_seen,
+                               last_seen)
+           SELECT i, 'value', 'text', '', 'a' || i, '[]', 1, i, i FROM n;",
+    )
+    .unwrap();
+    let ledger = open(&config);
+    assert_eq!(
+        ledger.delete_rule(id, "dba", "wrong").unwrap(),
+        Changed::Done(())
+    );
+    let left = "SELECT count(*) FROM findings WHERE rule = 'large'";
+    let number = |ask: &str| file.query_row(ask, (), |row| row.get::<_, i64>(0)).unwrap();
+    assert!(number(left) > 0, "one step is not all");
+    assert_eq!(ledger.rules().unwrap(), Vec::<Value>::new());
+    until("all is given back", || number(left) == 0);
+    let both = "SELECT count(*) FROM findings WHERE state = 'open' AND count = 2";
+    assert_eq!(number(both), 700);
+    assert_eq!(
+        number("SELECT count(*) FROM findings WHERE state = 'open'"),
+        1300
+    );
+    assert_eq!(
+        number("SELECT count(*) FROM audit WHERE who = 'understudy'"),
+        1,
+        "one record for them all"
+    );
+    until("the rule is let go", || {
+        number("SELECT count(*) FROM rules") == 0
+    });
+}
+
+#[test]
+fn a_finding_that_is_judged_anew_is_not_expired_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open(&config);
+    ledger.record(diverged("a"));
+    kept(&ledger, 1);
+    let soon = Timestamp::now() + Duration::from_secs(1);
+    accept(&ledger, 1, &soon.to_string());
+    until("it is open again", || {
+        findings(&ledger)[0]["expired"] == true
+    });
+    until("it is written down", || {
+        audit(&config.path, "finding 1: open again, expired") == 1
+    });
+    let mut connection = rusqlite::Connection::open(&config.path).unwrap();
+    let transaction = connection.transaction().unwrap();
+    triage::regress(&transaction, 1).unwrap();
+    transaction.commit().unwrap();
+    let finding = &findings(&ledger)[0];
+    assert_eq!(
+        (&finding["state"], &finding["expired"], &finding["until"]),
+        (&json!("regressed"), &json!(false), &Value::Null)
+    );
+}

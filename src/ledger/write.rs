@@ -5,14 +5,14 @@ use super::cause::{Cause, Tally};
 use super::file::Known;
 use super::findings::{FOLLOWS, id_of};
 use super::lasting::Unsaved;
-use super::prune::prune;
+use super::prune::{evicted, prune};
 use super::redact::Entry;
 use super::rulebook;
 use super::rules::{Kept, Rules};
 use super::store::{Change, Message};
 use super::taints::{Clearance, Taint};
 use super::tallies::kept::{self, cut};
-use super::triage::{self, Noted};
+use super::triage::{self, Noted, Word};
 use crate::config;
 use crate::sql::Table;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -80,6 +80,7 @@ pub(super) fn known(connection: &mut Connection) -> rusqlite::Result<Known> {
         taints: taints(&transaction)?,
         mirrored: mirrored(&transaction)?,
         unclean: clean.as_deref() == Some("0"),
+        evicted: evicted(&transaction)?,
     })
 }
 
@@ -140,6 +141,10 @@ pub(super) struct Written {
     pub(super) lines: Vec<String>,
     /// What the operators' log is told.
     pub(super) noted: Vec<Noted>,
+    /// Rules that ended have more to give back.
+    pub(super) gives_back: bool,
+    /// Findings that were ever let go though an operator had to judge them; where it was looked at.
+    pub(super) evicted: Option<u64>,
 }
 
 /// Writes a batch and what else the file lacks. With taints in it all of it is on the disk when
@@ -172,6 +177,7 @@ pub(super) fn batch(
             Message::Change { change, reply, .. } => {
                 replies.push((reply, changed(&transaction, change)?));
                 if change.is_of_rules() {
+                    written.gives_back = true;
                     anew = Some(rulebook::load(&transaction)?);
                 }
             }
@@ -191,7 +197,11 @@ pub(super) fn batch(
         let now = jiff::Timestamp::now();
         written.noted.extend(rulebook::expire(&transaction, now)?);
         written.noted.extend(triage::expire(&transaction, now)?);
-        prune(&transaction, limits)?;
+        written.gives_back = rulebook::release(&transaction)?;
+        // What is still to be given back is not let go as a rule's.
+        if !written.gives_back {
+            written.evicted = Some(prune(&transaction, limits)?);
+        }
     }
     transaction.commit()?;
     if let Some(anew) = anew {
@@ -301,7 +311,8 @@ fn divergence(
     Ok(())
 }
 
-/// The finding that a divergence belongs to, and whether it had been fixed until now.
+/// The finding that a divergence belongs to, and whether it had been fixed until now: then
+/// [`triage::regress`] follows.
 pub(super) fn finding(
     transaction: &Transaction<'_>,
     entry: &Entry,
@@ -323,10 +334,10 @@ pub(super) fn finding(
         let regressed = state == "fixed";
         transaction
             .prepare_cached(
-                "UPDATE findings SET count = count + 1, last_seen = max(last_seen, ?2), class = ?4,
-                   state = CASE WHEN ?3 THEN 'regressed' ELSE state END WHERE id = ?1",
+                "UPDATE findings SET count = count + 1, last_seen = max(last_seen, ?2), class = ?3
+                 WHERE id = ?1",
             )?
-            .execute(params![id, at, regressed, entry.class])?;
+            .execute(params![id, at, entry.class])?;
         return Ok((id, regressed));
     }
     transaction
@@ -358,7 +369,7 @@ pub(super) fn finding(
 }
 
 /// Counts what followed from one cause, all of it in one finding; its id, and whether it had been
-/// fixed until now. It is told from the findings of divergences by its kind and by having a cause.
+/// fixed until now: then [`triage::regress`] follows. It is told from the findings of divergences by its kind and by having a cause.
 fn follow_up(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<(i64, bool)> {
     let tables: Vec<String> = tally.tables.iter().map(super::redact::name).collect();
     let digest = format!("{:016x}", tally.cause.digest());
@@ -379,8 +390,7 @@ fn follow_up(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<(
              ON CONFLICT (digest, kind, protocol, rule) DO UPDATE SET
                count = count + ?6, last_seen = max(last_seen, ?8),
                tables = (SELECT json_group_array(value) FROM (
-                 SELECT value FROM json_each(tables) UNION SELECT value FROM json_each(?5) LIMIT 50)),
-               state = CASE WHEN ?11 THEN 'regressed' ELSE state END
+                 SELECT value FROM json_each(tables) UNION SELECT value FROM json_each(?5) LIMIT 50))
              RETURNING id",
         )?
         .query_row(
@@ -395,7 +405,6 @@ fn follow_up(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<(
                 tally.last.as_microsecond(),
                 tally.cause.finding.map(|key| key.to_string()),
                 id_of(transaction, &tally.cause)?,
-                regressed,
             ],
             |row| row.get(0),
         )?;
@@ -431,13 +440,23 @@ fn taint(transaction: &Transaction<'_>, taints: &[Taint]) -> rusqlite::Result<()
 }
 
 fn record(transaction: &Transaction<'_>, clearance: &Clearance) -> rusqlite::Result<()> {
-    let mut fix = transaction.prepare_cached(
-        "UPDATE findings SET state = 'fixed', who = ?2, why = ?3, until = NULL
-         WHERE digest = ?1 AND kind = ?4 AND state IN ('open', 'accepted', 'regressed')",
-    )?;
+    let word = Word {
+        who: Some(clearance.who.clone()),
+        why: Some(clearance.why.clone()),
+        ..Word::default()
+    };
     for cause in &clearance.over {
         let digest = format!("{cause:016x}");
-        fix.execute(params![digest, clearance.who, clearance.why, FOLLOWS])?;
+        let over: Vec<i64> = transaction
+            .prepare_cached(
+                "SELECT id FROM findings
+                 WHERE digest = ?1 AND kind = ?2 AND state IN ('open', 'accepted', 'regressed')",
+            )?
+            .query_map(params![digest, FOLLOWS], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for id in over {
+            triage::set(transaction, id, "fixed", &word)?;
+        }
     }
     transaction
         .execute(

@@ -49,6 +49,8 @@ pub(super) struct Writer {
     rules: Option<Rules>,
     pruned: Instant,
     unpruned: u64,
+    /// Rules that ended have more to give back, which does not wait for its time.
+    gives_back: bool,
 }
 
 /// Why a batch is not in the file.
@@ -75,6 +77,7 @@ impl Writer {
             rules: None,
             pruned: Instant::now(),
             unpruned: 0,
+            gives_back: false,
         }
     }
 
@@ -88,9 +91,11 @@ impl Writer {
     pub(super) fn ready(&mut self) -> Result<(&mut rusqlite::Connection, &mut Rules), Unfit> {
         let unclean = self.guard.was_unclean();
         let (lasting, feeds) = (&self.lasting, self.feeds);
-        let connection = self
-            .file
-            .ready(|known| load(lasting, known, feeds, unclean))?;
+        let vitals = &self.vitals;
+        let connection = self.file.ready(|known| {
+            vitals.evicted.store(known.evicted, Ordering::Relaxed);
+            load(lasting, known, feeds, unclean);
+        })?;
         let rules = match self.rules.take() {
             Some(rules) => rules,
             None => rulebook::sync(connection, &self.configured)?,
@@ -174,12 +179,19 @@ impl Writer {
         // What the file knows is loaded before it is overwritten with what memory knows.
         self.ready().map_err(|unfit| unfit.to_string())?;
         let unsaved = self.lasting.take(with_tallies);
-        let prunes = self.unpruned >= PRUNE_AFTER || self.pruned.elapsed() >= PRUNE_PAUSE;
+        let due = self.unpruned >= PRUNE_AFTER || self.pruned.elapsed() >= PRUNE_PAUSE;
+        let prunes = due || self.gives_back;
         let idle = batch.is_empty() && unsaved.is_empty() && !prunes;
         if idle && self.vitals.fault().is_none() {
             return Ok(Written::default());
         }
         let written = self.commit(batch, &unsaved, prunes);
+        if let Ok(written) = &written {
+            self.gives_back = written.gives_back;
+            if let Some(evicted) = written.evicted {
+                self.tell_evicted(evicted);
+            }
+        }
         if written.is_err() {
             self.lasting.give_back(unsaved);
         } else if prunes {
@@ -189,6 +201,19 @@ impl Writer {
             self.unpruned += batch.divergences();
         }
         written
+    }
+
+    /// Findings that were let go though an operator had to judge them.
+    fn tell_evicted(&self, evicted: u64) {
+        let before = self.vitals.evicted.swap(evicted, Ordering::Relaxed);
+        if evicted > before {
+            let more = evicted - before;
+            tracing::warn!(
+                more,
+                max = self.limits.findings_max,
+                "open findings were let go, the least recently seen: there are more than ledger.findings_max"
+            );
+        }
     }
 
     fn commit(&mut self, batch: &Batch, unsaved: &Unsaved, prunes: bool) -> Result<Written, Fault> {
