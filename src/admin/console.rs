@@ -85,6 +85,7 @@ struct Shared {
     token: Option<config::Secret>,
     bounds: ask::Bounds,
     turns: Arc<Semaphore>,
+    running: session::Running,
     counters: Arc<Counters>,
 }
 
@@ -99,6 +100,7 @@ impl Shared {
                 time: admin.console_timeout,
             },
             turns: Arc::new(Semaphore::new(QUERIES_MAX)),
+            running: session::Running::default(),
             counters: Arc::clone(&parts.console),
         }
     }

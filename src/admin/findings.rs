@@ -1,7 +1,7 @@
 //! `/api/v1/divergences`, `/api/v1/findings`: what differed, one by one and rolled up, and its triage.
 
 use super::Parts;
-use super::answer::{Asked, Id, Refusal, Told, read};
+use super::answer::{Asked, Id, Refusal, Told, change, read};
 use super::sheet::{self, Form};
 use super::status::Nothing;
 use crate::compare::verdict::{Kind, Reason};
@@ -26,12 +26,14 @@ pub(super) struct Divergences {
     table: Option<String>,
     fingerprint: Option<String>,
     state: Option<String>,
+    finding: Option<i64>,
+    follows: Option<bool>,
     limit: Option<u32>,
     before: Option<i64>,
     format: Option<String>,
 }
 
-/// A page of divergences, newest first.
+/// A page of divergences, newest first; what follows from a taint only where it is asked for.
 pub(super) async fn divergences(
     State(parts): State<Parts>,
     headers: HeaderMap,
@@ -43,6 +45,8 @@ pub(super) async fn divergences(
         table: asked.table,
         fingerprint: asked.fingerprint,
         state: known_state(asked.state)?,
+        finding: asked.finding,
+        follows: asked.follows,
         limit: limit(asked.limit, form)?,
         before: asked.before,
     };
@@ -163,7 +167,7 @@ pub(super) async fn triage(
     Told(patch): Told<FindingPatch>,
 ) -> Result<Json<Value>, Refusal> {
     let patch = patch.sound(jiff::Timestamp::now()).map_err(Refusal::bad)?;
-    match read(move || parts.ledger.patch_finding(id, patch)).await? {
+    match change(move || parts.ledger.patch_finding(id, patch)).await? {
         Changed::Done(finding) => Ok(Json(finding)),
         Changed::Missing => Err(missing(id)),
         Changed::Refused(why) => Err(Refusal::conflict(why)),

@@ -46,7 +46,7 @@ impl Form {
 type Columns = [(&'static str, &'static str)];
 
 /// Of divergences.
-pub(super) const DIVERGENCES: [(&str, &str); 21] = [
+pub(super) const DIVERGENCES: [(&str, &str); 22] = [
     ("id", "/id"),
     ("at", "/at"),
     ("kind", "/kind"),
@@ -54,6 +54,7 @@ pub(super) const DIVERGENCES: [(&str, &str); 21] = [
     ("detail", "/detail"),
     ("columns", "/columns"),
     ("finding_id", "/finding_id"),
+    ("follows", "/follows"),
     ("rule", "/rule"),
     ("protocol", "/protocol"),
     ("user", "/user"),
@@ -71,7 +72,7 @@ pub(super) const DIVERGENCES: [(&str, &str); 21] = [
 ];
 
 /// Of findings.
-pub(super) const FINDINGS: [(&str, &str); 21] = [
+pub(super) const FINDINGS: [(&str, &str); 24] = [
     ("id", "/id"),
     ("state", "/state"),
     ("kind", "/kind"),
@@ -85,7 +86,10 @@ pub(super) const FINDINGS: [(&str, &str); 21] = [
     ("tables", "/tables"),
     ("first_seen", "/first_seen"),
     ("last_seen", "/last_seen"),
+    ("follows", "/follows"),
     ("cause_id", "/cause_id"),
+    ("cause", "/cause/text"),
+    ("plan_class", "/plan_class"),
     ("rule", "/rule"),
     ("floor_rate", "/floor/rate"),
     ("at_or_below_floor", "/floor/at_or_below"),

@@ -23,6 +23,12 @@ pub(super) struct Arguments {
     /// Whose finding is in this state only: open, accepted, fixed, regressed, noise.
     #[arg(long, conflicts_with = "id")]
     state: Option<String>,
+    /// Of this finding only.
+    #[arg(long, value_name = "ID", conflicts_with = "id")]
+    finding: Option<u64>,
+    /// What follows from a taint instead: differences that are not compared, for their tables are tainted.
+    #[arg(long, conflicts_with = "id")]
+    follows: bool,
     /// At most so many.
     #[arg(long, default_value_t = 20, conflicts_with = "id")]
     limit: u32,
@@ -75,6 +81,12 @@ fn query(arguments: &Arguments) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value.clone()?)))
         .collect();
+    if let Some(finding) = arguments.finding {
+        query.push(("finding", finding.to_string()));
+    }
+    if arguments.follows {
+        query.push(("follows", "true".to_owned()));
+    }
     query.push(("limit", arguments.limit.to_string()));
     query
 }
@@ -90,13 +102,25 @@ fn all(answer: &Value, now: jiff::Timestamp) -> String {
             .to_owned()
     };
     let (primary, shadow) = (name("primary"), name("shadow"));
-    let mut table = table(&["id", "when", "kind", "statement", &primary, &shadow], &[]);
-    let each = usize::from(width()).saturating_sub(40);
+    let mut table = table(
+        &[
+            "id",
+            "when",
+            "kind",
+            "follows",
+            "statement",
+            &primary,
+            &shadow,
+        ],
+        &[],
+    );
+    let each = usize::from(width()).saturating_sub(49);
     for item in list {
         table.add_row([
             id(item),
             ago(text(item, "/at"), now),
             text(item, "/kind").to_owned(),
+            follows(item).to_owned(),
             brief(text(item, "/statement"), each * 2 / 5),
             side(item.get("primary"), each * 3 / 10),
             side(item.get("shadow"), each * 3 / 10),
@@ -118,6 +142,14 @@ fn id(item: &Value) -> String {
         Some(Value::String(id)) => id.clone(),
         Some(id) => id.to_string(),
         None => String::new(),
+    }
+}
+
+/// Whether it follows from a taint, and is no divergence of its own.
+fn follows(item: &Value) -> &'static str {
+    match item.get("follows") {
+        Some(Value::Bool(true)) => "yes",
+        _ => "",
     }
 }
 
@@ -152,7 +184,7 @@ mod tests {
             "primary": {"server": "legacy", "rows": 3, "error": null, "affected_rows": null, "latency_us": 850},
             "shadow": {"server": "vitess", "rows": 0, "latency_us": 1_250, "affected_rows": null,
                        "error": {"code": 1235, "sqlstate": "42000", "message": "VT12001: unsupported"}},
-            "finding_id": 3,
+            "finding_id": 3, "follows": true,
             "examples": [{"row": 0, "names": ["a"], "columns": [0], "primary": ["x"], "shadow": [null]}],
         })
     }
@@ -168,8 +200,8 @@ mod tests {
         assert_eq!(
             lines(&shown),
             [
-                "ID  WHEN      KIND   STATEMENT  LEGACY  VITESS",
-                "7   12 s ago  error  SELECT ?   3 rows  error 1235 VT12001: unsupported",
+                "ID  WHEN      KIND   FOLLOWS  STATEMENT  LEGACY  VITESS",
+                "7   12 s ago  error  yes      SELECT ?   3 rows  error 1235 VT12001: unsupported",
                 "",
                 "older ones: --before 7",
             ]

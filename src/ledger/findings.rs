@@ -27,6 +27,11 @@ pub struct DivergenceFilter {
     pub fingerprint: Option<String>,
     /// Whose finding is in this state.
     pub state: Option<String>,
+    /// Of this finding.
+    pub finding: Option<i64>,
+    /// Those that follow from a taint instead, whose verdict is *not compared: tainted*; where it
+    /// does not say, they are left out but for a `finding` of theirs.
+    pub follows: Option<bool>,
     /// At most so many; [`LIMIT_MAX`] if more.
     pub limit: u32,
     /// With a smaller id than this cursor.
@@ -145,6 +150,12 @@ pub(super) fn divergences(
     wanted.and(
         "EXISTS (SELECT 1 FROM findings f WHERE f.id = d.finding_id AND f.state = @)",
         filter.state.clone(),
+    );
+    wanted.and("d.finding_id = @", filter.finding);
+    let follows = filter.follows.or(filter.finding.is_none().then_some(false));
+    wanted.and(
+        "EXISTS (SELECT 1 FROM findings f WHERE f.id = d.finding_id AND f.cause IS NOT NULL) = @",
+        follows,
     );
     wanted.and("d.id < @", filter.before);
     let limit = bounded(filter.limit);

@@ -830,9 +830,26 @@ fn what_follows_from_a_divergence_is_one_finding_that_names_its_cause() {
     assert_eq!(follows["cause"]["text"], &*cause.text);
     assert_eq!(follows["tables"], serde_json::json!(["app.t"]));
     assert_eq!(follows["impact"], 0.0, "it ranks behind every cause");
-    let items = ledger.divergences(&all(100)).unwrap().items;
-    let examples = items.iter().filter(|one| one["follows"] == true);
-    assert_eq!(examples.count(), 5);
+    let listed = |finding, follows| {
+        let filter = DivergenceFilter {
+            finding,
+            follows,
+            ..all(100)
+        };
+        ledger.divergences(&filter).unwrap().items
+    };
+    let divergences = listed(None, None);
+    assert_eq!(
+        divergences.len(),
+        1,
+        "what follows is none: {divergences:?}"
+    );
+    assert_eq!(divergences[0]["follows"], false);
+    let examples = listed(None, Some(true));
+    assert!(examples.iter().all(|one| one["follows"] == true));
+    assert_eq!(examples.len(), 5);
+    assert_eq!(listed(follows["id"].as_i64(), None).len(), 5);
+    assert_eq!(listed(roots[0]["id"].as_i64(), Some(true)).len(), 0);
     let snapshot = ledger.coverage();
     assert_eq!(
         (snapshot.diverged, snapshot.not_compared["tainted"]),

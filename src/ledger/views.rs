@@ -11,12 +11,13 @@ use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 
 /// Tables of the ledger's file that the views read.
-pub const BASE_TABLES: [&str; 5] = [
+pub const BASE_TABLES: [&str; 6] = [
     "findings",
     "divergences",
     "traffic",
     "traffic_tables",
     "audit",
+    "plans",
 ];
 
 /// A view's columns: names, and types as `DESCRIBE` tells them.
@@ -52,7 +53,10 @@ pub const VIEWS: [View; 9] = [
             ("tables", "text"),
             ("first_seen", "text"),
             ("last_seen", "text"),
+            ("follows", "bigint"),
             ("cause_id", "bigint"),
+            ("cause", "text"),
+            ("plan_class", "text"),
             ("rule", "text"),
             ("expired", "bigint"),
             ("who", "text"),
@@ -62,13 +66,14 @@ pub const VIEWS: [View; 9] = [
     },
     View {
         name: "divergences",
-        about: "exchanges whose answers differed, with both sides' answers",
+        about: "exchanges whose answers differed, with both sides' answers; what follows from a taint (follows = 1) was not compared",
         columns: &[
             ("id", "bigint"),
             ("at", "text"),
             ("kind", "text"),
             ("also", "text"),
             ("finding_id", "bigint"),
+            ("follows", "bigint"),
             ("fingerprint", "text"),
             ("digest", "text"),
             ("protocol", "text"),
@@ -391,13 +396,17 @@ fn selected(view: &str) -> Option<String> {
     match view {
         "findings" => Some(format!(
             "SELECT id, kind, state, round(impact, 3), count, commands, fingerprint, digest, protocol, class,
-                    tables, {}, {}, cause_id, nullif(rule, ''), expired, who, why, until FROM ({})",
+                    tables, {}, {}, cause IS NOT NULL, cause_id,
+                    coalesce(cause, (SELECT d.item ->> '$.cause.text' FROM main.divergences d
+                                     WHERE d.finding_id = b.id ORDER BY d.id DESC LIMIT 1)),
+                    (SELECT p.class FROM main.plans p WHERE p.digest = b.digest AND p.protocol = b.protocol),
+                    nullif(rule, ''), expired, who, why, until FROM ({}) AS b",
             time("first_seen"),
             time("last_seen"),
             findings::BASE
         )),
         "divergences" => Some(format!(
-            "SELECT id, item ->> 'at', kind, item ->> 'also', finding_id, fingerprint, digest, item ->> 'protocol',
+            "SELECT id, item ->> 'at', kind, item ->> 'also', finding_id, coalesce(item ->> 'follows', 0), fingerprint, digest, item ->> 'protocol',
                     item ->> 'class', item ->> 'user', item ->> 'database', tables, item ->> 'statement',
                     item ->> 'detail', item ->> '$.cause.text', item ->> '$.cause.advice', {}, {},
                     item ->> 'examples', item ->> 'session' FROM main.divergences",

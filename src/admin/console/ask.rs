@@ -75,6 +75,23 @@ impl Fault {
         }
     }
 
+    pub(super) fn no_such_thread(number: &str) -> Self {
+        let text = format!("Unknown thread id: {number}: no query of that connection runs here");
+        Self::new(1094, b"HY000", text)
+    }
+
+    pub(super) fn interrupted() -> Self {
+        Self::cut(1317, b"70100", "Query execution was interrupted")
+    }
+
+    pub(super) fn no_turn(time: Duration) -> Self {
+        let text = format!(
+            "other queries had not ended after {} ms (admin.console_timeout_ms): ask again",
+            time.as_millis()
+        );
+        Self::cut(3024, b"HY000", text)
+    }
+
     pub(super) fn too_long() -> Self {
         let text = format!("a statement has at most {STATEMENT_BYTES_MAX} bytes here");
         Self::cut(1153, b"08S01", text)
@@ -353,7 +370,7 @@ impl Watch {
 
     fn is_over(&mut self) -> bool {
         let fault = if self.gone.load(Ordering::Relaxed) {
-            Fault::cut(1317, b"70100", "Query execution was interrupted")
+            Fault::interrupted()
         } else if Instant::now() >= self.end {
             let text = format!(
                 "Query execution was interrupted, maximum statement execution time exceeded: {} ms (admin.console_timeout_ms)",

@@ -59,6 +59,8 @@ pub(super) enum Reply {
     Rows(Rows),
     /// SQLite is asked this.
     Ask(String),
+    /// The query that this connection runs is to end.
+    Kill(u32),
 }
 
 /// The reply to a statement.
@@ -80,12 +82,22 @@ pub(super) fn reply(text: &str) -> Result<Reply, Fault> {
         ["set" | "begin" | "commit" | "rollback", ..] | ["start", "transaction", ..] => {
             Ok(Reply::Done)
         }
+        ["kill", "query", number] => killed(number),
+        ["kill", ..] => {
+            let text = "the console ends queries, not connections: KILL QUERY number";
+            Err(Fault::new(1235, b"42000", text))
+        }
         ["use", name, ..] => no_such_database(name).map_or(Ok(Reply::Done), Err),
         ["show", rest @ ..] => show(rest, text),
         ["describe" | "desc", table] => columns(table),
         ["explain", table] if VIEWS.iter().any(|view| view.name == *table) => columns(table),
         _ => Ok(Reply::Ask(translated(text))),
     }
+}
+
+fn killed(number: &str) -> Result<Reply, Fault> {
+    let known = number.parse().map(Reply::Kill);
+    known.map_err(|_| Fault::no_such_thread(number))
 }
 
 /// The fault where a database is not the console's; no name is none.

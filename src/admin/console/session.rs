@@ -10,13 +10,14 @@ use crate::wire::execute::{Execute, Shape, Type, Value as Bound, long_parameter,
 use crate::wire::packet::write_packet;
 use crate::wire::row::Cell;
 use crate::wire::{HEADER_LEN, Header};
+use parking_lot::Mutex;
 use rusqlite::types::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// A login is done within this time.
@@ -86,6 +87,18 @@ impl Line {
             .unwrap_or(Err(Ended::Broken("a packet did not arrive whole in time")))
     }
 
+    /// Ends when the client has left; one that has sent more meanwhile is there.
+    async fn is_left(&mut self) {
+        if self
+            .stream
+            .fill_buf()
+            .await
+            .is_ok_and(|more| !more.is_empty())
+        {
+            std::future::pending().await
+        }
+    }
+
     async fn rest(&mut self, first: u8, bytes_max: usize) -> Result<(u8, Vec<u8>), Ended> {
         let half = |error: std::io::Error| match error.kind() {
             ErrorKind::UnexpectedEof => Ended::Broken("the client left in the midst of a packet"),
@@ -128,6 +141,7 @@ pub(super) async fn serve(stream: TcpStream, shared: &Arc<Shared>, number: u32) 
     let mut session = Session {
         line,
         shared: Arc::clone(shared),
+        number,
         prepared: HashMap::new(),
         next_id: 1,
     };
@@ -138,10 +152,46 @@ pub(super) async fn serve(stream: TcpStream, shared: &Arc<Shared>, number: u32) 
     }
 }
 
+/// Queries that run or wait for their turn, by their connection's number: as many as there are
+/// connections, at most.
+#[derive(Debug, Default)]
+pub(super) struct Running(Mutex<HashMap<u32, Arc<AtomicBool>>>);
+
+impl Running {
+    /// Notes one, until what this returns is dropped.
+    fn note(&self, number: u32, gone: &Arc<AtomicBool>) -> Noted<'_> {
+        self.0.lock().insert(number, Arc::clone(gone));
+        Noted { of: self, number }
+    }
+
+    /// Has one end.
+    fn kill(&self, number: u32) -> Result<(), Fault> {
+        match self.0.lock().get(&number) {
+            Some(gone) => gone.store(true, Ordering::Relaxed),
+            None => return Err(Fault::no_such_thread(&number.to_string())),
+        }
+        Ok(())
+    }
+}
+
+/// A query that is noted.
+struct Noted<'a> {
+    of: &'a Running,
+    number: u32,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.of.0.lock().remove(&self.number);
+    }
+}
+
 /// A client that is logged in.
 struct Session {
     line: Line,
     shared: Arc<Shared>,
+    /// As the greeting told it.
+    number: u32,
     prepared: HashMap<u32, Prepared>,
     next_id: u32,
 }
@@ -251,10 +301,11 @@ impl Session {
     }
 
     /// The rows of a statement; `None` for one that is answered with OK.
-    async fn answer(&self, text: &str, values: Vec<Value>) -> Result<Option<Rows>, Fault> {
+    async fn answer(&mut self, text: &str, values: Vec<Value>) -> Result<Option<Rows>, Fault> {
         match chatter::reply(text)? {
             Reply::Done => Ok(None),
             Reply::Rows(rows) => Ok(Some(rows)),
+            Reply::Kill(number) => self.shared.running.kill(number).map(|()| None),
             Reply::Ask(text) => {
                 count(&self.shared.counters.queries);
                 let asked = self.aside(move |shared, gone| {
@@ -265,25 +316,34 @@ impl Session {
         }
     }
 
-    /// Asks SQLite on a thread for that, when it is its turn. It ends early where this connection
-    /// does.
+    /// Asks SQLite on a thread for that, when it is its turn, which it waits for no longer than a query
+    /// may take. It ends early where this connection does, or its client, or another one says so.
     async fn aside<T: Send + 'static>(
-        &self,
+        &mut self,
         work: impl FnOnce(&Shared, &Arc<AtomicBool>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let ending = |_| Fault::new(1053, b"08S01", "Server shutdown in progress");
-        let turn = Arc::clone(&self.shared.turns).acquire_owned().await;
-        let turn = turn.map_err(|_| ending(()))?;
         let shared = Arc::clone(&self.shared);
         let gone = Gone::default();
         let flag = Arc::clone(&gone.0);
+        let _noted = shared.running.note(self.number, &flag);
+        let turn = Arc::clone(&shared.turns).acquire_owned();
+        let turn = tokio::select! {
+            turn = tokio::time::timeout(shared.bounds.time, turn) => turn,
+            () = self.line.is_left() => return Err(Fault::interrupted()),
+        };
+        let turn = turn.map_err(|_| Fault::no_turn(shared.bounds.time))?;
+        let turn = turn.map_err(|_| Fault::new(1053, b"08S01", "Server shutdown in progress"))?;
+        let (asked, counters) = (Arc::clone(&shared), Arc::clone(&shared.counters));
         let work = move || {
             let _turn = turn;
-            work(&shared, &flag)
+            work(&asked, &flag)
         };
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = tokio::select! {
+            done = tokio::task::spawn_blocking(work) => done,
+            () = self.line.is_left() => return Err(Fault::interrupted()),
+        };
         done.unwrap_or_else(|_| {
-            count(&self.shared.counters.broken);
+            count(&counters.broken);
             let text = "a fault of understudy's own broke the query; the log says more";
             Err(Fault::new(1105, b"HY000", text))
         })
@@ -316,13 +376,13 @@ impl Session {
         Ok(())
     }
 
-    async fn describe(&self, text: &str) -> Result<Described, Fault> {
+    async fn describe(&mut self, text: &str) -> Result<Described, Fault> {
         if self.prepared.len() >= PREPARED_MAX {
             let text = format!("{PREPARED_MAX} statements are prepared here: close one");
             return Err(Fault::new(1461, b"42000", text));
         }
         match chatter::reply(text)? {
-            Reply::Done => Ok(Described::default()),
+            Reply::Done | Reply::Kill(_) => Ok(Described::default()),
             Reply::Rows(rows) => Ok(Described {
                 parameters: 0,
                 columns: rows.columns,
