@@ -14,6 +14,7 @@ use crate::wire::capability::Capabilities;
 use crate::wire::greeting::NONCE_LEN;
 use crate::wire::login::{AUTH_MORE, AUTH_SWITCH, FAST_AUTH_OK, Login, SslRequest};
 use crate::wire::packet::write_packet;
+use crate::wire::reply::write_err;
 use crate::wire::status::Status;
 use mysql_common::scramble::{scramble_native, scramble_sha256};
 use subtle::ConstantTimeEq;
@@ -40,7 +41,14 @@ const COLLATION: u8 = 45;
 
 /// Greets a client and lets it in, or tells it why not.
 pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Result<(), Ended> {
-    let nonce = nonce();
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    let Some(nonce) = nonce(|bytes| random.fill(bytes).is_ok()) else {
+        tracing::error!("this machine gives no random bytes, so nobody can log in to the console");
+        let text = "this machine gives no random bytes, so nobody can prove a password";
+        write_err(line.out(), 0, 1105, *b"HY000", text);
+        line.send().await?;
+        return Err(Ended::Left);
+    };
     write_packet(line.out(), 0, &greeting(number, &nonce));
     line.send().await?;
     let (mut seq, payload) = line.read(LOGIN_BYTES_MAX).await?;
@@ -132,12 +140,24 @@ fn is_proof(plugin: &str, proof: &[u8], nonce: &[u8; NONCE_LEN], token: &Secret)
     expected.is_some_and(|expected| bool::from(expected.ct_eq(proof)))
 }
 
-/// Printable bytes, as servers do: no zero, which would end it.
-fn nonce() -> [u8; NONCE_LEN] {
+/// Printable bytes, as servers do: no zero, which would end it. `None` where there are no random
+/// ones: a password that is proved to bytes that are known can be proved again by whoever listened.
+fn nonce(fill: impl Fn(&mut [u8]) -> bool) -> Option<[u8; NONCE_LEN]> {
     let mut nonce = [0; NONCE_LEN];
-    let random = rustls::crypto::ring::default_provider().secure_random;
-    if random.fill(&mut nonce).is_err() {
-        tracing::warn!("this machine gives no random bytes");
+    fill(&mut nonce).then(|| nonce.map(|byte| b'0' + byte % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_random_bytes_nobody_is_greeted() {
+        assert_eq!(nonce(|_| false), None);
+        let filled = nonce(|bytes| {
+            bytes.fill(77);
+            true
+        });
+        assert_eq!(filled, Some([b'0' + 77 % 64; NONCE_LEN]));
     }
-    nonce.map(|byte| b'0' + byte % 64)
 }
