@@ -150,12 +150,5 @@ struct Table {
     rows: Vec<Vec<Text>>,
 }
 
-/// Whether a character could make a text look like another one: controls, and marks that turn the
-/// direction of writing.
-fn is_misleading(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,25 @@ pub fn brief(text: &str, most: usize) -> String {
     format!("{}…", cut.trim_end())
 }
 
+/// Whether a character could make a text look like another one, or steer a terminal: controls, and
+/// marks that turn the direction of writing.
+#[must_use]
+pub fn is_misleading(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A text for a terminal: its lines stay, and each character that [`is_misleading`] is U+FFFD.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c,
+        c if is_misleading(c) => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
 /// A number with its thousands apart.
 #[must_use]
 pub fn count(n: u64) -> String {
@@ -65,6 +84,15 @@ pub fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_left() {
+        let evil = "a\u{1b}]0;x\u{7}\u{1b}[2J\r\n\tb\u{9b}31m\u{202e}c\u{2066}\u{8}\u{7f}ä";
+        let shown = harmless(evil);
+        assert!(shown.ends_with('ä') && shown.contains("\n\tb"), "{shown:?}");
+        let left = shown.chars().filter(|c| is_misleading(*c)).count();
+        assert_eq!(left, 2, "the line's end and the tab alone: {shown:?}");
+    }
 
     #[test]
     fn numbers_read_as_people_write_them() {

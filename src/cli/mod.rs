@@ -16,6 +16,7 @@ mod status;
 mod whole;
 mod words;
 
+use crate::words::harmless;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::Write;
 use std::path::PathBuf;
@@ -159,14 +160,20 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(trouble) => {
             // Nobody is left to be told where even stderr is gone.
-            let _ = writeln!(std::io::stderr(), "understudy: {}", trouble.words);
+            let words = harmless(&trouble.words);
+            let _ = writeln!(std::io::stderr(), "understudy: {words}");
             ExitCode::from(trouble.code)
         }
     }
 }
 
-/// Prints; a reader that has gone (`| head`) is no error.
+/// Prints for people. What a client or a server wrote may stand in it, and cannot steer the terminal.
 fn say(text: &str) {
+    say_as_it_is(&harmless(text));
+}
+
+/// Prints for programs; a reader that has gone (`| head`) is no error.
+fn say_as_it_is(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{}", text.trim_end());
     let _ = out.flush();
@@ -198,7 +205,7 @@ fn moment(text: &str) -> String {
 
 /// Prints the API's answer as it is.
 fn say_json(answer: &serde_json::Value) {
-    say(&format!("{answer:#}"));
+    say_as_it_is(&format!("{answer:#}"));
 }
 
 #[cfg(test)]
@@ -209,6 +216,12 @@ mod tests {
     #[test]
     fn the_arguments_are_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_script_has_no_other_form() {
+        let asked = ["understudy", "repro", "1", "--format", "json"];
+        assert!(Arguments::try_parse_from(asked).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `understudy repro`: a script that repeats a divergence on both servers.
 
-use super::{Client, Remote, Trouble, say};
+use super::{Client, Door, Trouble, say_as_it_is};
 use clap::Args;
 use std::process::ExitCode;
 
@@ -13,16 +13,16 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ID", conflicts_with = "id")]
     finding: Option<u64>,
     #[command(flatten)]
-    remote: Remote,
+    door: Door,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
-    let client = Client::new(&arguments.remote)?;
+    let client = Client::behind(&arguments.door)?;
     let path = match (arguments.id, arguments.finding) {
         (Some(id), _) => format!("/api/v1/divergences/{id}/repro"),
         (None, Some(id)) => format!("/api/v1/findings/{id}/repro"),
         (None, None) => return Err(Trouble::usage("say which divergence, or --finding which")),
     };
-    say(&client.text(&path, &[])?);
+    say_as_it_is(&client.text(&path, &[])?);
     Ok(ExitCode::SUCCESS)
 }

@@ -149,7 +149,7 @@ pub(super) fn escaped(text: impl AsRef<str>) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(c),
-            c if super::is_misleading(c) => out.push('\u{fffd}'),
+            c if crate::words::is_misleading(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }

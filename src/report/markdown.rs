@@ -114,7 +114,7 @@ fn escaped(text: impl AsRef<str>) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            c if super::is_misleading(c) => out.push('\u{fffd}'),
+            c if crate::words::is_misleading(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
@@ -127,7 +127,7 @@ fn code(text: &str) -> String {
         .chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
-            c if super::is_misleading(c) => '\u{fffd}',
+            c if crate::words::is_misleading(c) => '\u{fffd}',
             c => c,
         })
         .collect();
@@ -143,7 +143,7 @@ fn fenced(text: &str) -> String {
         .chars()
         .map(|c| match c {
             '\n' | '\t' => c,
-            c if super::is_misleading(c) => '\u{fffd}',
+            c if crate::words::is_misleading(c) => '\u{fffd}',
             c => c,
         })
         .collect();
