@@ -27,6 +27,9 @@ static SCRAPES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
 /// A read of the ledger, its turn included, takes no longer than this.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// That time, and what is said after it.
+const READING: (Duration, &str) = (READ_TIMEOUT, "there was no answer in time");
+
 /// A request that is not answered with what it asked for.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -178,7 +181,7 @@ where
     T: Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
-    match aside(&READS, read).await? {
+    match aside(&READS, READING, read).await? {
         Ok(found) => Ok(found),
         Err(error) => Err(Refusal::unavailable(format!(
             "the ledger cannot be read: {error}"
@@ -186,11 +189,33 @@ where
     }
 }
 
+/// Changes of the ledger under way at once. They have places of their own, for readers that hang must
+/// not keep an operator's judgement from being written.
+static CHANGES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
+
+/// A change, its turn included, takes no longer than this. It is more than the ledger's own time for
+/// one, after which the ledger says whether it was made.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Runs a change of the ledger off the runtime's thread. What it says of its failure is told as it
+/// is: it knows whether something was changed.
+pub(super) async fn change<T, E>(
+    change: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    const LATE: &str = "there was no answer in time: whether the change was made is not known, look before you repeat it";
+    let done = aside(&CHANGES, (CHANGE_TIMEOUT, LATE), change).await?;
+    done.map_err(|error| Refusal::unavailable(error.to_string()))
+}
+
 /// Runs a look at what is counted in memory off the runtime's thread.
 pub(super) async fn scrape<T: Send + 'static>(
     look: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    aside(&SCRAPES, look).await
+    aside(&SCRAPES, READING, look).await
 }
 
 /// Runs work of the admin's own, which nobody waits for, off the runtime's thread and within the
@@ -198,11 +223,12 @@ pub(super) async fn scrape<T: Send + 'static>(
 pub(super) async fn aside_quietly<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    aside(&READS, work).await.ok()
+    aside(&READS, READING, work).await.ok()
 }
 
 async fn aside<T: Send + 'static>(
     places: &'static Semaphore,
+    (time, late): (Duration, &'static str),
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     let done = async {
@@ -219,15 +245,22 @@ async fn aside<T: Send + 'static>(
             .await
             .map_err(|_| Refusal::unavailable("the work broke off; the log says why"))
     };
-    match tokio::time::timeout(READ_TIMEOUT, done).await {
+    match tokio::time::timeout(time, done).await {
         Ok(done) => done,
-        Err(_) => Err(Refusal::unavailable("there was no answer in time")),
+        Err(_) => Err(Refusal::unavailable(late)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_change_that_fails_says_so_in_its_own_words() {
+        let fault = "the ledger's file cannot be written now; nothing was changed, try again";
+        let refused = change(move || Err::<(), _>(fault)).await.unwrap_err();
+        assert_eq!((refused.status(), &*refused.message), (503, fault));
+    }
 
     #[tokio::test]
     async fn a_scrape_does_not_wait_for_reads_that_hang() {

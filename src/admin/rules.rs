@@ -1,7 +1,7 @@
 //! `/api/v1/rules`: divergences that are judged beforehand.
 
 use super::Parts;
-use super::answer::{Asked, Id, Refusal, Told, read};
+use super::answer::{Asked, Id, Refusal, Told, change, read};
 use super::status::Nothing;
 use crate::config::Written;
 use crate::ledger::Changed;
@@ -31,7 +31,7 @@ pub(super) async fn add(
     if let Some(until) = rule.until.filter(|until| *until <= jiff::Timestamp::now()) {
         return Err(Refusal::bad(format!("until: {until} is over already")));
     }
-    match read(move || parts.ledger.add_rule(rule)).await? {
+    match change(move || parts.ledger.add_rule(rule)).await? {
         Changed::Done(rule) => Ok((StatusCode::CREATED, Json(rule))),
         Changed::Refused(why) => Err(Refusal::conflict(why)),
         Changed::Missing => Err(Refusal::unavailable(
@@ -61,7 +61,7 @@ pub(super) async fn delete(
     }
     let who = said.who.unwrap_or_else(|| "unknown".to_owned());
     let why = said.why.unwrap_or_default();
-    match read(move || parts.ledger.delete_rule(id, &who, &why)).await? {
+    match change(move || parts.ledger.delete_rule(id, &who, &why)).await? {
         Changed::Done(()) => Ok(Json(json!({"deleted": id}))),
         Changed::Missing => Err(Refusal::not_found(format!("there is no rule {id}"))),
         Changed::Refused(why) => Err(Refusal::conflict(why)),

@@ -1,7 +1,7 @@
 //! `GET /api/v1/taints`, `POST /api/v1/taints/clear`: tables whose differences follow from a lost write.
 
 use super::Parts;
-use super::answer::{Asked, Refusal, Told, read};
+use super::answer::{Asked, Refusal, Told, change, read};
 use super::status::Nothing;
 use crate::ledger::Taint;
 use axum::Json;
@@ -50,7 +50,7 @@ pub(super) async fn clear(
             )));
         }
     }
-    let (cleared, left) = read(move || {
+    let (cleared, left) = change(move || {
         let ledger = &parts.ledger;
         let cleared = ledger.clear_taints(&clear.tables, &clear.who, &clear.why);
         // What is cleared is cleared, whether or not the file can be read now.
