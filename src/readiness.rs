@@ -127,7 +127,10 @@ fn divergences(figures: &Figures, limits: &Limits) -> Guard {
             listed(names, findings)
         ));
     }
-    let mut why = match (words.is_empty(), figures.evidence.ever.compared()) {
+    let compared = figures.evidence.ever.compared();
+    // Nothing seen is no evidence.
+    pass &= compared > 0;
+    let mut why = match (words.is_empty(), compared) {
         (false, _) => format!("open findings: {}", words.join("; ")),
         (true, 0) => "nothing was compared yet".to_owned(),
         (true, _) => "no finding is open".to_owned(),

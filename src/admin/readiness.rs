@@ -39,9 +39,7 @@ pub(super) async fn readiness(
 pub(super) fn figures(parts: &Parts) -> Result<Figures, String> {
     let limits = &parts.config.readiness;
     let now = jiff::Timestamp::now();
-    let since = now
-        .checked_sub(jiff::SignedDuration::try_from(limits.window).unwrap_or_default())
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let since = since(parts, now);
     let evidence = parts.ledger.evidence(since, limits.unsettled_commands)?;
     let mirror = parts.house.mirror();
     let tainted = parts.ledger.taints();
@@ -65,6 +63,13 @@ pub(super) fn figures(parts: &Parts) -> Result<Figures, String> {
             })
             .collect(),
     })
+}
+
+/// When the window begins in which coverage is judged.
+pub(super) fn since(parts: &Parts, now: jiff::Timestamp) -> jiff::Timestamp {
+    let window = jiff::SignedDuration::try_from(parts.config.readiness.window);
+    now.checked_sub(window.unwrap_or_default())
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// The paces of the classes and of the busiest statements.
@@ -96,6 +101,11 @@ pub(super) async fn watch(parts: Parts, stop: CancellationToken) {
     }
 }
 
+/// A finding is fixed once its statement was within the limits at so many looks, one after another: for
+/// five minutes. Near a limit a quantile passes it to and fro with each look, and each passing would
+/// otherwise be a fix, a regression and two lines in its history.
+const LOOKS_UNTIL_FIXED: u32 = 20;
+
 /// What the ledger was told of each statement's latency.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -105,6 +115,8 @@ pub(super) struct Watch {
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     slow: bool,
+    /// Looks at which it was within the limits, one after another, until now.
+    within: u32,
     /// Commands beyond what is allowed that are in the finding's count.
     beyond: u64,
 }
@@ -133,7 +145,7 @@ impl Watch {
         let servers = names(parts);
         let known = self.told.get(&shape).copied();
         let (slow, now) = match slower(&pace, limits) {
-            None => (None, Told::default()),
+            None => (None, Told::fast(known)),
             Some(quantile) => {
                 let most = match quantile {
                     Slower::P50 => allowed(pace.primary.p50, limits.p50_ratio, limits.p50),
@@ -148,19 +160,21 @@ impl Watch {
                 };
                 let now = Told {
                     slow: true,
+                    within: 0,
                     beyond: beyond.max(before),
                 };
                 (Some(slow), now)
             }
         };
-        // A statement that stays as it was told is no news.
-        let news = match (&slow, known) {
-            (Some(slow), Some(told)) => !told.slow || slow.more > 0,
-            (None, Some(told)) => told.slow,
-            (_, None) => true,
+        // A statement that stays as it was told is no news. Of one that is not known here an earlier
+        // process may have left a finding that is open.
+        let was_slow = known.is_none_or(|told| told.slow);
+        let news = match &slow {
+            Some(slow) => known.is_none_or(|told| !told.slow) || slow.more > 0,
+            None => was_slow && !now.slow,
         };
         if !news {
-            return;
+            return self.remember(shape, now);
         }
         let look = Look {
             at: jiff::Timestamp::now(),
@@ -168,8 +182,54 @@ impl Watch {
             servers,
             slow,
         };
-        if parts.ledger.looked(look) && (known.is_some() || self.told.len() < REMEMBERED_MAX) {
+        if parts.ledger.looked(look) {
+            self.remember(shape, now);
+        }
+    }
+
+    fn remember(&mut self, shape: (u64, Protocol), now: Told) {
+        if self.told.len() < REMEMBERED_MAX || self.told.contains_key(&shape) {
             self.told.insert(shape, now);
         }
+    }
+}
+
+impl Told {
+    /// After one more look at which it was within the limits. What it has counted stays counted.
+    fn fast(known: Option<Self>) -> Self {
+        let before = known.unwrap_or(Self {
+            slow: true,
+            ..Self::default()
+        });
+        let within = before.within.saturating_add(1);
+        Self {
+            slow: before.slow && within < LOOKS_UNTIL_FIXED,
+            within,
+            beyond: before.beyond,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_fixed_only_after_it_was_fast_for_long_and_counts_nothing_twice() {
+        let mut told = Told {
+            slow: true,
+            within: 0,
+            beyond: 40,
+        };
+        for _ in 1..LOOKS_UNTIL_FIXED {
+            told = Told::fast(Some(told));
+            assert!(told.slow, "{told:?}");
+        }
+        let again = Told { within: 0, ..told };
+        assert!(Told::fast(Some(again)).slow);
+        told = Told::fast(Some(told));
+        assert!(!told.slow);
+        assert_eq!(told.beyond, 40);
+        assert!(Told::fast(None).slow, "one look judges nothing");
     }
 }

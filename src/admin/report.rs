@@ -4,7 +4,7 @@ use super::answer::{Asked, Refusal, read};
 use super::status::mirror_json;
 use super::{Parts, readiness};
 use crate::config::Literals;
-use crate::ledger::{CoverageBy, CoverageFilter, FindingFilter};
+use crate::ledger::{CoverageBy, CoverageFilter, FindingFilter, LIMIT_MAX};
 use crate::readiness::{judge, slower};
 use crate::report::{Found, Report, Server};
 use axum::Json;
@@ -64,14 +64,19 @@ fn made(parts: &Parts) -> Result<Report, String> {
     let more_findings = page.next.is_some();
     let findings = page.items.into_iter().map(found);
     let findings = findings.collect::<Result<Vec<_>, _>>()?;
-    let covered = |by, compared| {
+    let covered = |by, compared, limit| {
         let filter = CoverageFilter {
             by,
             compared,
-            limit: LISTED,
+            limit,
             before: None,
         };
         parts.ledger.covered(&filter).map(|page| page.items)
+    };
+    let since = readiness::since(parts, figures.now);
+    let never = |by| {
+        let items = covered(by, Some(false), LIMIT_MAX)?;
+        Ok::<_, String>(within(items, since))
     };
     let slow = |pace| slower(pace, &limits.latency).is_some();
     let servers = readiness::names(parts);
@@ -92,9 +97,9 @@ fn made(parts: &Parts) -> Result<Report, String> {
         findings,
         more_findings,
         taints: parts.ledger.taints(),
-        never_statements: covered(CoverageBy::Fingerprint, Some(false))?,
-        never_tables: covered(CoverageBy::Table, Some(false))?,
-        tables: covered(CoverageBy::Table, None)?,
+        never_statements: never(CoverageBy::Fingerprint)?,
+        never_tables: never(CoverageBy::Table)?,
+        tables: covered(CoverageBy::Table, None, LISTED)?,
         curves: parts.ledger.curves([primary, shadow]),
         slower: figures
             .paces
@@ -106,4 +111,44 @@ fn made(parts: &Parts) -> Result<Report, String> {
         paces: figures.paces,
         evidence: figures.evidence,
     })
+}
+
+/// Those that were seen since a time, as the guard `coverage` counts them: not what is added up of
+/// many names.
+fn within(items: Vec<Value>, since: jiff::Timestamp) -> Vec<Value> {
+    let text = |item: &Value, key: &str| {
+        let text = item.get(key).and_then(Value::as_str);
+        text.map(str::to_owned)
+    };
+    let counts = |item: &Value| {
+        let named = text(item, "fingerprint").or_else(|| text(item, "table"));
+        let seen = text(item, "last_seen").and_then(|at| at.parse::<jiff::Timestamp>().ok());
+        named.is_some_and(|name| !name.is_empty() && name != "*")
+            && seen.is_some_and(|seen| seen >= since)
+    };
+    let most = usize::try_from(LISTED).unwrap_or(usize::MAX);
+    items.into_iter().filter(counts).take(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_never_compared_is_what_the_guard_counts() {
+        let (old, new) = ("2030-01-01T00:00:00Z", "2030-01-02T00:00:00Z");
+        let items = vec![
+            json!({"fingerprint": "a", "last_seen": new}),
+            json!({"fingerprint": "b", "last_seen": old}),
+            json!({"fingerprint": null, "last_seen": new}),
+            json!({"table": "t", "last_seen": new}),
+            json!({"table": "*", "last_seen": new}),
+            json!({"table": "u", "last_seen": null}),
+        ];
+        let kept = within(items, new.parse().unwrap());
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert_eq!(kept[0]["fingerprint"], "a");
+        assert_eq!(kept[1]["table"], "t");
+    }
 }

@@ -415,7 +415,11 @@ fn readiness(root: &mut Table, reading: &mut Reading) -> Readiness {
     const YEAR_S: u64 = 366 * 86_400;
     const MANY: u64 = 1_000_000_000_000;
     let mut section = Section::take(root, "readiness", reading);
-    let kinds = format!("the kinds are {}", Kind::ALL.map(Kind::name).join(", "));
+    // Those of kind latency have a guard of their own, with limits of its own.
+    let judged = |name: &str| name != Kind::Latency.name() && Kind::named(name).is_some();
+    let names = Kind::ALL.map(Kind::name);
+    let names: Vec<&str> = names.into_iter().filter(|name| judged(name)).collect();
+    let kinds = format!("the kinds are {}", names.join(", "));
     let readiness = Readiness {
         metadata: section.flag("metadata", false),
         window: section.time("window_s", DAY, 3_600..=YEAR_S),
@@ -444,7 +448,7 @@ fn readiness(root: &mut Table, reading: &mut Reading) -> Readiness {
         taints: section.number("taints", 0, 0..=MANY),
         unsettled: section.number("unsettled", 0, 0..=MANY),
         unsettled_commands: section.number("unsettled_commands", 20, 1..=MANY),
-        divergences: section.numbers("divergences", |name| Kind::named(name).is_some(), &kinds),
+        divergences: section.numbers("divergences", judged, &kinds),
     };
     section.finish();
     readiness
@@ -807,7 +811,11 @@ mod tests {
             ),
             (
                 "[readiness.divergences]\nvalues = 1",
-                "c.toml:2: readiness.divergences.values: \"values\" is no such name; the kinds are unsupported, error, shadow_limit, other_error, columns, rows, null, value, order, affected_rows, last_insert_id, latency",
+                "c.toml:2: readiness.divergences.values: \"values\" is no such name; the kinds are unsupported, error, shadow_limit, other_error, columns, rows, null, value, order, affected_rows, last_insert_id",
+            ),
+            (
+                "[readiness.divergences]\nlatency = 1",
+                "c.toml:2: readiness.divergences.latency: \"latency\" is no such name; the kinds are unsupported, error, shadow_limit, other_error, columns, rows, null, value, order, affected_rows, last_insert_id",
             ),
             (
                 "listen = 5",

@@ -11,7 +11,7 @@ use super::rulebook;
 use super::rules::Rules;
 use super::tallies::kept::cut;
 use super::triage::{self, Noted, OURSELVES, Word};
-use super::write;
+use super::write::{self, Written};
 use crate::compare::verdict::Kind;
 use rusqlite::{Transaction, params};
 use serde_json::{Value, json};
@@ -38,12 +38,12 @@ pub struct Slow {
     pub detail: String,
 }
 
-/// Writes down what was found; a change of a finding's state is noted.
+/// Writes down what was found; a change of a finding's state is noted, a good one apart.
 pub(super) fn kept(
     transaction: &Transaction<'_>,
     look: &Look,
     rules: &Rules,
-    noted: &mut Vec<Noted>,
+    written: &mut Written,
 ) -> rusqlite::Result<()> {
     let Some((digest, protocol)) = look.pace.shape else {
         return Ok(());
@@ -51,13 +51,13 @@ pub(super) fn kept(
     match &look.slow {
         Some(slow) => {
             let entry = entry(look, slow, digest, protocol);
-            keep(transaction, entry, slow.more, rules, noted)
+            keep(transaction, entry, slow.more, rules, &mut written.noted)
         }
         None => fix(
             transaction,
             &format!("{digest:016x}"),
             protocol.name(),
-            noted,
+            &mut written.good,
         ),
     }
 }

@@ -145,6 +145,8 @@ pub(super) struct Written {
     pub(super) gives_back: bool,
     /// Findings that were ever let go though an operator had to judge them; where it was looked at.
     pub(super) evicted: Option<u64>,
+    /// What it is told that needs nobody's attention.
+    pub(super) good: Vec<Noted>,
 }
 
 /// Writes a batch and what else the file lacks. With taints in it all of it is on the disk when
@@ -170,9 +172,7 @@ pub(super) fn batch(
         let rules = anew.as_ref().unwrap_or(rules);
         match message {
             Message::Divergence(entry) => divergence(&transaction, entry, rules, &mut written)?,
-            Message::Look(look) => {
-                super::slow::kept(&transaction, look, rules, &mut written.noted)?
-            }
+            Message::Look(look) => super::slow::kept(&transaction, look, rules, &mut written)?,
             Message::Plans(plans) => super::plans::write(&transaction, plans)?,
             Message::Change { change, reply, .. } => {
                 replies.push((reply, changed(&transaction, change)?));

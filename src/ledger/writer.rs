@@ -160,6 +160,9 @@ impl Writer {
                     for noted in &written.noted {
                         tracing::warn!("{}", noted.0);
                     }
+                    for noted in &written.good {
+                        tracing::info!("{}", noted.0);
+                    }
                     return self.append(&written.lines);
                 }
                 Err(fault) => {

@@ -238,7 +238,11 @@ fn what_was_never_asked_anything_is_not_ready() {
         let readiness = judge(&nothing, &limits(text));
         let failed: Vec<_> = readiness.guards.iter().filter(|one| !one.pass).collect();
         let names: Vec<_> = failed.iter().map(|guard| guard.name).collect();
-        assert_eq!(names, ["coverage", "evidence", "latency"], "{text}");
+        assert_eq!(
+            names,
+            ["divergences", "coverage", "evidence", "latency"],
+            "{text}"
+        );
     }
 }
 
@@ -288,4 +292,13 @@ fn a_quantile_is_past_its_limit_only_past_factor_and_time() {
         let pace = pace(primary, shadow);
         assert_eq!(slower(&pace, &limits), slow, "{pace:?}");
     }
+}
+
+#[test]
+fn no_finding_of_nothing_compared_is_no_pass() {
+    let mut figures = good();
+    figures.evidence.ever = Sum::default();
+    let guard = divergences(&figures, &limits(""));
+    assert!(!guard.pass);
+    assert_eq!(guard.why, "nothing was compared yet");
 }

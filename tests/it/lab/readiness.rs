@@ -53,7 +53,10 @@ async fn nothing_seen_is_no_evidence() {
     let json = understudy(&["readiness", "--admin", &proxy.admin, "--format", "json"]);
     assert_eq!(json.status.code(), Some(1), "{}", said(&json));
     let readiness: Value = serde_json::from_slice(&json.stdout).expect("JSON");
-    assert_eq!(failed(&readiness), ["coverage", "evidence", "latency"]);
+    assert_eq!(
+        failed(&readiness),
+        ["divergences", "coverage", "evidence", "latency"]
+    );
     let usage = understudy(&["readiness", "--format", "xml"]);
     assert_eq!(usage.status.code(), Some(2), "{}", said(&usage));
     let nobody = format!("http://127.0.0.1:{}", free_port());
