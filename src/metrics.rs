@@ -163,7 +163,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 30] = [
+pub const RELAY: [Metric; 31] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -195,6 +195,10 @@ pub const RELAY: [Metric; 30] = [
     counter(
         "understudy_mirror_overtakes_total",
         "Commits that ran on the shadow before reads which should have come first.",
+    ),
+    counter(
+        "understudy_mirror_unsettled_total",
+        "Differences that could not wait to be looked at again, as too many did.",
     ),
     counter(
         "understudy_mirror_broken_total",

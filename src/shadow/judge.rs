@@ -1,8 +1,9 @@
 //! From two answers and their circumstances to a verdict, and whether a dark write went wrong.
 
 use super::job::{Mode, Run};
+use super::line::Ticket;
 use super::link::Reply;
-use super::order::Scope;
+use super::order::{Part, Request, Scope};
 use super::recent::Recent;
 use super::shared::Shared;
 use crate::compare::verdict::{Divergence, Kind, Reason, Verdict};
@@ -207,6 +208,10 @@ fn excuse(
         judgement.verdict = Verdict::NotCompared(Reason::Tainted);
         return;
     }
+    if may_outrun(shared.feeds(), run) {
+        judgement.verdict = Verdict::NotCompared(Reason::Lag);
+        return;
+    }
     let Some(glimpse) = Glimpse::of(run, reply.done) else {
         return;
     };
@@ -218,6 +223,16 @@ fn excuse(
         }
         judgement.verdict = Verdict::NotCompared(reason);
     }
+}
+
+/// Whether replication may have brought the write's own rows, or not yet those before it, when the
+/// write was rehearsed: then the row is there already, or the update changes nothing.
+fn may_outrun(feeds: bool, run: &Run) -> bool {
+    is_outrun(feeds, run.mode, run.reading.class)
+}
+
+fn is_outrun(feeds: bool, mode: Mode, class: Class) -> bool {
+    !feeds && mode == Mode::Rollback && class == Class::Write
 }
 
 /// What a write did to its tables that differs, and overlapped another on the primary.
@@ -287,6 +302,10 @@ fn is_about_rows(failure: &Failure) -> bool {
     )
 }
 
+/// What is lost of another session's writes is known so much later, at most, than what followed it
+/// was read.
+const TEE_LATE: Duration = Duration::from_millis(100);
+
 /// No session has this number: see [`Recent::met`].
 const NOBODY: u64 = u64::MAX;
 
@@ -301,6 +320,8 @@ pub(super) struct Glimpse {
     reason: Reason,
     /// It wrote to them.
     writes: bool,
+    /// A later taint is of a write that the shadow had not lost yet.
+    taints_until: jiff::Timestamp,
 }
 
 impl Glimpse {
@@ -328,17 +349,40 @@ impl Glimpse {
             done,
             reason,
             writes: run.reading.class == Class::Write,
+            taints_until: jiff::Timestamp::now()
+                .checked_add(TEE_LATE)
+                .unwrap_or(jiff::Timestamp::MAX),
         })
     }
 
     /// What explains a difference by now: a taint, with its cause, or that it met a commit.
     pub(super) fn explains(&self, shared: &Shared) -> Option<(Reason, Option<Cause>)> {
-        // A write that went wrong has tainted its tables itself.
-        let tainted = (!self.writes).then(|| shared.tainted_by(&self.scope));
-        if let Some(cause) = tainted.flatten() {
+        if let Some(cause) = self.tainted(shared) {
             return Some((Reason::Tainted, Some(cause)));
         }
         self.met(shared).map(|reason| (reason, None))
+    }
+
+    /// The cause of a taint that was there when the command was done on the shadow.
+    pub(super) fn tainted(&self, shared: &Shared) -> Option<Cause> {
+        // A write that went wrong has tainted its tables itself.
+        let reads = !self.writes;
+        reads
+            .then(|| shared.tainted_until(&self.scope, self.taints_until))
+            .flatten()
+    }
+
+    /// A place in the line behind what is to be written to the tables.
+    pub(super) fn ticket(&self, shared: &Shared) -> Ticket {
+        let now = Instant::now();
+        shared.line.join(Request {
+            session: NOBODY,
+            part: Part::Read,
+            scope: self.scope.clone(),
+            writes: Scope::none(),
+            began: now,
+            acked: now,
+        })
     }
 
     /// The tables.
@@ -370,5 +414,18 @@ impl Glimpse {
         let is_met =
             met(&shared.recent.lock(), self.to) || met(&shared.overtaking.lock(), self.done);
         is_met.then_some(self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rehearsed_write_may_be_outrun_by_replication_alone() {
+        assert!(is_outrun(false, Mode::Rollback, Class::Write));
+        assert!(!is_outrun(true, Mode::Rollback, Class::Write));
+        assert!(!is_outrun(false, Mode::Replay, Class::Write));
+        assert!(!is_outrun(false, Mode::Rollback, Class::Read));
     }
 }

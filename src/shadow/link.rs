@@ -153,7 +153,7 @@ pub(super) struct Link {
     answer_bytes_max: u64,
     timeout: std::time::Duration,
     vitess: bool,
-    /// One of `mirror.connections_max`.
+    /// One of `mirror.connections_max`, or of those that second looks have.
     _permit: OwnedSemaphorePermit,
 }
 
@@ -168,6 +168,28 @@ impl Link {
             return Err(Trouble::Unknown);
         }
         let permit = shared.permit().await.ok_or(Trouble::Full)?;
+        Self::open_with(shared, facts, journal, permit).await
+    }
+
+    /// The same for a second look, which takes no connection from a replay.
+    pub(super) async fn open_spare(
+        shared: &Shared,
+        facts: &Facts,
+        journal: &Journal,
+    ) -> Result<(Self, Likeness), Trouble> {
+        if journal.is_unknown() || facts.share.journal_unknown() {
+            return Err(Trouble::Unknown);
+        }
+        let permit = shared.spare().await.ok_or(Trouble::Full)?;
+        Self::open_with(shared, facts, journal, permit).await
+    }
+
+    async fn open_with(
+        shared: &Shared,
+        facts: &Facts,
+        journal: &Journal,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(Self, Likeness), Trouble> {
         let (connection, has_database) = log_in(shared, facts, journal).await?;
         let config = &shared.config;
         let mut link = Self {

@@ -132,6 +132,9 @@ pub struct Figures {
     pub overtakes: u64,
     /// Transactions that could not be carried to their end.
     pub broken: u64,
+    /// Differences that could not wait to be looked at again, as too many did: not compared, where
+    /// they would have been divergences.
+    pub unsettled: u64,
     /// Statements whose plans both servers were asked for.
     pub planned: u64,
     /// Statements whose plans were not asked for, as too many waited.
@@ -219,6 +222,7 @@ impl Mirror {
             transient: counters.transient.load(Ordering::Relaxed),
             overtakes: counters.overtakes.load(Ordering::Relaxed),
             broken: counters.broken.load(Ordering::Relaxed),
+            unsettled: counters.unsettled.load(Ordering::Relaxed),
             planned: self.shared.planner.planned.load(Ordering::Relaxed),
             plans_skipped: self.shared.planner.skipped.load(Ordering::Relaxed),
         }

@@ -11,12 +11,13 @@ use super::job::{Mode, Run};
 use super::journal::{Journal, Statement};
 use super::judge::{Glimpse, compare_reads};
 use super::likeness::Likeness;
+use super::line::Turn;
 use super::link::Link;
 use super::owed::{Owed, Ran};
 use super::perform;
 use super::proof::Evidence;
 use super::reading::shape;
-use super::shared::Shared;
+use super::shared::{Shared, count};
 use crate::ask::{Manner, Questions};
 use crate::compare::verdict::{Divergence, Reason, Verdict};
 use crate::config::{Compare, Recheck, Server};
@@ -153,9 +154,20 @@ impl Rechecks {
         })
     }
 
-    /// Leave to wait, or none.
-    pub(super) fn leave(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    /// Leave to wait with a command of so many bytes, or none.
+    pub(super) fn leave(&self, bytes: usize) -> Option<Leave> {
+        // Its wording, the question for its plans on both servers.
+        let kept = Kept::take(&self.kept, bytes as u64 * 3)?;
+        let permit = Arc::clone(&self.waiting).try_acquire_owned().ok()?;
+        Some(Leave {
+            _permit: permit,
+            _kept: kept,
+        })
+    }
+
+    /// One of the connections that second looks have to themselves.
+    pub(super) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.links).acquire_owned().await.ok()
     }
 
     /// The legacy side, if it may be asked now.
@@ -163,6 +175,12 @@ impl Rechecks {
         let legacy = self.legacy.as_ref()?;
         self.rate.lock().take(Instant::now()).then_some(legacy)
     }
+}
+
+/// What a difference takes to wait.
+pub(super) struct Leave {
+    _permit: OwnedSemaphorePermit,
+    _kept: Kept,
 }
 
 /// Bytes that are kept for a recheck, given back when it is over.
@@ -198,6 +216,8 @@ pub(super) struct Again {
     command: Vec<u8>,
     /// What the primary served.
     served: Answer,
+    /// The errors of both sides' first answers.
+    failed: [Option<u16>; 2],
     statements: Vec<crate::sql::Statement>,
     question: Question,
     _kept: Kept,
@@ -216,6 +236,7 @@ impl Again {
     pub(super) fn of(
         shared: &Shared,
         run: &Run,
+        shadow: &Answer,
         facts: &Arc<Facts>,
         journal: &Journal,
     ) -> Option<Self> {
@@ -247,10 +268,18 @@ impl Again {
             journal: journal.clone(),
             command: exchange.command.clone(),
             served: exchange.answer.clone(),
+            failed: [&exchange.answer, shadow]
+                .map(|answer| answer.error().map(|failure| failure.code)),
             statements: analysis.statements.clone(),
             question,
             _kept: kept,
         })
+    }
+
+    /// Whether this is an error that neither side's first answer had: of the account that asks, of a
+    /// limit, of a moment.
+    fn fails_newly(&self, answer: &Answer) -> bool {
+        is_new(self.failed, answer.error().map(|failure| failure.code))
     }
 
     fn compare(&self, shared: &Shared, one: &Answer, other: &Answer) -> Verdict {
@@ -263,7 +292,7 @@ impl Again {
         let link = match link {
             Some(link) => link,
             None => {
-                let opened = Link::open(shared, &self.facts, &self.journal).await;
+                let opened = Link::open_spare(shared, &self.facts, &self.journal).await;
                 let (opened, _alike) = opened
                     .ok()
                     .filter(|(_, likeness)| *likeness == Likeness::default())?;
@@ -328,6 +357,11 @@ impl Again {
     }
 }
 
+/// Whether a later answer's error is none that the first answers had.
+fn is_new(first: [Option<u16>; 2], now: Option<u16>) -> bool {
+    now.is_some() && !first.contains(&now)
+}
+
 /// Whether it reads tables, outside of transactions, and says the same on any connection like the
 /// session's and at any time.
 fn may_run_again(run: &Run, journal: &Journal) -> bool {
@@ -366,8 +400,6 @@ pub(super) struct Case {
     /// What a write that may have raced has tainted, and since when: the cause as it was told, and as
     /// it is where it did race.
     pub(super) damage: Option<Damage>,
-    /// One of those that may wait.
-    pub(super) leave: OwnedSemaphorePermit,
 }
 
 /// See [`Case::damage`].
@@ -384,6 +416,15 @@ struct Conclusion {
     rechecked: Rechecked,
 }
 
+/// What the shadow said when it was asked again.
+enum Looked {
+    Settled(Box<Conclusion>),
+    /// It differed to the end; for how long, where no write since may explain that.
+    Persists(Option<Duration>),
+    /// It could not be asked, or what it says cannot be compared: the first judgement stands.
+    Unable,
+}
+
 /// Whether two servers that were read at the same time agree.
 enum Both {
     Agree { moved: bool },
@@ -394,21 +435,47 @@ enum Both {
 impl Case {
     /// Looks at it again until it is settled, at the latest when the mirror is suspended or ends;
     /// then as it stands.
-    pub(super) async fn settle(mut self, shared: Arc<Shared>) {
+    pub(super) async fn settle(mut self, shared: Arc<Shared>, leave: Leave) {
         let again = self.again.take();
+        let began = Instant::now();
         let looked = tokio::select! {
             biased;
-            () = shared.hurry.cancelled() => None,
-            () = shared.until_suspended() => None,
-            conclusion = self.look(&shared, again.as_ref()) => Some(conclusion),
+            // All that the tee had has come by then.
+            () = shared.hurry.cancelled() => Err(None),
+            () = shared.until_suspended() => Err(Some(Reason::Suspended)),
+            conclusion = self.look(&shared, again.as_ref()) => Ok(conclusion),
         };
-        let conclusion = looked.unwrap_or_else(|| self.stands(&shared, Outcome::Cut));
+        let conclusion = looked.unwrap_or_else(|reason| {
+            let reason = reason.filter(|_| began.elapsed() < SECOND_LOOK);
+            self.cut(&shared, Outcome::Cut, reason)
+        });
+        self.end(&shared, conclusion);
+        drop(leave);
+    }
+
+    /// Settles it at once, for too many wait.
+    pub(super) fn settle_now(self, shared: &Shared) {
+        count(&shared.counters.unsettled);
+        let conclusion = self.cut(shared, Outcome::Skipped, Some(Reason::Race));
+        self.end(shared, conclusion);
+    }
+
+    /// As it stands; but that it is a divergence nobody may say where the acknowledgement of what it
+    /// met may still be on its way: then it is not compared, for this reason.
+    fn cut(&self, shared: &Shared, outcome: Outcome, reason: Option<Reason>) -> Conclusion {
+        let mut conclusion = self.stands(shared, outcome);
+        if let (Verdict::Diverged(_), Some(reason)) = (&conclusion.verdict, reason) {
+            conclusion.verdict = Verdict::NotCompared(reason);
+        }
+        conclusion
+    }
+
+    fn end(self, shared: &Shared, conclusion: Conclusion) {
         let Self {
             mut owed,
             ran,
             evidence,
             damage,
-            leave,
             ..
         } = self;
         let raced = conclusion.verdict == Verdict::NotCompared(Reason::Race);
@@ -419,7 +486,6 @@ impl Case {
         owed.follows(conclusion.follows);
         owed.rechecked(conclusion.rechecked);
         owed.settle(conclusion.verdict, ran, evidence);
-        drop(leave);
     }
 
     async fn look(&self, shared: &Shared, again: Option<&Again>) -> Conclusion {
@@ -430,14 +496,15 @@ impl Case {
             tokio::time::sleep_until(second_look).await;
             return self.stands(shared, Outcome::Skipped);
         };
-        let links = Arc::clone(&shared.rechecks.links);
-        let Ok(Ok(_permit)) = tokio::time::timeout_at(end, links.acquire_owned()).await else {
-            return self.stands(shared, Outcome::Skipped);
-        };
         let mut link = None;
-        let persists = match self.on_shadow(shared, again, &mut link, (began, end)).await {
-            Ok(persists) => persists,
-            Err(conclusion) => return *conclusion,
+        let looked = self.on_shadow(shared, again, &mut link, (began, end)).await;
+        let persists = match looked {
+            Looked::Settled(conclusion) => return *conclusion,
+            Looked::Unable => {
+                tokio::time::sleep_until(second_look).await;
+                return self.stands(shared, Outcome::Unavailable);
+            }
+            Looked::Persists(persists) => persists,
         };
         // The acknowledgement of a commit that the read met may still be on its way.
         tokio::time::sleep_until(second_look).await;
@@ -447,42 +514,48 @@ impl Case {
         self.unsettled(shared, persists)
     }
 
-    /// Asks the shadow with growing pauses. Says when it last differed while nobody had written to
-    /// the tables since the read began; or what settles it.
+    /// Asks the shadow with growing pauses. What the mirror feeds in order the shadow had when it
+    /// was asked the first time, so that a later write explains nothing; what replication feeds
+    /// counts while nobody has written to the tables since the read began.
     async fn on_shadow(
         &self,
         shared: &Shared,
         again: &Again,
         link: &mut Option<Link>,
         (began, end): (Instant, Instant),
-    ) -> Result<Option<Duration>, Box<Conclusion>> {
-        let mut persists = None;
+    ) -> Looked {
         let mut pause = PAUSE;
         loop {
             let at = (Instant::now() + pause).min(end);
             tokio::time::sleep_until(at).await;
-            if let Some(cause) = shared.tainted_by(self.glimpse.scope()) {
-                return Err(Box::new(self.follows(cause)));
+            if let Some(cause) = self.glimpse.tainted(shared) {
+                return Looked::Settled(Box::new(self.follows(cause)));
+            }
+            if shared.tainted_by(self.glimpse.scope()).is_some() {
+                // What was lost since says nothing of the first answer, but spoils all others.
+                return Looked::Unable;
             }
             let asked = Instant::now();
             let patience = asked + PAUSE_MAX.max(end.saturating_duration_since(asked));
             let answer = tokio::time::timeout_at(patience, again.on_shadow(shared, link)).await;
             let Ok(Some(answer)) = answer else {
-                return Err(Box::new(self.stands(shared, Outcome::Unavailable)));
+                return Looked::Unable;
             };
             let quiet = !self.glimpse.written_since(shared);
-            match again.compare(shared, &again.served, &answer) {
+            let persists = match again.compare(shared, &again.served, &answer) {
                 Verdict::Match | Verdict::Tolerated(_) => {
-                    return Err(Box::new(self.passed(shared, quiet)));
+                    return Looked::Settled(Box::new(self.passed(shared, quiet)));
                 }
-                Verdict::NotCompared(reason) => return Err(Box::new(not_compared(reason))),
-                Verdict::Diverged(_) if quiet => persists = Some(asked - began),
-                // What it was fed with in order it had when it was asked the first time.
-                Verdict::Diverged(_) if shared.feeds() => return Ok(persists),
-                Verdict::Diverged(_) => persists = None,
-            }
+                Verdict::NotCompared(_) => return Looked::Unable,
+                Verdict::Diverged(_) if again.fails_newly(&answer) => return Looked::Unable,
+                Verdict::Diverged(_) if quiet => Some(asked - began),
+                Verdict::Diverged(_) if shared.feeds() => {
+                    return Looked::Persists(Some(asked - began));
+                }
+                Verdict::Diverged(_) => None,
+            };
             if at >= end {
-                return Ok(persists);
+                return Looked::Persists(persists);
             }
             // A read that takes long is not run all the time.
             pause = (pause * 2).min(PAUSE_MAX).max(asked.elapsed() * 2);
@@ -527,14 +600,29 @@ impl Case {
         link: &mut Option<Link>,
         legacy: &Legacy,
     ) -> Both {
-        let from = Instant::now();
-        let (one, other) = (
-            again.on_legacy(legacy).await,
-            again.on_shadow(shared, link).await,
-        );
+        let arrives_late = !shared.feeds() || legacy.by == By::Replica;
+        let on_its_way = if arrives_late {
+            shared.config.compare.recheck_for
+        } else {
+            QUIET // in the tee
+        };
+        let asked = Instant::now();
+        let from = asked.checked_sub(on_its_way).unwrap_or(asked);
+        let one = again.on_legacy(legacy).await;
+        // Behind what the mirror has yet to bring to these tables.
+        let ticket = self.glimpse.ticket(shared);
+        if ticket.turn(shared.config.compare.recheck_for).await != Turn::Came {
+            return Both::Unsure;
+        }
+        ticket.start();
+        let other = again.on_shadow(shared, link).await;
+        drop(ticket);
         let (Some(one), Some(other)) = (one, other) else {
             return Both::Unsure;
         };
+        if again.fails_newly(&one) || again.fails_newly(&other) {
+            return Both::Unsure;
+        }
         match again.compare(shared, &one, &other) {
             Verdict::Match | Verdict::Tolerated(_) => {
                 let served = again.compare(shared, &again.served, &one);
@@ -664,6 +752,20 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let taken = [0, 1, 2, 400, 501, 10_000, 10_000, 10_000].map(|ms| rate.take(at(ms)));
         assert_eq!(taken, [true, true, false, false, true, true, true, false]);
+    }
+
+    #[test]
+    fn an_error_that_no_first_answer_had_confirms_nothing() {
+        for (first, now, new) in [
+            ([None, None], None, false),
+            ([None, None], Some(1142), true),
+            ([None, Some(1317)], Some(1317), false),
+            ([Some(1146), None], Some(1146), false),
+            ([Some(1146), None], Some(1040), true),
+            ([Some(1146), None], None, false),
+        ] {
+            assert_eq!(is_new(first, now), new, "{first:?} {now:?}");
+        }
     }
 
     #[test]

@@ -425,11 +425,9 @@ impl Replay {
             raced: raced(&run).as_str().into(),
             since,
         });
+        let bytes = run.charged.command.len();
         let mut owed = run.owed;
-        let leave = unsettled
-            .as_ref()
-            .and_then(|_| self.shared.rechecks.leave());
-        if let (Some((glimpse, divergence, again)), Some(leave)) = (unsettled, leave) {
+        if let Some((glimpse, divergence, again)) = unsettled {
             let case = Case {
                 owed,
                 ran,
@@ -438,10 +436,15 @@ impl Replay {
                 glimpse,
                 again,
                 damage: amends,
-                leave,
             };
             while self.rechecks.try_join_next().is_some() {}
-            self.rechecks.spawn(case.settle(Arc::clone(&self.shared)));
+            match self.shared.rechecks.leave(bytes) {
+                Some(leave) => {
+                    let shared = Arc::clone(&self.shared);
+                    self.rechecks.spawn(case.settle(shared, leave));
+                }
+                None => case.settle_now(&self.shared),
+            }
         } else {
             owed.follows(follows);
             owed.settle(verdict, ran, evidence);
@@ -461,7 +464,7 @@ impl Replay {
         if perform::is_transient(run, reply) {
             return None;
         }
-        let again = Again::of(&self.shared, run, &self.facts, &self.journal);
+        let again = Again::of(&self.shared, run, &reply.answer, &self.facts, &self.journal);
         let may_pass = again.is_some() || matches!(verdict, Verdict::Diverged(_));
         may_pass.then_some((glimpse, divergence, again))
     }

@@ -13,7 +13,7 @@ use super::tables;
 use crate::compare::ClockColumns;
 use crate::config::{Config, FedBy, Server};
 use crate::connect::{Dial, TlsContext};
-use crate::ledger::{Cause as TaintCause, Ledger};
+use crate::ledger::{Cause as TaintCause, Ledger, Taint};
 use crate::sql::{Catalog, Table};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -103,6 +103,8 @@ pub(super) struct Counters {
     pub(super) overtakes: AtomicU64,
     /// Transactions that could not be carried to their end.
     pub(super) broken: AtomicU64,
+    /// Differences that could not wait to be looked at again.
+    pub(super) unsettled: AtomicU64,
 }
 
 impl Shared {
@@ -241,6 +243,14 @@ impl Shared {
         tokio::time::timeout(at_most, asking).await.ok()?.ok()
     }
 
+    /// Leave for a connection of a recheck, which takes none from a replay.
+    pub(super) async fn spare(&self) -> Option<OwnedSemaphorePermit> {
+        let asking = self.rechecks.connection();
+        tokio::time::timeout(self.config.compare.recheck_for, asking)
+            .await
+            .ok()?
+    }
+
     /// Connections to the shadow that are open.
     pub(super) fn connections(&self) -> usize {
         let free = self.connections.available_permits();
@@ -279,6 +289,18 @@ impl Shared {
         }
     }
 
+    /// Why one of the tables is tainted, if one has been since then at the latest.
+    pub(super) fn tainted_until(
+        &self,
+        scope: &Scope,
+        until: jiff::Timestamp,
+    ) -> Option<TaintCause> {
+        self.tainted_by(scope)?;
+        let mut taints = self.ledger.taints().into_iter();
+        let then = taints.find(|taint| taint.since <= until && is_of(taint, scope))?;
+        Some(then.cause)
+    }
+
     /// Why one of the tables is tainted, if one is.
     pub(super) fn tainted_by(&self, scope: &Scope) -> Option<TaintCause> {
         if !self.ledger.has_taints() {
@@ -305,7 +327,58 @@ impl Shared {
     }
 }
 
+/// Whether a taint is of one of the tables.
+fn is_of(taint: &Taint, scope: &Scope) -> bool {
+    let Scope::Known(tables) = scope else {
+        return true;
+    };
+    let tainted = Table {
+        database: taint.database.clone(),
+        name: taint.table.clone(),
+    };
+    tables.iter().any(|table| {
+        let everything = Table {
+            database: table.database.clone(),
+            name: "*".to_owned(),
+        };
+        let anywhere = tainted.name == "*" && tainted.database.is_none();
+        *table == tainted || everything == tainted || anywhere
+    })
+}
+
 /// Adds one to a counter.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taint_is_of_its_table_of_its_database_or_of_all() {
+        let table = |database: Option<&str>, name: &str| Table {
+            database: database.map(str::to_owned),
+            name: name.to_owned(),
+        };
+        let read = Scope::Known([table(Some("d"), "t")].into());
+        for (database, name, is) in [
+            (Some("d"), "T", true),
+            (Some("d"), "u", false),
+            (Some("e"), "t", false),
+            (Some("d"), "*", true),
+            (Some("e"), "*", false),
+            (None, "*", true),
+        ] {
+            let taint = Taint {
+                database: database.map(str::to_owned),
+                table: name.to_owned(),
+                cause: "lost".into(),
+                since: jiff::Timestamp::UNIX_EPOCH,
+            };
+            assert_eq!(is_of(&taint, &read), is, "{database:?} {name}");
+            assert!(is_of(&taint, &Scope::All));
+            assert!(!is_of(&taint, &Scope::none()));
+        }
+    }
 }
