@@ -82,7 +82,7 @@ impl Scenario {
         };
         let mut clock_columns = ClockColumns::default();
         if has("clocked") {
-            clock_columns.learn("app", "t", "at");
+            clock_columns.learn("app", "t", "at", true);
         }
         Self {
             primary: primary.finish(),

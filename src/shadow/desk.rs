@@ -551,6 +551,7 @@ fn reason_of(decision: Result<Mode, Reason>) -> &'static str {
 
 /// DDL makes other tables of these.
 fn forget_tables(shared: &Shared, scope: &Scope) {
+    shared.forget_clocks(scope);
     match scope {
         Scope::Known(tables) => shared.tables.forget(tables.iter()),
         Scope::All => shared.tables.forget_all(),

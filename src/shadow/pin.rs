@@ -205,7 +205,10 @@ fn written(one: &Statement, database: &str) -> Option<Table> {
 fn known(shared: &Shared, one: &Exchange, journal: &Journal, last: Option<u64>) -> Known {
     let mirror = &shared.config.mirror;
     let settings = shared.clock.settings();
-    let unix_micros = shared.clock.when(one.sent).filter(|_| mirror.pin_clock);
+    // Where the session set its clock, that is carried to the shadow, whose calls then say the same.
+    let stands = journal.value_of(&["timestamp", "@@timestamp"]);
+    let goes = stands.is_none_or(|assignment| goes_on(&assignment)) && mirror.pin_clock;
+    let unix_micros = shared.clock.when(one.sent).filter(|_| goes);
     let zone = journal.value_of(&["time_zone"]);
     let moment = unix_micros.map(|unix_micros| Moment {
         unix_micros,
@@ -234,7 +237,14 @@ fn known(shared: &Shared, one: &Exchange, journal: &Journal, last: Option<u64>) 
         }),
         found_rows: one.facts.capabilities.has(Capabilities::FOUND_ROWS),
         keys: mirror.pin_keys,
+        rehearsed: !shared.feeds(),
     }
+}
+
+/// Whether an assignment to `timestamp` lets the session's clock go: DEFAULT, or 0.
+fn goes_on(assignment: &str) -> bool {
+    let value = assignment.split_once('=').map(|(_, value)| value.trim());
+    matches!(value, Some("default" | "0"))
 }
 
 /// Writes what is known into the command's text; none where it has no text, or cannot be read.
@@ -329,24 +339,41 @@ fn remember_clocks(
     shared: &Shared,
     statements: &[Statement],
     facts: &[Option<Arc<TableFacts>>],
-    clocked: &[(usize, String)],
+    clocked: &[pin::Clocked],
     database: &str,
 ) {
     for (nth, statement) in statements.iter().enumerate() {
         let Tables::Known(tables) = &statement.written else {
             continue;
         };
-        let own = clocked.iter().filter(|(number, _)| *number == nth);
-        let own = own.map(|(_, column)| column.as_str());
+        let own = clocked.iter().filter(|one| one.statement == nth);
+        let own = own.map(|one| (one.column.as_str(), one.is_unix));
         let facts = facts.get(nth).and_then(Option::as_deref);
         let filled = facts.into_iter().flat_map(|facts| &facts.columns);
         let filled = filled
             .filter(|column| column.default_clock.is_some() || column.on_update.is_some())
-            .map(|column| column.name.as_str());
-        let columns: Vec<&str> = own.chain(filled).collect();
+            .map(|column| (column.name.as_str(), false));
+        let columns: Vec<(&str, bool)> = own.chain(filled).collect();
         for table in tables {
             let database = table.database.as_deref().unwrap_or(database);
             shared.know_clocks(database, &table.name, &columns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_the_session_set_stands_until_it_is_let_go() {
+        for (assignment, goes) in [
+            ("timestamp = default", true),
+            ("@@session.timestamp=0", true),
+            ("timestamp = 1700000000", false),
+            ("timestamp = @then", false),
+        ] {
+            assert_eq!(goes_on(assignment), goes, "{assignment}");
         }
     }
 }

@@ -219,12 +219,27 @@ impl Shared {
         Arc::clone(&self.clock_columns.lock())
     }
 
-    /// These columns hold the clock.
-    pub(super) fn know_clocks(&self, database: &str, table: &str, columns: &[&str]) {
+    /// These columns hold the clock; with `true` those that hold it as a number.
+    pub(super) fn know_clocks(&self, database: &str, table: &str, columns: &[(&str, bool)]) {
         let mut known = self.clock_columns.lock();
-        for column in columns {
-            if !known.has(database, table, column) {
-                Arc::make_mut(&mut known).learn(database, table, column);
+        for (column, is_unix) in columns {
+            if !known.has(database, table, column, *is_unix) {
+                Arc::make_mut(&mut known).learn(database, table, column, *is_unix);
+            }
+        }
+    }
+
+    /// DDL made others of these tables: what is known of their columns is forgotten.
+    pub(super) fn forget_clocks(&self, scope: &Scope) {
+        let mut known = self.clock_columns.lock();
+        let Scope::Known(tables) = scope else {
+            *known = Arc::default();
+            return;
+        };
+        for table in tables {
+            let database = table.database.as_deref().unwrap_or_default();
+            if known.has_table(database, &table.name) {
+                Arc::make_mut(&mut known).forget(database, &table.name);
             }
         }
     }

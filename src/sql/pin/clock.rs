@@ -145,6 +145,11 @@ pub(super) fn any(tokens: Tokens<'_>, from: usize, to: usize) -> bool {
     (from..to).any(|at| call_at(tokens, at).is_some())
 }
 
+/// Whether these tokens are UNIX_TIMESTAMP() and nothing else.
+pub(super) fn is_unix(tokens: Tokens<'_>, from: usize, to: usize) -> bool {
+    call_at(tokens, from).is_some_and(|call| call.shape == Shape::Unix && call.end == to)
+}
+
 /// Which of the parentheses around a token are select lists.
 #[derive(Debug)]
 pub(super) struct SelectLists(Vec<bool>);

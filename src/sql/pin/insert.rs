@@ -3,7 +3,7 @@
 
 use super::keys::{self, Keys, Written};
 use super::update::{self, Assignments};
-use super::{Column, Draft, Given, Literal, Piece, TableFacts, clock, clock_value};
+use super::{Column, Draft, Given, Literal, Piece, TableFacts, clock_value};
 use crate::sql::names::{plain, quote};
 use crate::sql::statements::Statement as Tokens;
 
@@ -139,6 +139,7 @@ pub(super) fn pin(draft: &mut Draft<'_>, tokens: Tokens<'_>, given: &Given<'_>) 
     if draft.known.keys {
         match keys::generated(insert.as_ref(), tokens, given, draft) {
             Keys::None => {}
+            Keys::Unknown(_) | Keys::Known(_) if draft.known.rehearsed => draft.pinned.key = true,
             Keys::Unknown(why) => draft.pinned.cannot = Some(why),
             Keys::Known(keys) => key(draft, tokens, insert.as_ref(), given, keys),
         }
@@ -236,28 +237,22 @@ fn written_clocks(
     match &insert.source {
         Source::Set(set) => {
             for one in &set.all {
-                if clock::any(tokens, one.from, one.to) {
-                    draft.clocked(one.column.clone());
-                }
+                draft.clocked(tokens, (one.from, one.to), &one.column);
             }
         }
         Source::Rows { rows, .. } => {
             for row in rows {
-                for (nth, (from, to)) in row.values.iter().enumerate() {
-                    if clock::any(tokens, *from, *to)
-                        && let Some(name) = name_of(insert, facts, nth)
-                    {
-                        draft.clocked(name);
+                for (nth, value) in row.values.iter().enumerate() {
+                    if let Some(name) = name_of(insert, facts, nth) {
+                        draft.clocked(tokens, *value, &name);
                     }
                 }
             }
         }
         Source::Query(from) => {
-            // Which column it is, a query's list does not say at a glance.
-            if clock::any(tokens, *from, tokens.len()) {
-                let all = insert.columns.iter().flat_map(|list| list.names.iter());
-                for name in all {
-                    draft.clocked(name.clone());
+            for (nth, item) in select_list(tokens, *from).into_iter().enumerate() {
+                if let Some(name) = name_of(insert, facts, nth) {
+                    draft.clocked(tokens, item, &name);
                 }
             }
         }
@@ -268,11 +263,46 @@ fn written_clocks(
         });
         let Some(from) = from else { return };
         for one in update::assignments(tokens, from + 4).all {
-            if clock::any(tokens, one.from, one.to) {
-                draft.clocked(one.column);
-            }
+            draft.clocked(tokens, (one.from, one.to), &one.column);
         }
     }
+}
+
+/// The items of a query's outermost select list up to its first `*`, behind which they are no
+/// longer numbered as the columns are, each without its alias.
+fn select_list(tokens: Tokens<'_>, from: usize) -> Vec<(usize, usize)> {
+    let Some(select) = tokens.find(from, |at| tokens.is(at, "SELECT")) else {
+        return Vec::new();
+    };
+    let modifiers = ["ALL", "DISTINCT", "HIGH_PRIORITY", "STRAIGHT_JOIN"];
+    let mut at = select + 1;
+    while tokens.is_any(at, &modifiers) {
+        at += 1;
+    }
+    let ends = ["FROM", "WHERE", "UNION", "ORDER", "LIMIT", "HAVING", "ON"];
+    let end = tokens.find(at, |it| tokens.is_any(it, &ends));
+    let end = end.unwrap_or(tokens.len());
+    let list = tokens.slice(0, end);
+    let mut items = Vec::new();
+    while at < end {
+        let stop = list.find(at, |it| list.op(it, b",")).unwrap_or(end);
+        let last = stop.saturating_sub(1);
+        if tokens.op(last, b"*") {
+            break;
+        }
+        let named = last > at + 1 && tokens.is(last - 1, "AS");
+        let named_bare = last > at && tokens.is_name(last) && tokens.op(last - 1, b")");
+        let whole = if named {
+            last - 1
+        } else if named_bare {
+            last
+        } else {
+            stop
+        };
+        items.push((at, whole));
+        at = stop + 1;
+    }
+    items
 }
 
 /// The column of a row's value.

@@ -75,6 +75,9 @@ pub struct Known {
     pub found_rows: bool,
     /// Pin generated keys and LAST_INSERT_ID().
     pub keys: bool,
+    /// The rows come by another way, with their keys: an INSERT that is rehearsed must get another
+    /// key than the primary's, or it meets its own row.
+    pub rehearsed: bool,
 }
 
 /// A value that is written into the text, or bound to a parameter that is added.
@@ -161,16 +164,28 @@ pub struct Pinned {
     pub text: Option<Vec<u8>>,
     /// The parameters of a rewritten prepared text, in order.
     pub parameters: Vec<Parameter>,
-    /// A generated key was written into it, so the shadow generates none.
+    /// A generated key was written into it, so the shadow generates none; or the shadow's must be
+    /// another one.
     pub key: bool,
     /// All that the text says of LAST_INSERT_ID() was replaced.
     pub last_insert_id: bool,
-    /// Columns of the written tables that hold the clock now: the statement's number and the name.
-    pub clocked: Vec<(usize, String)>,
+    /// Columns of the written tables that hold the clock now.
+    pub clocked: Vec<Clocked>,
     /// Why a key that the primary generated could not be written.
     pub cannot: Option<&'static str>,
     /// LAST_INSERT_ID() behind the last statement, where it is known.
     pub last_insert_id_after: Option<u64>,
+}
+
+/// A column that a statement filled with the clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clocked {
+    /// The statement's number.
+    pub statement: usize,
+    /// The column's name.
+    pub column: String,
+    /// It was assigned UNIX_TIMESTAMP() and nothing else: a number, too, holds the clock then.
+    pub is_unix: bool,
 }
 
 /// One change of a text: these bytes give way to those.
@@ -243,8 +258,15 @@ impl Draft<'_> {
         }
     }
 
-    fn clocked(&mut self, column: String) {
-        self.pinned.clocked.push((self.number, column));
+    /// Notes a column whose value is these tokens, where the clock is read in them.
+    fn clocked(&mut self, tokens: Tokens<'_>, (from, to): (usize, usize), column: &str) {
+        if clock::any(tokens, from, to) {
+            self.pinned.clocked.push(Clocked {
+                statement: self.number,
+                column: column.to_owned(),
+                is_unix: clock::is_unix(tokens, from, to),
+            });
+        }
     }
 }
 
@@ -283,9 +305,18 @@ pub fn pin(
     pinned.last_insert_id_after = draft.last_insert_id;
     pinned.last_insert_id &= !draft.left_over;
     let prepared = matches!(protocol, Protocol::Prepared(_));
+    if draft.edits.is_empty() {
+        return pinned;
+    }
     if let Some((text, parameters)) = written(text, &all, draft.edits, prepared) {
         pinned.text = Some(text);
         pinned.parameters = parameters;
+    } else {
+        // The text stays as it is: nothing was pinned, and nobody may think that it was.
+        pinned.key = false;
+        pinned.last_insert_id = false;
+        pinned.clocked.clear();
+        pinned.cannot = Some("two values would be written in one place");
     }
     pinned
 }
@@ -306,21 +337,18 @@ fn statement(draft: &mut Draft<'_>, tokens: Tokens<'_>, given: &Given<'_>) {
     if one.class == Class::Write && one.insert {
         insert::pin(draft, tokens, given);
     } else if one.class == Class::Write {
-        update::pin(draft, tokens, given);
+        update::pin(draft, tokens);
     }
     draft.last_insert_id = keys::after(draft.last_insert_id, tokens, given, draft);
 }
 
-/// The text with its edits, and its parameters; none where there are no edits.
+/// The text with its edits, and its parameters; none where two of them are of one place.
 fn written(
     text: &[u8],
     tokens: &[Token],
     mut edits: Vec<Edit>,
     prepared: bool,
 ) -> Option<(Vec<u8>, Vec<Parameter>)> {
-    if edits.is_empty() {
-        return None;
-    }
     edits.sort_by_key(|edit| (edit.from, edit.to));
     let mut out = Vec::with_capacity(text.len() + 64 * edits.len());
     let mut parameters = Vec::new();

@@ -16,6 +16,7 @@ const KNOWN: Known = Known {
     zero_is_a_key: false,
     found_rows: false,
     keys: true,
+    rehearsed: false,
 };
 
 fn table() -> TableFacts {
@@ -503,36 +504,87 @@ fn columns_that_the_clock_fills_are_named() {
         "INSERT INTO t (a, at) VALUES (NOW() + INTERVAL 1 DAY, 5)",
         ok(1, 0),
     );
-    assert_eq!(pinned.clocked, [(0, "a".to_owned())]);
+    assert_eq!(filled(&pinned), [("a", false)]);
     let pinned = clocked("UPDATE t SET a = NOW() WHERE id = 1", ok(1, 0));
-    assert_eq!(pinned.clocked, [(0, "a".to_owned())]);
+    assert_eq!(filled(&pinned), [("a", false)]);
 }
 
 #[test]
-fn an_update_names_them_where_every_row_that_was_found_was_changed() {
-    let done = |matched, changed| {
-        let info = format!("Rows matched: {matched}  Changed: {changed}  Warnings: 0");
-        Some(Done {
-            affected_rows: changed,
-            info: xxh3_64(info.as_bytes()),
-            ..Done::default()
-        })
+fn an_update_never_names_the_columns_that_the_clock_fills() {
+    let info = "Rows matched: 2  Changed: 2  Warnings: 0";
+    let done = Done {
+        affected_rows: 2,
+        info: xxh3_64(info.as_bytes()),
+        ..Done::default()
     };
-    let text = "UPDATE t SET a = (SELECT MAX(x) FROM u WHERE y) WHERE id < 9";
-    let pinned = clocked(text, done(2, 2));
-    assert_eq!(
-        of(&pinned),
-        "UPDATE t SET a = (SELECT MAX(x) FROM u WHERE y), `at` = TIMESTAMP'2026-11-25 14:00:00' WHERE id < 9"
-    );
-    for (text, done) in [
-        (text, done(2, 1)),
-        (text, done(0, 0)),
-        ("UPDATE t SET at = 1 WHERE id < 9", done(2, 2)),
-        ("UPDATE t, u SET t.a = u.a", done(2, 2)),
-        ("UPDATE t JOIN u ON t.id = u.id SET t.a = u.a", done(2, 2)),
-    ] {
-        assert_eq!(of(&clocked(text, done)), "as it was", "{text}");
+    for text in ["UPDATE t SET a = 1 WHERE id < 9", "UPDATE t SET at = 1"] {
+        assert_eq!(of(&clocked(text, Some(done))), "as it was", "{text}");
     }
+}
+
+fn filled(pinned: &Pinned) -> Vec<(&str, bool)> {
+    let all = pinned.clocked.iter();
+    all.map(|it| (it.column.as_str(), it.is_unix)).collect()
+}
+
+#[test]
+fn of_an_insert_from_a_query_only_the_item_with_the_clock_fills_a_column() {
+    for (text, wanted) in [
+        (
+            "INSERT INTO t (id, a, at) SELECT id, total, NOW() FROM u WHERE b < NOW()",
+            vec![("at", false)],
+        ),
+        (
+            "INSERT INTO t (id, a, at) SELECT DISTINCT UNIX_TIMESTAMP() AS k, UNIX_TIMESTAMP() - 5 x, c FROM u",
+            vec![("id", true), ("a", false)],
+        ),
+        (
+            "INSERT INTO t (id, a) SELECT id, b FROM u WHERE c < NOW()",
+            vec![],
+        ),
+        ("INSERT INTO t (id, a, at) SELECT u.*, NOW() FROM u", vec![]),
+        ("INSERT INTO t SELECT 1, NOW(), 3", vec![("a", false)]),
+        (
+            "INSERT INTO t (id, a) VALUES (5, UNIX_TIMESTAMP())",
+            vec![("a", true)],
+        ),
+        (
+            "UPDATE t SET a = UNIX_TIMESTAMP(), at = NOW()",
+            vec![("a", true), ("at", false)],
+        ),
+    ] {
+        assert_eq!(filled(&clocked(text, ok(1, 0))), wanted, "{text}");
+    }
+}
+
+#[test]
+fn where_two_values_would_be_written_in_one_place_nothing_is_pinned_and_that_is_said() {
+    for text in [
+        "INSERT INTO t (id, a) VALUES (UNIX_TIMESTAMP(), NOW())",
+        "INSERT INTO t (id, a) VALUES (LAST_INSERT_ID() + 1, 2)",
+        "INSERT INTO t (id, a) VALUES (NULLIF(NOW(), 5), 2)",
+    ] {
+        let pinned = clocked(text, ok(1, 7));
+        assert_eq!(of(&pinned), "as it was", "{text}");
+        assert!(!pinned.key && !pinned.last_insert_id, "{text}");
+        assert!(
+            pinned.clocked.is_empty() && pinned.cannot.is_some(),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_rehearsed_insert_gets_a_key_of_its_own_and_its_last_key_is_the_primarys() {
+    let known = Known {
+        rehearsed: true,
+        ..KNOWN
+    };
+    let text = "INSERT INTO t (a) VALUES (LAST_INSERT_ID())";
+    let pinned = pinned_with(text, ok(1, 7), &known, &table(), Protocol::Text);
+    assert_eq!(of(&pinned), "INSERT INTO t (a) VALUES (41)");
+    assert!(pinned.key && pinned.cannot.is_none());
+    assert_eq!(pinned.last_insert_id_after, Some(7));
 }
 
 #[test]

@@ -1,59 +1,24 @@
-//! Columns that the clock fills when a row is updated.
+//! What an UPDATE assigns.
+//!
+//! Columns ON UPDATE CURRENT_TIMESTAMP are not named for it: a row that the shadow's UPDATE leaves
+//! as it was would be changed by the name alone, and the difference would never be seen. They are
+//! known as columns that hold the clock.
 
-use super::{Draft, Given, Piece, clock, clock_value};
-use crate::sql::names::{plain, quote};
+use super::Draft;
+use crate::sql::names::plain;
 use crate::sql::statements::Statement as Tokens;
-use crate::wire::answer::Done;
-use xxhash_rust::xxh3::xxh3_64;
 
-/// Names the columns ON UPDATE CURRENT_TIMESTAMP of an UPDATE of one table, with the primary's
-/// clock. MySQL leaves them alone in a row where nothing else changes: only where all rows that
-/// were found were changed does naming them say the same.
-pub(super) fn pin(draft: &mut Draft<'_>, tokens: Tokens<'_>, given: &Given<'_>) {
+/// Notes the columns that an UPDATE fills with the clock.
+pub(super) fn pin(draft: &mut Draft<'_>, tokens: Tokens<'_>) {
     if !tokens.is(0, "UPDATE") || draft.known.moment.is_none() {
         return;
     }
     let Some(set) = tokens.find(0, |at| tokens.is(at, "SET")) else {
         return;
     };
-    let assigned = assignments(tokens, set + 1);
-    for one in &assigned.all {
-        if clock::any(tokens, one.from, one.to) {
-            draft.clocked(one.column.clone());
-        }
+    for one in &assignments(tokens, set + 1).all {
+        draft.clocked(tokens, (one.from, one.to), &one.column);
     }
-    let several = tokens
-        .slice(0, set)
-        .tokens
-        .iter()
-        .enumerate()
-        .any(|(at, _)| tokens.op(at, b",") || tokens.is_any(at, &["JOIN", "STRAIGHT_JOIN"]));
-    let (Some(facts), Some(done), Some(last)) = (given.facts, given.done, assigned.last()) else {
-        return;
-    };
-    let filled: Vec<_> = facts
-        .columns
-        .iter()
-        .filter_map(|column| Some((column, column.on_update?)))
-        .filter(|(column, _)| !assigned.all.iter().any(|one| column.is(&one.column)))
-        .collect();
-    if filled.is_empty() || several || !all_changed(&done) {
-        return;
-    }
-    for (column, digits) in filled {
-        if let Some(value) = clock_value(draft, digits) {
-            let name = String::from_utf8_lossy(&quote(column.name.as_bytes())).into_owned();
-            let pieces = vec![Piece::Text(format!(", {name} = ")), Piece::Value(value)];
-            draft.behind(tokens, last, pieces);
-        }
-    }
-}
-
-/// Whether the info text says that so many rows were found as were changed.
-fn all_changed(done: &Done) -> bool {
-    let (rows, warnings) = (done.affected_rows, done.warnings);
-    let info = format!("Rows matched: {rows}  Changed: {rows}  Warnings: {warnings}");
-    rows > 0 && done.info == xxh3_64(info.as_bytes())
 }
 
 /// `column = expression, …`
