@@ -1,10 +1,12 @@
 //! The verdict that every command is owed: exactly one, whatever happens to the task that has it.
 
+use super::order::Scope;
 use super::proof::Evidence;
 use super::reading::Reading;
 use crate::compare::verdict::{Reason, Verdict};
 use crate::ledger::observation::{Follows, Rechecked};
 use crate::ledger::{Ledger, Observation, Side};
+use crate::sql::{Change, Table};
 use crate::tee::Exchange;
 use crate::wire::answer::{Answer, Outcome};
 use std::sync::Arc;
@@ -56,7 +58,7 @@ impl Owed {
             class: reading.class,
             user: Arc::from(facts.user.as_str()),
             database: Arc::from(database),
-            tables: reading.scope.tables(),
+            tables: named(reading, database),
             written: reading.written(database),
             statement: None,
             context: None,
@@ -125,6 +127,25 @@ impl Drop for Owed {
     }
 }
 
+/// The tables that the statement names: what is merely reached by a view, a trigger or a foreign key
+/// is for its place in the order, and no rule on it is meant for the statement.
+fn named(reading: &Reading, database: &str) -> Vec<Table> {
+    let Some(analysis) = &reading.analysis else {
+        return reading.scope.tables();
+    };
+    let mut database = database.to_owned();
+    let mut scope = Scope::none();
+    for one in &analysis.statements {
+        scope.join(&Scope::of(&one.tables, &database));
+        for change in &one.changes {
+            if let Change::Database(name) = change {
+                name.clone_into(&mut database);
+            }
+        }
+    }
+    scope.tables()
+}
+
 /// One server's side of an exchange.
 pub(super) fn side(
     server: &Arc<str>,
@@ -166,4 +187,36 @@ pub(super) fn side(
 /// The time between two instants, in µs; 0 where the second is the earlier.
 pub(super) fn micros(from: Instant, to: Instant) -> u64 {
     u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::Journal;
+    use super::super::reading::{Missing, Reader};
+    use super::*;
+    use crate::sql::Catalog;
+    use crate::wire::capability::Capabilities;
+
+    #[test]
+    fn the_tables_of_a_statement_are_those_that_it_names_not_those_that_it_reaches() {
+        let journal = Journal::new("app");
+        let reader = Reader {
+            catalog: &Catalog::new(10),
+            journal: &journal,
+            capabilities: Capabilities::default(),
+            no_backslash_escapes: false,
+            databases: &std::collections::BTreeMap::new(),
+            missing: Missing::Nothing,
+        };
+        let mut reading = reader.read(b"\x03INSERT INTO t VALUES (1)");
+        let log = Table {
+            database: Some("app".into()),
+            name: "log".into(),
+        };
+        reading.scope.join(&Scope::Known([log].into()));
+        assert_eq!(reading.scope.tables().len(), 2);
+        let tables = named(&reading, "app");
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        assert_eq!(names, ["t"]);
+    }
 }
