@@ -10,7 +10,7 @@ use crate::compare::verdict::{Divergence, Kind, Reason, Verdict};
 use crate::compare::{Context, compare};
 use crate::ledger::Cause;
 use crate::ledger::observation::Follows;
-use crate::sql::{Class, Statement};
+use crate::sql::{ANY_ROWS, Class, Statement};
 use crate::wire::answer::{Answer, Failure, Outcome};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -160,14 +160,12 @@ fn inexact(run: &Run) -> Option<String> {
         return Some(format!("cannot pin the generated key: {why}"));
     }
     let differs = differs_by_nature(run)?;
-    let call = if differs.contains(['@', ' ']) {
-        ""
-    } else {
-        "()"
+    let why = match differs {
+        ANY_ROWS => "its LIMIT takes any rows".to_owned(),
+        variable if variable.starts_with('@') => format!("{variable} differs by nature"),
+        function => format!("{function}() differs by nature"),
     };
-    Some(format!(
-        "a dark write cannot be mirrored exactly ({differs}{call} differs by nature)"
-    ))
+    Some(format!("a dark write cannot be mirrored exactly ({why})"))
 }
 
 /// The command's statements, without what is pinned in them.

@@ -175,8 +175,9 @@ pub enum Change {
     Unknown,
 }
 
-/// What differs by nature where a write has a LIMIT and no ORDER BY: which rows it takes.
-pub const ANY_ROWS: &str = "limit without order by";
+/// What differs by nature where a write has a LIMIT and no ORDER BY that leaves no rows equal: which
+/// rows it takes.
+pub const ANY_ROWS: &str = "any rows";
 
 /// One statement of a command, analysed. The same for every statement of one fingerprint but for
 /// `changes`, which hold literals: those are read for Session statements each time.

@@ -30,34 +30,77 @@ pub(crate) fn order_by(statement: Statement<'_>) -> Option<OrderBy> {
 /// Whether a LIMIT cuts what the answer shows.
 pub(crate) fn has_limit(statement: Statement<'_>) -> bool {
     let inner = bare(statement);
-    limits(inner).any(|at| !counts_all(inner, at))
+    limits(inner).any(|at| {
+        let (level, limit) = level(inner, at);
+        let is_outermost = level.len() == inner.len();
+        !counts_all(level, limit) && (is_outermost || chooses(inner, at))
+    })
 }
 
 /// Whether a LIMIT stands inside: in parentheses, which a subquery, a derived table and the arm of
-/// a UNION need for it.
+/// a UNION need for it, and may choose other rows on another server.
 pub(crate) fn has_limit_inside(statement: Statement<'_>) -> bool {
     let inner = bare(statement);
     let outermost = inner.find(0, |at| is_limit(inner, at));
-    limits(inner).any(|at| Some(at) != outermost)
+    limits(inner).any(|at| Some(at) != outermost && chooses(inner, at))
 }
 
-/// Whether a write takes whichever rows the server comes to first: by a LIMIT in a query without
-/// ORDER BY. A row that is looked for by a column called `id` is the only one of its kind.
-pub(crate) fn takes_any_rows(write: Statement<'_>) -> bool {
-    let mut ordered = vec![false];
-    for at in 0..write.len() {
-        if write.op(at, b"(") {
-            ordered.push(false);
-        } else if write.op(at, b")") && ordered.len() > 1 {
-            ordered.pop();
-        } else if write.are(at, &["ORDER", "BY"]) {
-            ordered.pop();
-            ordered.push(true);
-        } else if is_limit(write, at) && ordered.last() == Some(&false) && !by_id(write, at) {
-            return true;
+/// Whether the LIMIT at `limit`, inside, may choose other rows than another server: not where only
+/// it matters whether there is one, where there is but one, or where a unique column orders them.
+fn chooses(statement: Statement<'_>, limit: usize) -> bool {
+    let (query, at) = level(statement, limit);
+    let open = limit - at;
+    let exists = open >= 2 && statement.is(open - 2, "EXISTS");
+    !exists && !counts_all(query, at) && !is_ordered(query, at)
+}
+
+/// The query of a token, without the parentheses around it, and the token's number in it.
+fn level(statement: Statement<'_>, token: usize) -> (Statement<'_>, usize) {
+    let mut open = Vec::new();
+    for at in 0..token {
+        if statement.op(at, b"(") {
+            open.push(at);
+        } else if statement.op(at, b")") {
+            open.pop();
         }
     }
-    false
+    match open.last() {
+        Some(open) => {
+            let query = statement.slice(open + 1, statement.closing(*open));
+            (query, token - open - 1)
+        }
+        None => (statement, token),
+    }
+}
+
+/// Whether the rows that the LIMIT at `limit` of this query cuts are in an order without equals: a
+/// column called `id` is among its keys. Of several tables, an `id` comes more than once.
+fn is_ordered(query: Statement<'_>, limit: usize) -> bool {
+    let within = query.slice(0, limit);
+    let Some(order) = last(within, |at| within.are(at, &["ORDER", "BY"])) else {
+        return false;
+    };
+    let several = within
+        .find(0, |at| within.is_any(at, &["JOIN", "STRAIGHT_JOIN"]))
+        .is_some();
+    let is_id = |(from, to): (usize, usize)| {
+        let key = within.slice(from, to);
+        let end = key.len().saturating_sub(1);
+        let directed = key.is_any(end, &["ASC", "DESC"]);
+        let key = key.slice(0, key.len() - usize::from(directed));
+        name(key).is_some_and(|(_, column)| column.eq_ignore_ascii_case("id"))
+    };
+    !several && elements(within, order + 2, limit).into_iter().any(is_id)
+}
+
+/// Whether a write takes whichever rows the server comes to first: by a LIMIT in a query whose
+/// ORDER BY, if it has one, leaves rows equal. A row that is looked for by a column called `id` is
+/// the only one of its kind.
+pub(crate) fn takes_any_rows(write: Statement<'_>) -> bool {
+    limits(write).any(|at| {
+        let (query, limit) = level(write, at);
+        chooses(write, at) && !by_id(query, limit)
+    })
 }
 
 /// Whether the query that ends with the LIMIT at `limit` asks for an `id`, and for no other row
@@ -68,9 +111,11 @@ fn by_id(write: Statement<'_>, limit: usize) -> bool {
         return false;
     };
     let equates = |at: usize| {
+        let joins = within.is_name(at + 2) && !within.op(at + 3, b"("); // another column
         plain(within.bytes(at)).eq_ignore_ascii_case("id")
             && within.is_name(at)
             && within.op(at + 1, b"=")
+            && !joins
     };
     within.find(filter, equates).is_some()
         && within
