@@ -41,12 +41,18 @@ pub(super) fn figures(parts: &Parts) -> Result<Figures, String> {
     let now = jiff::Timestamp::now();
     let since = since(parts, now);
     let evidence = parts.ledger.evidence(since, limits.unsettled_commands)?;
+    let health = parts.ledger.health();
     let mirror = parts.house.mirror();
     let tainted = parts.ledger.taints();
     Ok(Figures {
         now,
         open: parts.ledger.open_findings()?,
-        lost: parts.ledger.health().lost,
+        // Of the window, unless the file cannot be written, which is then all that is known.
+        lost: if health.ok {
+            evidence.lost
+        } else {
+            evidence.lost.max(health.lost)
+        },
         evidence,
         paces: paces(parts),
         lag: Lag {

@@ -257,8 +257,8 @@ pub(super) fn tainted(taint: &Taint, finding: Option<i64>, saved: Count, unsaved
 pub(super) const BASE: &str = "SELECT f.id, f.kind, f.fingerprint, f.digest, f.protocol, f.class, f.tables,
       f.count, f.first_seen, f.last_seen, f.cause_id, f.cause, f.rule, f.who, f.why, f.until,
       f.over OR f.expired AS expired, CASE WHEN f.over THEN 'open' ELSE f.state END AS state,
-      max(coalesce(t.commands, 0), f.count) AS commands,
-      100.0 * f.count / max(1, (SELECT coalesce(sum(commands), 0) FROM traffic), f.count)
+      max(coalesce(t.commands + t.earlier, 0), f.count) AS commands,
+      100.0 * f.count / max(1, (SELECT coalesce(sum(commands + earlier), 0) FROM traffic), f.count)
         * CASE kind
       WHEN 'unsupported' THEN 10 WHEN 'error' THEN 10 WHEN 'shadow_limit' THEN 8
       WHEN 'value' THEN 8 WHEN 'rows' THEN 8 WHEN 'null' THEN 8 WHEN 'affected_rows' THEN 6

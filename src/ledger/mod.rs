@@ -180,6 +180,7 @@ impl Ledger {
     /// Writes what waits and sets the mark of a clean stop. Waits for the writer; later records
     /// are counted, not kept.
     pub fn close(&self) {
+        self.tally_lost();
         if let Some(store) = &self.inner.store {
             store.close();
         }
@@ -199,6 +200,7 @@ impl Ledger {
         inner.latency.record(&observation);
         let Some(store) = &inner.store else { return };
         if inner.lasting.tallies.count(&observation) {
+            self.tally_lost();
             store.tell(Message::Tallies(None));
         }
         let applied = observation.shadow.is_some() && inner.feeds;
@@ -393,11 +395,7 @@ impl Ledger {
     pub fn evidence(&self, since: jiff::Timestamp, races: u64) -> Result<Evidence, String> {
         self.store_tallies();
         let since = since.as_microsecond();
-        let mut evidence =
-            self.read(|connection| tallies::asked::evidence(connection, since, races))?;
-        // Of what was lost on its way nothing reached the tallies: it was dropped all the same.
-        evidence.add_dropped((self.inner.commands)().lost);
-        Ok(evidence)
+        self.read(|connection| tallies::asked::evidence(connection, since, races))
     }
 
     /// The newest divergence of a finding, whole. Reads the file.
@@ -437,7 +435,20 @@ impl Ledger {
             .is_none_or(|store| store.tell(Message::Look(Box::new(look))))
     }
 
+    /// Of what was lost on its way nothing reaches the tallies by itself.
+    fn tally_lost(&self) {
+        if let Some(store) = &self.inner.store {
+            let lost = tallies::Lost {
+                commands: (self.inner.commands)().lost,
+                divergences: store.lost(),
+            };
+            let now = jiff::Timestamp::now().as_microsecond();
+            self.inner.lasting.tallies.lose(lost, now);
+        }
+    }
+
     fn store_tallies(&self) {
+        self.tally_lost();
         if let Some(store) = &self.inner.store {
             store.store_tallies();
         }

@@ -49,7 +49,7 @@ pub(super) fn rollup(
            FROM ({BASE}) AS b{from} WHERE {} GROUP BY {key}, b.kind)
          SELECT key, min(fingerprint), sum(findings), sum(count), sum(impact) AS impact, min(first_seen),
            max(last_seen), json_group_object(kind, count),
-           (SELECT sum(commands) FROM traffic WHERE digest = key), {}
+           (SELECT sum(commands + earlier) FROM traffic WHERE digest = key), {}
          FROM kinds GROUP BY key ORDER BY impact DESC, key LIMIT {} OFFSET {skip}",
         wanted.text,
         summed.join(", "),

@@ -164,6 +164,18 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX audit_ours ON audit (id) WHERE who = 'understudy';
     CREATE INDEX audit_theirs ON audit (id) WHERE who <> 'understudy';
 ",
+    // Commands that were counted before verdicts were tallied stand apart: they are traffic, but
+    // nothing is known of whether they were compared. And what was lost, by the hour.
+    "
+    ALTER TABLE traffic ADD COLUMN earlier INTEGER NOT NULL DEFAULT 0;
+    UPDATE traffic SET earlier = max(0, commands - (
+        \"matched\" + \"tolerated\" + \"diverged\" + \"off\" + \"paused\" + \"suspended\" + \"sampled_out\"
+        + \"dropped\" + \"not_mirrored\" + \"primary_error\" + \"nondeterministic\" + \"race\" + \"lag\"
+        + \"snapshot\" + \"unstable_limit\" + \"order_wait\" + \"order_not_judged\" + \"beyond_sample\"
+        + \"too_large\" + \"tainted\" + \"cursor\" + \"charset\" + \"database\" + \"shadow_down\" + \"internal\"));
+    UPDATE traffic SET commands = commands - earlier WHERE earlier > 0;
+    ALTER TABLE traffic_hours ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one.
@@ -204,4 +216,58 @@ pub(super) enum Unfit {
     /// SQLite says so.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file as a version of so many scripts had it.
+    fn older(scripts: usize) -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let transaction = connection.transaction().unwrap();
+        for (step, script) in MIGRATIONS.iter().take(scripts).enumerate() {
+            run(&transaction, script, step + 1).unwrap();
+        }
+        transaction.commit().unwrap();
+        connection
+    }
+
+    fn traffic(connection: &Connection) -> Vec<(String, i64, i64)> {
+        let ask = "SELECT digest, commands, earlier FROM traffic ORDER BY digest";
+        let mut statement = connection.prepare(ask).unwrap();
+        let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        rows.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn commands_that_were_counted_before_verdicts_were_are_kept_apart() {
+        let mut connection = older(3);
+        connection
+            .execute_batch(
+                "INSERT INTO traffic (digest, protocol, commands) VALUES ('a', 'text', 40)",
+            )
+            .unwrap();
+        let transaction = connection.transaction().unwrap();
+        run(&transaction, MIGRATIONS[3], 4).unwrap();
+        transaction.commit().unwrap();
+        connection
+            .execute_batch(
+                "UPDATE traffic SET commands = commands + 3, matched = 2, race = 1;
+                 INSERT INTO traffic (digest, protocol, commands, diverged) VALUES ('b', 'text', 5, 5)",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        assert_eq!(
+            traffic(&connection),
+            [("a".to_owned(), 3, 40), ("b".to_owned(), 5, 0)]
+        );
+    }
+
+    #[test]
+    fn every_version_of_the_file_becomes_this_one() {
+        for scripts in 0..=MIGRATIONS.len() {
+            migrate(&mut older(scripts)).unwrap();
+        }
+    }
 }

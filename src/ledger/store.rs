@@ -314,6 +314,11 @@ impl Store {
         answer
     }
 
+    /// Divergences that could not be kept, since the start.
+    pub(super) fn lost(&self) -> u64 {
+        self.vitals.lost.load(Ordering::Relaxed)
+    }
+
     /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path

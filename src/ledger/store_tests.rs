@@ -293,6 +293,41 @@ fn tallies_outlive_the_process_and_say_what_was_never_compared() {
 }
 
 #[test]
+fn what_was_lost_is_known_after_a_restart_and_counts_in_its_hour_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let losing = |lost| {
+        let commands = Arc::new(move || Commands { handed: 0, lost });
+        Ledger::open(&config, FedBy::Mirror, Judged::default(), commands).unwrap()
+    };
+    let evidence = |ledger: &Ledger, hours| {
+        let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+        ledger.evidence(since, 20).unwrap()
+    };
+    let first = losing(7);
+    assert_eq!(evidence(&first, 24).window.not_compared["dropped"], 7);
+    assert_eq!(
+        evidence(&first, 24).ever.commands,
+        7,
+        "once, however often one asks"
+    );
+    first.close();
+    let second = losing(2);
+    assert_eq!(evidence(&second, 24).ever.not_compared["dropped"], 9);
+    second.close();
+    let file = rusqlite::Connection::open(&config.path).unwrap();
+    file.execute_batch("UPDATE traffic_hours SET hour = hour - 48, lost = 5")
+        .unwrap();
+    let third = losing(0);
+    let now = evidence(&third, 24);
+    assert_eq!(
+        (now.window.commands, now.ever.commands, now.lost),
+        (0, 9, 0)
+    );
+    assert_eq!(evidence(&third, 96).lost, 5);
+}
+
+#[test]
 fn tallies_of_a_file_that_was_locked_count_once() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());

@@ -101,6 +101,17 @@ pub(super) struct Hour {
     pub(super) counts: Counts,
     /// Seconds of it in which something was compared.
     pub(super) seconds: u64,
+    /// Divergences of it that could not be kept.
+    pub(super) lost: u64,
+}
+
+/// What was lost since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// Commands that never reached the ledger.
+    pub(super) commands: u64,
+    /// Divergences that could not be kept.
+    pub(super) divergences: u64,
 }
 
 /// Tallies that the store lacks.
@@ -116,7 +127,7 @@ pub(super) struct Lacking {
 
 impl Lacking {
     pub(super) fn is_empty(&self) -> bool {
-        self.shapes.is_empty()
+        self.shapes.is_empty() && self.hours.is_empty()
     }
 }
 
@@ -136,6 +147,8 @@ struct Inner {
     told: i64,
     /// The last second in which something was compared.
     second: i64,
+    /// What was lost and is in the tallies.
+    lost: Lost,
 }
 
 impl Tallies {
@@ -171,6 +184,37 @@ impl Tallies {
         tells
     }
 
+    /// Counts what was lost since the last time as of this hour: of that nothing else was tallied.
+    /// The totals are those since the start.
+    pub(super) fn lose(&self, total: Lost, at: i64) {
+        let mut inner = self.inner.lock();
+        let before = inner.lost;
+        let commands = total.commands.saturating_sub(before.commands);
+        let divergences = total.divergences.saturating_sub(before.divergences);
+        if commands == 0 && divergences == 0 {
+            return;
+        }
+        let Some(hour) = inner.hour_of(at.div_euclid(HOUR_US)) else {
+            return;
+        };
+        hour.lost += divergences;
+        if commands > 0 {
+            let mut counts = Counts {
+                commands,
+                seen: Some((at, at)),
+                ..Counts::default()
+            };
+            if let Some(dropped) = counts.not_compared.get_mut(Reason::Dropped as usize) {
+                *dropped = commands;
+            }
+            hour.counts.add(&counts);
+        }
+        inner.lost = Lost {
+            commands: before.commands + commands,
+            divergences: before.divergences + divergences,
+        };
+    }
+
     /// What has not been stored yet.
     pub(super) fn take(&self) -> Lacking {
         std::mem::take(&mut self.inner.lock().lacking)
@@ -196,6 +240,7 @@ impl Tallies {
             if let Some(own) = inner.hour_of(hour) {
                 own.counts.add(&tally.counts);
                 own.seconds += tally.seconds;
+                own.lost += tally.lost;
             }
         }
     }
@@ -345,6 +390,26 @@ mod tests {
             tallies.count(&one);
         }
         assert_eq!(tallies.take().hours[&2].seconds, 2);
+    }
+
+    #[test]
+    fn what_was_lost_is_counted_once_in_the_hour_in_which_it_was() {
+        let tallies = Tallies::new(10);
+        let lost = |commands, divergences| Lost {
+            commands,
+            divergences,
+        };
+        tallies.lose(lost(3, 1), 0);
+        tallies.lose(lost(3, 1), HOUR_US);
+        tallies.lose(lost(5, 2), HOUR_US);
+        let lacking = tallies.take();
+        assert!(!lacking.is_empty(), "it is to be stored");
+        let of = |hour: i64| {
+            let tally = &lacking.hours[&hour];
+            let dropped = tally.counts.not_compared[Reason::Dropped as usize];
+            (tally.counts.commands, dropped, tally.lost)
+        };
+        assert_eq!((of(0), of(1)), ((3, 3, 1), (2, 2, 1)));
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn good() -> Figures {
         open: OpenFindings::default(),
         lost: 0,
         evidence: Evidence {
+            lost: 0,
             window: sum.clone(),
             ever: sum,
             first_compared: Some("2026-01-01T00:00:00Z".parse().expect("a time")),

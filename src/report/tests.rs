@@ -64,6 +64,7 @@ fn report() -> Report {
         mirror: json!({"state": "running", "reads": true, "writes": "apply", "sample": 1.0}),
         redacted: true,
         evidence: Evidence {
+            lost: 0,
             window: sum.clone(),
             ever: sum,
             first_compared: Some(now),

@@ -85,24 +85,14 @@ pub struct Evidence {
     pub hours: u64,
     /// Seconds in which something was compared.
     pub seconds: u64,
+    /// Divergences within the window that could not be kept.
+    pub lost: u64,
     /// Statements, by fingerprint and protocol.
     pub fingerprints: Reach,
     /// Tables.
     pub tables: Reach,
     /// Statements that raced at least so often, and were never compared.
     pub unsettled: Reach,
-}
-
-impl Evidence {
-    /// Counts commands of which nothing was tallied.
-    pub(in crate::ledger) fn add_dropped(&mut self, lost: u64) {
-        for sum in [&mut self.window, &mut self.ever] {
-            if lost > 0 {
-                sum.commands += lost;
-                *sum.not_compared.entry(Reason::Dropped.name()).or_default() += lost;
-            }
-        }
-    }
 }
 
 const COMPARED: &str = "(matched + tolerated + diverged)";
@@ -228,6 +218,11 @@ pub(in crate::ledger) fn evidence(
             Ok(())
         },
     )?;
+    evidence.lost = unsigned(connection.query_row(
+        "SELECT coalesce(sum(lost), 0) FROM traffic_hours WHERE hour >= ?1",
+        [since.div_euclid(super::HOUR_US)],
+        |row| row.get(0),
+    )?);
     let never = format!("{COMPARED} = 0");
     let shapes = "fingerprint <> '' AND seen >= ?1";
     let shape = "fingerprint";

@@ -48,7 +48,7 @@ const SHAPES: Kept = Kept {
     name: "traffic",
     keys: &["digest", "protocol"],
     words: &["fingerprint", "class"],
-    more: &[],
+    more: &["earlier"],
 };
 
 const TABLES: Kept = Kept {
@@ -62,7 +62,7 @@ const HOURS: Kept = Kept {
     name: "traffic_hours",
     keys: &["hour"],
     words: &[],
-    more: &["seconds"],
+    more: &["seconds", "lost"],
 };
 
 const TIMES: [&str; 4] = ["first_seen", "seen", "first_compared", "last_compared"];
@@ -124,7 +124,8 @@ impl Kept {
         let mut values = vec!["?1".to_owned()];
         values.extend(more.iter().map(|&key| key.to_owned()));
         values.extend(self.words.iter().map(|_| "''".to_owned()));
-        values.extend(sums().map(|name| format!("sum(\"{name}\")")));
+        let added = self.more.iter().copied().chain(sums());
+        values.extend(added.map(|name| format!("sum(\"{name}\")")));
         // What was let go was not seen now, so that the row is no news.
         values.extend(
             [
@@ -169,6 +170,8 @@ pub(in crate::ledger) fn store(
             Sql::Text(protocol.name().to_owned()),
             Sql::Text(cut(&shape.fingerprint).into_owned()),
             Sql::Text(shape.class.name().to_owned()),
+            // Only what an older file had counted was earlier.
+            Sql::Integer(0),
         ];
         shapes.execute(params_from_iter(row(keys, &shape.counts)))?;
     }
@@ -178,7 +181,11 @@ pub(in crate::ledger) fn store(
     }
     let mut hours = transaction.prepare_cached(&HOURS.insert())?;
     for (hour, tally) in &lacking.hours {
-        let keys = [Sql::Integer(*hour), signed(tally.seconds)];
+        let keys = [
+            Sql::Integer(*hour),
+            signed(tally.seconds),
+            signed(tally.lost),
+        ];
         hours.execute(params_from_iter(row(keys, &tally.counts)))?;
     }
     Ok(())
