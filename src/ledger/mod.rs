@@ -240,18 +240,30 @@ impl Ledger {
 
     /// A page of divergences, newest first. Reads the file: not for the shadow's threads.
     pub fn divergences(&self, filter: &DivergenceFilter) -> Result<Page, String> {
-        self.read(|connection| findings::divergences(connection, filter))
+        let mut page = self.read(|connection| findings::divergences(connection, filter))?;
+        page.items.iter_mut().for_each(|item| self.hide(item));
+        Ok(page)
     }
 
     /// One divergence, whole, with both servers' plans. Reads the file.
     pub fn divergence(&self, id: i64) -> Result<Option<Value>, String> {
-        self.read(|connection| {
+        let mut found = self.read(|connection| {
             let mut found = findings::divergence(connection, id)?;
             if let Some(item) = &mut found {
                 plans::tell(connection, item)?;
             }
             Ok(found)
-        })
+        })?;
+        found.iter_mut().for_each(|item| self.hide(item));
+        Ok(found)
+    }
+
+    /// Leaves no literal in what the file has, where the config says so now: it may have said
+    /// otherwise when that was written.
+    fn hide(&self, item: &mut Value) {
+        if self.inner.literals == Literals::Redact {
+            redact::again(item);
+        }
     }
 
     /// The newest divergence of a finding that is kept, whole. Reads the file.
@@ -304,6 +316,7 @@ impl Ledger {
             }
             Ok(found)
         })?;
+        found.iter_mut().for_each(|item| self.hide(item));
         if let (Some(floor), Some(found)) = (&self.inner.floor, &mut found) {
             floor.mark(found);
         }
@@ -400,7 +413,9 @@ impl Ledger {
 
     /// The newest divergence of a finding, whole. Reads the file.
     pub fn newest(&self, finding: i64) -> Result<Option<Value>, String> {
-        self.read(|connection| findings::newest(connection, finding))
+        let mut found = self.read(|connection| findings::newest(connection, finding))?;
+        found.iter_mut().for_each(|item| self.hide(item));
+        Ok(found)
     }
 
     /// Both servers' paces (the primary's name first): of every class, and of the busiest `most`

@@ -71,13 +71,33 @@ impl Plans {
             if literals == Literals::Redact {
                 redact(side, "");
             }
+            flag(side, literals);
             if side.to_string().len() > PLAN_BYTES_MAX {
                 let server = side.get("server").cloned();
                 let why = "left out: the plan is longer than 64 KiB";
                 *side = json!({"server": server, "why": why});
+                flag(side, literals);
             }
         }
         self
+    }
+}
+
+/// Writes down whether literals were kept.
+fn flag(side: &mut Value, literals: Literals) {
+    if let Some(fields) = side.as_object_mut() {
+        fields.insert("literals_kept".into(), json!(literals == Literals::Keep));
+    }
+}
+
+/// Redacts plans of the file that may hold literals.
+pub(super) fn again(plans: &mut Value) {
+    for server in ["primary", "shadow"] {
+        let side = plans.get_mut(server);
+        if let Some(side) = side.filter(|side| side.get("literals_kept") != Some(&json!(false))) {
+            redact(side, "");
+            flag(side, Literals::Redact);
+        }
     }
 }
 

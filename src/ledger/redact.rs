@@ -66,6 +66,7 @@ pub(super) fn entry(observation: &Observation, literals: Literals) -> Option<Ent
         },
         "follows": followed.is_some(),
         "examples": examples(divergence, literals),
+        "literals_kept": literals == Literals::Keep,
         "rechecked": rechecked.and_then(|one| one.by).map_or("no", By::name),
         "recheck": rechecked.and_then(|one| one.said.as_deref()),
     });
@@ -212,6 +213,96 @@ fn examples(divergence: &Divergence, literals: Literals) -> Vec<Value> {
     divergence.examples.iter().map(one).collect()
 }
 
+/// Redacts an item of the file that may hold literals: it was stored while they were kept, or by a
+/// version that did not write down whether they were.
+pub(super) fn again(item: &mut Value) {
+    for example in each(item, "examples") {
+        again(example);
+    }
+    if let Some(plans) = item.get_mut("plans") {
+        super::plans::again(plans);
+    }
+    if item.get("statement").is_none() || item.get("literals_kept") == Some(&json!(false)) {
+        return;
+    }
+    if let Some(statement) = statement_again(item) {
+        put(item, "statement", json!(statement));
+    }
+    put(item, "parameters", Value::Null);
+    for server in ["primary", "shadow"] {
+        if let Some(error) = item.pointer_mut(&format!("/{server}/error")) {
+            error_again(error);
+        }
+    }
+    for example in each(item, "examples") {
+        for side in ["primary", "shadow"] {
+            for cell in each(example, side) {
+                if let Some(text) = cell.as_str().filter(|text| !is_placeholder(text)) {
+                    *cell = json!(placeholder(text));
+                }
+            }
+        }
+    }
+    if let Some(session) = item.get_mut("session") {
+        session::again(session);
+    }
+    put(item, "literals_kept", json!(false));
+}
+
+fn each<'a>(item: &'a mut Value, field: &str) -> Vec<&'a mut Value> {
+    let items = item.get_mut(field).and_then(Value::as_array_mut);
+    items.into_iter().flatten().collect()
+}
+
+fn put(item: &mut Value, field: &str, value: Value) {
+    if let Some(fields) = item.as_object_mut() {
+        fields.insert(field.to_owned(), value);
+    }
+}
+
+/// Where it is not known how the session read quotes and backslashes, the shape stands for it.
+fn statement_again(item: &Value) -> Option<String> {
+    let statement = item.get("statement")?.as_str()?;
+    let session = item.get("session");
+    let told = |field: &str| session.and_then(|session| session.get(field));
+    let is_known = told("known").and_then(Value::as_bool) == Some(true);
+    if !is_known && statement.contains(['\\', '"']) {
+        return item.get("fingerprint")?.as_str().map(str::to_owned);
+    }
+    let mode = told("sql_mode").and_then(Value::as_str).unwrap_or_default();
+    let dialect = sql::Dialect {
+        no_backslash_escapes: told("no_backslash_escapes") == Some(&json!(true)),
+        ..sql::dialect_of(mode)
+    };
+    Some(sql::redact(statement.as_bytes(), dialect))
+}
+
+fn error_again(error: &mut Value) {
+    let code = error.get("code").and_then(Value::as_u64);
+    let code = code.and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
+    let text = |field: &str| error.get(field).and_then(Value::as_str).unwrap_or_default();
+    let message = if is_signalled(code, text("sqlstate")) {
+        "…".to_owned()
+    } else {
+        sql::redact_error(text("message"))
+    };
+    if error.is_object() {
+        put(error, "message", json!(message));
+    }
+}
+
+/// What [`placeholder`] makes of a text.
+fn is_placeholder(text: &str) -> bool {
+    let inner = text
+        .strip_prefix('<')
+        .and_then(|text| text.strip_suffix('>'));
+    inner
+        .and_then(|inner| inner.split_once(' '))
+        .is_some_and(|(kind, length)| {
+            ["number", "text"].contains(&kind) && length.chars().all(|c| c.is_ascii_digit())
+        })
+}
+
 /// A cell as it may be shown: what kind of text it is and how long, where literals are redacted.
 fn shown(cell: Option<&str>, literals: Literals) -> Value {
     match (cell, literals) {
@@ -300,6 +391,39 @@ mod tests {
                 .contains("planted")
         );
         assert_eq!(entry.item["examples"][0]["primary"][0], "planted value");
+    }
+
+    #[test]
+    fn what_was_stored_with_its_literals_is_redacted_on_its_way_out() {
+        let mut kept = entry(&diverged("SELECT ?"), Literals::Keep).unwrap().item;
+        assert_eq!(kept["literals_kept"], true);
+        put(&mut kept, "parameters", json!(["'planted value'"]));
+        let plans = json!({"primary": {"rows": [{"Extra": "a = 'planted'"}]}, "shadow": {}});
+        put(&mut kept, "plans", plans);
+        let settings = json!(["@x = 'planted'", "sql_mode = 'ANSI'"]);
+        let session = json!({"known": true, "settings": settings, "sql_mode": "it's planted"});
+        put(&mut kept, "session", session);
+        let mut whole = json!({"id": 1, "examples": [kept.clone()]});
+        for item in [&mut kept, &mut whole] {
+            again(item);
+            assert!(!item.to_string().contains("planted"), "{item}");
+        }
+        assert_eq!(kept["literals_kept"], false);
+        assert_eq!(kept["statement"], "SELECT * FROM t WHERE name = ?");
+        assert_eq!(kept["examples"][0]["primary"][0], "<text 13>");
+        assert_eq!(kept["session"]["settings"][1], "sql_mode = 'ANSI'");
+    }
+
+    #[test]
+    fn what_was_redacted_stays_as_it_is() {
+        let mut item = entry(&diverged("SELECT ?"), Literals::Redact).unwrap().item;
+        let before = item.clone();
+        again(&mut item);
+        assert_eq!(item, before);
+        // Of an older version, which did not say.
+        item.as_object_mut().unwrap().remove("literals_kept");
+        again(&mut item);
+        assert_eq!(item, before);
     }
 
     #[test]

@@ -147,6 +147,24 @@ fn setting(name: &str, assignment: &str, literals: Literals) -> String {
     }
 }
 
+/// Redacts a session as an item of the file has it.
+pub(super) fn again(session: &mut Value) {
+    let settings = session.get_mut("settings").and_then(Value::as_array_mut);
+    for told in settings.into_iter().flatten() {
+        let assignment = told.as_str().unwrap_or_default();
+        let name = assignment.split('=').next().unwrap_or_default();
+        let name = name.trim().to_ascii_lowercase();
+        *told = json!(setting(&name, assignment, Literals::Redact));
+    }
+    for field in ["sql_mode", "time_zone"] {
+        if let Some(value) = session.get_mut(field)
+            && let Some(text) = value.as_str()
+        {
+            *value = json!(kept(text, Literals::Redact));
+        }
+    }
+}
+
 fn is_on(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "1" | "on" | "true")
 }

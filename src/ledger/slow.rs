@@ -176,5 +176,6 @@ fn item(look: &Look, slow: &Slow, digest: &str, protocol: &str) -> Value {
         "primary": side(primary, &look.pace.primary),
         "shadow": side(shadow, &look.pace.shadow),
         "examples": [],
+        "literals_kept": false,
     })
 }
