@@ -24,6 +24,12 @@ const LONGEST_US: u64 = 3_600_000_000;
 /// after the config has changed.
 const SERVERS_MAX: usize = 3;
 
+/// Entries that are copied in one hold of the lock, for which recorders wait.
+const CHUNK: usize = 32;
+
+/// Looks that are begun anew where a statement lost its place meanwhile; the last is not.
+const LOOKS_MAX: usize = 3;
+
 /// Of fewer commands there is no curve.
 const CURVE_SAMPLES_MIN: u64 = 20;
 
@@ -37,6 +43,8 @@ pub(super) struct Latency {
 struct Table {
     entries: HashMap<Key, Entry>,
     busiest: Busiest<Key>,
+    /// Statements that lost their place.
+    moved: u64,
     /// What was counted one to two windows ago, and at most one window ago.
     old: Option<Snapshot>,
     young: Option<Snapshot>,
@@ -305,6 +313,7 @@ impl Table {
         if let Place::InsteadOf(out) = place
             && let Some(entry) = self.entries.remove(&out)
         {
+            self.moved += 1;
             self.other(out.class).merge(&entry);
         }
         if place == Place::None {
@@ -330,6 +339,7 @@ impl Latency {
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 busiest: Busiest::new(fingerprints_max),
+                moved: 0,
                 old: None,
                 young: None,
             }),
@@ -379,12 +389,15 @@ impl Latency {
     /// many samples. Only what ran on both servers counts, and only what ran lately: see
     /// [`Latency::turn`].
     pub(super) fn paces(&self, servers: [&str; 2], samples: u64, most: usize) -> Vec<Pace> {
-        let table = self.table.lock();
-        let present = present(&table, servers, most);
-        let paces = present.iter().filter_map(|(key, times)| {
-            let entry = table.entries.get(key).filter(|_| key.shape.is_some());
-            let old = table.old.as_ref().and_then(|old| old.times.get(key));
-            let pace = pace(key, entry, &since(times, old));
+        let present = self.present(servers, most);
+        let paces = present.into_iter().filter_map(|(key, mut of)| {
+            let old = {
+                let table = self.table.lock();
+                let old = table.old.as_ref().and_then(|old| old.times.get(&key));
+                old.cloned()
+            };
+            of.times = since(&of.times, old.as_ref());
+            let pace = pace(&key, of);
             (pace.samples >= samples).then_some(pace)
         });
         paces.collect()
@@ -393,19 +406,75 @@ impl Latency {
     /// Lets what is older than one to two windows count for no pace any more. Asked every so often,
     /// for as many statements as [`Latency::paces`].
     pub(super) fn turn(&self, servers: [&str; 2], most: usize, window: Duration) {
-        let mut table = self.table.lock();
-        let due = table
-            .young
-            .as_ref()
-            .is_none_or(|young| young.at.elapsed() >= window);
-        if due {
-            let times = present(&table, servers, most).into_iter().collect();
-            let young = Snapshot {
-                at: Instant::now(),
-                times,
-            };
-            table.old = table.young.replace(young);
+        let is_due = |table: &Table| {
+            let young = table.young.as_ref();
+            young.is_none_or(|young| young.at.elapsed() >= window)
+        };
+        if !is_due(&self.table.lock()) {
+            return;
         }
+        let at = Instant::now();
+        let present = self.present(servers, most).into_iter();
+        let times = present.map(|(key, of)| (key, of.times)).collect();
+        let mut table = self.table.lock();
+        if is_due(&table) {
+            table.old = table.young.replace(Snapshot { at, times });
+        }
+    }
+
+    /// Every class, then the busiest so many statements: what they took until now on both servers.
+    fn present(&self, servers: [&str; 2], most: usize) -> Vec<(Key, Present)> {
+        let mut looked = self.look(servers, most);
+        for _ in 1..LOOKS_MAX {
+            if looked.is_whole {
+                break;
+            }
+            looked = self.look(servers, most);
+        }
+        let classes = looked.classes.into_iter();
+        classes
+            .map(|(class, times)| (Key::other(class), Present::of(times)))
+            .chain(looked.busiest)
+            .collect()
+    }
+
+    /// Copies entries, a few in each hold of the lock, and adds them up without it.
+    fn look(&self, servers: [&str; 2], most: usize) -> Looked {
+        let (mut keys, moved) = {
+            let table = self.table.lock();
+            let keys = table.entries.iter().map(|(key, entry)| (*key, entry.count));
+            (keys.collect::<Vec<_>>(), table.moved)
+        };
+        keys.sort_by_key(|(key, count)| {
+            (key.shape.is_none(), Reverse(*count), key.shape, key.class)
+        });
+        let mut looked = Looked::default();
+        let mut left = most;
+        for chunk in keys.chunks(CHUNK) {
+            let copies: Vec<(Key, Present)> = {
+                let table = self.table.lock();
+                let copy = |(key, _): &(Key, u64)| {
+                    let entry = table.entries.get(key)?;
+                    let times = entry.both(servers)?.map(Clone::clone);
+                    let named = Present {
+                        fingerprint: entry.fingerprint.clone(),
+                        tables: entry.tables.clone(),
+                        times,
+                    };
+                    Some((*key, named))
+                };
+                chunk.iter().filter_map(copy).collect()
+            };
+            for (key, of) in copies {
+                looked.add(key.class, &of.times);
+                if key.shape.is_some() && left > 0 {
+                    left -= 1;
+                    looked.busiest.push((key, of));
+                }
+            }
+        }
+        looked.is_whole = self.table.lock().moved == moved;
+        looked
     }
 
     /// How many of a statement's commands took longer on a server than so many µs.
@@ -426,45 +495,57 @@ impl Latency {
 
     /// Both servers' curves: all together, and each class.
     pub(super) fn curves(&self, servers: [&str; 2]) -> Vec<Curve> {
-        let sums = sums(&self.table.lock(), servers);
-        let mut all = Entry::new(None);
-        sums.values().for_each(|sum| all.merge(sum));
-        let classes = sums.iter().map(|(class, sum)| (Some(class.name()), sum));
+        let classes = self.present(servers, 0);
+        let mut all = [histogram(), histogram()];
+        for (_, of) in &classes {
+            sum(&mut all, &of.times);
+        }
+        let classes = classes
+            .iter()
+            .map(|(key, of)| (Some(key.class.name()), &of.times));
         std::iter::once((None, &all))
             .chain(classes)
-            .filter_map(|(class, sum)| curve(class, sum, servers))
+            .filter_map(|(class, times)| curve(class, times))
             .collect()
     }
 }
 
-/// All that ran on both servers, by class.
-fn sums(table: &Table, servers: [&str; 2]) -> BTreeMap<Class, Entry> {
-    let mut classes: BTreeMap<Class, Entry> = BTreeMap::new();
-    let ran = table.entries.iter();
-    ran.filter(|(_, entry)| entry.both(servers).is_some())
-        .for_each(|(key, entry)| {
-            let sum = classes.entry(key.class);
-            sum.or_insert_with(|| Entry::new(None)).merge(entry);
-        });
-    classes
+/// What one entry took until now on both servers.
+struct Present {
+    fingerprint: Option<Arc<str>>,
+    tables: Vec<String>,
+    times: Both,
 }
 
-/// Every class, then the busiest so many statements: what they took until now on both servers.
-fn present(table: &Table, servers: [&str; 2], most: usize) -> Vec<(Key, Both)> {
-    let both = |entry: &Entry| entry.both(servers).map(|both| both.map(Clone::clone));
-    let classes = sums(table, servers);
-    let classes = classes.iter().map(|(class, sum)| (Key::other(*class), sum));
-    let mut chosen: Vec<(&Key, &Entry)> = table
-        .entries
-        .iter()
-        .filter(|(key, _)| key.shape.is_some())
-        .collect();
-    chosen.sort_by_key(|(key, entry)| (Reverse(entry.count), key.shape, key.class));
-    let chosen = chosen.into_iter().take(most);
-    classes
-        .chain(chosen.map(|(key, entry)| (*key, entry)))
-        .filter_map(|(key, entry)| Some((key, both(entry)?)))
-        .collect()
+impl Present {
+    const fn of(times: Both) -> Self {
+        Self {
+            fingerprint: None,
+            tables: Vec::new(),
+            times,
+        }
+    }
+}
+
+/// What ran on both servers until now.
+#[derive(Default)]
+struct Looked {
+    classes: BTreeMap<Class, Both>,
+    busiest: Vec<(Key, Present)>,
+    /// No statement lost its place meanwhile, so that each counts once.
+    is_whole: bool,
+}
+
+impl Looked {
+    fn add(&mut self, class: Class, times: &Both) {
+        let total = self.classes.entry(class);
+        sum(total.or_insert_with(|| [histogram(), histogram()]), times);
+    }
+}
+
+fn sum([primary, shadow]: &mut Both, [more_primary, more_shadow]: &Both) {
+    add(primary, more_primary);
+    add(shadow, more_shadow);
 }
 
 /// What came since then. A statement that has lost its place in between, and counts anew, has
@@ -480,20 +561,20 @@ fn since(times: &Both, old: Option<&Both>) -> Both {
     recent
 }
 
-fn pace(key: &Key, entry: Option<&Entry>, [primary, shadow]: &Both) -> Pace {
+fn pace(key: &Key, of: Present) -> Pace {
+    let [primary, shadow] = &of.times;
     Pace {
-        fingerprint: entry.and_then(|entry| entry.fingerprint.clone()),
+        fingerprint: of.fingerprint,
         shape: key.shape,
         class: key.class,
-        tables: entry.map_or_else(Vec::new, |entry| entry.tables.clone()),
+        tables: of.tables,
         samples: primary.len().min(shadow.len()),
         primary: Quantiles::of(primary),
         shadow: Quantiles::of(shadow),
     }
 }
 
-fn curve(class: Option<&'static str>, sum: &Entry, servers: [&str; 2]) -> Option<Curve> {
-    let [primary, shadow] = sum.both(servers)?;
+fn curve(class: Option<&'static str>, [primary, shadow]: &Both) -> Option<Curve> {
     let points = |times: &Histogram<u32>| {
         SHARES
             .map(|share| times.value_at_quantile(share / 100.0))
@@ -537,6 +618,23 @@ mod tests {
         assert!(items[0]["legacy"]["p50"].as_u64().unwrap() >= 990);
         assert!(items[0]["vitess"]["first_byte"]["p99"].as_u64().is_some());
         assert!(items[0]["queue_wait"]["p50"].as_u64().is_some());
+    }
+
+    #[test]
+    fn a_class_is_all_its_statements_however_many_are_told_and_copied_at_once() {
+        let latency = Latency::new(1000);
+        for n in 0..CHUNK * 3 + 5 {
+            latency.record(&observation(&format!("SELECT {n}"), Verdict::Match));
+            latency.record(&observation("SELECT ?", Verdict::Match));
+        }
+        let all = (CHUNK as u64 * 3 + 5) * 2;
+        let paces = latency.paces(["legacy", "vitess"], 1, 2);
+        assert_eq!(paces.len(), 3, "the class and the two busiest");
+        assert_eq!((paces[0].shape, paces[0].samples), (None, all));
+        assert_eq!(paces[1].samples, all / 2);
+        let curves = latency.curves(["legacy", "vitess"]);
+        assert_eq!((curves[0].class, curves[0].samples), (None, all));
+        assert!(latency.look(["legacy", "vitess"], 2).is_whole);
     }
 
     #[test]
