@@ -115,6 +115,7 @@ pub(super) struct Followed {
 #[derive(Debug, Default)]
 struct Counts {
     unsaved: ByCause,
+    amended: Vec<Amended>,
     examples: BTreeMap<u64, u32>,
 }
 
@@ -129,6 +130,14 @@ pub(super) struct Tally {
     pub(super) first: jiff::Timestamp,
     pub(super) last: jiff::Timestamp,
     pub(super) tables: BTreeSet<Table>,
+}
+
+/// What was counted under one cause since then, and not before, followed from another.
+#[derive(Clone, Debug)]
+pub(super) struct Amended {
+    pub(super) told: Cause,
+    pub(super) cause: Cause,
+    pub(super) since: jiff::Timestamp,
 }
 
 /// What became of a difference that was counted.
@@ -169,6 +178,32 @@ impl Followed {
             is_first,
             is_example,
         }
+    }
+
+    /// What followed from one cause followed from another: what is stored of it too, where that
+    /// began since then. Of more amendments than there are causes the file is not told.
+    pub(super) fn amend(&self, amended: Amended) {
+        let mut counts = self.counts.lock();
+        if let Some(mut tally) = counts.unsaved.remove(&amended.told.digest()) {
+            tally.cause = amended.cause.clone();
+            add(&mut counts.unsaved, tally);
+        }
+        if counts.amended.len() < CAUSES_MAX {
+            counts.amended.push(amended);
+        }
+    }
+
+    /// Amendments that the file lacks.
+    pub(super) fn take_amended(&self) -> Vec<Amended> {
+        std::mem::take(&mut self.counts.lock().amended)
+    }
+
+    /// They could not be stored.
+    pub(super) fn give_back_amended(&self, mut amended: Vec<Amended>) {
+        let mut counts = self.counts.lock();
+        amended.append(&mut counts.amended);
+        amended.truncate(CAUSES_MAX);
+        counts.amended = amended;
     }
 
     /// What has not been stored yet.

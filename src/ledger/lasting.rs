@@ -4,7 +4,7 @@
 //! It does not pass through the queue of findings, which may be full. Memory has all of it, in
 //! bounds of its own, and the writer asks what the file still lacks.
 
-use super::cause::{ByCause, Followed};
+use super::cause::{Amended, ByCause, Followed};
 use super::mirrored::Mirrored;
 use super::taints::{Change, Taints};
 use super::tallies::{Lacking, Tallies};
@@ -24,6 +24,8 @@ pub(super) struct Lasting {
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
     pub(super) taints: Option<Change>,
+    /// To be applied before what followed is added.
+    pub(super) amended: Vec<Amended>,
     pub(super) followed: ByCause,
     pub(super) wrote: BTreeSet<Table>,
     pub(super) tallies: Lacking,
@@ -36,7 +38,10 @@ impl Unsaved {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_urgent() && self.followed.is_empty() && self.tallies.is_empty()
+        !self.is_urgent()
+            && self.followed.is_empty()
+            && self.amended.is_empty()
+            && self.tallies.is_empty()
     }
 }
 
@@ -57,6 +62,7 @@ impl Lasting {
         // or before it, and never taken for a relapse.
         let taints = self.taints.take();
         Unsaved {
+            amended: self.followed.take_amended(),
             followed: self.followed.take(),
             taints,
             wrote: self.mirrored.take(),
@@ -74,6 +80,7 @@ impl Lasting {
             self.taints.give_back(change);
         }
         self.followed.give_back(unsaved.followed);
+        self.followed.give_back_amended(unsaved.amended);
         self.mirrored.give_back(unsaved.wrote);
         self.tallies.give_back(unsaved.tallies);
     }

@@ -52,6 +52,7 @@ pub use views::{BASE_TABLES, VIEWS, View};
 
 use crate::config::{self, FedBy, Literals, RULES_MAX, Rule};
 use crate::sql::Table;
+use cause::Amended;
 use coverage::Coverage;
 use lasting::Lasting;
 use latency::Latency;
@@ -509,7 +510,16 @@ impl Ledger {
 
     /// What tainted tables since then turned out to be another cause than was told.
     pub fn amend(&self, told: &Cause, cause: &Cause, since: jiff::Timestamp) {
-        if self.inner.lasting.taints.amend(told, cause, since) {
+        let lasting = &self.inner.lasting;
+        if lasting.taints.amend(told, cause, since) {
+            // Where an older taint has that cause too, it is not known from which one it followed.
+            if told != cause && !lasting.taints.has_cause(told) {
+                lasting.followed.amend(Amended {
+                    told: told.clone(),
+                    cause: cause.clone(),
+                    since,
+                });
+            }
             self.wake();
         }
     }

@@ -901,6 +901,46 @@ fn what_follows_from_a_divergence_is_one_finding_that_names_its_cause() {
 }
 
 #[test]
+fn what_followed_goes_with_its_cause_where_that_turns_out_to_be_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open(&config);
+    let key = FindingKey {
+        digest: 7,
+        kind: crate::compare::verdict::Kind::Value,
+        protocol: Protocol::Prepared,
+    };
+    let told = Cause::diverged("a dark write diverged (value): UPDATE t SET v = ?", key);
+    let raced = Cause::from("a dark write raced: UPDATE t SET v = ?");
+    let since = jiff::Timestamp::now();
+    ledger.taint(&[table("t")], &told);
+    for _ in 0..3 {
+        ledger.record(following("SELECT ?", &told));
+    }
+    let before = follow_up(&ledger, 3);
+    assert_eq!(before["cause"]["text"], &*told.text);
+    ledger.record(following("SELECT ?", &told));
+    ledger.amend(&told, &raced, since);
+    let after = follow_up(&ledger, 4);
+    assert_eq!(after["cause"]["text"], &*raced.text);
+    let of_told = |one: &Value| one["cause"]["text"] == *told.text && one["count"] != 0;
+    assert!(!findings(&ledger).iter().any(of_told));
+    let examples = ledger.finding(after["id"].as_i64().unwrap()).unwrap();
+    assert_eq!(examples.unwrap()["examples"].as_array().unwrap().len(), 3);
+
+    // Where an older taint has the same cause, it is not known which of them it followed from.
+    ledger.taint(&[table("old")], &told);
+    let since = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1);
+    std::thread::sleep(Duration::from_millis(5));
+    ledger.taint(&[table("new")], &told);
+    ledger.record(following("SELECT ?", &told));
+    ledger.amend(&told, &raced, since);
+    until("it stays where it was", || {
+        findings(&ledger).iter().any(of_told)
+    });
+}
+
+#[test]
 fn what_follows_is_fixed_when_the_taint_is_cleared_and_regresses_when_it_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(&config(dir.path()));

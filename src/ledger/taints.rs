@@ -136,6 +136,12 @@ impl Taints {
         any
     }
 
+    /// Whether a table is tainted by this very cause.
+    pub(super) fn has_cause(&self, cause: &Cause) -> bool {
+        let known = self.tables.read();
+        known.values().any(|taint| taint.cause == *cause)
+    }
+
     pub(super) fn has(&self, table: &Table) -> bool {
         self.tables.read().contains_key(table)
     }

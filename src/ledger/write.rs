@@ -1,7 +1,7 @@
 //! What the writer writes: one transaction a batch.
 
 use super::Changed;
-use super::cause::{Cause, Tally};
+use super::cause::{Amended, Cause, Tally};
 use super::file::Known;
 use super::findings::{FOLLOWS, id_of};
 use super::lasting::Unsaved;
@@ -226,6 +226,11 @@ fn lasting(
     unsaved: &Unsaved,
     written: &mut Written,
 ) -> rusqlite::Result<()> {
+    for amended in &unsaved.amended {
+        if let Some(finding) = amend(transaction, amended)? {
+            written.noted.push(triage::regress(transaction, finding)?);
+        }
+    }
     for tally in unsaved.followed.values() {
         let (finding, regressed) = follow_up(transaction, tally)?;
         if regressed {
@@ -409,6 +414,67 @@ fn follow_up(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<(
             |row| row.get(0),
         )?;
     Ok((id, regressed))
+}
+
+/// What is stored of what followed from one cause goes to another, if it began since then; the
+/// other's finding, if that had been fixed until now.
+fn amend(transaction: &Transaction<'_>, amended: &Amended) -> rusqlite::Result<Option<i64>> {
+    let told = &amended.told;
+    let stored: Option<(i64, Tally)> = transaction
+        .prepare_cached(
+            "SELECT id, count, first_seen, last_seen, tables FROM findings
+             WHERE digest = ?1 AND kind = ?2 AND protocol = ?3 AND rule = '' AND first_seen >= ?4",
+        )?
+        .query_row(
+            params![
+                format!("{:016x}", told.digest()),
+                FOLLOWS,
+                told.protocol().name(),
+                amended.since.as_microsecond()
+            ],
+            |row| {
+                let time = |at: i64| jiff::Timestamp::from_microsecond(at).unwrap_or_default();
+                let tables: String = row.get(4)?;
+                let tables: Vec<String> = serde_json::from_str(&tables).unwrap_or_default();
+                let tally = Tally {
+                    cause: amended.cause.clone(),
+                    count: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
+                    first: time(row.get(2)?),
+                    last: time(row.get(3)?),
+                    tables: tables.iter().map(|name| table(name)).collect(),
+                };
+                Ok((row.get(0)?, tally))
+            },
+        )
+        .optional()?;
+    let Some((from, tally)) = stored else {
+        return Ok(None);
+    };
+    let (into, regressed) = follow_up(transaction, &tally)?;
+    for text in [
+        "UPDATE divergences SET finding_id = ?2 WHERE finding_id = ?1",
+        "UPDATE audit SET finding_id = ?2 WHERE finding_id = ?1",
+    ] {
+        transaction.prepare_cached(text)?.execute([from, into])?;
+    }
+    transaction
+        .prepare_cached("DELETE FROM findings WHERE id = ?1")?
+        .execute([from])?;
+    Ok(regressed.then_some(into))
+}
+
+/// A table by its name in the API.
+fn table(name: &str) -> Table {
+    match name.split_once('.') {
+        Some((database, name)) => Table {
+            database: Some(database.to_owned()),
+            name: name.to_owned(),
+        },
+        None => Table {
+            database: None,
+            name: name.to_owned(),
+        },
+    }
 }
 
 /// An item of the API: the stored one with its ids.
