@@ -4,6 +4,7 @@
 //! holds back a checkpoint, for as long as a query may take. Everything here blocks: it runs on the
 //! admin's threads for that.
 
+use super::functions::TOO_BIG;
 use super::guard::{self, Refused, STATEMENT_BYTES_MAX, Why};
 use crate::ledger::{Ledger, VIEWS};
 use parking_lot::Mutex;
@@ -338,6 +339,7 @@ fn of_sqlite(error: &rusqlite::Error) -> Fault {
         }
     }
     match code {
+        _ if text == TOO_BIG => Fault::cut(1301, b"HY000", text),
         Some(ErrorCode::TooBig) => Fault::cut(1301, b"HY000", text),
         Some(ErrorCode::OutOfMemory) => Fault::cut(1037, b"HY001", text),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {

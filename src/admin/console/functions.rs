@@ -9,6 +9,9 @@ use rusqlite::{Connection, Result, ffi};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+/// SQLite's words for a text that is too long; of a function's error it keeps the words alone.
+pub(super) const TOO_BIG: &str = "string or blob too big";
+
 /// Registers them in the place of SQLite's; a text that one makes has at most so many bytes.
 pub(super) fn register(connection: &Connection, most: usize) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
@@ -90,8 +93,10 @@ fn replace(context: &Context<'_>, most: usize) -> Result<Value> {
         }
         if made.len() > most {
             let too_big = ffi::Error::new(ffi::SQLITE_TOOBIG);
-            let words = "string or blob too big".to_owned();
-            return Err(rusqlite::Error::SqliteFailure(too_big, Some(words)));
+            return Err(rusqlite::Error::SqliteFailure(
+                too_big,
+                Some(TOO_BIG.to_owned()),
+            ));
         }
         done = to;
     }

@@ -271,6 +271,10 @@ fn a_bomb_is_cut_off_in_time_and_in_memory() {
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
              SELECT printf('%.200000c', 'x') FROM n LIMIT 900",
         ),
+        (
+            &[1301],
+            "SELECT replace(printf('%.250000c', 'a'), 'a', printf('%.250000c', 'b'))",
+        ),
         (&[1153], &*format!("SELECT '{long}'")),
     ] {
         let fault = asked(&kept, statement).expect_err(statement);
@@ -288,7 +292,9 @@ fn no_function_runs_on_past_the_bounds() {
     let kept = kept();
     let many = "%a".repeat(48);
     let like = format!("SELECT printf('%.250000c', 'a') LIKE '{many}b%'");
-    let glob = like.replace("LIKE", "GLOB").replace("%a%", "*a*");
+    let glob = like.replace("LIKE", "GLOB").replace("%a", "*a");
+    let deep = "SELECT json_extract(printf('%.999c', '[') || '1' || printf('%.240000c', ',') || ']', '$[0]')";
+    let flat = "SELECT count(*) FROM json_each('[1' || replace(printf('%.120000c', 'x'), 'x', ',1') || ']')";
     for statement in [
         "SELECT trim(printf('%.500000c', 'z'), printf('%.43000c', 'a') || 'z')",
         "SELECT length(trim(printf('%.200000c', 'z'), printf('%.200000c', 'a') || 'z'))",
@@ -302,6 +308,9 @@ fn no_function_runs_on_past_the_bounds() {
         "SELECT printf('%2000000000.1000000000f', 1)",
         "SELECT printf('%*d', 2000000000, 1)",
         "SELECT json_pretty(printf('%.900c', '[') || '1' || printf('%.900c', ']'), printf('%.200000c', ' '))",
+        "SELECT length(strftime(replace(printf('%.100000c', 'x'), 'x', '%f'), 'now'))",
+        deep,
+        flat,
         &like,
         &glob,
     ] {
@@ -522,9 +531,13 @@ impl Drop for Door {
 
 impl Door {
     async fn open(token: Option<&str>) -> Self {
-        let kept = kept();
         let line = token.map_or_else(String::new, |token| format!("[admin]\ntoken = {token:?}\n"));
-        let config = config::Config::parse(&line, &[]).unwrap();
+        Self::open_with(&line).await
+    }
+
+    async fn open_with(text: &str) -> Self {
+        let kept = kept();
+        let config = config::Config::parse(text, &[]).unwrap();
         let counters = Arc::new(Counters::default());
         let (writer, parts) = super::super::tests::parts(config, kept.ledger.clone(), &counters);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -878,4 +891,27 @@ async fn a_client_that_left_holds_no_turn() {
     send(&mut stream, 0, b"\x03SELECT count(*) FROM findings").await;
     assert_eq!(error(&packet(&mut stream).await), 0);
     assert!(begun.elapsed() < Duration::from_secs(4), "it waited");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_is_waited_for_no_longer_than_a_query_may_take() {
+    let door = Door::open_with("[admin]\nconsole_timeout_ms = 1000\n").await;
+    let begun = tokio::time::Instant::now();
+    let mut streams = Vec::new();
+    for _ in 0..QUERIES_MAX * 6 {
+        let mut stream = door.log_in().await;
+        send(&mut stream, 0, ENDLESS).await;
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        let code = error(&packet(stream).await);
+        // What other tests take at that time counts as the query's memory.
+        assert!(matches!(code, 3024 | 1038), "{code}");
+    }
+    // One wait and one query; in turns it would be six queries.
+    assert!(
+        begun.elapsed() < Duration::from_millis(4_500),
+        "{:?}",
+        begun.elapsed()
+    );
 }
