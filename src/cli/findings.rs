@@ -198,6 +198,11 @@ fn judged(finding: &Value) -> String {
     if !rule.is_empty() {
         let _ = write!(words, ", by rule {rule:?}");
     }
+    if finding.get("follows") == Some(&Value::Bool(true)) {
+        let cause = number(finding, "/cause_id");
+        let of = (cause > 0).then(|| format!(" from #{cause}"));
+        let _ = write!(words, ", follows{}", of.unwrap_or_default());
+    }
     if finding.pointer("/floor/at_or_below") == Some(&Value::Bool(true)) {
         words.push_str(", at its floor");
     }
