@@ -29,6 +29,7 @@ use crate::wire::command::{Command, Expect};
 use crate::wire::status::Status;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 mod stub;
 
@@ -451,7 +452,7 @@ impl Desk {
     /// Remembers the primary's commit points, mirrored or not.
     fn remember(&self, shared: &Shared, reading: &Reading, step: &Step, one: &Exchange) {
         if reading.class == Class::Ddl {
-            forget_tables(shared, &reading.writes);
+            forget_tables(shared, &reading.writes, one.acked);
         }
         if !may_have_written(one) {
             return;
@@ -550,11 +551,11 @@ fn reason_of(decision: Result<Mode, Reason>) -> &'static str {
 }
 
 /// DDL makes other tables of these.
-fn forget_tables(shared: &Shared, scope: &Scope) {
+fn forget_tables(shared: &Shared, scope: &Scope, acked: Instant) {
     shared.forget_clocks(scope);
     match scope {
-        Scope::Known(tables) => shared.tables.forget(tables.iter()),
-        Scope::All => shared.tables.forget_all(),
+        Scope::Known(tables) => shared.tables.changed(tables.iter(), acked),
+        Scope::All => shared.tables.all_changed(acked),
     }
 }
 

@@ -69,6 +69,11 @@ pub(super) async fn pin(
     journal: &Journal,
     last_insert_id: Option<u64>,
 ) -> Pin {
+    if run.reading.class == Class::Ddl {
+        // Asked for before the dispatcher knew of it.
+        shared.tables.forget(run.reading.writes.tables().iter());
+        shared.forget_clocks(&run.reading.writes);
+    }
     let (Some(analysis), true) = (&run.reading.analysis, wants(&run.reading)) else {
         return Pin::default();
     };
@@ -77,9 +82,13 @@ pub(super) async fn pin(
     }
     let database = journal.database();
     let mut facts = Vec::with_capacity(analysis.statements.len());
-    for one in &analysis.statements {
+    let began = run.charged.began;
+    for (nth, one) in analysis.statements.iter().enumerate() {
+        let inserted = done(&run.charged.answer, nth).is_some_and(|done| done.affected_rows > 0);
         facts.push(match written(one, database) {
-            Some(table) => shared.tables.soon(&table).await,
+            // Only what an INSERT brought about is worth waiting for.
+            Some(table) if one.insert && inserted => shared.tables.soon(&table, began).await,
+            Some(table) => shared.tables.now(&table, began),
             None => None,
         });
     }
@@ -142,7 +151,9 @@ pub(super) fn last_key_after(
     let mut facts = Vec::with_capacity(analysis.statements.len());
     for statement in &analysis.statements {
         let table = written(statement, journal.database()).filter(|_| statement.insert);
-        let known = table.as_ref().and_then(|table| shared.tables.now(table));
+        let known = table
+            .as_ref()
+            .and_then(|table| shared.tables.now(table, one.began));
         if table.is_some() && known.is_none() {
             return LastKey::Behind(one.seq);
         }

@@ -11,6 +11,7 @@ use crate::sql::pin::{Column, TableFacts};
 use crate::task;
 use lru::LruCache;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Tables remembered at most; the one that was used least recently goes first.
-const TABLES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+const TABLES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
 
 /// Tables that wait to be asked for; what does not fit is asked for at its next use.
 const WANTED_MAX: usize = 1024;
@@ -44,12 +45,35 @@ pub(super) struct Known {
     /// Says that something was learned.
     learned: watch::Sender<u64>,
     wanted: Option<mpsc::Sender<Key>>,
+    /// Tables that are asked for and not answered yet.
+    open: Mutex<BTreeSet<Key>>,
     /// Counts what DDL made forget: an answer from before it is not kept.
     forgotten: AtomicU64,
+    changes: Mutex<Changes>,
+}
+
+/// The latest DDL of tables, as many as are remembered: what is known now says nothing of a command
+/// from before it.
+#[derive(Debug)]
+struct Changes {
+    of: LruCache<Key, Change>,
+    /// When DDL on tables that nobody knows was acknowledged.
+    of_any: Option<Instant>,
+}
+
+/// DDL on a table.
+#[derive(Debug)]
+struct Change {
+    /// The primary had acknowledged it.
+    acked: Instant,
+    /// What was known of the table before.
+    before: Option<Arc<TableFacts>>,
+    /// The primary had acknowledged the DDL before it, if any is known.
+    since: Option<Instant>,
 }
 
 /// Database and name, as they are written: some servers tell them apart by their case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
     database: String,
     name: String,
@@ -63,6 +87,15 @@ struct Entry {
     asked: bool,
 }
 
+/// What a look at what is known brings.
+enum Found {
+    Known(Option<Arc<TableFacts>>),
+    /// It is asked for.
+    Asked,
+    /// It is not, and too many others are.
+    Full,
+}
+
 impl Known {
     /// With nobody to ask: nothing is ever known.
     pub(super) fn nothing() -> Self {
@@ -70,7 +103,12 @@ impl Known {
             entries: Mutex::new(LruCache::new(TABLES_MAX)),
             learned: watch::Sender::new(0),
             wanted: None,
+            open: Mutex::default(),
             forgotten: AtomicU64::new(0),
+            changes: Mutex::new(Changes {
+                of: LruCache::new(TABLES_MAX),
+                of_any: None,
+            }),
         }
     }
 
@@ -90,45 +128,88 @@ impl Known {
         PER_SECOND
     }
 
-    /// What is known of a table now; asked for where it is not.
-    pub(super) fn now(&self, table: &Table) -> Option<Arc<TableFacts>> {
-        self.look(&Key::of(table)?)?
+    /// What is known now of a table as it was for a command that began on the primary then; asked
+    /// for where it is not known.
+    pub(super) fn now(&self, table: &Table, began: Instant) -> Option<Arc<TableFacts>> {
+        let key = Key::of(table)?;
+        match self.before_ddl(&key, began) {
+            Some(before) => before,
+            None => match self.look(&key) {
+                Found::Known(facts) => facts,
+                Found::Asked | Found::Full => None,
+            },
+        }
     }
 
-    /// What is known of a table, after a short time at most.
-    pub(super) async fn soon(&self, table: &Table) -> Option<Arc<TableFacts>> {
+    /// The same, after a short time at most; without any where too many tables are asked for.
+    pub(super) async fn soon(&self, table: &Table, began: Instant) -> Option<Arc<TableFacts>> {
         let key = Key::of(table)?;
         self.wanted.as_ref()?;
         let mut learned = self.learned.subscribe();
         let found = async {
             loop {
                 learned.borrow_and_update();
-                if let Some(facts) = self.look(&key) {
-                    return facts;
+                if let Some(before) = self.before_ddl(&key, began) {
+                    return before;
                 }
-                learned.changed().await.ok()?;
+                match self.look(&key) {
+                    Found::Known(facts) => return facts,
+                    Found::Full => return None,
+                    Found::Asked => learned.changed().await.ok()?,
+                }
             }
         };
         tokio::time::timeout(WAIT, found).await.ok()?
     }
 
-    /// DDL has gone through: these tables may be others now.
-    pub(super) fn forget<'a>(&self, tables: impl Iterator<Item = &'a Table>) {
+    /// DDL has gone through on the primary: these tables are others for what begins after it was
+    /// acknowledged.
+    pub(super) fn changed<'a>(&self, tables: impl Iterator<Item = &'a Table>, acked: Instant) {
+        let mut changes = self.changes.lock();
         let mut entries = self.entries.lock();
         for key in tables.filter_map(Key::of) {
-            entries.pop(&key);
+            let before = entries.pop(&key).and_then(|entry| entry.facts);
+            let since = changes.of.peek(&key).map(|change| change.acked);
+            let change = Change {
+                acked,
+                before,
+                since: since.or(changes.of_any),
+            };
+            changes.of.put(key, change);
         }
         self.forgotten.fetch_add(1, Ordering::Relaxed);
     }
 
     /// DDL has gone through, and nobody knows on which tables.
-    pub(super) fn forget_all(&self) {
+    pub(super) fn all_changed(&self, acked: Instant) {
+        let mut changes = self.changes.lock();
         self.entries.lock().clear();
+        changes.of.clear();
+        changes.of_any = Some(acked);
         self.forgotten.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// `None` where it must be waited for.
-    fn look(&self, key: &Key) -> Option<Option<Arc<TableFacts>>> {
+    /// The shadow comes to DDL on these tables: they are looked up anew.
+    pub(super) fn forget<'a>(&self, tables: impl Iterator<Item = &'a Table>) {
+        let mut entries = self.entries.lock();
+        for key in tables.filter_map(Key::of) {
+            entries.pop(&key);
+        }
+    }
+
+    /// What was known of a table before the DDL that a command precedes; `None` where no DDL is
+    /// known to have come after it began.
+    fn before_ddl(&self, key: &Key, began: Instant) -> Option<Option<Arc<TableFacts>>> {
+        let mut changes = self.changes.lock();
+        if changes.of_any.is_some_and(|acked| began < acked) {
+            return Some(None);
+        }
+        let change = changes.of.get(key).filter(|change| began < change.acked)?;
+        let holds = change.since.is_none_or(|since| since <= began);
+        Some(change.before.clone().filter(|_| holds))
+    }
+
+    fn look(&self, key: &Key) -> Found {
         let now = Instant::now();
         let mut entries = self.entries.lock();
         let entry = entries.get_mut(key);
@@ -136,26 +217,43 @@ impl Known {
             let at_most = if entry.facts.is_some() { FRESH } else { RETRY };
             !entry.asked && now.saturating_duration_since(entry.at) > at_most
         });
-        let found = entry.map(|entry| {
-            entry.asked |= stale;
-            entry.facts.clone()
-        });
-        drop(entries);
-        if stale && let Some(wanted) = &self.wanted {
-            let _ = wanted.try_send(key.clone());
+        let asked = stale && self.want(key);
+        match entry {
+            Some(entry) => {
+                entry.asked |= asked;
+                Found::Known(entry.facts.clone())
+            }
+            None if asked => Found::Asked,
+            None => Found::Full,
         }
-        found
+    }
+
+    /// Asks for a table, once; whether it is asked for now.
+    fn want(&self, key: &Key) -> bool {
+        let mut open = self.open.lock();
+        if open.contains(key) {
+            return true;
+        }
+        let wanted = self.wanted.as_ref();
+        let sent = wanted.is_some_and(|wanted| wanted.try_send(key.clone()).is_ok());
+        if sent {
+            open.insert(key.clone());
+        }
+        sent
     }
 
     fn keep(&self, key: Key, facts: Option<Arc<TableFacts>>, forgotten: u64) {
+        self.open.lock().remove(&key);
+        let mut entries = self.entries.lock();
         if self.forgotten.load(Ordering::Relaxed) == forgotten {
             let entry = Entry {
                 facts,
                 at: Instant::now(),
                 asked: false,
             };
-            self.entries.lock().put(key, entry);
+            entries.put(key, entry);
         }
+        drop(entries);
         self.learned.send_modify(|times| *times += 1);
     }
 
@@ -185,6 +283,7 @@ async fn learn(
     while let Some(key) = wants.recv().await {
         let Some(known) = known.upgrade() else { return };
         if known.has_fresh(&key) {
+            known.open.lock().remove(&key);
             continue;
         }
         let forgotten = known.forgotten.load(Ordering::Relaxed);
@@ -381,19 +480,72 @@ mod tests {
         }
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn facts(column: &str) -> Option<Arc<TableFacts>> {
+        let column = Column {
+            name: column.into(),
+            ..Column::default()
+        };
+        Some(Arc::new(TableFacts {
+            columns: vec![column],
+            insert_triggers: false,
+        }))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_forgotten_meanwhile_is_not_kept() {
         let known = Known::nothing();
-        let key = Key::of(&table("t")).unwrap();
-        let facts = Some(Arc::new(TableFacts::default()));
-        known.keep(key.clone(), facts.clone(), 0);
-        assert!(known.now(&table("t")).is_some());
-        known.forget([table("t")].iter());
-        assert!(known.now(&table("t")).is_none());
-        known.keep(key.clone(), facts.clone(), 0); // asked before the DDL
-        assert!(known.now(&table("t")).is_none());
-        known.keep(key, facts, 1);
-        assert!(known.now(&table("t")).is_some());
-        assert!(known.soon(&table("u")).await.is_none()); // nobody to ask: no wait
+        let (key, start) = (Key::of(&table("t")).unwrap(), Instant::now());
+        known.keep(key.clone(), facts("a"), 0);
+        assert!(known.now(&table("t"), start).is_some());
+        known.changed([table("t")].iter(), start);
+        assert!(known.now(&table("t"), start).is_none());
+        known.keep(key.clone(), facts("a"), 0); // asked before the DDL
+        assert!(known.now(&table("t"), start).is_none());
+        known.keep(key, facts("a"), 1);
+        assert!(known.now(&table("t"), start).is_some());
+        assert!(known.soon(&table("u"), start).await.is_none()); // nobody to ask: no wait
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_from_before_the_ddl_is_given_what_was_known_then_or_nothing() {
+        let known = Known::nothing();
+        let (key, start) = (Key::of(&table("t")).unwrap(), Instant::now());
+        known.keep(key.clone(), facts("old"), 0);
+        known.changed([table("t")].iter(), start + 5 * SECOND);
+        known.keep(key.clone(), facts("new"), 1);
+        let at = |second: u32| known.now(&table("t"), start + second * SECOND);
+        assert_eq!(at(4), facts("old"));
+        assert_eq!(at(5), facts("new"));
+        known.changed([table("t")].iter(), start + 9 * SECOND);
+        assert_eq!(at(4), None); // two changes ago
+        assert_eq!(at(8), facts("new"));
+        known.all_changed(start + 12 * SECOND);
+        known.keep(key, facts("newest"), 3);
+        assert_eq!((at(8), at(12)), (None, facts("newest")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_is_asked_for_once_and_nobody_waits_where_too_many_are() {
+        let (wanted, mut wants) = mpsc::channel(1);
+        let known = Known {
+            wanted: Some(wanted),
+            ..Known::nothing()
+        };
+        let start = Instant::now();
+        assert!(known.now(&table("t"), start).is_none());
+        assert!(known.now(&table("t"), start).is_none());
+        assert!(known.soon(&table("u"), start).await.is_none());
+        assert_eq!(Instant::now(), start);
+        let key = wants.recv().await.unwrap();
+        assert!(wants.try_recv().is_err());
+        known.keep(key.clone(), facts("a"), 0);
+        tokio::time::advance(FRESH + SECOND).await;
+        assert!(known.now(&table("u"), start).is_none()); // takes the only place
+        assert!(known.now(&table("t"), start).is_some()); // old, and not asked for now
+        let _ = wants.recv().await;
+        assert!(known.now(&table("t"), start).is_some());
+        assert_eq!(wants.recv().await, Some(key));
     }
 }

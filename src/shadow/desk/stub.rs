@@ -71,7 +71,8 @@ impl Desk {
                 .not_compared(Reason::Dropped);
         }
         if reading.class == Class::Ddl {
-            forget_tables(shared, &reading.writes);
+            // When it was acknowledged, nobody knows any more: no later than now.
+            forget_tables(shared, &reading.writes, Instant::now());
         }
         self.remember_stub(shared, &reading, &step, &stub, cut || several);
         if !matches!(
