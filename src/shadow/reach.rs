@@ -6,7 +6,7 @@
 use super::order::{Scope, qualified};
 use super::reading::Reading;
 use crate::ask::{AskError, Questions, Row};
-use crate::sql::{Class, Dialect, Table, Tables, analyze};
+use crate::sql::{Class, Dialect, Table, Tables, analyze, tables_of_body};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,8 +24,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// may reach any table.
 const ROWS_MAX: usize = 20_000;
 
-/// Steps from table to table that are followed; what goes further counts as reaching any table.
-const STEPS_MAX: usize = 64;
+/// Steps from table to table that are followed; what goes further counts as reaching any table. A
+/// table with many children is not yet one that reaches any.
+const STEPS_MAX: usize = 4_096;
 
 /// See the module.
 #[derive(Default)]
@@ -153,11 +154,22 @@ impl Map {
             return None;
         };
         let of = table(database, name)?;
-        for statement in statements(body.as_deref().unwrap_or_default()) {
-            let tables = tables_of(statement, database);
-            // Which of them it writes matters little: all are locked.
-            self.of(of.clone()).writes.extend(tables);
+        let body = body.as_deref().unwrap_or_default();
+        let mut tables = Beyond::new();
+        for statement in statements(body) {
+            tables.extend(tables_of(statement, database));
         }
+        // Its statements cannot be told apart, but their tables can be.
+        if tables.contains(&None)
+            && branches(body)
+            && let Some(named) = tables_of_body(body)
+        {
+            let database = database.as_deref().unwrap_or_default();
+            let named = named.iter().map(|table| Some(qualified(table, database)));
+            tables = named.collect();
+        }
+        // Which of them it writes matters little: all are locked.
+        self.of(of).writes.extend(tables);
         Some(())
     }
 
@@ -272,6 +284,15 @@ fn tables_of(text: &str, database: &Option<String>) -> Beyond {
     beyond
 }
 
+/// Whether a body is more than one statement: one that calls a function of the users' may reach any
+/// table.
+fn branches(body: &str) -> bool {
+    let word = body.split_whitespace().next().unwrap_or_default();
+    ["BEGIN", "IF", "CASE", "LOOP", "WHILE", "REPEAT"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(word))
+}
+
 /// A trigger's statements: one, or those between BEGIN and END where none of them branches.
 fn statements(body: &str) -> Vec<&str> {
     let body = body.trim();
@@ -355,7 +376,8 @@ mod tests {
                 ["a", "INSERT INTO log (what) VALUES (NEW.id)"],
                 ["b", "BEGIN UPDATE sums SET n = n + 1; SET NEW.v = 1; END"],
                 ["log", "UPDATE app.counts SET n = n + 1"],
-                ["odd", "BEGIN IF NEW.v THEN DELETE FROM a; END IF; END"],
+                ["odd", "BEGIN IF NEW.v THEN DELETE FROM log; END IF; END"],
+                ["calls", "BEGIN IF NEW.v THEN CALL p(); END IF; END"],
             ],
             &[],
         );
@@ -365,7 +387,9 @@ mod tests {
             (on(&["counts", "log"]), on(&["counts", "log"]))
         );
         assert_eq!(written("b"), (on(&["sums"]), on(&["sums"])));
-        assert_eq!(written("odd"), (Scope::All, Scope::All));
+        let reached = on(&["counts", "log"]);
+        assert_eq!(written("odd"), (reached.clone(), reached));
+        assert_eq!(written("calls"), (Scope::All, Scope::All));
         assert_eq!(map.beyond(&on(&["a"]), &on(&[])), (on(&[]), on(&[])));
     }
 
@@ -389,6 +413,19 @@ mod tests {
             )
         );
         assert_eq!(written("strict"), (on(&["parent"]), on(&[])));
+    }
+
+    #[test]
+    fn a_table_with_many_children_reaches_those_and_no_others() {
+        let names: Vec<String> = (0..500).map(|number| format!("c{number:03}")).collect();
+        let keys: Vec<[&str; 3]> = names
+            .iter()
+            .map(|name| [name.as_str(), "parent", "CASCADE"])
+            .collect();
+        let map = map(&[], &[], &keys);
+        let (_, writes) = map.beyond(&on(&["parent"]), &on(&["parent"]));
+        let children: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(writes, on(&children));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod analysis;
 mod beginning;
+mod body;
 mod catalog;
 mod classify;
 mod databases;
@@ -26,6 +27,7 @@ mod words;
 
 pub use analysis::analyze;
 pub use beginning::beginning;
+pub use body::tables_of_body;
 pub use catalog::{Catalog, Figures};
 pub use databases::map_databases;
 pub use parameters::{between_parameters, nests, quoted, with_parameters};
