@@ -119,7 +119,7 @@ static CHANCE: Words<128> = Words::new(&[
     "UUID", "UUID_SHORT", "RAND", "RANDOM_BYTES", "CONNECTION_ID", "LAST_INSERT_ID", "IS_USED_LOCK",
     "IS_FREE_LOCK", "VERSION", "USER", "CURRENT_USER", "SESSION_USER", "SYSTEM_USER",
     "CURRENT_ROLE", "LOAD_FILE", "ENCRYPT", "PS_CURRENT_THREAD_ID", "PS_THREAD_ID", "UUID_V4",
-    "UUID_V7", "SYS_GUID", "ICU_VERSION",
+    "UUID_V7", "SYS_GUID", "ICU_VERSION", "SLEEP",
 ]);
 
 /// In lower case, as `Statement::nondeterministic` names them.
@@ -128,7 +128,7 @@ const CHANCE_NAMES: &[&str] = &[
     "uuid", "uuid_short", "rand", "random_bytes", "connection_id", "last_insert_id", "is_used_lock",
     "is_free_lock", "version", "user", "current_user", "session_user", "system_user",
     "current_role", "load_file", "encrypt", "ps_current_thread_id", "ps_thread_id", "uuid_v4",
-    "uuid_v7", "sys_guid", "icu_version",
+    "uuid_v7", "sys_guid", "icu_version", "sleep",
 ];
 
 /// System variables of a server, not of the data.
