@@ -83,7 +83,7 @@ impl Desk {
             return self.keep_long(&reading, charged);
         }
         self.dumps = is_a_replicas(reading.kind);
-        if changes_definitions(&reading) {
+        if charged.answer.error().is_none() && changes_definitions(&reading) {
             shared.reach.is_stale();
         }
         let step = self.step(&charged, &reading);

@@ -49,16 +49,30 @@ pub(super) fn commits(reading: &Reading, said: Said) -> bool {
 
 /// Whether it may change which tables a view, a trigger or a foreign key leads to.
 pub(super) fn changes_definitions(reading: &Reading) -> bool {
-    let defines = |one: &Statement| {
-        let mut words = one.fingerprint.split_whitespace();
-        matches!(words.next(), Some("CREATE" | "ALTER" | "DROP" | "RENAME"))
-    };
+    let defines = |one: &Statement| defines(&one.fingerprint);
     matches!(reading.class, Class::Ddl | Class::Unmirrored)
         && reading.runs
         && reading
             .analysis
             .as_ref()
             .is_some_and(|all| all.statements.iter().any(defines))
+}
+
+/// Words of a definition's beginning among which its kind is: DEFINER, ALGORITHM and SQL SECURITY
+/// stand before it.
+const BEGINNING: usize = 16;
+
+/// Whether a statement defines a table, a view or a trigger; what is temporary has no triggers, and
+/// no foreign keys lead to it.
+fn defines(fingerprint: &str) -> bool {
+    let mut words = fingerprint.split_whitespace().take(BEGINNING);
+    let is = |word: &str, known: &[&str]| known.iter().any(|it| it.eq_ignore_ascii_case(word));
+    words
+        .next()
+        .is_some_and(|word| is(word, &["CREATE", "ALTER", "DROP", "RENAME"]))
+        && words
+            .find(|word| is(word, &["TABLE", "TABLES", "VIEW", "TRIGGER", "TEMPORARY"]))
+            .is_some_and(|word| !is(word, &["TEMPORARY"]))
 }
 
 /// Whether it can open or end a transaction: a PING may only be the first to say that one is open.
@@ -416,6 +430,26 @@ mod tests {
             ),
         ] {
             assert_eq!(commits(&read(text), said), may, "{text} {said:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_defines_tables_views_and_triggers_changes_what_is_reached() {
+        for (fingerprint, wanted) in [
+            ("CREATE TABLE t (a INT)", true),
+            (
+                "CREATE OR REPLACE DEFINER = a @ b SQL SECURITY INVOKER VIEW v AS SELECT ?",
+                true,
+            ),
+            ("DROP TRIGGER x", true),
+            ("RENAME TABLE a TO b", true),
+            ("CREATE TEMPORARY TABLE t (a INT)", false),
+            ("DROP TEMPORARY TABLE t", false),
+            ("CREATE INDEX i ON t (a)", false),
+            ("CREATE USER ?", false),
+            ("TRUNCATE TABLE t", false),
+        ] {
+            assert_eq!(super::defines(fingerprint), wanted, "{fingerprint}");
         }
     }
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// From one look at the primary to the next, where no DDL was seen.
@@ -19,6 +20,17 @@ const LOOKS: Duration = Duration::from_secs(600);
 
 /// From one look to the next, however much DDL is seen.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// After a look that took long, the next waits so many times as long: with many tables it is work
+/// for the primary.
+const REST: u32 = 50;
+
+/// After a look that failed the next waits so long, and twice as long each time: the primary may be
+/// at it still.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// No look waits longer.
+const REST_MAX: Duration = Duration::from_secs(3_600);
 
 /// Views, triggers and foreign keys that are taken in, each. Where there are more, any statement
 /// may reach any table.
@@ -76,22 +88,44 @@ impl Reach {
 
     /// Keeps itself up to date until told to stop.
     pub(super) async fn keep(self: Arc<Self>, primary: Questions, stop: CancellationToken) {
+        let mut failures = 0;
         loop {
+            let began = Instant::now();
             match look(&primary).await {
-                Ok(map) => self.map.store(Arc::new(map)),
+                Ok(map) => {
+                    failures = 0;
+                    self.map.store(Arc::new(map));
+                }
                 Err(why) => {
+                    failures += 1;
                     let server = &primary.server().name;
                     tracing::warn!(%why, "{server} does not tell its views, triggers and foreign keys: \
                         only what statements name is put in order");
                 }
             }
+            let rest = rest(began.elapsed(), failures);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(rest) => {}
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOKS) => {}
-                () = self.stale.notified() => tokio::time::sleep(PAUSE).await,
+                () = self.stale.notified() => {}
             }
         }
     }
+}
+
+/// From the end of a look to the next at the earliest, after so many failures in a row.
+fn rest(took: Duration, failures: u32) -> Duration {
+    let doubled = 1_u32.checked_shl(failures.saturating_sub(1));
+    let failed = match failures {
+        0 => Duration::ZERO,
+        _ => RETRY.saturating_mul(doubled.unwrap_or(u32::MAX)),
+    };
+    let slow = took.saturating_mul(REST);
+    PAUSE.max(slow).max(failed).min(REST_MAX)
 }
 
 impl std::fmt::Debug for Reach {
@@ -413,6 +447,21 @@ mod tests {
             )
         );
         assert_eq!(written("strict"), (on(&["parent"]), on(&[])));
+    }
+
+    #[test]
+    fn a_look_that_was_slow_or_failed_is_not_soon_repeated() {
+        let seconds = Duration::from_secs;
+        for (took, failures, wanted) in [
+            (0, 0, 5),
+            (10, 0, 500),
+            (300, 0, 3_600),
+            (0, 1, 60),
+            (0, 3, 240),
+            (0, 99, 3_600),
+        ] {
+            assert_eq!(rest(seconds(took), failures), seconds(wanted));
+        }
     }
 
     #[test]
