@@ -7,6 +7,7 @@
 
 use crate::config::{Account, Server};
 use crate::connect::{self, ConnectError, Connection, Dial, Login, TlsContext, TlsError};
+use crate::task;
 use crate::wire::answer::{Answer, AnswerTracker, Progress};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
@@ -27,6 +28,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// After a connection failed, the next is opened no sooner.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Time to end a question that was given up.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// utf8mb4_general_ci, which every server since 5.5 knows.
 const COLLATION: u16 = 45;
@@ -161,6 +165,14 @@ impl Asker {
             .unwrap_or(Err(AskError::Timeout))
     }
 
+    /// Has the server itself end every later read that takes longer, where it can.
+    async fn bound(&mut self, at_most: Duration) -> Result<(), AskError> {
+        match time_limit(&self.connection.server_version, at_most) {
+            Some(statement) => self.ask(&statement).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
     async fn exchange(&mut self, payload: &[u8]) -> Result<Answer, AskError> {
         let mut packets = Vec::new();
         write_packet(&mut packets, 0, payload);
@@ -199,13 +211,62 @@ impl Asker {
 
 /// A server that can be asked at any time: see the module.
 pub struct Questions {
+    door: Arc<Door>,
+    /// See [`Questions::bound`].
+    bound: Option<Duration>,
+    /// The time from one question to the next, at least.
+    spacing: Duration,
+    state: Mutex<State>,
+}
+
+/// What it takes to open a connection.
+struct Door {
     dial: Arc<dyn Dial>,
     server: Arc<Server>,
     account: Account,
     tls: TlsContext,
-    /// The time from one question to the next, at least.
-    spacing: Duration,
-    state: Mutex<State>,
+}
+
+impl Door {
+    async fn open(&self, manner: &Manner) -> Result<Asker, ConnectError> {
+        Asker::open_with(&*self.dial, &self.server, &self.account, manner, &self.tls).await
+    }
+}
+
+/// A question that the server has not answered yet: dropped, it is ended there too, for a server
+/// that runs a query does not see that nobody waits for it any more.
+struct Unanswered {
+    door: Arc<Door>,
+    thread: Option<u32>,
+}
+
+impl Unanswered {
+    fn answered(&mut self) {
+        self.thread = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread else { return };
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let door = Arc::clone(&self.door);
+        drop(task::spawn("kill", async move {
+            let killed = tokio::time::timeout(KILL_TIMEOUT, async {
+                let mut asker = door.open(&Manner::default()).await?;
+                let killed = asker.ask(&format!("KILL QUERY {thread}")).await;
+                asker.leave().await;
+                killed
+            });
+            match killed.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%error, thread, "a question was not ended"),
+                Err(_) => tracing::debug!(thread, "a question was not ended in time"),
+            }
+        }));
+    }
 }
 
 /// The connection, and when the next question may be asked.
@@ -229,20 +290,33 @@ impl Questions {
         let Some(account) = server.account.clone() else {
             return Ok(None);
         };
-        Ok(Some(Self {
+        let door = Door {
             dial: Arc::clone(dial),
             tls: TlsContext::new(server)?,
             server: Arc::clone(server),
             account,
+        };
+        Ok(Some(Self {
+            door: Arc::new(door),
+            bound: None,
             spacing: Duration::from_secs(1) / per_second.max(1),
             state: Mutex::default(),
         }))
     }
 
+    /// The same for questions that may cost the server something: a read that takes longer than
+    /// this the server ends itself, where it can (MySQL since 5.7.8, MariaDB since 10.1.1); what is
+    /// given up is killed there.
+    #[must_use]
+    pub const fn bound(mut self, at_most: Duration) -> Self {
+        self.bound = Some(at_most);
+        self
+    }
+
     /// The server.
     #[must_use]
     pub fn server(&self) -> &Server {
-        &self.server
+        &self.door.server
     }
 
     /// The rows that a statement brings, on a connection without a database.
@@ -276,7 +350,11 @@ impl Questions {
         for statement in before {
             asker.ask(statement).await?;
         }
+        let mut unanswered = self.unanswered(&asker);
         let answer = asker.answer(payload).await;
+        if answer.is_ok() {
+            unanswered.answered();
+        }
         let is_good = answer
             .as_ref()
             .map_or_else(AskError::keeps_connection, |_| true);
@@ -314,7 +392,17 @@ impl Questions {
             return Ok(prepared);
         };
         let payload = encode(id, asker.connection.capabilities).ok_or(AskError::Answer)?;
-        asker.answer(&payload).await
+        let mut unanswered = self.unanswered(&asker);
+        let answer = asker.answer(&payload).await?;
+        unanswered.answered();
+        Ok(answer)
+    }
+
+    fn unanswered(&self, asker: &Asker) -> Unanswered {
+        Unanswered {
+            door: Arc::clone(&self.door),
+            thread: self.bound.map(|_| asker.connection.thread_id),
+        }
     }
 
     async fn asker(&self, state: &mut State, manner: &Manner) -> Result<Asker, AskError> {
@@ -325,18 +413,41 @@ impl Questions {
         if state.failed.is_some_and(|failed| now < failed + PAUSE) {
             return Err(AskError::Waits);
         }
-        let open = Asker::open_with(&*self.dial, &self.server, &self.account, manner, &self.tls);
-        let opened = open.await;
+        let opened = self.door.open(manner).await;
         state.failed = opened.is_err().then(Instant::now);
-        Ok(opened?)
+        let mut opened = opened?;
+        if let Some(at_most) = self.bound {
+            opened.bound(at_most).await?;
+        }
+        Ok(opened)
     }
 }
 
 impl std::fmt::Debug for Questions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Questions")
-            .field("server", &self.server.name)
+            .field("server", &self.door.server.name)
             .finish_non_exhaustive()
+    }
+}
+
+/// What has a server of this version end a session's reads that take longer; `None` where it cannot.
+fn time_limit(version: &str, at_most: Duration) -> Option<String> {
+    let is_mariadb = version.contains("MariaDB");
+    // As MariaDB says it for the replicas of old.
+    let version = version.strip_prefix("5.5.5-").unwrap_or(version);
+    let mut parts = version.split(|c: char| !c.is_ascii_digit());
+    let mut next = || parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
+    let number: (u32, u32, u32) = (next(), next(), next());
+    let ms = at_most.as_millis().max(1);
+    match is_mariadb {
+        true if number >= (10, 1, 1) => Some(format!(
+            "SET SESSION max_statement_time = {}.{:03}",
+            ms / 1000,
+            ms % 1000
+        )),
+        false if number >= (5, 7, 8) => Some(format!("SET SESSION max_execution_time = {ms}")),
+        _ => None,
     }
 }
 
@@ -378,5 +489,29 @@ fn text(cell: Cell<'_>) -> Option<String> {
         | Cell::Double(_)
         | Cell::Date(_)
         | Cell::Time(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_to_end_long_reads_itself_where_it_can() {
+        let time = Duration::from_millis(2050);
+        let mysql = Some("SET SESSION max_execution_time = 2050");
+        let mariadb = Some("SET SESSION max_statement_time = 2.050");
+        for (version, limit) in [
+            ("5.6.51-log", None),
+            ("5.7.7", None),
+            ("5.7.8-log", mysql),
+            ("8.0.36", mysql),
+            ("5.5.5-10.0.38-MariaDB", None),
+            ("5.5.5-10.6.12-MariaDB-log", mariadb),
+            ("11.4.2-MariaDB", mariadb),
+            ("", None),
+        ] {
+            assert_eq!(time_limit(version, time).as_deref(), limit, "{version}");
+        }
     }
 }

@@ -60,6 +60,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const BOTH_SIDES: u32 = 3;
 const QUIET: Duration = Duration::from_millis(100);
 
+/// What the primary served in less time may be asked of the legacy side once more: a longer read
+/// costs it more than a finding's certainty is worth, and several at a time would pile up.
+const LEGACY_READ_MAX: Duration = Duration::from_millis(100);
+
 /// Functions that say something of the session that another connection does not know.
 const OF_THE_SESSION: [&str; 10] = [
     "LAST_INSERT_ID",
@@ -150,7 +154,10 @@ impl Rechecks {
             links: Arc::new(Semaphore::new(LINKS_MAX)),
             kept: Arc::default(),
             rate: Mutex::new(Rate::new(compare.recheck_rate)),
-            legacy: questions.map(|questions| Legacy { questions, by }),
+            legacy: questions.map(|questions| Legacy {
+                questions: questions.bound(compare.recheck_for),
+                by,
+            }),
         })
     }
 
@@ -216,6 +223,8 @@ pub(super) struct Again {
     command: Vec<u8>,
     /// What the primary served.
     served: Answer,
+    /// It was served in so little time that the legacy side may be asked again.
+    is_quick: bool,
     /// The errors of both sides' first answers.
     failed: [Option<u16>; 2],
     statements: Vec<crate::sql::Statement>,
@@ -268,6 +277,7 @@ impl Again {
             journal: journal.clone(),
             command: exchange.command.clone(),
             served: exchange.answer.clone(),
+            is_quick: exchange.acked.saturating_duration_since(exchange.began) < LEGACY_READ_MAX,
             failed: [&exchange.answer, shadow]
                 .map(|answer| answer.error().map(|failure| failure.code)),
             statements: analysis.statements.clone(),
@@ -569,8 +579,11 @@ impl Case {
         again: &Again,
         link: &mut Option<Link>,
     ) -> Option<Conclusion> {
-        let legacy = shared.rechecks.legacy()?;
+        if !again.is_quick {
+            return None;
+        }
         for _ in 0..BOTH_SIDES {
+            let legacy = shared.rechecks.legacy()?;
             let both = tokio::time::timeout(
                 shared.config.compare.recheck_for,
                 self.both(shared, again, link, legacy),
