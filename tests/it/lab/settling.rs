@@ -258,3 +258,99 @@ async fn a_shadow_that_is_fed_half_a_second_late_lags_and_does_not_diverge() {
     assert!(reason(&coverage, "lag") >= 10, "{coverage}");
     assert_eq!(proxy.get("/api/v1/taints")["items"], json!([]));
 }
+
+#[tokio::test]
+async fn what_differs_on_a_table_that_is_written_all_the_time_is_a_finding() {
+    let lab = Lab::get();
+    let (proxy, table) = (Proxy::start(&lab), table(&lab).await);
+    let (mut app, mut shadow) = staged(&lab, &proxy, &table).await;
+    shadow.query_drop(named(&table, "b")).await.unwrap();
+    app.query_drop(format!("SELECT name FROM {table} WHERE id = 1"))
+        .await
+        .unwrap();
+    // Before the shadow is first asked again, and on: none of them explains what it said at first.
+    for id in 2..40 {
+        app.query_drop(format!("INSERT INTO {table} (id, name) VALUES ({id}, 'c')"))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 1, "{coverage}");
+    assert_eq!(reason(&coverage, "race"), 0, "{coverage}");
+}
+
+#[tokio::test]
+async fn what_is_lost_later_excuses_no_difference_that_was_there_before() {
+    let lab = Lab::get();
+    let (proxy, table) = (Proxy::start(&lab), table(&lab).await);
+    let (mut app, mut shadow) = staged(&lab, &proxy, &table).await;
+    shadow.query_drop(named(&table, "b")).await.unwrap();
+    app.query_drop(format!("SELECT name FROM {table} WHERE id = 1"))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    proxy.send("PATCH", "/api/v1/mirror", &json!({"paused": true}));
+    app.query_drop(format!("INSERT INTO {table} (id) VALUES (2)"))
+        .await
+        .unwrap();
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 1, "{coverage}");
+    assert_eq!(reason(&coverage, "tainted"), 0, "{coverage}");
+}
+
+#[tokio::test]
+async fn what_a_lagging_shadow_lacks_is_lag_though_the_primary_is_read_again() {
+    let lab = Lab::get();
+    let setup = Setup {
+        shadow_more: "fed_by = \"replication\"".to_owned(),
+        mirror: "writes = \"off\"",
+        more: "[compare]\nrecheck = \"primary\"\nrecheck_ms = 500\nrecheck_rate = 1000".to_owned(),
+        ..Setup::default()
+    };
+    let (proxy, table) = (Proxy::start_with(&lab, &setup), table(&lab).await);
+    let mut app = connect(&proxy.address, "scratch").await;
+    let mut feeders = Vec::new();
+    for turn in 0..20 {
+        let write = format!("REPLACE INTO {table} (id, name) VALUES (1, 'n{turn}')");
+        app.query_drop(&write).await.unwrap();
+        let shadow = lab.shadow();
+        feeders.push(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(450)).await;
+            let mut late = connect(&shadow, "scratch").await;
+            late.query_drop(write).await.unwrap();
+        }));
+        app.query_drop(format!("SELECT name FROM {table} WHERE id = 1"))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for feeder in feeders {
+        feeder.await.unwrap();
+    }
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 0, "{coverage}");
+}
+
+#[tokio::test]
+async fn a_rehearsed_write_that_replication_has_outrun_is_lag() {
+    let lab = Lab::get();
+    let setup = Setup {
+        shadow_more: "fed_by = \"replication\"".to_owned(),
+        mirror: "writes = \"rollback\"",
+        ..Setup::default()
+    };
+    let (proxy, table) = (Proxy::start_with(&lab, &setup), table(&lab).await);
+    let mut app = connect(&proxy.address, "scratch").await;
+    let mut shadow = connect(&lab.shadow(), "scratch").await;
+    for write in [
+        format!("INSERT INTO {table} (id, name) VALUES (1, 'a')"),
+        named(&table, "b"),
+    ] {
+        shadow.query_drop(&write).await.unwrap();
+        app.query_drop(&write).await.unwrap();
+    }
+    let coverage = proxy.settled();
+    assert_eq!(coverage["diverged"], 0, "{coverage}");
+    assert_eq!(reason(&coverage, "lag"), 2, "{coverage}");
+}
