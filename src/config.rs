@@ -8,7 +8,7 @@ mod source;
 mod units;
 
 pub use fault::{ConfigError, Fault, Place};
-pub use rules::{RULES_MAX, Rule, RuleState, Written, Wrong};
+pub use rules::{OURSELVES, RULES_MAX, Rule, RuleState, Written, Wrong, said};
 
 use crate::compare::verdict::Tolerances;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use super::Parts;
 use super::answer::{Asked, Id, Refusal, Told, change, read};
 use super::status::Nothing;
-use crate::config::Written;
+use crate::config::{self, Written};
 use crate::ledger::Changed;
 use axum::Json;
 use axum::extract::State;
@@ -48,15 +48,16 @@ pub(super) struct Deletion {
     why: Option<String>,
 }
 
-/// Deletes a rule; what it took is open again.
+/// Deletes a rule; what it took is open again, unless a person has judged the same shape.
 pub(super) async fn delete(
     State(parts): State<Parts>,
     Id(id): Id,
     Asked(said): Asked<Deletion>,
 ) -> Result<Json<Value>, Refusal> {
     for (key, text) in [("who", &said.who), ("why", &said.why)] {
-        if text.as_ref().is_some_and(|text| text.len() > 1_000) {
-            return Err(Refusal::bad(format!("{key}: at most 1000 bytes")));
+        // Who says nothing is unknown, and need not say why.
+        if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
+            config::said(key, text).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
         }
     }
     let who = said.who.unwrap_or_else(|| "unknown".to_owned());

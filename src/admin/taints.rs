@@ -3,6 +3,7 @@
 use super::Parts;
 use super::answer::{Asked, Refusal, Told, change, read};
 use super::status::Nothing;
+use crate::config;
 use crate::ledger::Taint;
 use axum::Json;
 use axum::extract::State;
@@ -44,11 +45,7 @@ pub(super) async fn clear(
         ));
     }
     for (key, text) in [("who", &clear.who), ("why", &clear.why)] {
-        if text.trim().is_empty() || text.len() > 1_000 {
-            return Err(Refusal::bad(format!(
-                "{key}: write it in 1 to 1000 bytes, for whoever reads this later"
-            )));
-        }
+        config::said(key, text).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
     }
     let (cleared, left) = change(move || {
         let ledger = &parts.ledger;

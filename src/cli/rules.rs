@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 enum Change {
     /// Adds a rule, the last one; it takes what has all that you name.
     Add(Box<Added>),
-    /// Deletes a rule; what it took is open again.
+    /// Deletes a rule; what it took is open again, unless a person has judged the same shape.
     Delete(Deleted),
 }
 
@@ -89,7 +89,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
             query.extend(rule.why.clone().map(|why| ("why", why)));
             let id = rule.id;
             Client::behind(&rule.door)?.delete(&format!("/api/v1/rules/{id}"), &query)?;
-            say(&format!("rule {id} is deleted; what it took is open again"));
+            say(&format!(
+                "rule {id} is deleted; what it took is open again, but for what a person has judged: the history says which"
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -86,6 +86,9 @@ pub struct Written {
     pub until: Option<String>,
 }
 
+/// Whoever did what no person did.
+pub const OURSELVES: &str = "understudy";
+
 /// What is wrong with a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
@@ -95,6 +98,12 @@ pub struct Wrong {
     pub wrong: String,
     /// What would be right.
     pub right: String,
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; {}", self.key, self.wrong, self.right)
+    }
 }
 
 impl Wrong {
@@ -188,15 +197,28 @@ fn kind(kind: Option<&str>) -> Result<Option<Kind>, Wrong> {
 }
 
 fn told(key: &'static str, text: Option<String>) -> Result<Option<String>, Wrong> {
-    let fits = |text: &String| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX;
-    match text {
-        Some(text) if !fits(&text) => {
-            let wrong = format!("found {} bytes", text.len());
-            let right = format!("write 1 to {TEXT_BYTES_MAX} bytes, or leave it out");
-            Err(Wrong::new(key, wrong, right))
-        }
-        fine => Ok(fine),
+    if let Some(text) = &text {
+        said(key, text)?;
     }
+    Ok(text)
+}
+
+/// Whether a text will do for what a person says of a rule, a finding or a taint, wherever it is
+/// said: `who` and `why` above all.
+///
+/// # Errors
+/// It is empty, longer than 1000 bytes, or a `who` that stands for what nobody did.
+pub fn said(key: &'static str, text: &str) -> Result<(), Wrong> {
+    if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {
+        let wrong = format!("found {} bytes", text.len());
+        let right = format!("write 1 to {TEXT_BYTES_MAX} bytes");
+        return Err(Wrong::new(key, wrong, right));
+    }
+    if key == "who" && text.trim().eq_ignore_ascii_case(OURSELVES) {
+        let right = "write who says so: this name is kept for what happens by itself";
+        return Err(Wrong::new(key, format!("found {text:?}"), right));
+    }
+    Ok(())
 }
 
 fn until(until: Option<&str>) -> Result<Option<Timestamp>, Wrong> {

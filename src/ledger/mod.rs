@@ -375,7 +375,8 @@ impl Ledger {
         })
     }
 
-    /// Deletes a rule of the API; what it took is open again. Waits for the writer.
+    /// Deletes a rule of the API; what it took is open again, unless a person has judged the
+    /// same shape. Waits for the writer.
     pub fn delete_rule(&self, id: i64, who: &str, why: &str) -> Result<Changed<()>, String> {
         let (who, why) = (who.to_owned(), why.to_owned());
         self.change(Change::DeleteRule { id, who, why }, |_| Ok(Some(())))

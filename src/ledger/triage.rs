@@ -1,6 +1,7 @@
 //! What operators say of findings: states, until when, and the history of it.
 
 use super::Changed;
+use crate::config::said;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::Deserialize;
@@ -9,17 +10,13 @@ use serde_json::{Value, json};
 /// The states of a finding.
 pub const STATES: [&str; 5] = ["open", "accepted", "fixed", "regressed", "noise"];
 
-/// Whoever did what no operator did.
-pub(super) const OURSELVES: &str = "understudy";
+pub(super) use crate::config::OURSELVES;
 
 /// Findings whose time is over that one look opens at most.
 const STEP: u32 = 100;
 
 /// Entries of a finding's history that are shown, the newest.
 const HISTORY_MAX: u32 = 100;
-
-/// The longest text in a change, in bytes.
-const TEXT_BYTES_MAX: usize = 1_000;
 
 /// A change of a finding's triage.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -45,9 +42,8 @@ impl FindingPatch {
             return Err("state: write one of open, accepted, fixed, noise".to_owned());
         };
         for (key, text) in [("who", &self.who), ("why", &self.why)] {
-            let fits = |text: &String| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX;
-            if !text.as_ref().is_none_or(fits) {
-                return Err(format!("{key}: write 1 to {TEXT_BYTES_MAX} bytes"));
+            if let Some(text) = text {
+                said(key, text).map_err(|wrong| wrong.to_string())?;
             }
         }
         let lacks = |key: &str| Err(format!("{key}: a finding that is {state} needs it"));
@@ -331,6 +327,7 @@ mod tests {
             (r#"{"state": "fixed"}"#, Some("who")),
             (r#"{"state": "noise"}"#, Some("who")),
             (r#"{"state": "noise", "who": " "}"#, Some("who")),
+            (r#"{"state": "noise", "who": "Understudy"}"#, Some("who")),
             (r#"{"state": "noise", "who": "a"}"#, None),
             (
                 r#"{"state": "noise", "who": "a", "until": "2030-02-01T00:00:00Z"}"#,
