@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("words", &[]),
     ("planted", &[]),
     ("connect", &["wire", "config"]),
-    ("ask", &["wire", "connect", "config"]),
+    ("ask", &["wire", "connect", "config", "task"]),
     ("tee", &["wire", "planted"]),
     (
         "relay",
