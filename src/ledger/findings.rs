@@ -148,7 +148,7 @@ pub(super) fn divergences(
         filter.table.clone(),
     );
     wanted.and(
-        "EXISTS (SELECT 1 FROM findings f WHERE f.id = d.finding_id AND f.state = @)",
+        &format!("d.finding_id IN (SELECT id FROM ({BASE}) WHERE state = @)"),
         filter.state.clone(),
     );
     wanted.and("d.finding_id = @", filter.finding);

@@ -963,3 +963,24 @@ fn what_follows_is_fixed_when_the_taint_is_cleared_and_regresses_when_it_comes_b
     ledger.record(following("SELECT ?", &cause));
     assert_eq!(follow_up(&ledger, 2)["state"], "regressed");
 }
+
+#[test]
+fn the_flat_tables_show_no_literal_that_was_kept_once_the_config_says_redact() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.literals = Literals::Keep;
+    let mut observation = diverged("SELECT ?");
+    observation.statement = Some("SELECT 'planted'".into());
+    let ledger = open(&config);
+    ledger.record(observation);
+    until("it is kept", || count(&ledger) == 1);
+    let shown = |ledger: &Ledger| -> String {
+        let flat = ledger.views(|_| true).unwrap();
+        flat.query_row("SELECT statement FROM divergences", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(shown(&ledger), "SELECT 'planted'");
+    drop(ledger);
+    config.literals = Literals::Redact;
+    assert_eq!(shown(&open(&config)), "SELECT ?");
+}

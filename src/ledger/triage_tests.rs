@@ -239,6 +239,14 @@ fn what_was_accepted_is_open_again_and_says_so_once() {
         (&accepted["state"], &accepted["expired"]),
         (&json!("accepted"), &json!(false))
     );
+    let with_state = |state: &str| {
+        let filter = DivergenceFilter {
+            state: Some(state.into()),
+            limit: 9,
+            ..DivergenceFilter::default()
+        };
+        ledger.divergences(&filter).unwrap().items.len()
+    };
     assert_eq!(ledger.open_findings().unwrap(), OpenFindings::default());
     until("it is written down", || {
         audit(&config.path, "finding 1: open again, expired") == 1
@@ -248,6 +256,7 @@ fn what_was_accepted_is_open_again_and_says_so_once() {
         (&finding["state"], &finding["expired"]),
         (&json!("open"), &json!(true))
     );
+    assert_eq!((with_state("open"), with_state("accepted")), (1, 0));
     assert_eq!(finding["who"], "dba", "whose word is over is still told");
     assert_eq!(finding["history"][1]["who"], "dba");
     assert_eq!(ledger.open_findings().unwrap().by_kind["value"].findings, 1);

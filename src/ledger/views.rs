@@ -6,7 +6,9 @@
 
 use super::Ledger;
 use super::file::open_reader;
-use super::findings;
+use super::{findings, redact};
+use crate::config::Literals;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 
@@ -250,6 +252,7 @@ impl Ledger {
         kept: &[Value],
     ) -> rusqlite::Result<()> {
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+        register_redacted(connection, self.inner.literals)?;
         let transaction = connection.transaction()?;
         transaction.execute_batch(&views())?;
         if wanted("latency") {
@@ -305,6 +308,23 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// `redacted(item)` for [`views`]: an item of the file without the literals that it may have been
+/// stored with, where the config says so now.
+fn register_redacted(connection: &Connection, literals: Literals) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_INNOCUOUS;
+    connection.create_scalar_function("redacted", 1, flags, move |context| {
+        let item = context.get_raw(0).as_str().unwrap_or_default();
+        if literals == Literals::Keep {
+            return Ok(item.to_owned());
+        }
+        let mut item = serde_json::from_str(item).unwrap_or(Value::Null);
+        redact::again(&mut item);
+        Ok(item.to_string())
+    })
 }
 
 /// One row a server. Of a class altogether where `all`: its fingerprint is null; and what is left of
@@ -409,7 +429,9 @@ fn selected(view: &str) -> Option<String> {
             "SELECT id, item ->> 'at', kind, item ->> 'also', finding_id, coalesce(item ->> 'follows', 0), fingerprint, digest, item ->> 'protocol',
                     item ->> 'class', item ->> 'user', item ->> 'database', tables, item ->> 'statement',
                     item ->> 'detail', item ->> '$.cause.text', item ->> '$.cause.advice', {}, {},
-                    item ->> 'examples', item ->> 'session' FROM main.divergences",
+                    item ->> 'examples', item ->> 'session'
+             FROM (SELECT id, kind, finding_id, fingerprint, digest, tables, redacted(item) AS item
+                   FROM main.divergences LIMIT -1)",
             side("primary"),
             side("shadow")
         )),

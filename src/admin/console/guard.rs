@@ -96,6 +96,7 @@ const FUNCTIONS: &[&str] = &[
     "printf",
     "quote",
     "rank",
+    "redacted",
     "replace",
     "round",
     "row_number",
