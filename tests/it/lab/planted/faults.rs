@@ -196,7 +196,12 @@ fn tainted(faults: &[Fault], taints: &Value) -> Vec<String> {
         !faults.iter().any(|fault| fault.is_named_in(&table))
     });
     let foreign = foreign.map(|taint| format!("tainted, and nothing was planted: {taint}"));
-    missing.chain(foreign).collect()
+    // A finding that was planted may taint as well; what is silent may not.
+    let may = |one: &Expected| matches!(one, Expected::Tainted | Expected::Root { .. });
+    let silent = faults.iter().filter(|fault| !fault.expected.iter().any(may));
+    let too_much = silent.filter(|fault| of(fault));
+    let too_much = too_much.map(|fault| format!("{}: tainted, and should not be", fault.name));
+    missing.chain(foreign).chain(too_much).collect()
 }
 
 fn differs(fault: &Fault, found: &[&Value]) -> Option<String> {
