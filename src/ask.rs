@@ -6,7 +6,7 @@
 //! a journal (`shadow`).
 
 use crate::config::{Account, Server};
-use crate::connect::{self, ConnectError, Connection, Dial, Login, TlsContext, TlsError};
+use crate::connect::{self, ConnectError, Connection, Dial, Login, Stream, TlsContext, TlsError};
 use crate::task;
 use crate::wire::answer::{Answer, AnswerTracker, Progress};
 use crate::wire::capability::Capabilities;
@@ -174,27 +174,7 @@ impl Asker {
     }
 
     async fn exchange(&mut self, payload: &[u8]) -> Result<Answer, AskError> {
-        let mut packets = Vec::new();
-        write_packet(&mut packets, 0, payload);
-        self.connection.stream.write_all(&packets).await?;
-        let mut answer = Answer::default();
-        let kind = payload.first().map_or(Command::PING, |byte| Command(*byte));
-        self.tracker.begin(kind.expect());
-        let mut piece = vec![0; 16 << 10];
-        loop {
-            let n = self.connection.stream.read(&mut piece).await?;
-            if n == 0 {
-                return Err(AskError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
-            }
-            match self
-                .tracker
-                .feed(piece.get(..n).unwrap_or_default(), &mut answer)
-            {
-                Progress::More => {}
-                Progress::Ended { .. } => return Ok(answer),
-                Progress::ClientTurn { .. } | Progress::Unsure => return Err(AskError::Answer),
-            }
-        }
+        exchange(&mut self.connection.stream, &mut self.tracker, payload).await
     }
 
     /// Leaves as a client should.
@@ -207,6 +187,52 @@ impl Asker {
         )
         .await;
     }
+}
+
+async fn exchange(
+    stream: &mut Stream,
+    tracker: &mut AnswerTracker,
+    payload: &[u8],
+) -> Result<Answer, AskError> {
+    let mut packets = Vec::new();
+    write_packet(&mut packets, 0, payload);
+    stream.write_all(&packets).await?;
+    stream.flush().await?;
+    let mut answer = Answer::default();
+    let kind = payload.first().map_or(Command::PING, |byte| Command(*byte));
+    tracker.begin(kind.expect());
+    let mut piece = vec![0; 16 << 10];
+    loop {
+        let n = stream.read(&mut piece).await?;
+        if n == 0 {
+            return Err(AskError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        match tracker.feed(piece.get(..n).unwrap_or_default(), &mut answer) {
+            Progress::More => {}
+            Progress::Ended { .. } => return Ok(answer),
+            Progress::ClientTurn { .. } | Progress::Unsure => return Err(AskError::Answer),
+        }
+    }
+}
+
+/// The answer to a statement on a connection that is another's, in its dialect, between two of its
+/// commands.
+///
+/// # Errors
+/// The connection is no longer good. It is not, either, where this is dropped before its end.
+pub async fn ask_over(
+    stream: &mut Stream,
+    capabilities: Capabilities,
+    statement: &str,
+) -> Result<Answer, AskError> {
+    let mut payload = vec![Command::QUERY.0];
+    if capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+        // No attributes, one set of them.
+        payload.extend_from_slice(&[0, 1]);
+    }
+    payload.extend_from_slice(statement.as_bytes());
+    let mut tracker = AnswerTracker::new(capabilities, ANSWER_BYTES_MAX);
+    exchange(stream, &mut tracker, &payload).await
 }
 
 /// A server that can be asked at any time: see the module.
