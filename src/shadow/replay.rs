@@ -572,6 +572,11 @@ impl Replay {
             }
         }
         self.carried.end(&self.shared, another);
+        if let Some(link) = &mut self.link
+            && link.close_retired().await.is_err()
+        {
+            self.cut(Reason::ShadowDown);
+        }
         if let Some(reason) = broken.filter(|_| another) {
             self.carried.give_up(&self.shared, reason);
         }

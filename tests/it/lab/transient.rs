@@ -159,3 +159,35 @@ async fn a_lock_that_is_held_for_longer_is_a_race_that_taints_and_never_a_diverg
         assert!(found.iter().all(follows), "{code}: {found:?}");
     }
 }
+
+/// As a driver does that prepares within the transaction and closes at once: what was closed is
+/// needed to run the transaction again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_prepares_and_closes_each_statement_is_run_again() {
+    let (_, init) = ENDS[0];
+    let mut stage = Stage::set(init).await;
+    let mut other = stage.lock(3).await;
+    stage.say(&["BEGIN"]).await;
+    let update = format!(
+        "UPDATE {} SET name = CONCAT(name, ?) WHERE id = ?",
+        stage.table
+    );
+    for row in 1..=3 {
+        let statement = stage.app.prep(&update).await.expect("it is prepared");
+        let run = stage.app.exec_drop(&statement, ("!", row)).await;
+        run.expect("it is run");
+        stage.app.close(statement).await.expect("it is closed");
+    }
+    stage.say(&["COMMIT"]).await;
+    stage
+        .until("run again", |proxy| proxy.metric(RETRIES) > 0)
+        .await;
+    other.query_drop("ROLLBACK").await.expect("the lock goes");
+    let coverage = stage.proxy.settled();
+    assert_eq!(coverage["diverged"], 0, "{coverage}");
+    assert_eq!(stage.proxy.metric(TRANSIENT), 0, "{coverage}");
+    assert_eq!(stage.proxy.get("/api/v1/taints")["items"], json!([]));
+    let legacy = stage.names(&stage.lab.legacy()).await;
+    assert_eq!(legacy[0].1, "a!");
+    assert_eq!(stage.names(&stage.lab.shadow()).await, legacy);
+}

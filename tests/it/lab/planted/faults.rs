@@ -198,7 +198,9 @@ fn tainted(faults: &[Fault], taints: &Value) -> Vec<String> {
     let foreign = foreign.map(|taint| format!("tainted, and nothing was planted: {taint}"));
     // A finding that was planted may taint as well; what is silent may not.
     let may = |one: &Expected| matches!(one, Expected::Tainted | Expected::Root { .. });
-    let silent = faults.iter().filter(|fault| !fault.expected.iter().any(may));
+    let silent = faults
+        .iter()
+        .filter(|fault| !fault.expected.iter().any(may));
     let too_much = silent.filter(|fault| of(fault));
     let too_much = too_much.map(|fault| format!("{}: tainted, and should not be", fault.name));
     missing.chain(foreign).chain(too_much).collect()
