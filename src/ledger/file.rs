@@ -43,6 +43,15 @@ impl File {
         }
     }
 
+    /// A connection to the file at this path, brought to this version.
+    pub(super) fn connect(path: &Path) -> Result<Connection, Unfit> {
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")?;
+        schema::migrate(&mut connection)?;
+        Ok(connection)
+    }
+
     /// The connection, ready to be written. `load` is told what the file knows, once.
     pub(super) fn ready(&mut self, load: impl FnOnce(Known)) -> Result<&mut Connection, Unfit> {
         let connection = match self.connection.take() {
@@ -63,10 +72,7 @@ impl File {
 }
 
 fn open(path: &Path) -> Result<(Connection, Known), Unfit> {
-    let mut connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")?;
-    schema::migrate(&mut connection)?;
+    let mut connection = File::connect(path)?;
     let known = write::known(&mut connection)?;
     Ok((connection, known))
 }

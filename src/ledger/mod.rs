@@ -5,6 +5,7 @@
 
 pub mod cause;
 pub mod coverage;
+pub mod cutover;
 pub mod observation;
 pub mod taints;
 
@@ -35,6 +36,7 @@ mod writer;
 
 pub use cause::{Cause, FindingKey};
 pub use coverage::{Commands, Snapshot};
+pub use cutover::{Begun, Record, Recorded, Records, recorded};
 pub use findings::{
     DivergenceFilter, FindingFilter, FindingSort, LIMIT_MAX, Open, OpenFindings, Page,
 };

@@ -1,6 +1,6 @@
 //! The ledger's tables, and how an older file becomes a newer one.
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// One script a version; `user_version` counts those that ran.
 const MIGRATIONS: &[&str] = &[
@@ -176,14 +176,34 @@ const MIGRATIONS: &[&str] = &[
     UPDATE traffic SET commands = commands - earlier WHERE earlier > 0;
     ALTER TABLE traffic_hours ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
 ",
+    // The cutovers and their steps; which server is primary stands in `meta` under `primary`.
+    "
+    CREATE TABLE cutovers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        from_server TEXT NOT NULL, to_server TEXT NOT NULL, who TEXT NOT NULL,
+        dry_run INTEGER NOT NULL, forced TEXT NOT NULL,
+        started INTEGER NOT NULL, switched INTEGER, ended INTEGER,
+        state TEXT NOT NULL, outcome TEXT, why TEXT, hold_us INTEGER, figures TEXT NOT NULL DEFAULT '{}'
+    );
+    CREATE INDEX cutovers_open ON cutovers (id) WHERE ended IS NULL;
+    CREATE TABLE cutover_steps (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        cutover_id INTEGER NOT NULL, step TEXT NOT NULL, at INTEGER NOT NULL,
+        took_us INTEGER, outcome TEXT, why TEXT
+    );
+    CREATE INDEX cutover_steps_cutover ON cutover_steps (cutover_id);
+",
 ];
 
-/// Brings the file to this version; an error if it is of a newer one.
+/// Brings the file to this version; an error if it is of a newer one. Two connections may do so at
+/// once: each step looks again once it has the file for itself.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Unfit> {
-    let (version, todo) = todo(connection)?;
-    for (step, script) in todo.iter().enumerate() {
-        let transaction = connection.transaction()?;
-        run(&transaction, script, version + step + 1)?;
+    while !todo(connection)?.1.is_empty() {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (version, todo) = todo(&transaction)?;
+        if let Some(script) = todo.first() {
+            run(&transaction, script, version + 1)?;
+        }
         transaction.commit()?;
     }
     Ok(())
