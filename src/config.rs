@@ -34,6 +34,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// When the shadow is ready.
     pub readiness: Readiness,
+    /// How the shadow becomes the primary.
+    pub cutover: Cutover,
     /// The operators' door.
     pub admin: Admin,
 }
@@ -388,6 +390,70 @@ pub struct LatencyLimits {
     pub samples: u64,
     /// Statements that are looked at, the busiest.
     pub fingerprints: usize,
+}
+
+/// What becomes of sessions that cannot be held in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stuck {
+    /// They go on, and the cutover is aborted.
+    Abort,
+    /// They end, with an error that says why.
+    End,
+}
+
+/// What becomes of a cutover whose new primary fails its soak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SoakAction {
+    /// An operator is told.
+    Alert,
+    /// It is rolled back.
+    Rollback,
+}
+
+/// How one knows that the shadow has all that the primary acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// The mirror's queue is drained and every dark write confirmed.
+    Mirror,
+    /// A row that is written to the primary is seen through the shadow.
+    Heartbeat,
+    /// The shadow has the primary's GTIDs.
+    Gtid,
+    /// A command of the operator's says so.
+    Hook,
+}
+
+/// `[cutover]`
+#[derive(Clone, Debug)]
+pub struct Cutover {
+    /// How long new transactions may wait.
+    pub hold_max: Duration,
+    /// What becomes of sessions that cannot be held in that time.
+    pub stuck: Stuck,
+    /// How one knows that the shadow has everything.
+    pub catch_up: CatchUp,
+    /// The command that says so, where `catch_up` is a hook.
+    pub catch_up_hook: Vec<String>,
+    /// How long the new primary is watched.
+    pub soak: Duration,
+    /// What becomes of a cutover whose new primary fails that.
+    pub soak_action: SoakAction,
+    /// The new primary's share of errors over the old one's.
+    pub soak_errors_max: f64,
+    /// The new primary's 99th percentile over the old one's.
+    pub soak_latency_max: f64,
+    /// Run before the hold; it aborts the cutover by failing.
+    pub before_hold: Vec<String>,
+    /// Run after a switch forward.
+    pub after_switch: Vec<String>,
+    /// Run after a switch back.
+    pub after_rollback: Vec<String>,
+    /// How long a hook may take.
+    pub hook_timeout: Duration,
+    /// The old primary is made to refuse the writes of others.
+    pub fence: bool,
+    /// Data at rest must have been verified.
+    pub require_verification: bool,
 }
 
 /// `[admin]`

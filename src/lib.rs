@@ -3,7 +3,7 @@
 //! An application's connection string points here. The [`relay`] answers from the primary and
 //! hands each exchange through the [`tee`] to the [`shadow`] side, which replays it on the shadow
 //! server, [`compare`]s the two answers and writes what it found into the [`ledger`]. Operators
-//! look at it through the [`admin`] door. [`roles`] say who is who; a cutover will be their only writer.
+//! look at it through the [`admin`] door. [`roles`] say who is who; the [`cutover`] is their only writer.
 //!
 //! Modules stand in the order in which a newcomer should read them.
 
@@ -27,6 +27,8 @@ pub mod sql;
 
 pub mod readiness;
 pub mod report;
+
+pub mod cutover;
 
 pub mod admin;
 pub mod metrics;

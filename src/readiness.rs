@@ -486,4 +486,4 @@ fn scaled(micros: u64, factor: f64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

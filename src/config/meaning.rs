@@ -4,8 +4,8 @@ use super::fault::{Fault, Place, did_you_mean};
 use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
-    Admin, Compare, Config, FedBy, LatencyLimits, Ledger, Listen, Literals, Mirror, Readiness,
-    Recheck, Server, TlsMode, Writes,
+    Admin, CatchUp, Compare, Config, Cutover, FedBy, LatencyLimits, Ledger, Listen, Literals,
+    Mirror, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Sections and keys of the design that later versions bring; a config that has them is told so.
-const LATER: [&str; 1] = ["cutover"];
+const LATER: [&str; 1] = ["fleet"];
 
 /// The config, what is wrong with it, and every key that there is. A fault alone: not even TOML.
 pub(super) fn read(
@@ -30,14 +30,18 @@ pub(super) fn read(
         faults: source::overlay(&mut root, variables),
         ..Reading::default()
     };
+    let listen = listen(&mut root, &mut reading);
+    let primary = server(&mut root, &mut reading, &PRIMARY);
+    let shadow = server(&mut root, &mut reading, &SHADOW);
     let config = Config {
-        listen: listen(&mut root, &mut reading),
-        primary: server(&mut root, &mut reading, &PRIMARY),
-        shadow: server(&mut root, &mut reading, &SHADOW),
+        listen,
+        primary,
         mirror: mirror(&mut root, &mut reading),
         compare: compare(&mut root, &mut reading),
         ledger: ledger(&mut root, &mut reading),
         readiness: readiness(&mut root, &mut reading),
+        cutover: cutover(&mut root, &mut reading, shadow.fed_by),
+        shadow,
         admin: admin(&mut root, &mut reading),
     };
     let known = reading
@@ -66,7 +70,7 @@ pub(super) fn read(
     Ok((config, faults, known))
 }
 
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "listen",
     "primary",
     "shadow",
@@ -74,6 +78,7 @@ const SECTIONS: [&str; 8] = [
     "compare",
     "ledger",
     "readiness",
+    "cutover",
     "admin",
 ];
 
@@ -453,6 +458,85 @@ fn readiness(root: &mut Table, reading: &mut Reading) -> Readiness {
     section.finish();
     readiness
 }
+
+fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
+    let mut section = Section::take(root, "cutover", reading);
+    let by_default = match fed_by {
+        FedBy::Mirror => CatchUp::Mirror,
+        FedBy::Replication => CatchUp::Heartbeat,
+    };
+    let cutover = Cutover {
+        hold_max: section.time("hold_ms_max", Duration::from_secs(5), 10..=600_000),
+        stuck: section.choice("stuck", Stuck::Abort, &STUCK),
+        catch_up: section.choice("catch_up", by_default, &CATCH_UP),
+        catch_up_hook: hook(&mut section, "catch_up_hook"),
+        soak: section.time("soak_s", Duration::from_secs(300), 0..=604_800),
+        soak_action: section.choice("soak_action", SoakAction::Alert, &SOAK_ACTIONS),
+        soak_errors_max: section.factor("soak_errors_max", 2.0),
+        soak_latency_max: section.factor("soak_latency_max", 2.0),
+        before_hold: hook(&mut section, "before_hold"),
+        after_switch: hook(&mut section, "after_switch"),
+        after_rollback: hook(&mut section, "after_rollback"),
+        hook_timeout: section.time("hook_timeout_s", Duration::from_secs(30), 1..=3_600),
+        fence: section.flag("fence", false),
+        require_verification: section.flag("require_verification", false),
+    };
+    let is_fed = cutover.catch_up == CatchUp::Mirror;
+    if is_fed && fed_by == FedBy::Replication {
+        section.fault(
+            "catch_up",
+            "the mirror does not feed this shadow: shadow.fed_by is \"replication\"",
+            "write \"heartbeat\", \"gtid\" or \"hook\"",
+        );
+    } else if !is_fed && fed_by == FedBy::Mirror {
+        section.fault(
+            "catch_up",
+            "nothing but the mirror feeds this shadow: shadow.fed_by is \"mirror\"",
+            "write \"mirror\", or take it out",
+        );
+    }
+    let has_hook = !cutover.catch_up_hook.is_empty();
+    if has_hook != (cutover.catch_up == CatchUp::Hook) {
+        let (wrong, right) = if has_hook {
+            ("a hook that nothing runs", "set catch_up = \"hook\"")
+        } else {
+            (
+                "catch_up is \"hook\", and none is named",
+                "write a command, such as [\"/usr/local/bin/caught-up\"]",
+            )
+        };
+        section.fault("catch_up_hook", wrong, right);
+    }
+    section.finish();
+    cutover
+}
+
+/// A command: the program, then its arguments. None is an empty list.
+fn hook(section: &mut Section<'_>, key: &'static str) -> Vec<String> {
+    let command = section.texts(key).unwrap_or_default();
+    if command.first().is_some_and(String::is_empty) {
+        section.fault(
+            key,
+            "the program has no name",
+            "write the program and its arguments, such as [\"/usr/local/bin/hook\", \"now\"]",
+        );
+    }
+    command
+}
+
+const STUCK: [(&str, Stuck); 2] = [("abort", Stuck::Abort), ("end", Stuck::End)];
+
+const SOAK_ACTIONS: [(&str, SoakAction); 2] = [
+    ("alert", SoakAction::Alert),
+    ("rollback", SoakAction::Rollback),
+];
+
+const CATCH_UP: [(&str, CatchUp); 4] = [
+    ("mirror", CatchUp::Mirror),
+    ("heartbeat", CatchUp::Heartbeat),
+    ("gtid", CatchUp::Gtid),
+    ("hook", CatchUp::Hook),
+];
 
 fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
     let mut section = Section::take(root, "admin", reading);

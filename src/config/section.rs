@@ -282,18 +282,19 @@ impl<'a> Section<'a> {
         usize::try_from(self.bytes(key, default, range)).unwrap_or(usize::MAX)
     }
 
-    /// A time; the key's ending, `_ms` or `_s`, is its unit.
+    /// A time; the key's ending, `_ms` (or `_ms_max`) or `_s`, is its unit.
     pub(super) fn time(
         &mut self,
         key: &'static str,
         default: Duration,
         range: RangeInclusive<u64>,
     ) -> Duration {
-        let (unit, of): (&str, fn(u64) -> Duration) = if key.ends_with("_ms") {
-            ("milliseconds", Duration::from_millis)
-        } else {
-            ("seconds", Duration::from_secs)
-        };
+        let (unit, of): (&str, fn(u64) -> Duration) =
+            if key.trim_end_matches("_max").ends_with("_ms") {
+                ("milliseconds", Duration::from_millis)
+            } else {
+                ("seconds", Duration::from_secs)
+            };
         let right = format!(
             "write a whole number of {unit} from {} to {}",
             range.start(),

@@ -61,6 +61,8 @@ pub struct Begun {
     pub to: String,
     /// It ends before the hold.
     pub dry_run: bool,
+    /// It goes back to the server that was primary before.
+    pub is_back: bool,
     /// The guards that it overrides.
     pub forced: Vec<String>,
     /// Who asked for it.
@@ -92,6 +94,8 @@ pub struct Record {
     pub hold_us: Option<u64>,
     /// It was to end before the hold.
     pub dry_run: bool,
+    /// It went back to the server that was primary before.
+    pub is_back: bool,
     /// The guards that it overrode.
     pub forced: Vec<String>,
     /// Who asked for it.
@@ -168,13 +172,14 @@ impl Records {
     pub fn begin(&self, begun: &Begun) -> Result<i64, RecordError> {
         self.write(Sync::Full, |transaction| {
             transaction.execute(
-                "INSERT INTO cutovers (from_server, to_server, who, dry_run, forced, started, state)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'checking')",
+                "INSERT INTO cutovers (from_server, to_server, who, dry_run, is_back, forced, started, state)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'checking')",
                 params![
                     begun.from,
                     begun.to,
                     begun.who,
                     begun.dry_run,
+                    begun.is_back,
                     serde_json::json!(begun.forced).to_string(),
                     now(),
                 ],
@@ -553,10 +558,10 @@ fn forget(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-const COLUMNS: &str = "id, from_server, to_server, started, switched, ended, state, outcome, why, hold_us, dry_run, forced, who, figures";
+const COLUMNS: &str = "id, from_server, to_server, started, switched, ended, state, outcome, why, hold_us, dry_run, is_back, forced, who, figures";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
-    let (forced, figures): (String, String) = (row.get(11)?, row.get(13)?);
+    let (forced, figures): (String, String) = (row.get(12)?, row.get(14)?);
     Ok(Record {
         id: row.get(0)?,
         from: row.get(1)?,
@@ -569,8 +574,9 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         why: row.get(8)?,
         hold_us: row.get::<_, Option<i64>>(9)?.map(i64::unsigned_abs),
         dry_run: row.get(10)?,
+        is_back: row.get(11)?,
         forced: serde_json::from_str(&forced).unwrap_or_default(),
-        who: row.get(12)?,
+        who: row.get(13)?,
         figures: serde_json::from_str(&figures).unwrap_or_default(),
         steps: Vec::new(),
     })

@@ -181,7 +181,7 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE cutovers (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         from_server TEXT NOT NULL, to_server TEXT NOT NULL, who TEXT NOT NULL,
-        dry_run INTEGER NOT NULL, forced TEXT NOT NULL,
+        dry_run INTEGER NOT NULL, is_back INTEGER NOT NULL, forced TEXT NOT NULL,
         started INTEGER NOT NULL, switched INTEGER, ended INTEGER,
         state TEXT NOT NULL, outcome TEXT, why TEXT, hold_us INTEGER, figures TEXT NOT NULL DEFAULT '{}'
     );

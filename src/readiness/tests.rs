@@ -38,7 +38,7 @@ fn reach(all: u64, never: u64) -> Reach {
 }
 
 /// Everything as it should be.
-fn good() -> Figures {
+pub(crate) fn good() -> Figures {
     let now: jiff::Timestamp = "2026-01-03T00:00:00Z".parse().expect("a time");
     let sum = Sum {
         commands: 50_000,

@@ -95,8 +95,32 @@ fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
             "c.toml:1: miror: unknown section; did you mean [mirror]?",
         ),
         (
-            "[cutover]\nsoak_s = 1",
-            "c.toml:1: cutover: unknown section; it comes with a later version: take it out",
+            "[fleet]\netcd = []",
+            "c.toml:1: fleet: unknown section; it comes with a later version: take it out",
+        ),
+        (
+            "[cutover]\nstuck = \"wait\"",
+            "c.toml:2: cutover.stuck: found \"wait\"; write one of \"abort\", \"end\"",
+        ),
+        (
+            "[cutover]\ncatch_up = \"gtid\"",
+            "c.toml:2: cutover.catch_up: nothing but the mirror feeds this shadow: shadow.fed_by is \"mirror\"; write \"mirror\", or take it out",
+        ),
+        (
+            "[shadow]\nfed_by = \"replication\"\n[mirror]\nwrites = \"off\"\n[cutover]\ncatch_up = \"mirror\"",
+            "c.toml:6: cutover.catch_up: the mirror does not feed this shadow: shadow.fed_by is \"replication\"; write \"heartbeat\", \"gtid\" or \"hook\"",
+        ),
+        (
+            "[shadow]\nfed_by = \"replication\"\n[mirror]\nwrites = \"off\"\n[cutover]\ncatch_up = \"hook\"",
+            "c.toml: cutover.catch_up_hook: catch_up is \"hook\", and none is named; write a command, such as [\"/usr/local/bin/caught-up\"]",
+        ),
+        (
+            "[cutover]\ncatch_up_hook = [\"true\"]",
+            "c.toml:2: cutover.catch_up_hook: a hook that nothing runs; set catch_up = \"hook\"",
+        ),
+        (
+            "[cutover]\nafter_switch = [\"\"]",
+            "c.toml:2: cutover.after_switch: the program has no name; write the program and its arguments, such as [\"/usr/local/bin/hook\", \"now\"]",
         ),
         (
             "[admin]\nconsole = \"127.0.0.1:8306\"",

@@ -8,6 +8,7 @@ fn begun() -> Begun {
         from: "legacy".into(),
         to: "vitess".into(),
         dry_run: false,
+        is_back: true,
         forced: vec!["lag".into()],
         who: "dba".into(),
     }
@@ -83,7 +84,10 @@ fn a_cutover_is_told_with_its_steps() {
     ] {
         assert!(!record[key].is_null(), "{key}: {record}");
     }
-    assert_eq!(record["hold_us"], 12_000);
+    assert_eq!(
+        (&record["hold_us"], &record["is_back"]),
+        (&Value::from(12_000), &Value::from(true))
+    );
     assert_eq!(record["forced"], serde_json::json!(["lag"]));
     assert_eq!(record["figures"], figures);
     let steps: Vec<_> = all[0].steps.iter().map(|step| &*step.step).collect();
@@ -274,8 +278,8 @@ fn the_oldest_cutovers_go_with_their_steps() {
     world.records.end(first, "aborted", "").unwrap();
     let connection = Connection::open(world.path()).unwrap();
     let more = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
-                INSERT INTO cutovers (from_server, to_server, who, dry_run, forced, started, ended, state)
-                SELECT 'a', 'b', 'c', 0, '[]', 0, 1, 'done' FROM n";
+                INSERT INTO cutovers (from_server, to_server, who, dry_run, is_back, forced, started, ended, state)
+                SELECT 'a', 'b', 'c', 0, 0, '[]', 0, 1, 'done' FROM n";
     connection.execute_batch(more).unwrap();
     world.in_step("checking");
     let count = |ask: &str| connection.query_row(ask, (), |row| row.get::<_, i64>(0));

@@ -1,0 +1,317 @@
+use super::*;
+use crate::config::Config;
+
+/// Everything as it should be, under this config.
+fn good(config: &Config) -> Figures {
+    let side = |server: &Server, section| Side {
+        server: Arc::new(server.clone()),
+        section,
+    };
+    let user = |name: &str| User {
+        name: name.to_owned(),
+        tried: Some(Ok(())),
+    };
+    Figures {
+        readiness: readiness::tests::good(),
+        from: side(&config.primary, "primary"),
+        to: side(&config.shadow, "shadow"),
+        is_back: false,
+        reach: Reach {
+            disk_bytes: Some(1 << 30),
+            ..Reach::default()
+        },
+        users: vec![user("app")],
+        writers: Ok(Vec::new()),
+        ddl: Ok(Vec::new()),
+        features: Vec::new(),
+        renamed: Vec::new(),
+        sessions: vec![session(None, Some(("a transaction", Some(20))))],
+        unfed: None,
+    }
+}
+
+fn session(unknown: Option<&str>, holds: Option<(&str, Option<u64>)>) -> Session {
+    Session {
+        id: 7,
+        user: "app".into(),
+        unknown: unknown.map(str::to_owned),
+        holds: holds.map(|(what, lasts)| Holds {
+            what: what.into(),
+            lasts: lasts.map(Duration::from_millis),
+        }),
+    }
+}
+
+const LOGINS: &str = "[primary]\nuser = \"understudy\"\n[shadow.users]\napp = { user = \"app\" }\n";
+
+fn config(more: &str) -> Config {
+    Config::parse(&format!("{LOGINS}{more}"), &[]).expect("sound")
+}
+
+fn judged(config: &Config, figures: &Figures, forced: &[&str]) -> Verdict {
+    judge(figures, &config.readiness, &config.cutover, forced)
+}
+
+#[test]
+fn with_all_as_it_should_be_it_may_begin() {
+    let config = config("");
+    let verdict = judged(&config, &good(&config), &[]);
+    assert!(verdict.pass, "{}", verdict.refusal());
+    let names: Vec<_> = verdict.guards.iter().map(|one| one.guard.name).collect();
+    assert_eq!(names, GUARDS);
+    assert_eq!(verdict.refusal(), "");
+}
+
+/// What is changed in the good figures; the guard that then refuses; what it says.
+type Case = (fn(&mut Figures), &'static str, &'static str);
+
+const CASES: &[Case] = &[
+    (
+        |f| f.reach.to = Some("it does not answer".into()),
+        "reachability",
+        "vitess: it does not answer",
+    ),
+    (
+        |f| f.reach.from = Some("gone".into()),
+        "reachability",
+        "legacy: gone",
+    ),
+    (
+        |f| f.reach.ledger = Some("disk full".into()),
+        "reachability",
+        "the ledger: disk full",
+    ),
+    (
+        |f| f.reach.disk_bytes = Some(10 << 20),
+        "reachability",
+        "10 MiB left",
+    ),
+    (
+        |f| f.users[0].name = "report".into(),
+        "accounts",
+        "report: no login to vitess is known; write [shadow.users] report = { user = \"report\", password_file",
+    ),
+    (
+        |f| f.users[0].tried = Some(Err("Access denied".into())),
+        "accounts",
+        "app: vitess refuses it: Access denied",
+    ),
+    (
+        |f| {
+            let mut server = (*f.to.server).clone();
+            server.users.insert(
+                "app".into(),
+                Account {
+                    user: "vt_app".into(),
+                    password: String::new(),
+                },
+            );
+            f.to.server = Arc::new(server);
+        },
+        "accounts",
+        "app: it is replayed on vitess as \"vt_app\"",
+    ),
+    (
+        |f| {
+            let mut server = (*f.from.server).clone();
+            server.account = None;
+            f.from.server = Arc::new(server);
+        },
+        "accounts",
+        "once legacy is the shadow, nothing is replayed there without a login: set [primary] user",
+    ),
+    (
+        |f| f.readiness.lost = 2,
+        "divergences",
+        "2 divergences were counted and could not be kept",
+    ),
+    (
+        |f| f.readiness.evidence.window.matched = 0,
+        "coverage",
+        "were compared",
+    ),
+    (
+        |f| f.readiness.evidence.hours = 0,
+        "evidence",
+        "hours of the clock 0",
+    ),
+    (|f| f.readiness.paces.clear(), "latency", "no class"),
+    (
+        |f| f.readiness.lag.commands = 5_000,
+        "lag",
+        "5,000 commands wait",
+    ),
+    (
+        |f| f.unfed = Some("forward replication is not confirmed stopped".into()),
+        "lag",
+        "forward replication is not confirmed stopped",
+    ),
+    (
+        |f| f.readiness.tainted = vec!["app.t".into()],
+        "taint",
+        "app.t",
+    ),
+    (
+        |f| f.writers = Ok(vec!["batch from 10.0.0.7".into()]),
+        "writers",
+        "connected to legacy past the proxy: batch from 10.0.0.7",
+    ),
+    (
+        |f| f.writers = Err("there is no [primary] user".into()),
+        "writers",
+        "it cannot be told: there is no [primary] user",
+    ),
+    (
+        |f| f.ddl = Ok(vec!["legacy: ALTER TABLE t".into()]),
+        "ddl",
+        "tables are being changed: legacy: ALTER TABLE t",
+    ),
+    (
+        |f| f.ddl = Err("refused".into()),
+        "ddl",
+        "cannot be told: refused",
+    ),
+    (
+        |f| {
+            f.features.push(Feature {
+                name: "CALL".into(),
+                seen: 1_200,
+            });
+        },
+        "features",
+        "vitess lacks: CALL (seen 1,200 times)",
+    ),
+    (
+        |f| f.renamed.push(("shop".into(), "commerce".into())),
+        "features",
+        "shop is commerce; give them the same name",
+    ),
+    (
+        |f| f.sessions.push(session(Some("CALL"), None)),
+        "journals",
+        "7 (app): CALL",
+    ),
+    (
+        |f| {
+            f.sessions
+                .push(session(None, Some(("temporary tables", None))));
+        },
+        "open_transactions",
+        "7 (app): temporary tables, as long as the session",
+    ),
+    (
+        |f| {
+            f.sessions
+                .push(session(None, Some(("a transaction", Some(5_000)))));
+        },
+        "open_transactions",
+        "7 (app): a transaction, 5.00 s",
+    ),
+];
+
+#[test]
+fn each_guard_refuses_by_itself_says_why_and_can_be_forced() {
+    let config = config("");
+    let mut named: Vec<_> = CASES.iter().map(|(_, name, _)| *name).collect();
+    named.push("verification");
+    assert!(GUARDS.iter().all(|guard| named.contains(guard)));
+    for (change, name, words) in CASES {
+        let mut figures = good(&config);
+        change(&mut figures);
+        let verdict = judged(&config, &figures, &[]);
+        let refusal = verdict.refusal();
+        assert!(!verdict.pass, "{name}: {words}");
+        assert!(refusal.starts_with(&format!("{name}: ")), "{refusal}");
+        assert!(refusal.contains(words), "{words:?} in {refusal:?}");
+        let failed = verdict.guards.iter().filter(|one| !one.guard.pass);
+        assert_eq!(failed.count(), 1, "{refusal}");
+        let forced = judged(&config, &figures, &[name]);
+        assert!(forced.pass, "{name}");
+        assert_eq!(forced.overridden(), [*name]);
+        let other = if *name == "lag" { "taint" } else { "lag" };
+        assert!(!judged(&config, &figures, &[other]).pass);
+    }
+}
+
+#[test]
+fn verification_stands_in_the_way_only_where_the_config_asks_for_it() {
+    let lax = config("");
+    let verdict = judged(&lax, &good(&lax), &[]);
+    let guard = &verdict.guards[8].guard;
+    assert_eq!((guard.name, guard.pass), ("verification", true));
+    assert!(guard.why.starts_with("not required"), "{}", guard.why);
+    let strict = config("[cutover]\nrequire_verification = true");
+    let verdict = judged(&strict, &good(&strict), &[]);
+    assert!(verdict.refusal().starts_with("verification: "));
+    assert!(judged(&strict, &good(&strict), &["verification"]).pass);
+}
+
+#[test]
+fn on_the_way_back_quality_does_not_stand_in_the_way_and_lost_writes_do() {
+    let config = config("[cutover]\nrequire_verification = true");
+    let mut figures = good(&config);
+    figures.is_back = true;
+    figures.readiness.evidence = crate::ledger::Evidence::default();
+    figures.readiness.paces.clear();
+    let verdict = judged(&config, &figures, &[]);
+    assert!(verdict.pass, "{}", verdict.refusal());
+    let latency = &verdict.guards[5].guard;
+    assert!(
+        latency.why.starts_with("not required on the way back"),
+        "{}",
+        latency.why
+    );
+    figures.readiness.tainted.push("app.t".into());
+    figures.unfed = Some("nothing feeds it".into());
+    let refusal = judged(&config, &figures, &[]).refusal();
+    assert!(
+        refusal.contains("lag: ") && refusal.contains("taint: "),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn sessions_that_would_be_ended_are_named_where_the_config_ends_them() {
+    let config = config("[cutover]\nstuck = \"end\"");
+    let mut figures = good(&config);
+    figures.sessions.push(session(Some("CALL"), None));
+    figures
+        .sessions
+        .push(session(None, Some(("GET_LOCK", None))));
+    let verdict = judged(&config, &figures, &[]);
+    assert!(verdict.pass, "{}", verdict.refusal());
+    for (at, word) in [(12, "CALL"), (13, "GET_LOCK")] {
+        let guard = &verdict.guards[at].guard;
+        assert_eq!(guard.value, json!(1));
+        assert!(
+            guard.why.contains("they would be ended") && guard.why.contains(word),
+            "{}",
+            guard.why
+        );
+    }
+}
+
+#[test]
+fn many_names_are_cut_and_counted() {
+    let config = config("");
+    let mut figures = good(&config);
+    figures.writers = Ok((0..9).map(|n| format!("client {n}")).collect());
+    let refusal = judged(&config, &figures, &[]).refusal();
+    assert!(refusal.ends_with("client 4 and 4 more"), "{refusal}");
+}
+
+#[test]
+fn a_guard_is_told_in_the_contracts_shape() {
+    let config = config("");
+    let verdict = judged(&config, &good(&config), &["lag"]);
+    let told = serde_json::to_value(&verdict.guards[6]).expect("JSON");
+    let keys: Vec<_> = told.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["forced", "limit", "name", "pass", "value", "why"]);
+    assert_eq!(
+        (&told["name"], &told["forced"]),
+        (&json!("lag"), &json!(true))
+    );
+    assert!(verdict.overridden().is_empty(), "it passes by itself");
+    assert_eq!(named("lag"), Some("lag"));
+    assert_eq!(named("luck"), None);
+}
