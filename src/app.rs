@@ -6,6 +6,7 @@
 
 mod house;
 mod limits;
+mod primary;
 mod probe;
 mod runtime;
 
@@ -14,12 +15,14 @@ pub use limits::{descriptors, descriptors_max};
 use crate::admin;
 use crate::config::{Config, Server};
 use crate::connect::{Dial, Tcp};
-use crate::ledger::{Commands, Floor, Judged, Ledger};
+use crate::cutover::{Helm, Unmanned};
+use crate::ledger::{AskCommands, Commands, Floor, Judged, Ledger};
 use crate::metrics::Metrics;
 use crate::relay::{self, Offer, Relay, RelayParts};
 use crate::roles::Roles;
 use crate::tee::{self, Tee};
 use house::Running;
+use primary::Start;
 use runtime::Threads;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,30 +58,35 @@ const MIRROR_DRAIN: Duration = Duration::from_secs(8);
 /// Time for the ledger to write what waits.
 const LEDGER_CLOSE: Duration = Duration::from_secs(10);
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains. `primary` is the server that answers where the ledger
+/// does not tell.
 ///
 /// # Errors
-/// The config cannot be used, an address is taken, the ledger cannot be opened, or the relay broke.
-pub fn run(config: Config) -> Result<(), AppError> {
+/// The config cannot be used, an address is taken, the ledger cannot be opened or does not tell who is
+/// primary, or the relay broke.
+pub fn run(config: Config, primary: Option<&str>) -> Result<(), AppError> {
     limits::raise_descriptors(&config);
     let config = Arc::new(config);
     let threads = Threads::new(&config).map_err(AppError::failed("threads cannot be started"))?;
-    let served = threads.block_on(serve(&config, &threads));
+    let served = threads.block_on(serve(&config, primary, &threads));
     threads.end();
     served
 }
 
-async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> {
+async fn serve(
+    config: &Arc<Config>,
+    primary: Option<&str>,
+    threads: &Threads,
+) -> Result<(), AppError> {
     let signals = Signals::new().map_err(AppError::failed("signals cannot be listened for"))?;
     let started = tokio::time::Instant::now();
-    let roles = Roles {
-        primary: Arc::new(config.primary.clone()),
-        shadow: Arc::new(config.shadow.clone()),
-    };
-    let (_writer, roles) = watch::channel(roles);
     let (tee, receiver) = tee::door(limits::tee(config));
     // A second start with the same config fails here, before it can touch the first one's ledger.
     let doors = Doors::bind(threads, config)?;
+    let start = open_ledger(config, primary, &tee)?;
+    let helm = helm(&start);
+    let ledger = start.ledger;
+    let (_writer, roles) = watch::channel(start.roles);
     let dial: Arc<dyn Dial> = Arc::new(Tcp);
     let offer = Offer::all();
     let relay = Relay::new(RelayParts {
@@ -90,8 +98,8 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
         tee: tee.clone(),
         offer: offer.clone(),
     })
+    .inspect_err(|_| ledger.close())
     .map_err(|error| AppError::Config(error.to_string()))?;
-    let ledger = open_ledger(config, &tee)?;
     let mirror = house::start_mirror(threads, config, &roles, &dial, receiver, &ledger)
         .inspect_err(|_| ledger.close())
         .map_err(|error| AppError::Config(format!("[shadow]: {error}")))?;
@@ -105,6 +113,7 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
         roles: roles.clone(),
         ledger: ledger.clone(),
         house: Arc::clone(&house) as Arc<dyn admin::House>,
+        helm,
         metrics: Arc::new(Metrics::new()),
         started,
         console: Arc::default(),
@@ -115,7 +124,7 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
     let probes = probe::start(&roles, &dial, &house, offer, &stop, FIRST_LOOK).await;
     let relay = start_relay(threads, relay, doors.clients, &drain);
     house.set_listening();
-    say_started(config, client_at, admin_at, console_at);
+    say_started(config, &roles.borrow(), client_at, admin_at, console_at);
     let ended = until_told(signals, relay, &house, &drain).await;
     house.drain_mirror(MIRROR_DRAIN).await;
     close_ledger(ledger).await;
@@ -126,9 +135,10 @@ async fn serve(config: &Arc<Config>, threads: &Threads) -> Result<(), AppError> 
     ended
 }
 
-fn open_ledger(config: &Config, tee: &Tee) -> Result<Ledger, AppError> {
+/// Opens the ledger, which says who is primary.
+fn open_ledger(config: &Config, primary: Option<&str>, tee: &Tee) -> Result<Start, AppError> {
     let tee = tee.clone();
-    let commands = Arc::new(move || {
+    let commands: AskCommands = Arc::new(move || {
         // What is lost was handed over before: asked the other way round, a loss in between would
         // be a verdict ahead of its command.
         let lost = tee.lost();
@@ -144,8 +154,19 @@ fn open_ledger(config: &Config, tee: &Tee) -> Result<Ledger, AppError> {
         stale_after: config.compare.rule_stale,
         floor: floor.map_err(|error| AppError::Config(error.to_string()))?,
     };
-    Ledger::open(&config.ledger, config.shadow.fed_by, judged, commands)
-        .map_err(|error| AppError::Failed(error.to_string()))
+    let asked = Arc::clone(&commands);
+    let fed_by = config.shadow.fed_by;
+    let open = move || Ledger::open(&config.ledger, fed_by, judged, asked);
+    Start::with(config, primary, open, move || Ledger::in_memory(commands))
+}
+
+/// Who steers the cutovers.
+fn helm(start: &Start) -> Arc<dyn Helm> {
+    let why = match &start.records {
+        Some(_) => "this version has nobody who runs it",
+        None => "there is no ledger that could record it",
+    };
+    Arc::new(Unmanned::new(why, start.records.clone()))
 }
 
 /// Sets the mark of a clean stop, unless the disk hangs.
@@ -269,6 +290,7 @@ async fn until_told(
 
 fn say_started(
     config: &Config,
+    roles: &Roles,
     client_at: SocketAddr,
     admin_at: SocketAddr,
     console_at: Option<SocketAddr>,
@@ -283,11 +305,11 @@ fn say_started(
         "understudy {} serves clients on {client_at}, {tls}",
         env!("CARGO_PKG_VERSION")
     );
-    tracing::info!("primary: {}, which answers them", at(&config.primary));
+    tracing::info!("primary: {}, which answers them", at(&roles.primary));
     let mirror = &config.mirror;
     tracing::info!(
         "shadow: {}, which rehearses: reads {}, writes {}, sample {} %",
-        at(&config.shadow),
+        at(&roles.shadow),
         if mirror.reads { "on" } else { "off" },
         mirror.writes.name(),
         mirror.sample * 100.0,

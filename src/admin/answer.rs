@@ -2,6 +2,7 @@
 //! bodies, and reads of the ledger that are bounded.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -152,25 +153,45 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
-        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
-        let body = tokio::time::timeout(BODY_TIMEOUT, body)
-            .await
-            .map_err(|_| {
-                Refusal::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "timeout",
-                    "the body did not arrive in time",
-                )
-            })?
-            .map_err(|_| {
-                let message =
-                    format!("the body broke off, or is longer than {BODY_BYTES_MAX} bytes");
-                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-            })?;
-        serde_json::from_slice(&body)
-            .map(Self)
-            .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))
+        understood(&body(request).await?).map(Self)
     }
+}
+
+/// The same where no body at all says everything by default.
+#[derive(Debug)]
+pub(super) struct ToldOrNothing<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for ToldOrNothing<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        match body(request).await? {
+            nothing if nothing.is_empty() => Ok(Self(T::default())),
+            body => understood(&body).map(Self),
+        }
+    }
+}
+
+async fn body(request: Request) -> Result<Bytes, Refusal> {
+    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
+    tokio::time::timeout(BODY_TIMEOUT, body)
+        .await
+        .map_err(|_| {
+            Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "timeout",
+                "the body did not arrive in time",
+            )
+        })?
+        .map_err(|_| {
+            let message = format!("the body broke off, or is longer than {BODY_BYTES_MAX} bytes");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        })
+}
+
+fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))
 }
 
 /// Runs a read of the ledger off the runtime's thread, a few at once, within a time.

@@ -1,13 +1,14 @@
 //! The operators' doors, on a runtime of its own: HTTP and JSON, and the console's SQL.
 //!
 //! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
-//! the triage of findings, rules, and taints. Without a token it answers loopback callers only; with one
+//! the triage of findings, rules, and taints; a cutover it asks of the helm. Without a token it answers loopback callers only; with one
 //! every path but `/healthz` and `/readyz` needs it. Nothing here can hold a relay thread.
 
 mod access;
 mod answer;
 pub(crate) mod console;
 mod coverage;
+mod cutover;
 mod findings;
 mod health;
 mod mirror;
@@ -28,6 +29,7 @@ pub use access::Access;
 pub use server::serve;
 
 use crate::config::{self, Writes};
+use crate::cutover::Helm;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::roles::RolesWatch;
@@ -140,6 +142,8 @@ pub struct Parts {
     pub ledger: Ledger,
     /// The running parts.
     pub house: Arc<dyn House>,
+    /// Who steers the cutovers.
+    pub helm: Arc<dyn Helm>,
     /// The metrics' recorder.
     pub metrics: Arc<Metrics>,
     /// When the process started.
@@ -172,6 +176,15 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/api/v1/latency", get(status::latency))
         .route("/api/v1/coverage", get(coverage::coverage))
         .route("/api/v1/readiness", get(readiness::readiness))
+        .route(
+            "/api/v1/cutover",
+            get(cutover::standing).post(cutover::order),
+        )
+        .route("/api/v1/cutover/abort", post(cutover::abort))
+        .route(
+            "/api/v1/cutover/replication_stopped",
+            post(cutover::replication_stopped),
+        )
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/mirror", patch(mirror::switch))
         .fallback(answer::no_such_path)

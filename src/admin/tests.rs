@@ -1,7 +1,10 @@
 //! Every route over a real socket, with a ledger in a file and a house of cards.
 
+mod cutover;
+
 use super::*;
 use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
+use crate::cutover::Unmanned;
 use crate::ledger::{Commands, Judged, Observation, Protocol, Side};
 use crate::roles::Roles;
 use crate::sql::{Class, Table};
@@ -93,6 +96,7 @@ fn built(
         roles,
         ledger: ledger.clone(),
         house: Arc::clone(&cards) as Arc<dyn House>,
+        helm: Arc::new(Unmanned::new("nobody is here", None)),
         metrics: Arc::new(Metrics::new()),
         started: tokio::time::Instant::now(),
         console: Arc::clone(console),
@@ -129,6 +133,13 @@ impl Drop for Door {
 
 impl Door {
     async fn open(more: &str) -> Self {
+        Self::open_with(more, None).await
+    }
+
+    async fn open_with(
+        more: &str,
+        helm: Option<&dyn Fn(&std::path::Path) -> Arc<dyn Helm>>,
+    ) -> Self {
         let files = tempfile::tempdir().expect("a directory");
         let path = files.path().join("ledger.db");
         let text = format!("[ledger]\npath = {path:?}\nlog = \"\"\n{more}");
@@ -145,7 +156,10 @@ impl Door {
         )
         .expect("a ledger");
         let config = Arc::new(config);
-        let (parts, cards, writer) = built(&config, &ledger, &Arc::default());
+        let (mut parts, cards, writer) = built(&config, &ledger, &Arc::default());
+        if let Some(helm) = helm {
+            parts.helm = helm(&config.ledger.path);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();

@@ -14,12 +14,16 @@ pub(super) struct Arguments {
     /// The config file; config/understudy.toml tells every key.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The server that answers, where the ledger cannot be read or does not tell. A ledger that says
+    /// otherwise is not overruled.
+    #[arg(long, value_name = "NAME")]
+    primary: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
     let config = Config::load(&arguments.config).map_err(Trouble::usage)?;
     log_to_stderr();
-    match app::run(config) {
+    match app::run(config, arguments.primary.as_deref()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(AppError::Config(why)) => Err(Trouble::usage(format!(
             "{}: {why}",

@@ -1,5 +1,6 @@
 //! What the operators' door asks of whoever runs the cutovers.
 
+use super::machine::{Outcome, Soak};
 use super::{Judged, State};
 use crate::ledger::{Record, Records};
 use std::future::Future;
@@ -13,8 +14,8 @@ pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Helm: Send + Sync + 'static {
     /// Where the machine stands.
     fn state(&self) -> State;
-    /// The number of the record that the state is of: the one under way, else the last one that was
-    /// not refused.
+    /// The number of the record that is told with the state: the one under way, the one that soaks, else
+    /// the newest one that was not refused.
     fn record(&self) -> Option<i64>;
     /// The newest records, newest first. Reads the file: it blocks.
     ///
@@ -54,20 +55,53 @@ pub enum Refused {
     Unable(String),
 }
 
+/// Where the machine stands at a start, by the last cutover that was neither refused nor a dry run, once
+/// [`Records::take_over`] has closed what was left.
+#[must_use]
+pub fn restored(last: Option<&Record>) -> State {
+    let Some(last) = last else {
+        return State::Idle;
+    };
+    let soak = Soak {
+        is_back: last.is_back,
+    };
+    match last.outcome.as_deref() {
+        Some(outcome) if outcome == Outcome::Done.name() => State::Done,
+        Some(_) => State::Aborted,
+        None if last.switched.is_some() => State::Soaking(soak),
+        // Nobody could close it, and its switch was not recorded.
+        None => State::Aborted,
+    }
+}
+
+/// Whether a cutover to this server goes back to the one that was primary before the last switch.
+#[must_use]
+pub fn is_way_back(last_switched: Option<&Record>, to: &str) -> bool {
+    last_switched.is_some_and(|last| last.from == to)
+}
+
 /// Nobody steers: there can be no cutover, and why. What was recorded earlier is told.
 #[derive(Clone, Debug)]
 pub struct Unmanned {
     why: String,
     records: Option<Arc<Records>>,
+    state: State,
+    record: Option<i64>,
 }
 
 impl Unmanned {
     /// With the reason, in words that end a sentence which begins with `there can be no cutover:`.
+    /// Reads the records.
     #[must_use]
     pub fn new(why: &str, records: Option<Arc<Records>>) -> Self {
+        let last = records
+            .as_ref()
+            .and_then(|records| records.last_acted().ok().flatten());
         Self {
             why: why.to_owned(),
             records,
+            state: restored(last.as_ref()),
+            record: last.map(|last| last.id),
         }
     }
 
@@ -79,11 +113,11 @@ impl Unmanned {
 
 impl Helm for Unmanned {
     fn state(&self) -> State {
-        State::Idle
+        self.state
     }
 
     fn record(&self) -> Option<i64> {
-        None
+        self.record
     }
 
     fn records(&self, limit: usize) -> Result<Vec<Record>, String> {
@@ -103,5 +137,51 @@ impl Helm for Unmanned {
 
     fn replication_stopped(&self, _who: String) -> Soon<'_, Result<(), Refused>> {
         self.refused()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Begun;
+
+    #[test]
+    fn a_restart_stands_where_the_records_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::at(&dir.path().join("ledger.db"));
+        let state = || restored(records.last_acted().unwrap().as_ref());
+        let back = || {
+            let last = records.last_switched().unwrap();
+            ["legacy", "vitess"].map(|to| is_way_back(last.as_ref(), to))
+        };
+        let begin = |dry_run| {
+            let begun = Begun {
+                from: "legacy".into(),
+                to: "vitess".into(),
+                dry_run,
+                is_back: true,
+                forced: Vec::new(),
+                who: "dba".into(),
+            };
+            records.begin(&begun).unwrap()
+        };
+        assert_eq!((state(), back()), (State::Idle, [false; 2]));
+        begin(true);
+        assert_eq!(state(), State::Idle, "a dry run does nothing");
+        let first = begin(false);
+        records.switch(first).unwrap();
+        let soak = Soak { is_back: true };
+        assert_eq!(state(), State::Soaking(soak));
+        assert_eq!(back(), [true, false]);
+        records.end(first, Outcome::Done.name(), "").unwrap();
+        assert_eq!(state(), State::Done);
+        let second = begin(false);
+        records.take_over().unwrap();
+        assert_eq!(state(), State::Aborted);
+        assert_eq!(back(), [true, false]);
+        let unmanned = Unmanned::new("nobody is here", Some(Arc::new(records)));
+        assert_eq!(unmanned.state(), State::Aborted);
+        assert_eq!(unmanned.record(), Some(second));
+        assert_eq!(unmanned.records(9).unwrap().len(), 3);
     }
 }

@@ -8,5 +8,5 @@ pub mod helm;
 pub mod machine;
 
 pub use guards::{GUARDS, Judged, Verdict};
-pub use helm::{Helm, Order, Refused, Unmanned};
+pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
 pub use machine::{Action, Event, State};

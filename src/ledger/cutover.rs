@@ -396,12 +396,38 @@ impl Records {
     /// # Errors
     /// What SQLite says.
     pub fn cutover(&self, id: i64) -> Result<Option<Record>, RecordError> {
+        self.newest("id = ?1", [id])
+    }
+
+    /// The newest cutover that was switched. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn last_switched(&self) -> Result<Option<Record>, RecordError> {
+        self.newest("switched IS NOT NULL", [])
+    }
+
+    /// The newest cutover that was neither refused nor a dry run. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn last_acted(&self) -> Result<Option<Record>, RecordError> {
+        let acted = "NOT dry_run AND coalesce(outcome, '') <> 'refused'";
+        self.newest(acted, [])
+    }
+
+    fn newest(
+        &self,
+        which: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Option<Record>, RecordError> {
         self.read(|connection| {
-            let ask = format!("SELECT {COLUMNS} FROM cutovers WHERE id = ?1");
-            let found = connection.query_row(&ask, [id], record).optional()?;
+            let ask =
+                format!("SELECT {COLUMNS} FROM cutovers WHERE {which} ORDER BY id DESC LIMIT 1");
+            let found = connection.query_row(&ask, values, record).optional()?;
             found
                 .map(|mut record| {
-                    record.steps = steps(connection, id)?;
+                    record.steps = steps(connection, record.id)?;
                     Ok(record)
                 })
                 .transpose()
@@ -409,12 +435,15 @@ impl Records {
         .map(Option::flatten)
     }
 
-    /// Reads with a connection of its own, which no write holds up; `None` where the file has no
-    /// cutovers yet.
+    /// Reads with a connection of its own, which no write holds up; `None` where there is no file, or
+    /// it has no cutovers yet.
     fn read<T>(
         &self,
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, RecordError> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
         let connection = open_reader(&self.path).map_err(RecordError::of)?;
         let has = "SELECT 1 FROM sqlite_schema WHERE name = 'cutover_steps'";
         let has = connection

@@ -167,6 +167,34 @@ fn after_the_switch_a_restart_soaks_on_the_new_side() {
 }
 
 #[test]
+fn the_last_that_was_switched_and_the_last_that_did_anything_are_told() {
+    let world = World::new();
+    let records = &world.records;
+    let told = || {
+        let id = |found: Result<Option<Record>, _>| found.unwrap().map(|one: Record| one.id);
+        (id(records.last_switched()), id(records.last_acted()))
+    };
+    assert_eq!(told(), (None, None));
+    let first = world.in_step("switching");
+    assert_eq!(told(), (None, Some(first)));
+    records.switch(first).unwrap();
+    records.end(first, "done", "").unwrap();
+    let second = world.in_step("checking");
+    assert_eq!(told(), (Some(first), Some(second)));
+    records.end(second, "refused", "lag").unwrap();
+    let dry_run = Begun {
+        dry_run: true,
+        ..begun()
+    };
+    let third = records.begin(&dry_run).unwrap();
+    records.end(third, "dry_run", "").unwrap();
+    assert_eq!(told(), (Some(first), Some(first)));
+    let fourth = world.in_step("holding");
+    records.end(fourth, "aborted", "").unwrap();
+    assert_eq!(told(), (Some(first), Some(fourth)));
+}
+
+#[test]
 fn a_switch_is_audited_once_and_may_be_run_again() {
     let world = World::new();
     let id = world.in_step("switching");

@@ -1,0 +1,185 @@
+//! `GET` and `POST /api/v1/cutover`, `POST /api/v1/cutover/abort`, `POST
+//! /api/v1/cutover/replication_stopped`: how a cutover stands, and what an operator asks of it.
+
+use super::Parts;
+use super::answer::{Asked, Refusal, Told, ToldOrNothing, read};
+use super::status::Nothing;
+use crate::config;
+use crate::cutover::{GUARDS, Judged, Order, Refused, State as Stand, guards};
+use crate::ledger::Record;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Records in the answer at most, the newest.
+const HISTORY: usize = 20;
+
+/// The guards must be judged, and an abort be over, within this time.
+const TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Who says so, where the body does not tell.
+const SOMEBODY: &str = "operator";
+
+/// The state, the primary, the record that the state is of, and the newest records.
+pub(super) async fn standing(
+    State(parts): State<Parts>,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<Json<Value>, Refusal> {
+    told(parts, None).await.map(Json)
+}
+
+/// What is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    to: String,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    force: Vec<String>,
+    who: Option<String>,
+}
+
+/// Asks for a cutover: 202 with its record once the guards have let it pass, 409 with the guards where
+/// they do not.
+pub(super) async fn order(
+    State(parts): State<Parts>,
+    Told(wanted): Told<Wanted>,
+) -> Result<Response, Refusal> {
+    let order = meant(&parts, wanted)?;
+    let asked = parts.helm.order(order);
+    match tokio::time::timeout(TIMEOUT, asked).await {
+        Ok(Ok(id)) => Ok((
+            StatusCode::ACCEPTED,
+            Json(told(parts.clone(), Some(id)).await?),
+        )
+            .into_response()),
+        Ok(Err(Refused::Guards(guards))) => Ok(refused(&guards)),
+        Ok(Err(other)) => Err(refusal(other)),
+        Err(_) => Err(late()),
+    }
+}
+
+fn meant(parts: &Parts, wanted: Wanted) -> Result<Order, Refusal> {
+    let who = said(wanted.who)?;
+    let mut force = Vec::new();
+    for name in &wanted.force {
+        let guard = guards::named(name).ok_or_else(|| {
+            Refusal::bad(format!(
+                "force: there is no guard {name:?}; the guards are {}",
+                GUARDS.join(", ")
+            ))
+        })?;
+        if !force.contains(&guard) {
+            force.push(guard);
+        }
+    }
+    let roles = parts.roles.borrow();
+    let (primary, shadow) = (&roles.primary.name, &roles.shadow.name);
+    if wanted.to == *primary {
+        return Err(Refusal::conflict(format!(
+            "{primary} is the primary already"
+        )));
+    }
+    if wanted.to != *shadow {
+        return Err(Refusal::bad(format!(
+            "to: there is no server {:?}; {primary} is the primary, and {shadow} can be",
+            wanted.to
+        )));
+    }
+    Ok(Order {
+        to: wanted.to,
+        dry_run: wanted.dry_run,
+        force,
+        who,
+    })
+}
+
+/// Who says so.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Said {
+    who: Option<String>,
+}
+
+fn said(who: Option<String>) -> Result<String, Refusal> {
+    let who = who.unwrap_or_else(|| SOMEBODY.to_owned());
+    config::said("who", &who).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
+    Ok(who)
+}
+
+/// Ends the cutover that is under way, before its switch; the answer comes once it has ended.
+pub(super) async fn abort(
+    State(parts): State<Parts>,
+    ToldOrNothing(body): ToldOrNothing<Said>,
+) -> Result<Json<Value>, Refusal> {
+    let who = said(body.who)?;
+    match tokio::time::timeout(TIMEOUT, parts.helm.abort(who)).await {
+        Ok(Ok(id)) => told(parts.clone(), Some(id)).await.map(Json),
+        Ok(Err(refused)) => Err(refusal(refused)),
+        Err(_) => Err(late()),
+    }
+}
+
+/// Takes an operator's word that replication from the old primary to the new one has ended.
+pub(super) async fn replication_stopped(
+    State(parts): State<Parts>,
+    ToldOrNothing(body): ToldOrNothing<Said>,
+) -> Result<Json<Value>, Refusal> {
+    let who = said(body.who)?;
+    match tokio::time::timeout(TIMEOUT, parts.helm.replication_stopped(who)).await {
+        Ok(Ok(())) => told(parts.clone(), None).await.map(Json),
+        Ok(Err(refused)) => Err(refusal(refused)),
+        Err(_) => Err(late()),
+    }
+}
+
+fn late() -> Refusal {
+    Refusal::unavailable(
+        "there was no answer in time: whether it was done is not known, GET /api/v1/cutover tells",
+    )
+}
+
+fn refusal(refused: Refused) -> Refusal {
+    match refused {
+        Refused::NotNow(why) => Refusal::conflict(why),
+        Refused::Unable(why) => Refusal::unavailable(why),
+        Refused::Guards(_) => Refusal::conflict("the guards refuse"),
+    }
+}
+
+/// 409, with every guard.
+fn refused(guards: &[Judged]) -> Response {
+    let refuse = |one: &&Judged| !one.guard.pass && !one.forced;
+    let names = guards.iter().filter(refuse).map(|one| one.guard.name);
+    let names: Vec<&str> = names.collect();
+    let message = format!(
+        "the guards refuse: {}; each says why, and `force` overrides those that it names",
+        names.join(", ")
+    );
+    let body = json!({"error": {"code": "refused", "message": message}, "guards": guards});
+    (StatusCode::CONFLICT, Json(body)).into_response()
+}
+
+/// How it stands; with this record, or the one that the state is of. Reads the ledger's file.
+async fn told(parts: Parts, id: Option<i64>) -> Result<Value, Refusal> {
+    read(move || {
+        let helm = &parts.helm;
+        // The state first: the records are then no older than it.
+        let state = helm.state();
+        let id = id.or_else(|| helm.record());
+        let primary = parts.roles.borrow().primary.name.clone();
+        let records = helm.records(HISTORY)?;
+        Ok::<_, String>(shown(state, &primary, id, &records))
+    })
+    .await
+}
+
+fn shown(state: Stand, primary: &str, id: Option<i64>, records: &[Record]) -> Value {
+    let record = records.iter().find(|record| Some(record.id) == id);
+    json!({"state": state.name(), "primary": primary, "record": record, "history": records})
+}

@@ -1,0 +1,295 @@
+//! The cutover's routes, with a helm that does what each test says.
+
+use super::*;
+use crate::cutover::machine::{Outcome, Plan, Rest};
+use crate::cutover::{GUARDS, Judged, Order, Refused, Soon, State};
+use crate::ledger::{Begun, Record, Records};
+use crate::readiness::Guard;
+
+/// What the helm says to an order.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Says {
+    #[default]
+    Yes,
+    Guards,
+    NotNow,
+    Unable,
+}
+
+struct Wheel {
+    records: Records,
+    says: Mutex<Says>,
+    state: Mutex<State>,
+    record: Mutex<Option<i64>>,
+    orders: Mutex<Vec<Order>>,
+    /// Who said that replication has stopped.
+    stopped: Mutex<Vec<String>>,
+}
+
+impl Wheel {
+    fn at(path: &std::path::Path) -> Arc<Self> {
+        Arc::new(Self {
+            records: Records::at(path),
+            says: Mutex::default(),
+            state: Mutex::new(State::Idle),
+            record: Mutex::default(),
+            orders: Mutex::default(),
+            stopped: Mutex::default(),
+        })
+    }
+
+    fn begin(&self, order: &Order) -> i64 {
+        let begun = Begun {
+            from: "legacy".into(),
+            to: order.to.clone(),
+            dry_run: order.dry_run,
+            is_back: false,
+            forced: order.force.iter().map(|&one| one.into()).collect(),
+            who: order.who.clone(),
+        };
+        let id = self.records.begin(&begun).expect("recorded");
+        self.records.step_begins(id, "preparing").expect("recorded");
+        id
+    }
+}
+
+fn judged(name: &'static str, pass: bool, forced: bool) -> Judged {
+    Judged {
+        guard: Guard {
+            name,
+            pass,
+            value: json!(1),
+            limit: json!(0),
+            why: format!("{name} says so"),
+        },
+        forced,
+    }
+}
+
+impl Helm for Wheel {
+    fn state(&self) -> State {
+        *self.state.lock()
+    }
+
+    fn record(&self) -> Option<i64> {
+        *self.record.lock()
+    }
+
+    fn records(&self, limit: usize) -> Result<Vec<Record>, String> {
+        self.records
+            .cutovers(limit)
+            .map_err(|fault| fault.to_string())
+    }
+
+    fn order(&self, order: Order) -> Soon<'_, Result<i64, Refused>> {
+        Box::pin(async move {
+            self.orders.lock().push(order.clone());
+            let says = *self.says.lock();
+            match says {
+                Says::Yes => {
+                    let id = self.begin(&order);
+                    *self.record.lock() = Some(id);
+                    let plan = Plan {
+                        dry_run: order.dry_run,
+                        is_back: false,
+                        rest: Rest::Idle,
+                    };
+                    *self.state.lock() = State::Preparing(plan);
+                    Ok(id)
+                }
+                Says::Guards => Err(Refused::Guards(vec![
+                    judged("lag", false, false),
+                    judged("taint", false, true),
+                    judged("ddl", true, false),
+                ])),
+                Says::NotNow => Err(Refused::NotNow("a cutover is holding".into())),
+                Says::Unable => Err(Refused::Unable("the ledger cannot be written".into())),
+            }
+        })
+    }
+
+    fn abort(&self, who: String) -> Soon<'_, Result<i64, Refused>> {
+        Box::pin(async move {
+            let id = self.record.lock().ok_or_else(|| {
+                Refused::NotNow("nothing is under way that could be aborted".into())
+            })?;
+            let why = format!("aborted by {who}");
+            let outcome = Outcome::Aborted.name();
+            self.records.end(id, outcome, &why).expect("recorded");
+            *self.state.lock() = State::Aborted;
+            Ok(id)
+        })
+    }
+
+    fn replication_stopped(&self, who: String) -> Soon<'_, Result<(), Refused>> {
+        self.stopped.lock().push(who);
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// A door, and the helm behind it.
+async fn manned() -> (Door, Arc<Wheel>) {
+    let kept: Mutex<Option<Arc<Wheel>>> = Mutex::default();
+    let door = Door::open_with(
+        "",
+        Some(&|path| {
+            let wheel = Wheel::at(path);
+            *kept.lock() = Some(Arc::clone(&wheel));
+            wheel
+        }),
+    )
+    .await;
+    let wheel = kept.lock().take().expect("a helm");
+    (door, wheel)
+}
+
+async fn post(door: &Door, path: &str, body: &str) -> (u16, Value) {
+    let path = format!("/api/v1/cutover{path}");
+    door.ask("POST", &path, "", body).await
+}
+
+#[tokio::test]
+async fn before_the_first_cutover_there_is_no_record() {
+    let (door, _wheel) = manned().await;
+    let (status, body) = door.get("/api/v1/cutover").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        body,
+        json!({"state": "idle", "primary": "legacy", "record": null, "history": []})
+    );
+}
+
+#[tokio::test]
+async fn a_cutover_that_has_left_rest_is_answered_with_its_record() {
+    let (door, wheel) = manned().await;
+    let body =
+        r#"{"to": "vitess", "dry_run": true, "force": ["lag", "taint", "lag"], "who": "dba"}"#;
+    let (status, body) = post(&door, "", body).await;
+    assert_eq!(status, 202, "{body}");
+    assert_eq!(body["state"], "preparing");
+    let record = &body["record"];
+    for key in [
+        "id", "from", "to", "started", "ended", "outcome", "hold_us", "steps",
+    ] {
+        assert!(record.get(key).is_some(), "{key}: {record}");
+    }
+    assert_eq!(
+        (&record["from"], &record["to"], &record["ended"]),
+        (&json!("legacy"), &json!("vitess"), &Value::Null)
+    );
+    let step = &record["steps"][0];
+    assert_eq!(keys(step), ["at", "outcome", "step", "took_us", "why"]);
+    assert_eq!(step["step"], "preparing");
+    let order = wheel.orders.lock()[0].clone();
+    assert_eq!(
+        order,
+        Order {
+            to: "vitess".into(),
+            dry_run: true,
+            force: vec!["lag", "taint"],
+            who: "dba".into(),
+        }
+    );
+    let (_, seen) = door.get("/api/v1/cutover").await;
+    assert_eq!(seen["record"], *record);
+    assert_eq!(seen["history"], json!([record]));
+}
+
+#[tokio::test]
+async fn guards_that_refuse_are_told_with_a_409() {
+    let (door, wheel) = manned().await;
+    *wheel.says.lock() = Says::Guards;
+    let (status, body) = post(&door, "", r#"{"to": "vitess"}"#).await;
+    assert_eq!(status, 409);
+    assert_eq!(body["error"]["code"], "refused");
+    let message = body["error"]["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("the guards refuse: lag;"),
+        "those that refuse alone: {message}"
+    );
+    let guards = body["guards"].as_array().expect("guards");
+    assert_eq!(guards.len(), 3, "all of them");
+    assert_eq!(
+        guards[1],
+        json!({"name": "taint", "pass": false, "value": 1, "limit": 0, "why": "taint says so", "forced": true})
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_before_the_helm_is_asked() {
+    let (door, wheel) = manned().await;
+    for (body, status, words) in [
+        (r#"{"to": "vites"}"#, 400, "vitess can be"),
+        (r#"{"to": "legacy"}"#, 409, "legacy is the primary already"),
+        (r#"{"to": "vitess", "force": ["luck"]}"#, 400, GUARDS[13]),
+        (r#"{"to": "vitess", "dry_runs": true}"#, 400, "dry_runs"),
+        (r#"{"to": "vitess", "who": ""}"#, 400, "who"),
+        (r#"{"to": 5}"#, 400, "the body is wrong"),
+        ("{}", 400, "to"),
+        ("", 400, "the body is wrong"),
+    ] {
+        let (told, answer) = post(&door, "", body).await;
+        let message = answer["error"]["message"].as_str().expect("a message");
+        assert_eq!(told, status, "{body}: {answer}");
+        assert!(message.contains(words), "{words:?} in {message:?}");
+    }
+    assert_eq!(wheel.orders.lock().len(), 0);
+    assert_eq!(door.ask("DELETE", "/api/v1/cutover", "", "").await.0, 405);
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_now_or_at_all_says_so() {
+    let (door, wheel) = manned().await;
+    for (says, status, code) in [
+        (Says::NotNow, 409, "conflict"),
+        (Says::Unable, 503, "unavailable"),
+    ] {
+        *wheel.says.lock() = says;
+        let (told, body) = post(&door, "", r#"{"to": "vitess"}"#).await;
+        assert_eq!((told, &body["error"]["code"]), (status, &json!(code)));
+    }
+    let unmanned = Door::open("").await;
+    let (status, body) = post(&unmanned, "", r#"{"to": "vitess"}"#).await;
+    assert_eq!(status, 503);
+    assert_eq!(
+        body["error"]["message"],
+        "there can be no cutover: nobody is here"
+    );
+    let (status, body) = unmanned.get("/api/v1/cutover").await;
+    assert_eq!((status, &body["state"]), (200, &json!("idle")));
+}
+
+#[tokio::test]
+async fn an_abort_is_answered_once_it_is_over() {
+    let (door, wheel) = manned().await;
+    let (status, body) = post(&door, "/abort", "").await;
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("conflict")));
+    post(&door, "", r#"{"to": "vitess"}"#).await;
+    let (status, body) = post(&door, "/abort", r#"{"who": "dba"}"#).await;
+    assert_eq!(status, 200, "{body}");
+    let record = &body["record"];
+    assert_eq!(
+        (&body["state"], &record["outcome"], &record["why"]),
+        (
+            &json!("aborted"),
+            &json!("aborted"),
+            &json!("aborted by dba")
+        )
+    );
+    assert_eq!(wheel.orders.lock()[0].who, "operator");
+    assert_eq!(post(&door, "/abort", "[]").await.0, 400);
+}
+
+#[tokio::test]
+async fn an_operators_word_that_replication_has_stopped_needs_no_body() {
+    let (door, wheel) = manned().await;
+    for (body, status) in [
+        ("", 200),
+        (r#"{"who": "dba"}"#, 200),
+        (r#"{"whom": "dba"}"#, 400),
+    ] {
+        let (told, answer) = post(&door, "/replication_stopped", body).await;
+        assert_eq!(told, status, "{answer}");
+    }
+    assert_eq!(*wheel.stopped.lock(), ["operator", "dba"]);
+}

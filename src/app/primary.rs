@@ -1,0 +1,165 @@
+//! Who is primary at the start: the ledger's record, else the config, else whom `--primary` names.
+//!
+//! It never guesses: where a ledger is there and does not tell, an operator has to. And `--primary`
+//! does not beat a record, for one that was left in a unit file would undo a cutover at each start.
+
+use super::AppError;
+use crate::config::{self, Config};
+use crate::ledger::{Ledger, LedgerError, Recorded, Records, recorded};
+use crate::roles::Roles;
+use std::sync::Arc;
+
+/// The ledger, and what it says of the primary.
+pub(super) struct Start {
+    /// In memory alone where the file cannot be used and an operator has said who is primary.
+    pub(super) ledger: Ledger,
+    /// The cutovers' records; none without a file.
+    pub(super) records: Option<Arc<Records>>,
+    pub(super) roles: Roles,
+}
+
+impl Start {
+    /// Opens the ledger and reads who is primary. `told` is whom `--primary` names.
+    pub(super) fn with(
+        config: &Config,
+        told: Option<&str>,
+        open: impl FnOnce() -> Result<Ledger, LedgerError>,
+        in_memory: impl FnOnce() -> Ledger,
+    ) -> Result<Self, AppError> {
+        if let Some(name) = told {
+            known(config, name)?;
+        }
+        let ledger = match (open(), told) {
+            (Ok(ledger), _) => ledger,
+            (Err(LedgerError::Unreadable { .. } | LedgerError::Newer { .. }), Some(name)) => {
+                tracing::error!(
+                    path = %config.ledger.path.display(),
+                    "the ledger cannot be used, and --primary {name} says who answers: nothing that is found is kept, and there is no cutover until a start with a ledger"
+                );
+                return Ok(Self {
+                    ledger: in_memory(),
+                    records: None,
+                    roles: known(config, name)?,
+                });
+            }
+            (Err(fault @ (LedgerError::Unreadable { .. } | LedgerError::Newer { .. })), None) => {
+                return Err(AppError::Failed(format!("{fault}. {WITHOUT}")));
+            }
+            (Err(fault @ (LedgerError::InUse { .. } | LedgerError::Thread(_))), _) => {
+                return Err(AppError::Failed(fault.to_string()));
+            }
+        };
+        let chosen =
+            choose(config, &recorded(&config.ledger.path), told).inspect_err(|_| ledger.close())?;
+        if let Some(words) = &chosen.words {
+            tracing::warn!("{words}");
+        }
+        let records = Arc::new(Records::at(&config.ledger.path));
+        bring_up(&records, &ledger, &chosen);
+        Ok(Self {
+            ledger,
+            records: Some(records),
+            roles: chosen.roles,
+        })
+    }
+}
+
+const WITHOUT: &str = "Which server is primary stands in the ledger; if you know it, `understudy serve --primary NAME` serves all the same, without this ledger";
+
+/// The roles with this server as the primary.
+fn known(config: &Config, name: &str) -> Result<Roles, AppError> {
+    Roles::with_primary(config, name).ok_or_else(|| {
+        AppError::Config(format!(
+            "--primary {name}: there is no such server; [primary] is {}, [shadow] is {}",
+            config.primary.name, config.shadow.name
+        ))
+    })
+}
+
+/// Who is primary, and what an operator should know of it.
+#[derive(Debug)]
+struct Chosen {
+    roles: Roles,
+    /// It is to be recorded, for an operator said so.
+    declare: bool,
+    words: Option<String>,
+}
+
+fn choose(config: &Config, record: &Recorded, told: Option<&str>) -> Result<Chosen, AppError> {
+    let configured = &config.primary.name;
+    let path = config.ledger.path.display();
+    let as_told = |name: &str, why: &str| {
+        let words = format!("{name} is primary, for --primary says so and {why}");
+        Ok(Chosen {
+            roles: known(config, name)?,
+            declare: true,
+            words: Some(words),
+        })
+    };
+    match (record, told) {
+        (Recorded::Nothing, None) => Ok(Chosen {
+            roles: Roles::configured(config),
+            declare: false,
+            words: None,
+        }),
+        (Recorded::Nothing, Some(name)) => as_told(name, "the ledger has no record of a primary"),
+        (Recorded::Unreadable(why), Some(name)) => {
+            as_told(name, &format!("the ledger cannot be read now: {why}"))
+        }
+        (Recorded::Unreadable(why), None) => Err(AppError::Failed(format!(
+            "the ledger {path} cannot be read: {why}. {WITHOUT}"
+        ))),
+        (Recorded::Is(is), told) => match (Roles::with_primary(config, is), told) {
+            (Some(_), Some(name)) if name != is => Err(AppError::Failed(format!(
+                "the ledger {path} says that {is} is primary, and --primary says {name}; --primary is for a ledger that does not tell. Start without it (`understudy rollback` then changes roles without losing writes), or move the ledger aside if you know that it is wrong"
+            ))),
+            (Some(roles), _) => {
+                let beaten = is != configured;
+                let words = beaten.then(|| format!("{is} is primary, for the ledger says so since a cutover: the record beats the config, whose [primary] is {configured}"));
+                Ok(Chosen {
+                    roles,
+                    declare: false,
+                    words,
+                })
+            }
+            (None, Some(name)) => as_told(
+                name,
+                &format!("the server that the ledger names, {is}, is not in the config"),
+            ),
+            (None, None) => Err(AppError::Failed(format!(
+                "the ledger {path} says that {is} is primary, and the config has no server of that name: give it back its name, or start once with --primary NAME"
+            ))),
+        },
+    }
+}
+
+/// Writes down what an operator said, and closes what an earlier process left. Production does not
+/// wait for a file that cannot be written now.
+fn bring_up(records: &Records, ledger: &Ledger, chosen: &Chosen) {
+    let primary = &chosen.roles.primary.name;
+    if chosen.declare {
+        let why = chosen.words.as_deref().unwrap_or_default();
+        let declared = records.declare(primary, config::OURSELVES, why);
+        if let Err(fault) = declared {
+            tracing::error!(%fault, "that {primary} is primary could not be recorded: the next start needs --primary {primary} again");
+        }
+    }
+    if !ledger.health().ok {
+        return;
+    }
+    match records.take_over() {
+        Ok(Some(record)) => {
+            let id = record.id;
+            tracing::warn!(
+                "cutover {id} was switched before understudy ended: {primary} goes on with its soak"
+            );
+        }
+        Ok(None) => {}
+        Err(fault) => {
+            tracing::warn!(%fault, "a cutover that was left in its midst could not be closed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
