@@ -165,6 +165,19 @@ impl Client {
         self.json(request.send_json(body))
     }
 
+    /// POST a JSON body to a path where a refusal has a body of its own: the HTTP status, and the answer
+    /// whatever it is.
+    ///
+    /// # Errors
+    /// Nobody answers, or what answers is no understudy.
+    pub fn ask(&self, path: &str, body: &Value) -> Result<(u16, Value), ClientError> {
+        let request = self.asking(self.agent.post(self.at_path(path)), &[]);
+        let found = self.read(request.send_json(body))?;
+        let body = serde_json::from_str(&found.body)
+            .map_err(|error| self.stranger(format!("HTTP {}, {error}", found.status)))?;
+        Ok((found.status, body))
+    }
+
     /// DELETE a path with its query.
     ///
     /// # Errors
@@ -236,7 +249,8 @@ impl Client {
         })
     }
 
-    fn refused(&self, status: u16, body: &Value) -> ClientError {
+    /// The error that an answer with this status is.
+    pub(super) fn refused(&self, status: u16, body: &Value) -> ClientError {
         match body.pointer("/error/message").and_then(Value::as_str) {
             Some(message) => ClientError::Refused {
                 status,

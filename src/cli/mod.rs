@@ -4,12 +4,14 @@
 
 mod check;
 mod client;
+mod cutover;
 mod divergences;
 mod findings;
 mod latency;
 mod readiness;
 mod report;
 mod repro;
+mod rollback;
 mod rules;
 mod serve;
 mod status;
@@ -57,6 +59,10 @@ enum Command {
     Latency(latency::Arguments),
     /// Whether the shadow is ready to be the primary: exit code 0 only then.
     Readiness(readiness::Arguments),
+    /// Make the shadow the primary; without --to, tell how that stands.
+    Cutover(cutover::Arguments),
+    /// Make the server the primary again that was before the last cutover.
+    Rollback(rollback::Arguments),
     /// One document for a team: what was observed, compared, found, and how long it took.
     Report(report::Arguments),
 }
@@ -154,6 +160,8 @@ pub fn run() -> ExitCode {
         Command::Repro(arguments) => repro::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Readiness(arguments) => readiness::run(&arguments),
+        Command::Cutover(arguments) => cutover::run(&arguments),
+        Command::Rollback(arguments) => rollback::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
     };
     match done {

@@ -41,12 +41,22 @@ pub(super) fn shown(readiness: &Value) -> String {
     } else {
         format!("NOT READY: {failed} of {} guards do not pass", guards.len())
     };
+    format!("{head}\n\n{}", self::guards(guards))
+}
+
+/// Guards as a table, with those that an operator overrides.
+pub(super) fn guards(guards: &[Value]) -> String {
     let mut table = table(&["guard", "", "found"], &[]);
     for guard in guards {
-        let mark = if passes(guard) { "pass" } else { "FAIL" };
+        let is = |key: &str| guard.get(key) == Some(&Value::Bool(true));
+        let mark = match (is("pass"), is("forced")) {
+            (true, _) => "pass",
+            (false, true) => "forced",
+            (false, false) => "FAIL",
+        };
         table.add_row([text(guard, "/name"), mark, text(guard, "/why")]);
     }
-    format!("{head}\n\n{}", table.trim_fmt())
+    table.trim_fmt()
 }
 
 #[cfg(test)]
