@@ -114,6 +114,9 @@ pub(super) fn parts(
     (writer, parts)
 }
 
+/// Makes the helm, given the ledger's file.
+type MakeHelm<'a> = &'a dyn Fn(&std::path::Path) -> Arc<dyn Helm>;
+
 /// A running admin, ended when dropped.
 struct Door {
     at: SocketAddr,
@@ -136,10 +139,7 @@ impl Door {
         Self::open_with(more, None).await
     }
 
-    async fn open_with(
-        more: &str,
-        helm: Option<&dyn Fn(&std::path::Path) -> Arc<dyn Helm>>,
-    ) -> Self {
+    async fn open_with(more: &str, helm: Option<MakeHelm<'_>>) -> Self {
         let files = tempfile::tempdir().expect("a directory");
         let path = files.path().join("ledger.db");
         let text = format!("[ledger]\npath = {path:?}\nlog = \"\"\n{more}");
