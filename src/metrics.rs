@@ -4,6 +4,7 @@
 //! them. So no metric costs the hot path anything.
 
 use crate::admin::Parts;
+use crate::cutover::State;
 use crate::readiness::Readiness;
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
@@ -46,7 +47,7 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// All metrics that this module reads by itself. The relay's own counters stand in [`RELAY`].
-pub const METRICS: [Metric; 29] = [
+pub const METRICS: [Metric; 30] = [
     gauge("understudy_build_info", "Always 1; labels: version."),
     gauge("understudy_uptime_seconds", "Time since the start."),
     gauge("understudy_ready", "1 while clients may be sent here."),
@@ -145,6 +146,10 @@ pub const METRICS: [Metric; 29] = [
     gauge(
         "understudy_readiness_guard",
         "1 where the guard passed when it was last looked at, every 15 s; labels: name.",
+    ),
+    gauge(
+        "understudy_cutover_state",
+        "1 for the cutover's state, else 0; labels: state (idle, checking … as GET /api/v1/cutover tells it).",
     ),
     gauge(
         "understudy_latency_seconds",
@@ -428,6 +433,11 @@ impl Metrics {
                 flag(seen.error.is_none() && seen.version.is_some())
             };
             self.set("understudy_server_up", &labels, up);
+        }
+        let stands = parts.helm.state().name();
+        for state in State::NAMES {
+            let labels = [("state", state)];
+            self.set("understudy_cutover_state", &labels, flag(state == stands));
         }
         let sessions = parts.house.sessions();
         for (state, n) in [

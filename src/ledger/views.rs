@@ -13,13 +13,15 @@ use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 
 /// Tables of the ledger's file that the views read.
-pub const BASE_TABLES: [&str; 6] = [
+pub const BASE_TABLES: [&str; 8] = [
     "findings",
     "divergences",
     "traffic",
     "traffic_tables",
     "audit",
     "plans",
+    "cutovers",
+    "cutover_steps",
 ];
 
 /// A view's columns: names, and types as `DESCRIBE` tells them.
@@ -37,7 +39,7 @@ pub struct View {
 }
 
 /// Every table of the console, in reading order.
-pub const VIEWS: [View; 9] = [
+pub const VIEWS: [View; 11] = [
     View {
         name: "findings",
         about: "divergences rolled up by statement, kind and protocol, with impact and triage",
@@ -212,6 +214,39 @@ pub const VIEWS: [View; 9] = [
             ("at", "text"),
             ("who", "text"),
             ("what", "text"),
+            ("why", "text"),
+        ],
+    },
+    View {
+        name: "cutovers",
+        about: "every cutover and rollback, how it ended, and how long transactions waited",
+        columns: &[
+            ("id", "bigint"),
+            ("from_server", "text"),
+            ("to_server", "text"),
+            ("who", "text"),
+            ("dry_run", "bigint"),
+            ("is_back", "bigint"),
+            ("forced", "text"),
+            ("started", "text"),
+            ("switched", "text"),
+            ("ended", "text"),
+            ("state", "text"),
+            ("outcome", "text"),
+            ("why", "text"),
+            ("hold_us", "bigint"),
+            ("figures", "text"),
+        ],
+    },
+    View {
+        name: "cutover_steps",
+        about: "the steps of each cutover",
+        columns: &[
+            ("cutover_id", "bigint"),
+            ("step", "text"),
+            ("at", "text"),
+            ("took_us", "bigint"),
+            ("outcome", "text"),
             ("why", "text"),
         ],
     },
@@ -444,6 +479,16 @@ fn selected(view: &str) -> Option<String> {
             tallied()
         )),
         "audit" => Some("SELECT id, at, who, what, why FROM main.audit".to_owned()),
+        "cutovers" => Some(format!(
+            "SELECT id, from_server, to_server, who, dry_run, is_back, forced, {}, {}, {}, state, outcome, why, hold_us, figures FROM main.cutovers",
+            time("started"),
+            time("switched"),
+            time("ended")
+        )),
+        "cutover_steps" => Some(format!(
+            "SELECT cutover_id, step, {}, took_us, outcome, why FROM main.cutover_steps ORDER BY id",
+            time("at")
+        )),
         _ => None,
     }
 }

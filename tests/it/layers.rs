@@ -60,7 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // It reads what the operators' door reads, through the same parts.
-    ("metrics", &["admin", "ledger", "readiness"]),
+    ("metrics", &["admin", "ledger", "readiness", "cutover"]),
 ];
 
 /// Parts that wire the others together and may name any of them.

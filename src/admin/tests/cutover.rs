@@ -193,6 +193,14 @@ async fn a_cutover_that_has_left_rest_is_answered_with_its_record() {
     let (_, seen) = door.get("/api/v1/cutover").await;
     assert_eq!(seen["record"], *record);
     assert_eq!(seen["history"], json!([record]));
+    let (_, metrics) = door.get("/metrics").await;
+    let metrics = metrics.as_str().expect("text");
+    for line in [
+        "understudy_cutover_state{state=\"preparing\"} 1",
+        "understudy_cutover_state{state=\"idle\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -334,3 +334,71 @@ fn the_switch_is_on_the_disk_and_a_step_need_not_be() {
     world.records.switch(id).unwrap();
     assert_eq!(synchronous(), 2);
 }
+
+/// What a power cut leaves: the file, and so many bytes of its log.
+fn cut_after(bytes: usize, file: &[u8], log: &[u8]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ledger.db"), file).unwrap();
+    let left = log.get(..bytes).unwrap();
+    std::fs::write(dir.path().join("ledger.db-wal"), left).unwrap();
+    dir
+}
+
+#[test]
+fn a_power_cut_leaves_the_record_and_the_primary_on_one_side() {
+    let world = World::new();
+    let id = world.in_step("switching");
+    world.records.switch(id).unwrap();
+    world.records.held(id, Duration::from_millis(1)).unwrap();
+    let read = |name: &str| std::fs::read(world.dir.path().join(name)).unwrap();
+    let (file, log) = (read("ledger.db"), read("ledger.db-wal"));
+    let mut sides = std::collections::BTreeSet::new();
+    // Where a page ends, and in the midst of one.
+    for bytes in (0..=log.len()).step_by(2_060).chain([log.len()]) {
+        let dir = cut_after(bytes, &file, &log);
+        let path = dir.path().join("ledger.db");
+        let primary = recorded(&path);
+        let records = Records::at(&path);
+        records.take_over().unwrap();
+        let after = records.cutover(id).unwrap();
+        let switched = after.is_some_and(|record| record.switched.is_some());
+        let meant = if switched {
+            Recorded::Is("vitess".into())
+        } else {
+            Recorded::Nothing
+        };
+        assert_eq!(primary, meant, "after {bytes} bytes of the log");
+        assert_eq!(recorded(&path), meant, "after {bytes} bytes of the log");
+        sides.insert(switched);
+    }
+    assert_eq!(sides.len(), 2, "both sides were seen");
+}
+
+#[test]
+fn the_console_tells_of_cutovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let text = format!("[ledger]\npath = {path:?}\nlog = \"\"\n");
+    let config = crate::config::Config::parse(&text, &[]).unwrap();
+    let ledger = crate::ledger::Ledger::open(
+        &config.ledger,
+        config.shadow.fed_by,
+        crate::ledger::Judged::default(),
+        std::sync::Arc::new(crate::ledger::Commands::default),
+    )
+    .unwrap();
+    let records = Records::at(&path);
+    let id = records.begin(&begun()).unwrap();
+    records.step_begins(id, "checking").unwrap();
+    let connection = ledger.views(|_| true).unwrap();
+    let ask = "SELECT c.from_server, c.to_server, s.step, s.at FROM cutovers c JOIN cutover_steps s ON s.cutover_id = c.id";
+    let told: [String; 4] = connection
+        .query_row(ask, (), |row| {
+            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
+        })
+        .unwrap();
+    let [from, to, step, at] = told;
+    assert_eq!([from, to, step], ["legacy", "vitess", "checking"]);
+    at.parse::<jiff::Timestamp>().unwrap();
+    ledger.close();
+}
