@@ -64,7 +64,7 @@ impl Start {
     }
 }
 
-const WITHOUT: &str = "Which server is primary stands in the ledger; if you know it, `understudy serve --primary NAME` serves all the same, without this ledger";
+const WITHOUT: &str = "Which server is primary stands in the ledger, and a start without one takes the config's [primary]: if you know who it is, `understudy serve --primary NAME` serves all the same, without this ledger";
 
 /// The roles with this server as the primary.
 fn known(config: &Config, name: &str) -> Result<Roles, AppError> {
@@ -115,7 +115,7 @@ fn choose(config: &Config, record: &Recorded, told: Option<&str>) -> Result<Chos
             ))),
             (Some(roles), _) => {
                 let beaten = is != configured;
-                let words = beaten.then(|| format!("{is} is primary, for the ledger says so since a cutover: the record beats the config, whose [primary] is {configured}"));
+                let words = beaten.then(|| format!("{is} is primary, for the ledger says so: the record beats the config, whose [primary] is {configured}"));
                 Ok(Chosen {
                     roles,
                     declare: false,
