@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// An answer that takes its time.
 pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Steers the cutovers. Every method but [`Helm::records`] may be called on a runtime's thread.
+/// Steers the cutovers. Every method but [`Helm::records`] may be called on a runtime's thread. An answer
+/// that is no longer waited for takes nothing back: what was asked is done all the same.
 pub trait Helm: Send + Sync + 'static {
     /// Where the machine stands.
     fn state(&self) -> State;

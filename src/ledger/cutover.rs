@@ -485,8 +485,11 @@ impl Records {
             Some(connection) => connection,
             None => {
                 let mut connection = File::connect(&self.path).map_err(RecordError::of)?;
+                // Taking the log over into the file is the ledger's writer's: it may take a while, and
+                // sessions may be held.
                 connection
                     .busy_handler(Some(wait_a_millisecond))
+                    .and_then(|()| connection.execute_batch("PRAGMA wal_autocheckpoint = 0"))
                     .map_err(RecordError::of)?;
                 connection
             }

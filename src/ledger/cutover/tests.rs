@@ -317,7 +317,7 @@ fn the_oldest_cutovers_go_with_their_steps() {
 }
 
 #[test]
-fn the_switch_is_on_the_disk_and_a_step_need_not_be() {
+fn the_switch_is_on_the_disk_and_nothing_else_takes_time() {
     let world = World::new();
     let id = world.in_step("switching");
     let synchronous = || {
@@ -333,6 +333,13 @@ fn the_switch_is_on_the_disk_and_a_step_need_not_be() {
     assert_eq!(synchronous(), 1);
     world.records.switch(id).unwrap();
     assert_eq!(synchronous(), 2);
+    let place = world.records.connection.lock();
+    let checkpoint: i64 = place
+        .as_ref()
+        .unwrap()
+        .query_row("PRAGMA wal_autocheckpoint", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(checkpoint, 0, "no checkpoint while sessions are held");
 }
 
 /// What a power cut leaves: the file, and so many bytes of its log.
