@@ -18,7 +18,7 @@ use crate::connect::{Dial, Tcp};
 use crate::cutover::{Helm, Unmanned};
 use crate::ledger::{AskCommands, Commands, Floor, Judged, Ledger};
 use crate::metrics::Metrics;
-use crate::relay::{self, Offer, Relay, RelayParts};
+use crate::relay::{self, NoCarry, Offer, Relay, RelayParts};
 use crate::roles::Roles;
 use crate::tee::{self, Tee};
 use house::Running;
@@ -97,6 +97,7 @@ async fn serve(
         dial: Arc::clone(&dial),
         tee: tee.clone(),
         offer: offer.clone(),
+        carry: Arc::new(NoCarry),
     })
     .inspect_err(|_| ledger.close())
     .map_err(|error| AppError::Config(error.to_string()))?;

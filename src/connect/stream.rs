@@ -37,6 +37,14 @@ impl Stream {
         Ok(Self::Tcp(stream))
     }
 
+    /// A leg that is gone: a read finds its end, a write fails. It stands where another leg stood
+    /// that was given away.
+    #[must_use]
+    pub fn gone() -> Self {
+        let (near, _) = tokio::io::duplex(1);
+        Self::Memory(near)
+    }
+
     /// Whether the leg is TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {

@@ -22,6 +22,8 @@ pub(super) enum Broken {
     Mixed(Refusal, u8),
     /// It took too long.
     Late,
+    /// The session is to end, in the middle of it.
+    Ended(Refusal),
 }
 
 impl Broken {
@@ -45,6 +47,10 @@ impl Broken {
                 counters.primary_lost.add(1);
                 tracing::warn!(primary = %name, %error, "the primary broke a login off");
                 Some((Refusal::primary_lost(name), next_seq))
+            }
+            Self::Ended(refusal) => {
+                counters.ended.add(1);
+                Some((refusal, next_seq))
             }
             Self::Mixed(refusal, seq) => {
                 counters.logins_mixed.add(1);

@@ -3,7 +3,9 @@
 //! The book sees every byte of both directions and holds none back. It knows no socket and never
 //! waits: what it is unsure of it says, and the pump becomes a tunnel.
 
+use super::carry::Leg;
 use super::counters::Counters;
+use super::statements::{Look, Statements};
 use crate::tee::{Blank, Charge, Exchange, Facts, STUB_COMMAND_BYTES, Tee};
 use crate::wire::answer::{AnswerTracker, Progress};
 use crate::wire::command::{Command, CommandScanner, Expect, Scanned, Turn};
@@ -29,6 +31,8 @@ pub(super) enum ClientThen {
     /// The last command changes how the connection is read: nothing after it may be looked at
     /// before it is the first unanswered one. See [`Book::barrier`].
     Barrier,
+    /// What is left is a part of a statement's id, and waits for the rest of it.
+    Partial,
     /// The command is longer than the config allows.
     TooLarge,
 }
@@ -40,6 +44,8 @@ pub(super) enum PrimaryThen {
     Go,
     /// The answer is that of a barrier: it is not the book's to read.
     Barrier,
+    /// What is left is a part of a statement's id, and waits for the rest of it.
+    Partial,
     /// Nobody asked for this.
     Unasked,
     /// The bytes cannot be placed.
@@ -102,7 +108,17 @@ pub(super) struct Book {
     seq: u64,
     status: Status,
     ring: bool,
+    /// Where the client's statement ids are not the primary's.
+    statements: Option<Box<Statements>>,
     counters: Arc<Counters>,
+}
+
+/// What came of a piece of a command.
+struct Step {
+    used: usize,
+    ended: bool,
+    /// Nothing more of the piece may be looked at before more has come.
+    partial: bool,
 }
 
 impl Book {
@@ -131,12 +147,23 @@ impl Book {
             seq: 0,
             status,
             ring: false,
+            statements: None,
             counters,
         }
     }
 
     pub(super) fn facts(&self) -> &Arc<Facts> {
         &self.facts
+    }
+
+    /// The number of the last command that was handed.
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The last status flags that the primary told.
+    pub(super) fn status(&self) -> Status {
+        self.status
     }
 
     /// Nothing is under way in either direction.
@@ -192,41 +219,81 @@ impl Book {
         }
     }
 
-    /// Looks at bytes that the client sent; says how many were looked at, and what then.
-    pub(super) fn client(&mut self, piece: &[u8], now: Instant) -> (usize, ClientThen) {
-        let mut rest = piece;
-        while !rest.is_empty() {
-            let (used, ended) = if self.file {
+    /// Looks at bytes that the client sent; says how many were looked at, and what then. They are
+    /// changed only where they name a statement by another id than the primary's.
+    pub(super) fn client(&mut self, piece: &mut [u8], now: Instant) -> (usize, ClientThen) {
+        let mut done = 0_usize;
+        while done < piece.len() {
+            let rest = piece.get_mut(done..).unwrap_or_default();
+            let step = if self.file {
                 self.scan_file(rest)
+            } else if self.statements.is_some() {
+                self.scan_translated(rest, now)
             } else {
                 self.scan_command(rest, now)
             };
-            let then = self.after_scan(ended, used);
+            let then = self.after_scan(step.ended, step.used);
             if then == ClientThen::TooLarge {
                 // Its end must not leave: the primary would run what the client is refused.
-                return (piece.len().saturating_sub(rest.len()), then);
+                return (done, then);
             }
-            rest = rest.get(used..).unwrap_or_default();
-            self.seen = self.seen.saturating_add(used as u64);
+            done = done.saturating_add(step.used);
+            self.seen = self.seen.saturating_add(step.used as u64);
             if then != ClientThen::Go {
-                return (piece.len().saturating_sub(rest.len()), then);
+                return (done, then);
+            }
+            if step.partial {
+                return (done, ClientThen::Partial);
             }
         }
-        (piece.len(), ClientThen::Go)
+        (done, ClientThen::Go)
     }
 
-    fn scan_file(&mut self, rest: &[u8]) -> (usize, bool) {
+    fn scan_file(&mut self, rest: &[u8]) -> Step {
         // Nothing of a file is copied.
         match self.scanner.feed(rest, &mut Vec::new()) {
-            Scanned::More => (rest.len(), false),
+            Scanned::More => Step::more(rest.len()),
             Scanned::Ended { used } => {
                 self.file = false;
-                (used, false)
+                Step::more(used)
             }
         }
     }
 
-    fn scan_command(&mut self, rest: &[u8], now: Instant) -> (usize, bool) {
+    /// The copy keeps the client's id; what goes on has the primary's.
+    fn scan_translated(&mut self, rest: &mut [u8], now: Instant) -> Step {
+        let begins = self.under_way.is_none();
+        let Some(statements) = &mut self.statements else {
+            return self.scan_command(rest, now);
+        };
+        if begins {
+            statements.command_begins();
+        }
+        let look = statements.look_up(rest);
+        if let Look::Cut(before) = look {
+            let step = match rest.get(..before) {
+                None | Some([]) => Step::more(0),
+                Some(head) => self.scan_command(head, now),
+            };
+            return Step {
+                partial: true,
+                ..step
+            };
+        }
+        let step = self.scan_command(rest, now);
+        if let Look::Id(at) = look
+            && let Some(id) = rest.get_mut(at..at.saturating_add(4))
+        {
+            let mut unanswered = self.unanswered.iter();
+            let preparing = unanswered.any(|flight| flight.expect == Expect::Prepared);
+            if let Some(statements) = &mut self.statements {
+                statements.put_servers(id, preparing);
+            }
+        }
+        step
+    }
+
+    fn scan_command(&mut self, rest: &[u8], now: Instant) -> Step {
         let flight = match &mut self.under_way {
             Some(flight) => flight,
             none => none.insert(Flight::new(self.tee.blank(), now)),
@@ -240,8 +307,12 @@ impl Book {
             self.counters.commands_cut.add(1);
         }
         match scanned {
-            Scanned::More => (rest.len(), false),
-            Scanned::Ended { used } => (used, true),
+            Scanned::More => Step::more(rest.len()),
+            Scanned::Ended { used } => Step {
+                used,
+                ended: true,
+                partial: false,
+            },
         }
     }
 
@@ -301,19 +372,21 @@ impl Book {
     }
 
     /// Looks at bytes that the primary sent; says how many may go to the client, and what then.
-    pub(super) fn primary(&mut self, piece: &[u8], now: Instant) -> (usize, PrimaryThen) {
-        let mut rest = piece;
-        while !rest.is_empty() {
+    /// They are changed only where they name a statement by another id than the client's.
+    pub(super) fn primary(&mut self, piece: &mut [u8], now: Instant) -> (usize, PrimaryThen) {
+        let mut done = 0_usize;
+        while done < piece.len() {
+            let rest = piece.get_mut(done..).unwrap_or_default();
             let (used, then) = self.scan_answer(rest, now);
-            rest = rest.get(used..).unwrap_or_default();
+            done = done.saturating_add(used);
             if then != PrimaryThen::Go {
-                return (piece.len().saturating_sub(rest.len()), then);
+                return (done, then);
             }
         }
-        (piece.len(), PrimaryThen::Go)
+        (done, PrimaryThen::Go)
     }
 
-    fn scan_answer(&mut self, rest: &[u8], now: Instant) -> (usize, PrimaryThen) {
+    fn scan_answer(&mut self, rest: &mut [u8], now: Instant) -> (usize, PrimaryThen) {
         let Some(front) = self.unanswered.front_mut() else {
             return (rest.len(), PrimaryThen::Unasked);
         };
@@ -327,13 +400,28 @@ impl Book {
             | Expect::Text
             | Expect::One => {}
         }
-        if front.first_byte.is_none() {
+        let begins = front.first_byte.is_none();
+        if begins {
             front.first_byte = Some(now);
             self.tracker.begin(front.expect);
         }
+        let mut rest = rest;
+        let mut then = PrimaryThen::Go;
+        if let Some(statements) = &mut self.statements
+            && front.expect == Expect::Prepared
+        {
+            let before = translate_prepared(statements, begins, rest);
+            if before < rest.len() {
+                then = PrimaryThen::Partial;
+                rest = rest.get_mut(..before).unwrap_or_default();
+            }
+        }
         match self.tracker.feed(rest, &mut front.blank.answer) {
-            Progress::More => (rest.len(), PrimaryThen::Go),
+            Progress::More => (rest.len(), then),
             Progress::Ended { used } => {
+                if let Some(statements) = &mut self.statements {
+                    note_answer(statements, front);
+                }
                 self.hand_first(now, true);
                 self.hand_silent();
                 (used, PrimaryThen::Go)
@@ -455,14 +543,79 @@ impl Book {
         super::refuse::seq_after(self.scanner.payload_bytes())
     }
 
-    /// The session has logged in anew.
+    /// The session has logged in anew. The primary has forgotten its statements.
     pub(super) fn renew(&mut self, facts: Arc<Facts>) {
         self.facts = facts;
+        if let Some(statements) = &mut self.statements {
+            statements.forget();
+        }
+    }
+
+    /// Another server answers from here on, between two commands and in the same dialect.
+    pub(super) fn take_over(&mut self, facts: Arc<Facts>, leg: &Leg) {
+        self.facts = facts;
+        self.status = leg.status;
+        let before = self.statements.take();
+        if before.is_some() || !leg.statements.is_empty() {
+            let mut statements = Statements::new(&leg.statements, leg.last);
+            if let Some(before) = before {
+                statements = statements.after(&before);
+            }
+            self.statements = Some(Box::new(statements));
+        }
+    }
+
+    /// The client's statement ids and the primary's, where they are not the same.
+    pub(super) fn statements(&self) -> Option<Vec<(u32, u32)>> {
+        self.statements.as_ref().map(|ids| ids.pairs())
+    }
+
+    /// Whether the client's statement ids are not the primary's.
+    pub(super) fn is_translated(&self) -> bool {
+        self.statements.is_some()
     }
 
     /// The tee.
     pub(super) fn tee(&self) -> &Tee {
         &self.tee
+    }
+}
+
+/// Translates the id in the answer to a PREPARE; says how many bytes may be read now.
+fn translate_prepared(statements: &mut Statements, begins: bool, piece: &mut [u8]) -> usize {
+    if begins {
+        statements.prepared_begins();
+    }
+    match statements.look_down(piece) {
+        Look::Through => piece.len(),
+        Look::Cut(before) => before,
+        Look::Id(at) => {
+            if let Some(id) = piece.get_mut(at..at.saturating_add(4)) {
+                statements.put_clients(id);
+            }
+            piece.len()
+        }
+    }
+}
+
+/// What an answer means for the statements that the primary knows.
+fn note_answer(statements: &mut Statements, flight: &Flight) {
+    let failed = flight.blank.answer.error().is_some();
+    let reset = flight.blank.command.first() == Some(&Command::RESET_CONNECTION.0);
+    if reset && !failed {
+        statements.forget();
+    } else if failed && flight.expect == Expect::Prepared {
+        statements.refused();
+    }
+}
+
+impl Step {
+    const fn more(used: usize) -> Self {
+        Self {
+            used,
+            ended: false,
+            partial: false,
+        }
     }
 }
 

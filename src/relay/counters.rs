@@ -91,6 +91,16 @@ pub struct Counters {
     pub accept_errors: Count,
     /// Sessions that the drain closed at its end, in the middle of something.
     pub drain_cut: Count,
+    /// Sessions held at the gate, once for each time.
+    pub held: Count,
+    /// Sessions that went on with another primary, once for each time.
+    pub moved: Count,
+    /// Sessions ended because they could not be held or not be moved.
+    pub ended: Count,
+    /// Sessions ended because their statements' ids could be translated no longer.
+    pub untranslated: Count,
+    /// Logins given up because the gate held for longer than a login may take.
+    pub logins_held: Count,
     /// Bytes from clients to the primary, of ended sessions.
     pub bytes_up: Count,
     /// Bytes from the primary to clients, of ended sessions.

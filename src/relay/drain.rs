@@ -1,10 +1,7 @@
 //! The end of serving: idle sessions close, others at their next boundary, all in the end.
 
-use std::pin::Pin;
+use super::ear::Bell;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Waker};
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +18,17 @@ pub(super) enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     phase: AtomicU8,
-    changed: Notify,
+    bell: Bell,
 }
 
 impl Drain {
+    pub(super) fn new(bell: Bell) -> Self {
+        Self {
+            phase: AtomicU8::new(0),
+            bell,
+        }
+    }
+
     pub(super) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Running,
@@ -41,41 +45,6 @@ impl Drain {
             Phase::Cut => 2,
         };
         self.phase.store(phase, Ordering::SeqCst);
-        self.changed.notify_waiters();
-    }
-
-    /// A session's ear for changes.
-    pub(super) fn ear(&self) -> Ear<'_> {
-        Ear {
-            drain: self,
-            changed: Box::pin(self.changed.notified()),
-            known: None,
-        }
-    }
-}
-
-/// Registers a session's waker once and again after each change, not at every poll: the
-/// registration takes a lock that all sessions share.
-#[derive(Debug)]
-pub(super) struct Ear<'a> {
-    drain: &'a Drain,
-    changed: Pin<Box<Notified<'a>>>,
-    known: Option<(Phase, Waker)>,
-}
-
-impl Ear<'_> {
-    /// Sees to it that the next change wakes this task.
-    pub(super) fn listen(&mut self, context: &mut Context<'_>) {
-        let phase = self.drain.phase();
-        if let Some((known, waker)) = &self.known
-            && *known == phase
-            && waker.will_wake(context.waker())
-        {
-            return;
-        }
-        while self.changed.as_mut().poll(context).is_ready() {
-            self.changed.set(self.drain.changed.notified());
-        }
-        self.known = Some((phase, context.waker().clone()));
+        self.bell.ring();
     }
 }

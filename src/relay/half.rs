@@ -18,6 +18,8 @@ pub(super) struct Half {
     cleared: usize,
     read: usize,
     unflushed: bool,
+    /// What was read and not let go waits for what comes behind it.
+    partial: bool,
     /// Bytes written since the beginning.
     moved: u64,
     /// Whether the reading end has ended.
@@ -40,6 +42,11 @@ impl Half {
         self.buffer.is_none() && !self.unflushed
     }
 
+    /// Whether more may be read: nothing is on its way, or what is left waits for more.
+    pub(super) fn may_fill(&self) -> bool {
+        self.is_empty() || (self.partial && self.is_settled())
+    }
+
     /// Whether all that was let go has been written, to the last byte.
     pub(super) fn is_settled(&self) -> bool {
         self.written == self.cleared && !self.unflushed
@@ -49,6 +56,17 @@ impl Half {
     pub(super) fn unseen(&self) -> &[u8] {
         let buffer = self.buffer.as_deref().unwrap_or_default();
         buffer.get(self.cleared..self.read).unwrap_or_default()
+    }
+
+    /// [`Half::unseen`], to be changed in place.
+    pub(super) fn unseen_mut(&mut self) -> &mut [u8] {
+        let buffer = self.buffer.as_deref_mut().unwrap_or_default();
+        buffer.get_mut(self.cleared..self.read).unwrap_or_default()
+    }
+
+    /// What is left cannot be let go before more has come: a few bytes, never a buffer full.
+    pub(super) fn wait_for_more(&mut self) {
+        self.partial = true;
     }
 
     /// Lets the next `len` bytes go.
@@ -61,7 +79,8 @@ impl Half {
         self.cleared = self.read;
     }
 
-    /// Reads once; only while nothing is on its way. Zero bytes are the end.
+    /// Reads once; only while nothing is on its way, or behind what waits for more. Zero bytes are
+    /// the end.
     pub(super) fn poll_fill(
         &mut self,
         from: &mut Stream,
@@ -69,18 +88,28 @@ impl Half {
     ) -> Poll<io::Result<usize>> {
         ready!(from.poll_readable(context))?;
         let mut buffer = self.buffer.take().unwrap_or_else(buffer::borrow);
+        let kept = self.read.saturating_sub(self.cleared);
+        if kept > 0 {
+            buffer.copy_within(self.cleared..self.read, 0);
+        }
         let mut space = ReadBuf::new(&mut buffer);
+        space.set_filled(kept);
         let polled = Pin::new(from).poll_read(context, &mut space);
-        let len = space.filled().len();
-        if len == 0 {
-            buffer::give_back(buffer);
+        let read = space.filled().len();
+        (self.written, self.cleared, self.read) = (0, 0, read);
+        if read == kept {
+            if kept == 0 {
+                buffer::give_back(buffer);
+            } else {
+                self.buffer = Some(buffer);
+            }
             ready!(polled)?;
             self.ended = true;
             return Poll::Ready(Ok(0));
         }
         self.buffer = Some(buffer);
-        (self.written, self.cleared, self.read) = (0, 0, len);
-        Poll::Ready(Ok(len))
+        self.partial = false;
+        Poll::Ready(Ok(read.saturating_sub(kept)))
     }
 
     /// Writes what is cleared, and flushes it.
@@ -148,6 +177,7 @@ impl Half {
             buffer::give_back(buffer);
         }
         (self.written, self.cleared, self.read) = (0, 0, 0);
+        self.partial = false;
     }
 }
 

@@ -4,6 +4,9 @@
 
 use super::Shared;
 use super::auth::{Broken, Dialogue, needs_equal_legs};
+use super::drain::Phase;
+use super::gate;
+use super::init::{self, Uninit};
 use super::probe;
 use super::refuse::{Refusal, close};
 use crate::config::Server;
@@ -70,6 +73,10 @@ struct Heard {
 
 /// Logs a client in. `None` once it has been told why not and was closed.
 pub(super) async fn relay(shared: &Arc<Shared>, client: Stream) -> Option<Legs> {
+    if let Err(refusal) = wait_at_gate(shared).await {
+        refusal.say(0, client).await;
+        return None;
+    }
     let deadline = Instant::now() + shared.limits.login_timeout;
     let server = Arc::clone(&shared.roles.borrow().primary);
     let (greeted, greeting) = match reach(shared, &server, deadline).await {
@@ -82,6 +89,27 @@ pub(super) async fn relay(shared: &Arc<Shared>, client: Stream) -> Option<Legs> 
     let heard = hear(shared, client, greeted, greeting, deadline).await?;
     let ready = prepare(shared, heard, deadline).await?;
     speak(shared, ready, deadline).await
+}
+
+/// While the gate holds, it is not known yet which server a new client is to be greeted by. The
+/// wait is no part of the login's own time.
+async fn wait_at_gate(shared: &Shared) -> Result<(), Refusal> {
+    let deadline = Instant::now() + shared.limits.login_timeout;
+    loop {
+        let rung = shared.bell.rung();
+        if !gate::holds(shared.gate.word_now()) {
+            return Ok(());
+        }
+        if shared.drain.phase() != Phase::Running {
+            return Err(Refusal::shutting_down());
+        }
+        if timeout_at(deadline, rung).await.is_err() {
+            shared.counters.logins_held.add(1);
+            let name = shared.roles.borrow().primary.name.clone();
+            let why = "it is about to be changed for another, and new logins wait";
+            return Err(Refusal::primary_down(&name, why));
+        }
+    }
 }
 
 /// Why the primary has not greeted.
@@ -361,7 +389,21 @@ async fn speak(shared: &Arc<Shared>, mut ready: Ready, deadline: Instant) -> Opt
     let next_seq = dialogue.next_seq;
     let (ahead, _) = dialogue.into_ahead();
     match verdict {
-        Ok(verdict) => conclude(shared, ready, &verdict, ahead).await,
+        Ok(verdict) if reply::is_err(verdict.payload()) => {
+            refuse(shared, ready.client, &verdict).await;
+            None
+        }
+        Ok(verdict) => {
+            let status = init(shared, &mut ready, &verdict, deadline).await;
+            match status {
+                Ok(status) => conclude(shared, ready, &verdict, status, ahead).await,
+                Err(refusal) => {
+                    shared.counters.logins_refused.add(1);
+                    refusal.say(verdict.seq(), ready.client).await;
+                    None
+                }
+            }
+        }
         Err(broken) => {
             probe::soothe(shared, &ready.server);
             let (refusal, seq) = broken.refusal(&shared.counters, &ready.server.name, next_seq)?;
@@ -371,27 +413,69 @@ async fn speak(shared: &Arc<Shared>, mut ready: Ready, deadline: Instant) -> Opt
     }
 }
 
-/// Passes the primary's verdict on.
+/// Passes the primary's refusal on.
+async fn refuse(shared: &Shared, mut client: Stream, verdict: &Packet) {
+    shared.counters.logins_refused.add(1);
+    if write_one(&mut client, verdict).await.is_ok() {
+        close(client, false).await;
+    }
+}
+
+/// Runs what the config wants on every connection of this server; the status flags after it.
+async fn init(
+    shared: &Shared,
+    ready: &mut Ready,
+    verdict: &Packet,
+    deadline: Instant,
+) -> Result<Status, Refusal> {
+    let agreed = ready.agreed();
+    let told = reply::parse_ok(verdict.payload(), agreed).map(|done| done.status);
+    let told = told.unwrap_or_default();
+    if ready.server.init.is_empty() {
+        return Ok(told);
+    }
+    let running = init::run(&mut ready.primary, &ready.server, agreed);
+    let name = &ready.server.name;
+    match timeout_at(deadline, running).await {
+        Ok(Ok(status)) => Ok(status.unwrap_or(told)),
+        Ok(Err(Uninit::Refused(statement, failure))) => {
+            tracing::warn!(primary = %name, %statement, code = failure.code, "init was refused");
+            Err(Refusal::init(name, &statement, &failure))
+        }
+        Ok(Err(Uninit::Broken(error))) => {
+            shared.counters.primary_lost.add(1);
+            tracing::warn!(primary = %name, %error, "the primary broke off during its init");
+            Err(Refusal::primary_lost(name))
+        }
+        Err(_) => {
+            shared.counters.logins_timed_out.add(1);
+            let why = "the statements of its init do not end in time";
+            Err(Refusal::primary_down(name, why))
+        }
+    }
+}
+
+impl Ready {
+    /// What client and primary agreed on.
+    fn agreed(&self) -> Capabilities {
+        self.asked
+            .and(self.greeting.capabilities)
+            .without(Capabilities::SSL)
+    }
+}
+
+/// Passes the primary's grant on.
 async fn conclude(
     shared: &Shared,
     mut ready: Ready,
     verdict: &Packet,
+    status: Status,
     ahead: Vec<u8>,
 ) -> Option<Legs> {
-    let written = write_one(&mut ready.client, verdict).await;
-    if reply::is_err(verdict.payload()) {
-        shared.counters.logins_refused.add(1);
-        if written.is_ok() {
-            close(ready.client, false).await;
-        }
-        return None;
-    }
+    // A client that has gone is found out by the pump.
+    let _ = write_one(&mut ready.client, verdict).await;
     shared.counters.logins.add(1);
-    let agreed = ready
-        .asked
-        .and(ready.greeting.capabilities)
-        .without(Capabilities::SSL);
-    let status = reply::parse_ok(verdict.payload(), agreed).map(|done| done.status);
+    let agreed = ready.agreed();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let facts = Facts {
         session: shared.next_session(),
@@ -408,7 +492,7 @@ async fn conclude(
         client: ready.client,
         primary: ready.primary,
         facts: Arc::new(facts),
-        status: status.unwrap_or_default(),
+        status,
         ahead,
     })
 }

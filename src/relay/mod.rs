@@ -18,13 +18,23 @@ mod buffer;
 mod half;
 mod pump;
 
+mod carry;
+mod census;
+mod ear;
+mod gate;
+mod held;
+mod statements;
+
 mod counters;
 mod drain;
+mod init;
 mod refuse;
 
 #[cfg(test)]
 mod tests;
 
+pub use carry::{Carry, Carrying, Held, Leg, NoCarry, Then, part_with};
+pub use census::{Census, Unheld};
 pub use counters::{Count, Counters, Sessions};
 pub use listener::bind;
 pub use tls::CertificateError;
@@ -34,8 +44,11 @@ use crate::connect::{Dial, Stream, TlsContext, TlsError};
 use crate::roles::RolesWatch;
 use crate::tee::Tee;
 use crate::wire::capability::Capabilities;
+use census::Roster;
 use counters::Gauge;
 use drain::Drain;
+use ear::Bell;
+use gate::Gate;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +72,8 @@ pub struct RelayParts {
     pub tee: Tee,
     /// What clients may be offered: what both servers can.
     pub offer: Offer,
+    /// Who says how held sessions go on.
+    pub carry: Arc<dyn Carry>,
 }
 
 impl std::fmt::Debug for RelayParts {
@@ -135,7 +150,11 @@ struct Shared {
     dial: Arc<dyn Dial>,
     tee: Tee,
     offer: Offer,
+    carry: Arc<dyn Carry>,
+    bell: Bell,
     drain: Drain,
+    gate: Gate,
+    roster: Arc<Roster>,
     probes: probe::Probes,
     counters: Arc<Counters>,
     open: Gauge,
@@ -194,15 +213,20 @@ impl Relay {
                 sample_bytes: parts.sample_bytes,
             },
         };
+        let bell = Bell::default();
         let shared = Shared {
             limits,
             acceptor,
             contexts,
+            gate: Gate::new(parts.roles.clone(), bell.clone()),
             roles: parts.roles,
             dial: parts.dial,
             tee: parts.tee,
             offer: parts.offer,
-            drain: Drain::default(),
+            carry: parts.carry,
+            drain: Drain::new(bell.clone()),
+            bell,
+            roster: Arc::default(),
             probes: probe::Probes::default(),
             counters: Arc::default(),
             open: Gauge::default(),
@@ -223,6 +247,52 @@ impl Relay {
             return;
         };
         session::serve(Arc::clone(&self.shared), client, peer).await;
+    }
+
+    /// Asks every session to stand at its next boundary, and new logins to wait. Each is then held
+    /// as its [`Carry`] says.
+    pub fn hold(&self) {
+        self.shared.gate.hold();
+    }
+
+    /// Lets new logins in, and sessions pass. Roles must have been written before: a session whose
+    /// primary is not the roles' any more is held at its next boundary all the same.
+    pub fn resume(&self) {
+        self.shared.gate.resume();
+    }
+
+    /// Asks every session whether a transaction is open in it, for the census; it takes a moment
+    /// until all have answered. They go on meanwhile. Nothing while the gate holds.
+    pub fn call(&self) {
+        self.shared.gate.call();
+    }
+
+    /// Ends the sessions that this hold has not held yet, tunnels included, with MySQL's error 1053 where it can
+    /// still be said. Nothing while the gate is open. What such a session's last command does on
+    /// the primary is not known: its connection is closed, the statement may still run.
+    pub fn end_unheld(&self, why: &str) {
+        self.shared.gate.end_unheld(why);
+    }
+
+    /// Who is here, and who is not held.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        self.shared.roster.census()
+    }
+
+    /// How many sessions are open and not held: one load.
+    #[must_use]
+    pub fn unheld(&self) -> u64 {
+        self.shared.roster.unheld()
+    }
+
+    /// Resolves once every open session is held; from then on, until one is let go or the gate is
+    /// opened, no client's command reaches the primary. Logins under way do not count: their
+    /// sessions are held before their first command.
+    ///
+    /// Cancel-safe.
+    pub async fn all_held(&self) {
+        self.shared.roster.all_held().await;
     }
 
     /// Sessions, for the status.

@@ -6,8 +6,10 @@
 //! woken after it went.
 
 use super::book::{Barrier, Book, ClientThen, PrimaryThen};
+use super::census::Seat;
 use super::counters::{Counters, Ticket};
 use super::drain::{Drain, Phase};
+use super::gate::Gate;
 use super::half::Half;
 use super::refuse::Refusal;
 use crate::connect::Stream;
@@ -18,11 +20,17 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+mod call;
+
+use call::Call;
+
 /// What ends the pump, or interrupts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// CHANGE_USER was sent: what follows is a login.
     Login,
+    /// The gate asks for the session, and it stands between two transactions.
+    Held,
     /// The session is over.
     Over(End),
 }
@@ -55,6 +63,8 @@ pub(super) struct Pump {
     goodbye: Option<Vec<u8>>,
     /// Once everything has gone to the client, the session is over.
     closing: bool,
+    seat: Seat,
+    call: Call,
     #[cfg(feature = "simulation")]
     stalled: Option<Pin<Box<tokio::time::Sleep>>>,
     #[cfg(feature = "simulation")]
@@ -67,6 +77,7 @@ impl Pump {
         primary: Stream,
         book: Book,
         counters: Arc<Counters>,
+        (seat, word): (Seat, u32),
     ) -> Self {
         Self {
             client,
@@ -80,6 +91,8 @@ impl Pump {
             shut: false,
             goodbye: None,
             closing: false,
+            seat,
+            call: Call::new(word),
             #[cfg(feature = "simulation")]
             stalled: None,
             #[cfg(feature = "simulation")]
@@ -87,9 +100,22 @@ impl Pump {
         }
     }
 
-    /// Runs until something interrupts it. Cancel-safe: all that it has is in the pump.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, drain: &Drain) -> Poll<Event> {
+    /// Runs until something interrupts it; `word` is the gate's. Cancel-safe: all that it has is in
+    /// the pump.
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        word: u32,
+        (gate, drain): (&Gate, &Drain),
+    ) -> Poll<Event> {
         loop {
+            self.call.open = word != self.call.settled;
+            // Before the client is read: what it sends from here on may be for another primary.
+            if self.call.open
+                && let Some(event) = self.hear_call(word, gate, context)
+            {
+                return Poll::Ready(event);
+            }
             let up = self.poll_up(context);
             if let Stand::Event(event) = up {
                 return Poll::Ready(event);
@@ -112,9 +138,20 @@ impl Pump {
                 self.goodbye.is_some() && !self.book.awaits_answer() && self.down.is_empty();
             let released = self.is_tunnel() && !was_tunnel;
             if !unblocked && !goodbye && !released {
-                return Poll::Pending;
+                // The last answer may have been all that it took to come to a boundary.
+                let event = if self.call.open {
+                    self.hear_call(word, gate, context)
+                } else {
+                    None
+                };
+                return event.map_or(Poll::Pending, Poll::Ready);
             }
         }
+    }
+
+    /// The legs, and the place in the census, once it is over.
+    pub(super) fn into_legs(self) -> (Stream, Stream, Seat) {
+        (self.client, self.primary, self.seat)
     }
 
     pub(super) fn is_tunnel(&self) -> bool {
@@ -176,8 +213,12 @@ impl Pump {
         if self.is_tunnel() {
             return self.up.is_empty();
         }
-        let ending = self.closing || self.goodbye.is_some();
-        self.up.is_empty() && !ending && !self.book.is_full() && !self.book.is_behind_barrier()
+        let held = self.call.open && self.waits_at_gate();
+        self.up.may_fill()
+            && !self.is_ending()
+            && !held
+            && !self.book.is_full()
+            && !self.book.is_behind_barrier()
     }
 
     fn look_at_client(&mut self) {
@@ -185,11 +226,12 @@ impl Pump {
             self.up.clear_all();
             return;
         }
-        let (looked_at, then) = self.book.client(self.up.unseen(), Instant::now());
+        let (looked_at, then) = self.book.client(self.up.unseen_mut(), Instant::now());
         self.up.clear(looked_at);
         match then {
             // Behind a barrier the rest stays where it is until the barrier is dealt with.
             ClientThen::Go | ClientThen::Barrier => {}
+            ClientThen::Partial => self.up.wait_for_more(),
             ClientThen::TooLarge => {
                 self.counters.too_large.add(1);
                 self.goodbye = Some(Refusal::too_large().packet(self.book.refused_seq()));
@@ -240,7 +282,7 @@ impl Pump {
             if self.closing {
                 return Stand::Event(Event::Over(self.end()));
             }
-            if !self.down.is_empty() {
+            if !self.down.may_fill() {
                 // The rest belongs to a barrier.
                 return Stand::Blocked;
             }
@@ -265,10 +307,11 @@ impl Pump {
             self.down.clear_all();
             return;
         }
-        let (looked_at, then) = self.book.primary(self.down.unseen(), Instant::now());
+        let (looked_at, then) = self.book.primary(self.down.unseen_mut(), Instant::now());
         self.down.clear(looked_at);
         match then {
             PrimaryThen::Go | PrimaryThen::Barrier => {}
+            PrimaryThen::Partial => self.down.wait_for_more(),
             PrimaryThen::Unasked => {
                 self.counters.unasked.add(1);
                 self.down.clear_all();
@@ -325,13 +368,27 @@ impl Pump {
             }
             Barrier::Tunnel => {
                 self.become_tunnel("a command that the proxy does not know");
-                None
+                // Where it could not become one.
+                (!self.is_tunnel()).then_some(Event::Over(End::Vanished))
             }
         }
     }
 
     /// From here on bytes are passed on and nothing is read from them.
     pub(super) fn become_tunnel(&mut self, why: &'static str) {
+        if self.book.is_translated() {
+            // A pipe would carry the client's statement ids to a server that has others.
+            tracing::warn!(
+                session = self.book.facts().session,
+                why,
+                "the session ends: it has another primary than it began with, and cannot become a tunnel"
+            );
+            self.counters.untranslated.add(1);
+            self.closing = true;
+            self.down.clear_all();
+            self.book.abandon();
+            return;
+        }
         tracing::info!(
             session = self.book.facts().session,
             why,
@@ -345,8 +402,16 @@ impl Pump {
         self.book.abandon();
         self.book.tee().closed(self.book.facts(), End::Tunnelled);
         self.tunnel = self.counters.tunnels_open.enter(usize::MAX);
+        self.seat.is_tunnel_now();
         self.up.clear_all();
         self.down.clear_all();
+    }
+
+    /// Nothing is open and nothing on its way, nor is the session about to end.
+    fn is_quiet(&self) -> bool {
+        let empty = self.up.is_empty() && self.down.is_empty();
+        let idle = self.book.is_idle() && !self.book.in_transaction();
+        empty && idle && !self.is_tunnel() && !self.is_ending()
     }
 
     /// Ends an idle session when the proxy drains, and any session when the drain's time is up.
@@ -354,16 +419,9 @@ impl Pump {
         match phase {
             Phase::Running => None,
             Phase::Draining => {
-                let busy = self.is_tunnel()
-                    || self.closing
-                    || self.goodbye.is_some()
-                    || !self.book.is_idle()
-                    || self.book.in_transaction()
-                    || !self.up.is_empty()
-                    || !self.down.is_empty();
-                if !busy {
+                if self.is_quiet() {
                     // As the answer to the client's next command, which it will find.
-                    self.goodbye = Some(Refusal::shutting_down().packet(1));
+                    self.shut_down();
                 }
                 None
             }

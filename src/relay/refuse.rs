@@ -1,6 +1,7 @@
 //! What the proxy says in its own name: error packets before a close, and nothing else.
 
 use crate::connect::{Packet, Stream};
+use crate::wire::answer::Failure;
 use crate::wire::packet::CHUNK_MAX;
 use crate::wire::reply::write_err;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// How long a goodbye may take, and how long a peer's last bytes are waited for.
-const GOODBYE: Duration = Duration::from_secs(1);
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
 /// An error of the proxy's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,11 @@ impl Refusal {
         Self::new(1053, b"08S01", "Server shutdown in progress")
     }
 
+    /// A session that ends so that the others can go on.
+    pub(super) fn ended(why: &str) -> Self {
+        Self::new(1053, b"08S01", why)
+    }
+
     pub(super) fn too_large() -> Self {
         Self::new(
             1153,
@@ -58,6 +64,13 @@ impl Refusal {
     pub(super) fn primary_lost(name: &str) -> Self {
         let message = format!("Lost connection to MySQL server '{name}' during query");
         Self::new(2013, b"HY000", message)
+    }
+
+    /// A login after which the server refused one of the config's statements, in its own words.
+    pub(super) fn init(name: &str, statement: &str, failure: &Failure) -> Self {
+        let said = String::from_utf8_lossy(&failure.message);
+        let message = format!("init of '{name}': \"{statement}\" was refused: {said}");
+        Self::new(failure.code, &failure.sqlstate, message)
     }
 
     pub(super) fn primary_tls(why: &str) -> Self {

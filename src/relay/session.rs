@@ -3,10 +3,12 @@
 use super::Shared;
 use super::auth::{Broken, Dialogue};
 use super::book::{Book, Flight};
+use super::ear::Ear;
+use super::held;
 use super::login::{self, Legs};
 use super::pump::{Event, Pump};
-use super::refuse::close;
-use crate::connect::{Packet, PacketReader, write_one};
+use super::refuse::{Refusal, close};
+use crate::connect::{Packet, PacketReader, Stream, write_one};
 use crate::tee::{End, Facts};
 use crate::wire::answer::Outcome;
 use crate::wire::login::ChangeUser;
@@ -17,20 +19,27 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 /// Serves a client to its end.
-pub(super) async fn serve(shared: Arc<Shared>, client: crate::connect::Stream, peer: SocketAddr) {
-    // Boxed, so that what a login needs is not held by a session that has long logged in.
-    let Some(legs) = Box::pin(login::relay(&shared, client)).await else {
+pub(super) async fn serve(shared: Arc<Shared>, client: Stream, peer: SocketAddr) {
+    let Some((mut pump, ahead)) = begin(&shared, client).await else {
         return;
     };
-    let session = legs.facts.session;
+    let session = pump.book.facts().session;
     tracing::debug!(session, %peer, "logged in");
-    let mut pump = Box::new(pump(&shared, legs));
-    let end = run(&shared, &mut pump).await;
+    let end = run(&shared, &mut pump, ahead).await;
     tracing::debug!(session, ?end, "over");
     Box::pin(finish(&shared, *pump, end)).await;
 }
 
-fn pump(shared: &Arc<Shared>, legs: Legs) -> Pump {
+/// Logs in and enters the census; what the client sent ahead is not looked at yet.
+async fn begin(shared: &Arc<Shared>, client: Stream) -> Option<(Box<Pump>, Vec<u8>)> {
+    let _in_login = shared.roster.login();
+    // Boxed, so that what a login needs is not held by a session that has long logged in.
+    let legs = Box::pin(login::relay(shared, client)).await?;
+    let (pump, ahead) = pump(shared, legs);
+    Some((Box::new(pump), ahead))
+}
+
+fn pump(shared: &Arc<Shared>, legs: Legs) -> (Pump, Vec<u8>) {
     let Legs {
         client,
         primary,
@@ -39,6 +48,7 @@ fn pump(shared: &Arc<Shared>, legs: Legs) -> Pump {
         ahead,
     } = legs;
     let counters = Arc::clone(&shared.counters);
+    let seat = shared.roster.enter(&facts);
     let book = Book::new(
         facts,
         shared.tee.clone(),
@@ -46,20 +56,23 @@ fn pump(shared: &Arc<Shared>, legs: Legs) -> Pump {
         status,
         Arc::clone(&counters),
     );
-    let mut pump = Pump::new(client, primary, book, counters);
-    pump.put_unseen(&ahead, &[]);
-    pump
+    let at_gate = (seat, shared.gate.word_never());
+    (Pump::new(client, primary, book, counters, at_gate), ahead)
 }
 
-async fn run(shared: &Arc<Shared>, pump: &mut Pump) -> End {
-    let mut ear = shared.drain.ear();
+async fn run(shared: &Arc<Shared>, pump: &mut Pump, ahead: Vec<u8>) -> End {
+    let mut ear = Ear::new(&shared.drain, &shared.gate, &shared.bell);
+    if let Err(end) = Box::pin(held::arrive(shared, pump, &mut ear, ahead)).await {
+        return end;
+    }
     loop {
         let event = poll_fn(|context| {
-            ear.listen(context);
-            pump.poll(context, &shared.drain)
+            let word = ear.listen(context);
+            pump.poll(context, word, (&shared.gate, &shared.drain))
         });
         match event.await {
             Event::Over(end) => return end,
+            Event::Held => Box::pin(held::wait(shared, pump, &mut ear)).await,
             Event::Login => {
                 if let Err(end) = Box::pin(log_in_anew(shared, pump)).await {
                     return end;
@@ -78,11 +91,11 @@ async fn finish(shared: &Shared, mut pump: Pump, end: End) {
         pump.book.tee().closed(pump.book.facts(), end);
     }
     let client_ended = pump.client_ended();
-    let Pump {
-        client, primary, ..
-    } = pump;
+    let (client, primary, seat) = pump.into_legs();
     // The primary first: what it holds for this session (locks, a transaction) goes at once.
     close(primary, true).await;
+    // Nothing more can come to the primary.
+    drop(seat);
     close(client, client_ended).await;
 }
 
@@ -107,10 +120,17 @@ async fn log_in_anew(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), End> {
         name: &facts.primary,
         next_seq: 1,
     };
-    let verdict = timeout(shared.limits.login_timeout, dialogue.verdict()).await;
+    let verdict = tokio::select! {
+        biased;
+        // Who is in the middle of a login cannot be held.
+        why = shared.gate.ended() => Err(Broken::Ended(Refusal::ended(&why))),
+        verdict = timeout(shared.limits.login_timeout, dialogue.verdict()) => {
+            verdict.unwrap_or(Err(Broken::Late))
+        }
+    };
     let next_seq = dialogue.next_seq;
     let (up, down) = dialogue.into_ahead();
-    let verdict = match verdict.unwrap_or(Err(Broken::Late)) {
+    let verdict = match verdict {
         Ok(verdict) => verdict,
         Err(broken) => {
             pump.book.hand(flight, Instant::now(), false);
@@ -124,7 +144,7 @@ async fn log_in_anew(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), End> {
     let granted = record(&mut flight, &verdict, &facts);
     pump.book.hand(flight, Instant::now(), true);
     match renewed {
-        Some((renewed, _)) if granted => pump.book.renew(Arc::new(renewed)),
+        Some((renewed, _)) if granted => pump.renew(Arc::new(renewed)),
         None if granted => pump.become_tunnel("a change of user that cannot be read"),
         Some(_) | None => {}
     }

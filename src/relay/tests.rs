@@ -2,6 +2,9 @@
 
 mod course;
 mod ends;
+mod gate;
+mod idle;
 mod limits;
 mod logins;
+mod moved;
 mod world;

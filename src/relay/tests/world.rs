@@ -2,7 +2,7 @@
 
 use crate::config::{Account, FedBy, Listen, Server, TlsMode};
 use crate::connect::{Dial, Dialing, Stream};
-use crate::relay::{Offer, Relay, RelayParts};
+use crate::relay::{Carry, NoCarry, Offer, Relay, RelayParts};
 use crate::roles::Roles;
 use crate::tee::{self, Handed, Limits, Receiver};
 use crate::wire::capability::Capabilities;
@@ -163,6 +163,9 @@ pub(super) struct Setting {
     pub(super) pipe_bytes: usize,
     pub(super) offer: Offer,
     pub(super) tee: Limits,
+    pub(super) carry: Arc<dyn Carry>,
+    /// What `vitess` wants on every connection.
+    pub(super) init: Vec<String>,
 }
 
 impl Default for Setting {
@@ -175,6 +178,8 @@ impl Default for Setting {
             pipe_bytes: 64 << 10,
             offer: Offer::all(),
             tee: Limits::default(),
+            carry: Arc::new(NoCarry),
+            init: Vec::new(),
         }
     }
 }
@@ -185,12 +190,12 @@ pub(super) struct World {
     pub(super) offer: Offer,
     servers: mpsc::Receiver<DuplexStream>,
     pipe_bytes: usize,
-    _roles: watch::Sender<Roles>,
+    pub(super) roles: watch::Sender<Roles>,
 }
 
 impl World {
     pub(super) fn new(setting: Setting) -> Self {
-        let server = Arc::new(Server {
+        let server = Server {
             name: "legacy".into(),
             host: "127.0.0.1".into(),
             port: 1,
@@ -205,10 +210,15 @@ impl World {
             fed_by: FedBy::Mirror,
             init: Vec::new(),
             connect_timeout: Duration::from_secs(5),
-        });
+        };
+        let other = Server {
+            name: "vitess".into(),
+            init: setting.init,
+            ..server.clone()
+        };
         let roles = Roles {
-            primary: Arc::clone(&server),
-            shadow: server,
+            primary: Arc::new(server),
+            shadow: Arc::new(other),
         };
         let (roles_sender, roles) = watch::channel(roles);
         let (tee, receiver) = tee::door(setting.tee);
@@ -231,6 +241,7 @@ impl World {
             dial: Arc::new(Ends(opened, setting.pipe_bytes)),
             tee,
             offer: setting.offer.clone(),
+            carry: setting.carry,
         });
         Self {
             relay: relay.unwrap(),
@@ -238,7 +249,7 @@ impl World {
             offer: setting.offer,
             servers,
             pipe_bytes: setting.pipe_bytes,
-            _roles: roles_sender,
+            roles: roles_sender,
         }
     }
 
@@ -270,6 +281,12 @@ impl World {
         server.say(2, &ok(2)).await;
         assert_eq!(client.hear().await, (2, ok(2)));
         (client, server)
+    }
+
+    /// Makes the shadow the primary.
+    pub(super) fn flip(&self) {
+        self.roles
+            .send_modify(|roles| std::mem::swap(&mut roles.primary, &mut roles.shadow));
     }
 
     /// What was handed, as text: sequence number, command, outcome.

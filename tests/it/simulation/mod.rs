@@ -9,6 +9,7 @@
 //! 5. Each table holds the same rows on both servers, or is tainted.
 
 mod client;
+mod gatekeeper;
 mod script;
 mod server;
 mod store;
@@ -37,6 +38,11 @@ fn run(seed: u64) -> Result<(), Broken> {
         .with_vanishing_clients()
         .run()?;
     World::new(seed, Shadow::Chaotic)
+        .with_vanishing_clients()
+        .run()?;
+    World::new(seed, Shadow::Prompt).with_holds().run()?;
+    World::new(seed, Shadow::Chaotic)
+        .with_holds()
         .with_vanishing_clients()
         .run()?;
     World::new(seed, Shadow::Limited).run()?;

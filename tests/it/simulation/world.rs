@@ -2,6 +2,7 @@
 //! and fake servers on in-memory streams, in paused time.
 
 use super::client::{self, Leaving, Seen};
+use super::gatekeeper::Gatekeeper;
 use super::script;
 use super::server::{self, Manner, Record};
 use super::store::{self, Store};
@@ -81,6 +82,7 @@ pub struct World {
     vanishing: bool,
     failing: bool,
     tiny: bool,
+    holding: bool,
 }
 
 impl World {
@@ -92,12 +94,19 @@ impl World {
             vanishing: false,
             failing: false,
             tiny: false,
+            holding: false,
         }
     }
 
     pub fn with_tiny_queues(mut self) -> Self {
         self.limits = TINY;
         self.tiny = true;
+        self
+    }
+
+    /// Sessions are held now and then, and go on as before.
+    pub fn with_holds(mut self) -> Self {
+        self.holding = true;
         self
     }
 
@@ -146,6 +155,7 @@ impl World {
             ledger: ledger.clone(),
         })
         .expect("a mirror");
+        let (gatekeeper, keeper) = Gatekeeper::new();
         let relay = Relay::new(RelayParts {
             listen: config.listen.clone(),
             copy_bytes_max: config.mirror.command_bytes_max,
@@ -154,10 +164,23 @@ impl World {
             dial,
             tee: tee.clone(),
             offer: Offer::all(),
+            carry: keeper,
         })
         .expect("a relay");
         let watcher = Watcher::start(tee.budget(), ledger.clone());
+        let at_gate = self
+            .holding
+            .then(|| gatekeeper.start(relay.clone(), self.seed));
         let seen = self.clients(&relay, &wires.primary, world).await;
+        if let Some(at_gate) = at_gate {
+            at_gate.abort();
+            let ended = at_gate.await;
+            assert!(ended.is_err_and(|error| error.is_cancelled()));
+            // Clients that vanish may do so before the first hold.
+            if relay.counters().held.value() == 0 && !self.vanishing {
+                return Err(Broken::Vacuous("nobody was held".into()));
+            }
+        }
         drop(relay);
         mirror.drain(LONGEST).await;
         let suspensions = mirror.figures().suspensions;
