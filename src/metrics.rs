@@ -168,7 +168,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 31] = [
+pub const RELAY: [Metric; 36] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -284,6 +284,26 @@ pub const RELAY: [Metric; 31] = [
     counter(
         "understudy_drain_cut_total",
         "Sessions that the drain closed in the middle of something.",
+    ),
+    counter(
+        "understudy_sessions_held_total",
+        "Times that a session was held between two transactions for a cutover.",
+    ),
+    counter(
+        "understudy_sessions_moved_total",
+        "Times that a session went on with another primary.",
+    ),
+    counter(
+        "understudy_sessions_ended_total",
+        "Sessions ended because they could not be held or not be moved.",
+    ),
+    counter(
+        "understudy_sessions_untranslated_total",
+        "Moved sessions ended because their statements' ids could be translated no longer.",
+    ),
+    counter(
+        "understudy_logins_held_total",
+        "Logins refused because a cutover held for longer than a login may take.",
     ),
     counter(
         "understudy_client_bytes_total",

@@ -203,6 +203,14 @@ impl House for Running {
             ("understudy_unasked_total", count.unasked.value()),
             ("understudy_primary_lost_total", count.primary_lost.value()),
             ("understudy_drain_cut_total", count.drain_cut.value()),
+            ("understudy_sessions_held_total", count.held.value()),
+            ("understudy_sessions_moved_total", count.moved.value()),
+            ("understudy_sessions_ended_total", count.ended.value()),
+            (
+                "understudy_sessions_untranslated_total",
+                count.untranslated.value(),
+            ),
+            ("understudy_logins_held_total", count.logins_held.value()),
             ("understudy_client_bytes_total", count.bytes_up.value()),
             ("understudy_primary_bytes_total", count.bytes_down.value()),
         ]
