@@ -46,10 +46,11 @@ impl Pump {
     ) -> Option<Event> {
         let word = gate.word_now();
         self.call.open = word != self.call.settled;
-        self.call
-            .open
-            .then(|| self.hear_call(word, gate, context))
-            .flatten()
+        if self.call.open {
+            self.hear_call(word, gate, context)
+        } else {
+            None
+        }
     }
 
     /// The gate's word is not the one that was settled: settles with it, or is held, or ends, or
@@ -72,11 +73,11 @@ impl Pump {
             self.settle();
             return None;
         }
-        if holds && let Some(why) = gate.ending() {
-            return Some(self.end_now(&why, context));
+        if !self.has_one_more() && self.is_at_boundary() {
+            return Some(Event::Held);
         }
-        let held = !self.has_one_more() && self.is_at_boundary();
-        held.then_some(Event::Held)
+        let why = gate.ending().filter(|_| holds)?;
+        Some(self.end_now(&why, context))
     }
 
     fn settle(&mut self) {

@@ -564,6 +564,20 @@ async fn whoever_cannot_be_held_can_be_ended() {
     desk.recv().await.unwrap();
 }
 
+/// Those that had no turn between the two calls.
+#[tokio::test(start_paused = true)]
+async fn whoever_can_be_held_is_not_ended() {
+    let (mut world, mut desk) = world(Setting::default());
+    let (mut client, mut server) = world.session().await;
+    exchange(&mut client, &mut server, b"\x0e", 2).await;
+    rest().await;
+    world.relay.hold();
+    world.relay.end_unheld("why");
+    desk.recv().await.unwrap().back();
+    exchange(&mut client, &mut server, b"\x0e", 2).await;
+    assert_eq!(world.relay.counters().ended.value(), 0);
+}
+
 /// A client that reads nothing cannot keep the others waiting.
 #[tokio::test(start_paused = true)]
 async fn a_session_is_ended_though_its_client_does_not_read() {
