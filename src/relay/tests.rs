@@ -7,4 +7,5 @@ mod idle;
 mod limits;
 mod logins;
 mod moved;
+mod storm;
 mod world;

@@ -136,17 +136,17 @@ pub(super) fn login(capabilities: Capabilities) -> Vec<u8> {
 }
 
 /// Every dial opens a pair; the test gets the far ends. Without one it is refused.
-struct Ends(Option<mpsc::Sender<DuplexStream>>, usize);
+struct Ends(Option<mpsc::Sender<(String, DuplexStream)>>, usize);
 
 impl Dial for Ends {
-    fn dial<'a>(&'a self, _: &'a Server) -> Dialing<'a> {
+    fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
         Box::pin(async {
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
             let (near, far) = tokio::io::duplex(self.1);
             self.0
                 .as_ref()
                 .ok_or_else(refused)?
-                .send(far)
+                .send((server.name.clone(), far))
                 .await
                 .map_err(|_| refused())?;
             Ok(Stream::Memory(near))
@@ -188,7 +188,7 @@ pub(super) struct World {
     pub(super) relay: Relay,
     pub(super) receiver: Receiver,
     pub(super) offer: Offer,
-    servers: mpsc::Receiver<DuplexStream>,
+    servers: mpsc::Receiver<(String, DuplexStream)>,
     pipe_bytes: usize,
     pub(super) roles: watch::Sender<Roles>,
 }
@@ -267,20 +267,32 @@ impl World {
 
     /// The primary's end of the connection opened last.
     pub(super) async fn server(&mut self) -> End {
-        End(self.servers.recv().await.unwrap())
+        self.dialled().await.1
+    }
+
+    /// The same, and which server was dialled.
+    pub(super) async fn dialled(&mut self) -> (String, End) {
+        let (name, far) = self.servers.recv().await.unwrap();
+        (name, End(far))
     }
 
     /// A client and a primary, logged in.
     pub(super) async fn session(&mut self) -> (End, End) {
+        let (client, server, _) = self.session_of().await;
+        (client, server)
+    }
+
+    /// The same, and which server was dialled.
+    pub(super) async fn session_of(&mut self) -> (End, End, String) {
         let (mut client, _) = self.knock();
-        let mut server = self.server().await;
+        let (name, mut server) = self.dialled().await;
         server.say(0, &greeting(SERVER)).await;
         client.hear().await;
         client.say(1, &login(CLIENT)).await;
         server.hear().await;
         server.say(2, &ok(2)).await;
         assert_eq!(client.hear().await, (2, ok(2)));
-        (client, server)
+        (client, server, name)
     }
 
     /// Makes the shadow the primary.
