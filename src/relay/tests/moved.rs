@@ -2,7 +2,7 @@
 
 use super::gate::{exchange, leg, rest, world};
 use super::world::*;
-use crate::relay::book::{Book, ClientThen, PrimaryThen};
+use crate::relay::book::{Book, ClientThen, Limits, PrimaryThen};
 use crate::relay::counters::Counters;
 use crate::relay::{Leg, Then};
 use crate::tee::{self, Facts, Handed, Receiver, Share};
@@ -294,7 +294,11 @@ async fn a_session_moved_without_statements_is_as_any_other() {
 
 /// A book that has been moved, without sockets.
 fn book() -> (Book, Receiver) {
-    let (tee, receiver) = tee::door(tee::Limits::default());
+    let (tee, receiver) = tee::door(tee::Limits {
+        slots: 64,
+        sessions: 1,
+        ..tee::Limits::default()
+    });
     let facts = Arc::new(Facts {
         session: 1,
         login: 0,
@@ -306,7 +310,11 @@ fn book() -> (Book, Receiver) {
         thread_id: 7,
         share: Arc::new(Share::default()),
     });
-    let limits = World::new(Setting::default()).relay.shared.limits.book;
+    let limits = Limits {
+        command_bytes_max: 1 << 20,
+        copy_bytes_max: 1 << 20,
+        sample_bytes: 1 << 16,
+    };
     let counters = Arc::new(Counters::default());
     let mut book = Book::new(Arc::clone(&facts), tee, limits, Status(2), counters);
     let (near, _far) = tokio::io::duplex(1);
