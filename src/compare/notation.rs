@@ -156,6 +156,8 @@ pub(super) fn statement(facts: &str) -> Statement {
         Err(_) => SortKey::Named(key.to_owned()),
     };
     Statement {
+        ties: false,
+        stored: false,
         fingerprint: "select ?".into(),
         digest: 0,
         class: if has("insert") {

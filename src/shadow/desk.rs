@@ -14,19 +14,22 @@ use super::order::{Request, Scope};
 use super::owed::Owed;
 use super::pin::{LastKey, Pin, last_key_after};
 use super::policy::{self, Decision, Situation};
-use super::reading::{Missing, Reader, Reading, Text};
+use super::reading::{Missing, Reader, Reading, Text, mapped};
 use super::replay::Worker;
 use super::shared::Shared;
 use super::stake::Stake;
+use super::state::{SessionState, Soft, Stuck};
+use super::ties::{Feature, Ties, Told};
 use super::transaction::{Ending, Seen, Step, Tracker, said};
 use crate::compare::errors::says_nothing;
 use crate::compare::verdict::Reason;
 use crate::config::Writes;
 use crate::sql::Class;
 use crate::tee::{Charged, End, Exchange, Facts};
-use crate::wire::answer::Failure;
+use crate::wire::answer::{Answer, Failure};
 use crate::wire::command::{Command, Expect};
 use crate::wire::status::Status;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -54,11 +57,21 @@ pub(super) struct Desk {
     last_key: LastKey,
     /// The last command was a replica's: from there on the session is a pipe, and writes nothing.
     dumps: bool,
+    /// What no other connection can be given.
+    ties: Ties,
+    features: BTreeSet<Feature>,
+    /// How often it was reset.
+    resets: u64,
+    /// Its last command.
+    seq: u64,
+    /// A transaction was open behind it.
+    in_transaction: bool,
 }
 
 impl Desk {
     /// A session that has logged in.
     pub(super) fn new(shared: &Shared, facts: &Arc<Facts>) -> Self {
+        shared.census.see_user(&facts.user);
         Self {
             facts: Arc::clone(facts),
             journal: Journal::new(&facts.database),
@@ -72,12 +85,60 @@ impl Desk {
             no_backslash_escapes: false,
             last_key: LastKey::Known(0),
             dumps: false,
+            ties: Ties::default(),
+            features: BTreeSet::new(),
+            resets: 0,
+            seq: 0,
+            in_transaction: false,
         }
+    }
+
+    /// The session's number.
+    pub(super) fn session(&self) -> u64 {
+        self.facts.session
+    }
+
+    /// What another server would need to take it over.
+    pub(super) fn state(&self) -> SessionState {
+        let mut state = SessionState::of(&self.facts, &self.journal);
+        if self.in_transaction {
+            state.stuck.push(Stuck::Transaction);
+        }
+        state.stuck.extend(self.ties.stuck());
+        state.soft = self.ties.soft();
+        if !self.long.is_empty() {
+            state.soft.push(Soft::LongData);
+        }
+        state.values.clone_from(self.ties.values());
+        state.last_insert_id = match self.last_key {
+            LastKey::Known(key) => Some(key),
+            LastKey::Behind(_) | LastKey::Unknown => None,
+        };
+        state.features.clone_from(&self.features);
+        state.resets = self.resets;
+        state.seq = self.seq;
+        state
+    }
+
+    /// The roles have turned: what was the primary is the shadow. The session goes on, and its
+    /// next replay opens a connection as the journal says.
+    pub(super) fn turn(&mut self, shared: &Shared) {
+        self.let_replay_go();
+        self.absent = self.in_transaction.then_some(Reason::Internal);
+        self.tracker = Tracker::default();
+        self.lost = Scope::none();
+        if let LastKey::Behind(_) = self.last_key {
+            self.last_key = LastKey::Unknown;
+        }
+        let databases = &shared.server.databases;
+        self.journal
+            .map_again(|prepared| mapped(prepared, databases));
     }
 
     /// Takes an exchange. `tight`: so much waits that reads are let go.
     pub(super) fn exchange(&mut self, shared: &Arc<Shared>, charged: Box<Charged>, tight: bool) {
-        self.log_in(&charged.facts);
+        self.log_in(shared, &charged.facts);
+        self.seq = charged.seq;
         let reading = self.read(shared, &charged.command, missing(&charged));
         if reading.kind == Command::STMT_SEND_LONG_DATA {
             return self.keep_long(&reading, charged);
@@ -87,7 +148,12 @@ impl Desk {
             shared.reach.is_stale();
         }
         let step = self.step(&charged, &reading);
+        self.in_transaction = step.after;
         self.begin(shared, &step);
+        if charged.answered {
+            let answer = Some(&charged.answer);
+            self.take_ties(shared, &reading, &charged.command, answer);
+        }
         let long = self.take_long(&reading);
         let entries = if charged.answered {
             let capabilities = self.facts.capabilities;
@@ -128,11 +194,16 @@ impl Desk {
     }
 
     /// A new login on the same connection begins afresh.
-    fn log_in(&mut self, facts: &Arc<Facts>) {
-        if facts.login == self.facts.login {
+    /// One without a new login tells that the session has moved to another primary.
+    fn log_in(&mut self, shared: &Shared, facts: &Arc<Facts>) {
+        let is_same = facts.login == self.facts.login;
+        self.facts = Arc::clone(facts);
+        if is_same {
             return;
         }
-        self.facts = Arc::clone(facts);
+        shared.census.see_user(&facts.user);
+        self.ties.clear();
+        self.in_transaction = false;
         let entry = Entry::Login {
             database: facts.database.clone(),
         };
@@ -219,6 +290,10 @@ impl Desk {
         }
         if decision == Decision::Not(Reason::NotMirrored) {
             return Err(Reason::NotMirrored);
+        }
+        if *one.facts.primary != *shared.primary {
+            // The roles have turned since: the server that answered it is the shadow now.
+            return Err(Reason::Internal);
         }
         self.may_be_mirrored(shared)?;
         let says_nothing = |failure: &Failure| {
@@ -410,10 +485,38 @@ impl Desk {
 
     fn apply(&mut self, config: &crate::config::Config, entries: &[Entry]) {
         for entry in entries {
-            if matches!(entry, Entry::Reset) {
-                self.long.clear();
-            }
-            self.journal.apply(entry, config.mirror.prepared_max);
+            self.apply_one(entry, config.mirror.prepared_max);
+        }
+    }
+
+    fn apply_one(&mut self, entry: &Entry, prepared_max: usize) {
+        if matches!(entry, Entry::Reset) {
+            self.long.clear();
+            self.ties.clear();
+            self.resets += 1;
+        }
+        self.journal.apply(entry, prepared_max);
+    }
+
+    /// What the command leaves behind that no other connection can be given. `answer` is none where
+    /// nothing of it is known but that it was no error.
+    fn take_ties(
+        &mut self,
+        shared: &Shared,
+        reading: &Reading,
+        command: &[u8],
+        answer: Option<&Answer>,
+    ) {
+        let used = self.ties.take(&Told {
+            reading,
+            command,
+            capabilities: self.facts.capabilities,
+            answer,
+            database: self.journal.database(),
+        });
+        for feature in used {
+            shared.census.see_feature(feature);
+            self.features.insert(feature);
         }
     }
 

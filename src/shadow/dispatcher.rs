@@ -1,21 +1,34 @@
 //! Drains the tee: finds each session's desk, and looks from time to time after the breaker.
 
 use super::desk::Desk;
+use super::era::Era;
+use super::errand::{Drained, Errand};
 use super::order::Scope;
 use super::shared::Shared;
 use crate::connect::{self, Login, PacketReader};
+use crate::ledger::Taint;
+use crate::roles::Roles;
 use crate::task;
 use crate::tee::{Budget, Facts, Handed, Receiver};
 use crate::wire::capability::Capabilities;
+use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks at the breaker.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Between two looks at whether anything still waits for the shadow, while somebody wants to know.
+const NEAR: Duration = Duration::from_millis(1);
+
+/// As much is taken in at most before an errand is answered, should it come faster than it is taken.
+const TAKEN_MAX: usize = 1 << 17;
 
 /// So full the queue has stayed for [`FULL_TICKS`] looks that mirroring is suspended, in percent.
 const FULL_PERCENT: u64 = 95;
@@ -34,7 +47,13 @@ const COLLATION: u16 = 45;
 /// See the module.
 pub(super) struct Dispatcher {
     shared: Arc<Shared>,
+    era: Era,
+    /// The same, for whoever looks from outside.
+    current: Arc<ArcSwap<Shared>>,
     receiver: Receiver,
+    errands: mpsc::Receiver<Errand>,
+    /// Errands for which nothing may wait for the shadow.
+    waiting: Vec<Waiting>,
     budget: Arc<Budget>,
     desks: HashMap<u64, Desk>,
     /// Replays of sessions that have ended, on their last commands.
@@ -44,12 +63,28 @@ pub(super) struct Dispatcher {
     lost_unsaid: u64,
 }
 
+/// An errand that waits until nothing waits for the shadow.
+enum Waiting {
+    /// With the taints that there were when it was asked.
+    Drained(Vec<Taint>, oneshot::Sender<Drained>),
+    Turn(Box<Roles>, oneshot::Sender<()>),
+}
+
 impl Dispatcher {
-    pub(super) fn new(shared: Arc<Shared>, receiver: Receiver) -> Self {
+    pub(super) fn new(
+        era: Era,
+        current: Arc<ArcSwap<Shared>>,
+        receiver: Receiver,
+        errands: mpsc::Receiver<Errand>,
+    ) -> Self {
         Self {
             budget: receiver.budget(),
-            shared,
+            shared: Arc::clone(&era.shared),
+            era,
+            current,
             receiver,
+            errands,
+            waiting: Vec::new(),
             desks: HashMap::new(),
             leaving: Vec::new(),
             probe: None,
@@ -69,15 +104,104 @@ impl Dispatcher {
                     Some(handed) => self.take(handed),
                     None => break,
                 },
+                Some(errand) = self.errands.recv() => self.run_errand(errand),
+                () = tokio::time::sleep(NEAR), if !self.waiting.is_empty() => {}
                 _ = ticks.tick() => self.look(),
                 () = stop.cancelled() => break,
             }
+            self.serve_waiting();
             tokio::task::consume_budget().await;
         }
-        while let Some(handed) = self.receiver.try_recv() {
+        self.take_all();
+        self.finish(finish).await;
+    }
+
+    /// Takes in what has come through the tee.
+    fn take_all(&mut self) {
+        for _ in 0..TAKEN_MAX {
+            let Some(handed) = self.receiver.try_recv() else {
+                return;
+            };
             self.take(handed);
         }
-        self.finish(finish).await;
+    }
+
+    /// An answer that nobody waits for any more is let go.
+    fn run_errand(&mut self, errand: Errand) {
+        self.take_all();
+        match errand {
+            Errand::Sessions(to) => {
+                let mut desks: Vec<&Desk> = self.desks.values().collect();
+                desks.sort_unstable_by_key(|desk| desk.session());
+                let _ = to.send(desks.into_iter().map(Desk::state).collect());
+            }
+            Errand::Session(session, to) => {
+                let _ = to.send(self.desks.get(&session).map(Desk::state));
+            }
+            Errand::Drained(to) => {
+                let taints = self.shared.ledger.taints();
+                self.waiting.push(Waiting::Drained(taints, to));
+            }
+            Errand::Turn(roles, to) => self.waiting.push(Waiting::Turn(roles, to)),
+        }
+    }
+
+    /// Serves those who wait until nothing waits for the shadow, in the order in which they came.
+    fn serve_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.take_all();
+        if !self.is_idle() {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.waiting) {
+            match waiting {
+                Waiting::Drained(before, to) => {
+                    let mut tainted = self.shared.ledger.taints();
+                    tainted.retain(|taint| !before.contains(taint));
+                    let _ = to.send(Drained { tainted });
+                }
+                Waiting::Turn(roles, to) => {
+                    self.turn(&roles);
+                    let _ = to.send(());
+                }
+            }
+        }
+    }
+
+    /// Whether nothing waits for the shadow, and nothing runs there.
+    fn is_idle(&mut self) -> bool {
+        self.leaving.retain(|task| !task.is_finished());
+        self.leaving.is_empty() && self.shared.busy.load(Ordering::Acquire) == 0
+    }
+
+    /// What was the primary is the shadow. The desks stay; their replays end, and others open their
+    /// connections as the journals say.
+    fn turn(&mut self, roles: &Roles) {
+        if *self.shared.primary == *roles.primary.name && *self.shared.name == *roles.shadow.name {
+            return;
+        }
+        let next = match self.era.next(roles) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "nothing is mirrored to {} until the next start", roles.shadow.name);
+                return;
+            }
+        };
+        self.era.hurry();
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
+            // It is asked anew, as the one that it is now.
+            self.shared
+                .breaker(|breaker| breaker.probed(false, Instant::now()));
+        }
+        self.era = next;
+        self.shared = Arc::clone(&self.era.shared);
+        self.current.store(Arc::clone(&self.shared));
+        for desk in self.desks.values_mut() {
+            desk.turn(&self.shared);
+        }
     }
 
     fn take(&mut self, handed: Handed) {

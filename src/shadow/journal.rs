@@ -43,6 +43,8 @@ pub(super) enum Entry {
     NotPrepared,
     /// A statement's parameter types were sent; none: they were, and are not known.
     Types(u32, Option<Arc<[Type]>>),
+    /// A statement was executed with the types that were sent before.
+    Relied(u32),
     /// A prepared statement was closed.
     Forgotten(u32),
     /// SET_OPTION.
@@ -69,6 +71,7 @@ pub(super) struct Journal {
     multi_statements: Option<bool>,
     unknown: bool,
     lacks: bool,
+    full: bool,
 }
 
 /// A prepared statement of the session.
@@ -78,6 +81,33 @@ pub(super) struct Statement {
     pub(super) prepared: Arc<Prepared>,
     /// The parameter types that the client sent last.
     pub(super) types: Option<Arc<[Type]>>,
+    /// How it sends them.
+    pub(super) habit: Habit,
+}
+
+/// How a client sends the types of a statement's parameters. Some do so each time, some once only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// It has executed nothing yet.
+    New,
+    /// It executed once, with types.
+    Once,
+    /// Each time, and that was more than once.
+    Always,
+    /// It relied on those that it had sent.
+    Relies,
+    /// It may have sent others than are known.
+    Untold,
+}
+
+impl Habit {
+    const fn bound(self) -> Self {
+        match self {
+            Self::New | Self::Untold => Self::Once,
+            Self::Once | Self::Always => Self::Always,
+            Self::Relies => Self::Relies,
+        }
+    }
 }
 
 impl Entry {
@@ -91,10 +121,11 @@ impl Entry {
             | Self::Login { .. } => true,
             // What cannot be told cannot be caught up with either.
             Self::Untold(_)
-            | Self::Change(Change::Unknown)
+            | Self::Change(Change::Value(_) | Change::Unknown)
             | Self::Prepared(..)
             | Self::NotPrepared
             | Self::Types(..)
+            | Self::Relied(_)
             | Self::Forgotten(_) => false,
         }
     }
@@ -114,12 +145,23 @@ impl Journal {
         match entry {
             Entry::Change(Change::Database(name)) => name.clone_into(&mut self.database),
             Entry::Change(Change::Variable { name, assignment }) => self.set(name, assignment),
-            Entry::Untold(Untold::Anything) | Entry::Change(Change::Unknown) => self.unknown = true,
+            Entry::Untold(Untold::Anything) | Entry::Change(Change::Value(_) | Change::Unknown) => {
+                self.unknown = true;
+            }
             Entry::Untold(Untold::Variables | Untold::Table) => self.lacks = true,
             Entry::Prepared(id, prepared) => self.prepare(*id, prepared, prepared_max),
             Entry::Types(id, types) => {
                 if let Some(statement) = self.prepared.get_mut(id) {
                     statement.types.clone_from(types);
+                    statement.habit = match types {
+                        Some(_) => statement.habit.bound(),
+                        None => Habit::Untold,
+                    };
+                }
+            }
+            Entry::Relied(id) => {
+                if let Some(statement) = self.prepared.get_mut(id) {
+                    statement.habit = Habit::Relies;
                 }
             }
             Entry::NotPrepared => self.last_prepared = None,
@@ -138,6 +180,11 @@ impl Journal {
     /// Whether the session's state cannot be told.
     pub(super) const fn is_unknown(&self) -> bool {
         self.unknown
+    }
+
+    /// Whether it is unknown because more was set, or prepared, than is remembered.
+    pub(super) const fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Whether the session has user variables, locks or temporary tables that a fresh connection
@@ -187,6 +234,39 @@ impl Journal {
     /// A prepared statement by its own id.
     pub(super) fn prepared(&self, id: u32) -> Option<&Statement> {
         self.prepared.get(&id)
+    }
+
+    /// All prepared statements by their ids, the one prepared last at the end.
+    pub(super) fn statements(&self) -> impl Iterator<Item = (u32, &Statement)> {
+        let is_last = |id: &u32| self.last_prepared == Some(*id);
+        let rest = self.prepared.iter().filter(move |(id, _)| !is_last(id));
+        let last = self.prepared.iter().filter(move |(id, _)| is_last(id));
+        rest.chain(last).map(|(id, statement)| (*id, statement))
+    }
+
+    /// The id of the one prepared last, while it is there.
+    pub(super) fn last_prepared(&self) -> Option<u32> {
+        self.last_prepared
+            .filter(|id| self.prepared.contains_key(id))
+    }
+
+    /// Another server calls some databases by other names: its texts are made anew.
+    pub(super) fn map_again(&mut self, map: impl Fn(&Prepared) -> Option<Arc<[u8]>>) {
+        let mut bytes = 0;
+        for statement in self.prepared.values_mut() {
+            let mapped = map(&statement.prepared);
+            if mapped != statement.prepared.mapped {
+                statement.prepared = Arc::new(Prepared {
+                    text: Arc::clone(&statement.prepared.text),
+                    dialect: statement.prepared.dialect,
+                    mapped,
+                    analysis: Arc::clone(&statement.prepared.analysis),
+                    parameters: statement.prepared.parameters,
+                });
+            }
+            bytes += statement.prepared.bytes();
+        }
+        self.prepared_bytes = bytes;
     }
 
     /// The last assignment to any of these variables, in lower case.
@@ -247,6 +327,7 @@ impl Journal {
         let full = self.variables.len() > VARIABLES_MAX;
         if full || self.variables_bytes > VARIABLES_BYTES_MAX {
             self.unknown = true;
+            self.full = true;
             self.variables.pop();
             self.variables_bytes -= name.len() + assignment.len();
         }
@@ -257,12 +338,14 @@ impl Journal {
         let bytes = self.prepared_bytes + prepared.bytes();
         if self.prepared.len() >= prepared_max || bytes > PREPARED_BYTES_MAX {
             self.unknown = true;
+            self.full = true;
             self.last_prepared = None;
             return;
         }
         let statement = Statement {
             prepared: Arc::clone(prepared),
             types: None,
+            habit: Habit::New,
         };
         self.prepared.insert(id, statement);
         self.prepared_bytes = bytes;

@@ -2,10 +2,10 @@
 
 use super::job::{Mode, Run};
 use super::line::Ticket;
-use super::link::Reply;
 use super::order::{Part, Request, Scope};
 use super::recent::Recent;
 use super::shared::Shared;
+use super::talk::Reply;
 use crate::compare::verdict::{Divergence, Kind, Reason, Verdict};
 use crate::compare::{Context, compare};
 use crate::ledger::Cause;

@@ -77,12 +77,17 @@ impl Likeness {
         }
     }
 
+    /// Whether a variable of the system changes what is written, read or understood.
+    pub(super) fn is_telling(variable: &str) -> bool {
+        TELLING.contains(&variable)
+    }
+
     /// The shadow refused to set a variable of the session, a user's (`@a`) or the system's.
     pub(super) fn refused(&mut self, variable: &str) {
         if variable.starts_with('@') {
             self.lacks_variable = true;
         } else {
-            self.refused |= TELLING.contains(&variable);
+            self.refused |= Self::is_telling(variable);
         }
     }
 
@@ -113,14 +118,18 @@ impl Likeness {
             // Perhaps the one that was refused, and now it was not: the journal, which keeps the
             // last assignment to each, tells on a connection opened anew.
             Entry::Change(Change::Variable { .. }) => self.stale |= self.refused,
-            Entry::Change(Change::Unknown) | Entry::Untold(_) => {}
+            Entry::Change(Change::Value(_) | Change::Unknown) | Entry::Untold(_) => {}
             Entry::Reset if refused => self.stale = true,
             Entry::Reset => {
                 let no_database = self.no_database;
                 *self = Self::opened(!no_database);
             }
             Entry::Login { .. } => self.stale = true,
-            Entry::Prepared(..) | Entry::NotPrepared | Entry::Types(..) | Entry::Forgotten(_) => {}
+            Entry::Prepared(..)
+            | Entry::NotPrepared
+            | Entry::Types(..)
+            | Entry::Relied(_)
+            | Entry::Forgotten(_) => {}
         }
     }
 

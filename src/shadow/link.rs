@@ -4,30 +4,22 @@
 use super::journal::{Entry, Journal, Untold};
 use super::likeness::{Fate, Likeness};
 use super::shared::Shared;
+use super::talk::{Reply, Talk};
 use crate::compare::verdict::Reason;
+use crate::config::Account;
 use crate::connect::{self, ConnectError, Connection, Login, Stream};
 use crate::tee::Facts;
-use crate::wire::answer::{Answer, AnswerTracker, Progress};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::execute;
-use crate::wire::packet::{write_lenenc, write_packet};
 use crate::wire::status::Status;
 use std::collections::HashMap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Texts that are made of one prepared statement, kept at most: which columns are added depends on
 /// which values are NULL.
 const OTHERS_MAX: usize = 4;
-
-/// Statements that a transaction has closed and that wait for its end.
-const RETIRED_MAX: usize = 1024;
-
-/// Bytes read at once.
-const PIECE: usize = 16 << 10;
 
 /// ER_DBACCESS_DENIED_ERROR and ER_BAD_DB_ERROR: the shadow lacks the session's database.
 const NO_DATABASE: [u16; 2] = [1044, 1049];
@@ -125,42 +117,20 @@ impl From<std::io::Error> for Trouble {
     }
 }
 
-/// What the shadow answered, and when.
-#[derive(Debug)]
-pub(super) struct Reply {
-    /// The answer.
-    pub(super) answer: Answer,
-    /// When the command's last byte was sent.
-    pub(super) sent: Instant,
-    /// When the answer's first byte was read.
-    pub(super) first_byte: Instant,
-    /// When its last byte was read.
-    pub(super) done: Instant,
-    /// It was run again, for the shadow had ended its transaction for its age.
-    pub(super) ended_before: bool,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Link {
-    stream: Stream,
-    tracker: AnswerTracker,
-    capabilities: Capabilities,
-    status: Status,
+    talk: Talk,
+    thread_id: u32,
     /// The client's statement ids and the shadow's.
     prepared: HashMap<u32, u32>,
     /// What was made of the client's statements: its id, and for each text its digest and the
     /// shadow's id, the oldest first.
     others: HashMap<u32, Vec<(u64, u32)>>,
-    /// The shadow's ids of statements that are to be closed after the transaction, which may have to
-    /// be run again.
-    retired: Vec<u32>,
-    buffer: Vec<u8>,
-    answer_bytes_max: u64,
-    timeout: std::time::Duration,
     vitess: bool,
-    /// One of `mirror.connections_max`, or of those that second looks have.
-    _permit: OwnedSemaphorePermit,
+    /// One of `mirror.connections_max`, or of those that second looks have; none where the session
+    /// itself moves to it.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Link {
@@ -190,28 +160,53 @@ impl Link {
         Self::open_with(shared, facts, journal, permit).await
     }
 
+    fn new(shared: &Shared, connection: Connection, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            thread_id: connection.thread_id,
+            vitess: connection.server_version.contains("Vitess"),
+            talk: Talk::new(&shared.config, connection),
+            prepared: HashMap::new(),
+            others: HashMap::new(),
+            _permit: permit,
+        }
+    }
+
+    /// A connection for the session itself, under its own user's name: nothing is set on it yet but
+    /// what the config asks for. Says whether it is in the session's database.
+    pub(super) async fn open_bare(
+        shared: &Shared,
+        facts: &Facts,
+        journal: &Journal,
+    ) -> Result<(Self, bool), Trouble> {
+        let server = &shared.server;
+        let named = server.users.get(&facts.user).or(server.account.as_ref());
+        let Some(account) = named.filter(|account| account.user == facts.user) else {
+            return Err(Trouble::Refused(format!(
+                "there is no password for the user {} on {}: set it in [shadow.users] or [primary.users], under the same name",
+                facts.user, server.name
+            )));
+        };
+        let (connection, has_database) = log_in(shared, facts, journal, account).await?;
+        let mut link = Self::new(shared, connection, None);
+        link.init(shared).await?;
+        Ok((link, has_database))
+    }
+
     async fn open_with(
         shared: &Shared,
         facts: &Facts,
         journal: &Journal,
         permit: OwnedSemaphorePermit,
     ) -> Result<(Self, Likeness), Trouble> {
-        let (connection, has_database) = log_in(shared, facts, journal).await?;
-        let config = &shared.config;
-        let mut link = Self {
-            tracker: AnswerTracker::new(connection.capabilities, config.compare.sample_bytes),
-            capabilities: connection.capabilities,
-            status: connection.status,
-            stream: connection.stream,
-            prepared: HashMap::new(),
-            others: HashMap::new(),
-            retired: Vec::new(),
-            buffer: Vec::new(),
-            answer_bytes_max: config.mirror.answer_bytes_max,
-            timeout: config.mirror.timeout,
-            vitess: connection.server_version.contains("Vitess"),
-            _permit: permit,
+        let server = &shared.server;
+        let Some(account) = server.users.get(&facts.user).or(server.account.as_ref()) else {
+            return Err(Trouble::Refused(format!(
+                "no login to the shadow for the user {}: set [shadow] user and password, or [shadow.users]",
+                facts.user
+            )));
         };
+        let (connection, has_database) = log_in(shared, facts, journal, account).await?;
+        let mut link = Self::new(shared, connection, Some(permit));
         let mut likeness = Likeness::opened(has_database);
         if journal.lacks_something() {
             likeness.missed(Untold::Variables);
@@ -260,12 +255,12 @@ impl Link {
 
     /// Whether a transaction is open.
     pub(super) const fn in_transaction(&self) -> bool {
-        self.status.in_transaction()
+        self.talk.status().in_transaction()
     }
 
     /// Whether no transaction is open and a write would be committed at once.
     pub(super) const fn commits_each(&self) -> bool {
-        !self.status.in_transaction() && self.status.has(Status::AUTOCOMMIT)
+        !self.talk.status().in_transaction() && self.talk.status().has(Status::AUTOCOMMIT)
     }
 
     /// Whether it is a vtgate.
@@ -275,24 +270,17 @@ impl Link {
 
     /// What was agreed on.
     pub(super) const fn capabilities(&self) -> Capabilities {
-        self.capabilities
+        self.talk.capabilities()
     }
 
     /// Runs a text.
     pub(super) async fn query(&mut self, text: &[u8]) -> Result<Reply, Trouble> {
-        self.ask(&self.query_payload(text)).await
+        self.talk.query(text).await
     }
 
     /// The command that runs a text here.
     pub(super) fn query_payload(&self, text: &[u8]) -> Vec<u8> {
-        let mut payload = Vec::with_capacity(text.len() + 3);
-        payload.push(Command::QUERY.0);
-        if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
-            write_lenenc(&mut payload, 0);
-            write_lenenc(&mut payload, 1);
-        }
-        payload.extend_from_slice(text);
-        payload
+        self.talk.query_payload(text)
     }
 
     /// The shadow's id of a statement that the client prepared under `id`, if it is prepared.
@@ -333,7 +321,7 @@ impl Link {
             .filter(|all| all.len() >= OTHERS_MAX)
             .map(|all| all.remove(0));
         if let Some((_, own)) = oldest {
-            self.retire(own).await?;
+            self.close_own(own).await?;
         }
         let reply = self
             .ask(&[&[Command::STMT_PREPARE.0], text].concat())
@@ -348,33 +336,12 @@ impl Link {
     /// Closes what the client prepared under `id`, if it is prepared here.
     pub(super) async fn close(&mut self, id: u32) -> Result<(), Trouble> {
         for (_, own) in self.others.remove(&id).unwrap_or_default() {
-            self.retire(own).await?;
+            self.close_own(own).await?;
         }
         let Some(own) = self.prepared.remove(&id) else {
             return Ok(());
         };
-        self.retire(own).await
-    }
-
-    /// Closes a statement, within a transaction only after its end. Where too many wait for that, it
-    /// is closed at once: a transaction that is run again then misses it, and is given up.
-    async fn retire(&mut self, own: u32) -> Result<(), Trouble> {
-        if self.in_transaction() && self.retired.len() < RETIRED_MAX {
-            self.retired.push(own);
-            return Ok(());
-        }
         self.close_own(own).await
-    }
-
-    /// Closes what was to be closed after the transaction, if none is open.
-    pub(super) async fn close_retired(&mut self) -> Result<(), Trouble> {
-        if self.in_transaction() {
-            return Ok(());
-        }
-        for own in std::mem::take(&mut self.retired) {
-            self.close_own(own).await?;
-        }
-        Ok(())
     }
 
     async fn close_own(&mut self, own: u32) -> Result<(), Trouble> {
@@ -387,94 +354,35 @@ impl Link {
     pub(super) fn forget_statements(&mut self) {
         self.prepared.clear();
         self.others.clear();
-        self.retired.clear();
     }
 
     /// Sends a command that has no answer.
     pub(super) async fn tell(&mut self, payload: &[u8]) -> Result<(), Trouble> {
-        let timeout = self.timeout;
-        tokio::time::timeout(timeout, self.send(payload))
-            .await
-            .map_err(|_| Trouble::Timeout)?
+        self.talk.tell(payload).await
     }
 
     /// Sends a command and reads its whole answer.
     pub(super) async fn ask(&mut self, payload: &[u8]) -> Result<Reply, Trouble> {
-        let timeout = self.timeout;
-        tokio::time::timeout(timeout, self.exchange(payload))
-            .await
-            .map_err(|_| Trouble::Timeout)?
+        self.talk.ask(payload).await
     }
 
-    async fn send(&mut self, payload: &[u8]) -> Result<(), Trouble> {
-        self.buffer.clear();
-        write_packet(&mut self.buffer, 0, payload);
-        self.stream.write_all(&self.buffer).await?;
-        self.stream.flush().await?;
-        self.buffer.clear();
-        self.buffer.shrink_to(PIECE);
-        Ok(())
-    }
-
-    async fn exchange(&mut self, payload: &[u8]) -> Result<Reply, Trouble> {
-        let kind = payload.first().map_or(Command::QUIT, |byte| Command(*byte));
-        self.tracker.begin(kind.expect());
-        self.send(payload).await?;
-        let sent = Instant::now();
-        let mut first_byte = None;
-        let mut answer = Answer::default();
-        let mut piece = std::mem::take(&mut self.buffer);
-        piece.resize(PIECE, 0);
-        loop {
-            let read = self.stream.read(&mut piece).await?;
-            let first_byte = *first_byte.get_or_insert_with(Instant::now);
-            let bytes = piece.get(..read).unwrap_or_default();
-            if bytes.is_empty() {
-                return Err(Trouble::Down(
-                    "the shadow closed the connection before its answer was whole".to_owned(),
-                ));
-            }
-            match self.tracker.feed(bytes, &mut answer) {
-                Progress::More if answer.bytes > self.answer_bytes_max => {
-                    return Err(Trouble::TooLarge);
-                }
-                Progress::More => {}
-                Progress::Ended { used } if used == read => {
-                    self.buffer = piece;
-                    self.status = answer.status.unwrap_or(self.status);
-                    return Ok(Reply {
-                        answer,
-                        sent,
-                        first_byte,
-                        done: Instant::now(),
-                        ended_before: false,
-                    });
-                }
-                Progress::Ended { .. } | Progress::ClientTurn { .. } | Progress::Unsure => {
-                    return Err(Trouble::Down(
-                        "the shadow answered what is not MySQL's protocol".to_owned(),
-                    ));
-                }
-            }
-        }
+    /// What it is made of, once it stands for the session no more but is the session's: the stream,
+    /// the server's id for it, and the last status flags.
+    pub(super) fn into_parts(self) -> (Stream, u32, Status) {
+        let status = self.talk.status();
+        (self.talk.into_stream(), self.thread_id, status)
     }
 }
 
-/// Logs in as the config says for the session's user, in the session's database; or in none, where
+/// Logs in with the account, in the session's database; or in none, where
 /// the shadow lacks it, and says so.
 async fn log_in(
     shared: &Shared,
     facts: &Facts,
     journal: &Journal,
+    account: &Account,
 ) -> Result<(Connection, bool), Trouble> {
     let server = &shared.server;
-    let account = server.users.get(&facts.user).or(server.account.as_ref());
-    let Some(account) = account else {
-        return Err(Trouble::Refused(format!(
-            "no login to the shadow for the user {}: set [shadow] user and password, or [shadow.users]",
-            facts.user
-        )));
-    };
     let database = journal.database();
     let database = server
         .databases

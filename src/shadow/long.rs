@@ -42,6 +42,11 @@ impl LongValues {
         self.0.remove(&id).unwrap_or_default()
     }
 
+    /// Whether none waits for an execution.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The session was reset.
     pub(super) fn clear(&mut self) {
         self.0.clear();

@@ -13,7 +13,9 @@
 pub mod control;
 
 mod dispatcher;
+mod errand;
 
+mod census;
 mod desk;
 mod effect;
 mod journal;
@@ -21,6 +23,7 @@ mod long;
 mod policy;
 mod prepared;
 mod reading;
+mod ties;
 mod transaction;
 
 mod job;
@@ -41,8 +44,14 @@ mod proof;
 mod recheck;
 mod replay;
 mod tables;
+mod talk;
+
+mod carry;
+mod state;
+mod values;
 
 mod breaker;
+mod era;
 mod line;
 mod order;
 mod reach;
@@ -55,21 +64,30 @@ mod model;
 
 pub use control::Control;
 
-use crate::ask::Questions;
-use crate::config::{Config, Server};
-use crate::connect::{Dial, TlsContext, TlsError};
+pub use carry::{Carried, CarryError, Parts};
+pub use census::Users;
+pub use errand::{Drained, Ended};
+pub use state::{SessionState, Soft, Stuck};
+pub use values::Values;
+
+use crate::config::Config;
+use crate::connect::{Dial, Stream, TlsError};
 use crate::ledger::Ledger;
-use crate::roles::RolesWatch;
+use crate::roles::{Roles, RolesWatch};
 use crate::task;
-use crate::tee::Receiver;
+use crate::tee::{Facts, Receiver};
+use arc_swap::ArcSwap;
 use dispatcher::Dispatcher;
+use era::Era;
+use errand::{ERRANDS_MAX, Errand};
 use parking_lot::Mutex;
-use plans::Planner;
-use recheck::Rechecks;
-use shared::{Asked, Shared};
+use shared::{Lasting, Shared};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use talk::Talk;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -89,19 +107,11 @@ pub struct MirrorParts {
 
 /// The shadow side, running.
 pub struct Mirror {
-    shared: Arc<Shared>,
+    /// As the roles are now.
+    current: Arc<ArcSwap<Shared>>,
+    errands: mpsc::Sender<Errand>,
     stop: CancellationToken,
     dispatcher: Mutex<Option<JoinHandle<()>>>,
-    _asking: Vec<Ends>,
-}
-
-/// A task that ends with its owner.
-struct Ends(JoinHandle<()>);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What the mirror counts.
@@ -144,36 +154,25 @@ pub struct Figures {
 /// Time for the replays to finish once the mirror is told to end.
 const FINISH: Duration = Duration::from_secs(5);
 
-/// How often the primary is asked for its views, triggers and foreign keys, at most.
-const QUESTIONS_A_SECOND: u32 = 2;
-
 impl Mirror {
     /// Starts the mirror on the current runtime.
     ///
     /// # Errors
-    /// Where TLS towards the shadow cannot be set up as the config says.
+    /// Where TLS towards a server cannot be set up as the config says.
     pub fn start(parts: MirrorParts) -> Result<Self, TlsError> {
-        let server = Arc::clone(&parts.roles.borrow().shadow);
-        let tls = TlsContext::new(&server)?;
         let roles = parts.roles.borrow().clone();
-        let (dial, ledger) = (parts.dial, parts.ledger);
-        let questions = Questions::new(&dial, &roles.primary, QUESTIONS_A_SECOND)?;
-        let (asked, asking) = ask(&parts.config, &dial, &roles.primary)?;
+        let lasting = Lasting::new(parts.config, &roles, parts.dial, parts.ledger)?;
+        let era = Era::first(&Arc::new(lasting), &roles)?;
+        let current = Arc::new(ArcSwap::new(Arc::clone(&era.shared)));
+        let (errands, receiver) = mpsc::channel(ERRANDS_MAX);
         let stop = CancellationToken::new();
-        let planner = Planner::start(&roles, &dial, &ledger, &stop);
-        let shared = Shared::new(parts.config, server, dial, tls, ledger, planner, asked);
-        let shared = Arc::new(shared);
-        if let Some(questions) = questions {
-            let keeping = Arc::clone(&shared.reach).keep(questions, stop.clone());
-            task::spawn("reach", keeping);
-        }
-        let dispatcher = Dispatcher::new(Arc::clone(&shared), parts.receiver);
+        let dispatcher = Dispatcher::new(era, Arc::clone(&current), parts.receiver, receiver);
         let running = task::spawn("dispatcher", dispatcher.run(stop.clone(), FINISH));
         Ok(Self {
-            shared,
+            current,
+            errands,
             stop,
             dispatcher: Mutex::new(Some(running)),
-            _asking: asking,
         })
     }
 
@@ -192,28 +191,116 @@ impl Mirror {
     /// The switches.
     #[must_use]
     pub fn control(&self) -> Control {
-        self.shared.control()
+        self.current.load().control()
     }
 
     /// Sets the switches: they hold from each session's next transaction on.
     pub fn set_control(&self, control: Control) {
-        self.shared.set_control(control);
+        self.current.load().set_control(control);
+    }
+
+    /// Every session that said something, as it was when its last command had been answered.
+    ///
+    /// # Errors
+    /// The mirror has ended; so it is for the others that ask.
+    pub async fn sessions(&self) -> Result<Vec<SessionState>, Ended> {
+        self.ask(Errand::Sessions).await
+    }
+
+    /// One of them, as it logged in last: one that has said nothing since is as fresh.
+    ///
+    /// # Errors
+    /// See [`Mirror::sessions`].
+    pub async fn session(&self, facts: &Arc<Facts>) -> Result<SessionState, Ended> {
+        let session = facts.session;
+        let state = self.ask(|to| Errand::Session(session, to)).await?;
+        let known = state.filter(|state| state.facts.login == facts.login);
+        Ok(known.unwrap_or_else(|| SessionState::fresh(facts)))
+    }
+
+    /// Resolves once the tee is empty and nothing waits for the shadow, nor runs there. What was
+    /// not mirrored at all (paused, suspended) does not wait.
+    ///
+    /// # Errors
+    /// See [`Mirror::sessions`].
+    pub async fn drained(&self) -> Result<Drained, Ended> {
+        self.ask(Errand::Drained).await
+    }
+
+    /// From here on the mirror is of these roles. Happens once it is drained, and is done when this
+    /// resolves: until then no session may be let go on with another primary. It happens whether or
+    /// not this is waited for. Not where the roles are these already.
+    ///
+    /// # Errors
+    /// See [`Mirror::sessions`].
+    pub async fn turn(&self, roles: Roles) -> Result<(), Ended> {
+        let roles = Box::new(roles);
+        self.ask(|to| Errand::Turn(roles, to)).await
+    }
+
+    /// Opens a connection to the current shadow that is like the session, but for the values of its
+    /// variables: see [`Values`].
+    ///
+    /// # Errors
+    /// No connection can be like it, now or at all.
+    pub async fn prepare(&self, state: &SessionState) -> Result<Carried, CarryError> {
+        Carried::open(self.current.load_full(), state).await
+    }
+
+    /// Asks the session itself for what its variables hold, on its own connection, between two
+    /// commands; asks nothing where nothing must be read. The connection is good for the session
+    /// only where it is given back.
+    ///
+    /// # Errors
+    /// The connection is not good any more.
+    pub async fn read_values(
+        &self,
+        own: Stream,
+        state: &SessionState,
+    ) -> Result<(Stream, Result<Values, CarryError>), CarryError> {
+        if let Some(known) = Values::known(state) {
+            return Ok((own, Ok(known)));
+        }
+        let config = &self.current.load_full().config;
+        let mut talk = Talk::of(config, own, state.facts.capabilities);
+        match Values::ask(&mut talk, state).await {
+            Err(CarryError::Down(why)) => Err(CarryError::Down(why)),
+            read => Ok((talk.into_stream(), read)),
+        }
+    }
+
+    /// How often each feature was used that not every server has, since the start.
+    #[must_use]
+    pub fn features(&self) -> BTreeMap<&'static str, u64> {
+        self.current.load().census.features()
+    }
+
+    /// Who was seen since the start.
+    #[must_use]
+    pub fn users(&self) -> Users {
+        self.current.load().census.users()
+    }
+
+    async fn ask<T>(&self, errand: impl FnOnce(oneshot::Sender<T>) -> Errand) -> Result<T, Ended> {
+        let (to, answer) = oneshot::channel();
+        self.errands.send(errand(to)).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
     }
 
     /// What it counts.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let (cause, suspensions) = self.shared.suspension();
-        let counters = &self.shared.counters;
+        let shared = self.current.load();
+        let (cause, suspensions) = shared.suspension();
+        let counters = &shared.counters;
         Figures {
             suspended: cause.map(|cause| cause.to_string()),
             suspensions,
             sessions: counters.mirrored.load(Ordering::Relaxed),
-            connections: self.shared.connections() as u64,
+            connections: shared.connections() as u64,
             opened: counters.opened.load(Ordering::Relaxed),
-            waiting: self.shared.line.len() as u64,
-            oldest: self
-                .shared
+            waiting: shared.line.len() as u64,
+            oldest: shared
                 .line
                 .oldest()
                 .map_or(Duration::ZERO, |since| since.elapsed()),
@@ -223,40 +310,10 @@ impl Mirror {
             overtakes: counters.overtakes.load(Ordering::Relaxed),
             broken: counters.broken.load(Ordering::Relaxed),
             unsettled: counters.unsettled.load(Ordering::Relaxed),
-            planned: self.shared.planner.planned.load(Ordering::Relaxed),
-            plans_skipped: self.shared.planner.skipped.load(Ordering::Relaxed),
+            planned: counters.planned.load(Ordering::Relaxed),
+            plans_skipped: counters.plans_skipped.load(Ordering::Relaxed),
         }
     }
-}
-
-/// What the primary is asked of its tables and its clock, and the tasks that ask; nothing without
-/// an account.
-fn ask(
-    config: &Config,
-    dial: &Arc<dyn Dial>,
-    primary: &Arc<Server>,
-) -> Result<(Asked, Vec<Ends>), TlsError> {
-    let rechecks = Rechecks::new(&config.compare, dial, primary)?;
-    let pins = config.mirror.pin_keys || config.mirror.pin_clock;
-    let questions = |per_second| Questions::new(dial, primary, per_second);
-    let of_tables = questions(tables::Known::per_second())?.filter(|_| pins);
-    let of_clock = questions(clock::Clock::per_second())?.filter(|_| pins);
-    let (Some(of_tables), Some(of_clock)) = (of_tables, of_clock) else {
-        let nothing = Asked {
-            tables: Arc::new(tables::Known::nothing()),
-            clock: Arc::new(clock::Clock::unknown()),
-            rechecks,
-        };
-        return Ok((nothing, Vec::new()));
-    };
-    let (tables, one) = tables::Known::asking(of_tables);
-    let (clock, other) = clock::Clock::asking(of_clock);
-    let asked = Asked {
-        tables,
-        clock,
-        rechecks,
-    };
-    Ok((asked, vec![Ends(one), Ends(other)]))
 }
 
 impl std::fmt::Debug for Mirror {

@@ -2,9 +2,10 @@
 //! for it.
 
 use super::job::{Mode, Run};
-use super::link::{Link, Reply, Trouble};
+use super::link::{Link, Trouble};
 use super::reading::{Text, shape};
 use super::shared::{Shared, count};
+use super::talk::Reply;
 use super::transaction::{Ending, is_ended_by_limit, is_retriable};
 use crate::ledger::observation::Wording;
 use crate::sql::Class;

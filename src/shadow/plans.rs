@@ -9,6 +9,7 @@
 use super::job::Run;
 use super::journal::Journal;
 use super::perform;
+use super::shared::{Counters, count};
 use crate::ask::{AskError, Manner, Questions};
 use crate::connect::Dial;
 use crate::ledger::{Ledger, Plans, Protocol, REFUSED};
@@ -23,7 +24,6 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -53,10 +53,7 @@ const SETTINGS: [&str; 5] = [
 pub(super) struct Planner {
     sender: Option<mpsc::Sender<Box<Question>>>,
     asked: Mutex<HashSet<(u64, Protocol)>>,
-    /// Plans that both servers were asked for.
-    pub(super) planned: AtomicU64,
-    /// Statements that were left, for too many waited.
-    pub(super) skipped: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 /// A statement, and the state in which it was said.
@@ -81,6 +78,7 @@ impl Planner {
         roles: &Roles,
         dial: &Arc<dyn Dial>,
         ledger: &Ledger,
+        counters: &Arc<Counters>,
         stop: &CancellationToken,
     ) -> Arc<Self> {
         let questions = |server| match Questions::new(dial, server, PER_SECOND) {
@@ -96,8 +94,7 @@ impl Planner {
         let planner = Arc::new(Self {
             sender: (!is_off).then_some(sender),
             asked: Mutex::default(),
-            planned: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
+            counters: Arc::clone(counters),
         });
         if !is_off {
             let asking = Asking {
@@ -173,7 +170,7 @@ impl Planner {
         if sender.try_send(Box::new(question)).is_ok() {
             asked.insert(key);
         } else {
-            self.skipped.fetch_add(1, Ordering::Relaxed);
+            count(&self.counters.plans_skipped);
         }
     }
 }
@@ -252,7 +249,7 @@ impl Asking {
             primary: told(primary_name, primary),
             shadow: told(shadow_name, shadow),
         });
-        self.planner.planned.fetch_add(1, Ordering::Relaxed);
+        count(&self.planner.counters.planned);
     }
 }
 

@@ -145,17 +145,14 @@ impl Reader<'_> {
         let analysis = self.catalog.analyze(text, dialect);
         let mut reading = self.analysed(kind, &analysis);
         reading.dialect = dialect;
-        let qualified = analysis.statements.iter().any(|one| one.qualified);
-        let metadata = analysis.class == Class::Metadata;
-        if !self.databases.is_empty() && (qualified || metadata) {
-            reading.text =
-                map_databases(text, dialect, self.databases).map_or(Text::Unsure, |mapped| {
-                    if mapped == text {
-                        Text::Same
-                    } else {
-                        Text::Mapped(mapped)
-                    }
-                });
+        if let Some(mapped) = map_text(text, &analysis, dialect, self.databases) {
+            reading.text = mapped.map_or(Text::Unsure, |mapped| {
+                if mapped == text {
+                    Text::Same
+                } else {
+                    Text::Mapped(mapped)
+                }
+            });
         }
         reading
     }
@@ -350,6 +347,8 @@ impl Reading {
         of_ran
             .flat_map(|one| one.changes.iter().cloned())
             .map(|change| match change {
+                Change::Value(name) if name.starts_with('@') => Entry::Untold(Untold::Variables),
+                Change::Value(_) => Entry::Untold(Untold::Anything),
                 Change::Unknown => Entry::Untold(self.untold()),
                 told => Entry::Change(told),
             })
@@ -369,8 +368,10 @@ impl Reading {
     ) -> Option<Entry> {
         let (id, statement) = self.statement.as_ref()?;
         let shape = shape(statement, capabilities, long);
-        let types = Execute::parse(payload, shape).ok()?.types?;
-        Some(Entry::Types(*id, Some(types.into())))
+        match Execute::parse(payload, shape).ok()?.types {
+            Some(types) => Some(Entry::Types(*id, Some(types.into()))),
+            None => (shape.parameters > 0).then_some(Entry::Relied(*id)),
+        }
     }
 
     /// The statement that the primary has prepared under an id, with so many parameters.
@@ -392,6 +393,40 @@ impl Reading {
     }
 }
 
+/// A text with the databases' names mapped, `None` inside where that cannot be told; `None` where
+/// there is nothing to map.
+#[expect(clippy::option_option, reason = "said above")]
+fn map_text(
+    text: &[u8],
+    analysis: &Analysis,
+    dialect: Dialect,
+    databases: &BTreeMap<String, String>,
+) -> Option<Option<Vec<u8>>> {
+    let qualified = analysis.statements.iter().any(|one| one.qualified);
+    let metadata = analysis.class == Class::Metadata;
+    (!databases.is_empty() && (qualified || metadata))
+        .then(|| map_databases(text, dialect, databases))
+}
+
+/// A prepared statement's text as a server that calls databases so must be sent it; `None` where
+/// that cannot be told.
+pub(super) fn mapped(
+    prepared: &Prepared,
+    databases: &BTreeMap<String, String>,
+) -> Option<Arc<[u8]>> {
+    let text = &prepared.text;
+    match map_text(text, &prepared.analysis, prepared.dialect, databases) {
+        None => Some(Arc::clone(text)),
+        Some(mapped) => mapped.map(|mapped| {
+            if *mapped == **text {
+                Arc::clone(text)
+            } else {
+                Arc::from(mapped)
+            }
+        }),
+    }
+}
+
 /// What is needed to read an execution of a statement.
 pub(super) fn shape<'a>(
     statement: &'a Statement,
@@ -410,7 +445,7 @@ pub(super) fn shape<'a>(
 /// commit by themselves.
 fn may_end(one: &crate::sql::Statement) -> bool {
     let switches = |change: &Change| match change {
-        Change::Variable { name, .. } => name == "autocommit",
+        Change::Variable { name, .. } | Change::Value(name) => name == "autocommit",
         Change::Unknown => true,
         Change::Database(_) => false,
     };

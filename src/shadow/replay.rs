@@ -8,13 +8,14 @@ use super::journal::{Entry, Journal};
 use super::judge::{Circumstances, Glimpse, Judgement, judge, raced};
 use super::likeness::{Fate, Likeness};
 use super::line::{Ticket, Turn, YIELD_AFTER};
-use super::link::{Link, Reply, Trouble};
+use super::link::{Link, Trouble};
 use super::owed::{Ran, micros, side};
 use super::perform;
 use super::pin::{self, LastKey};
 use super::proof::Evidence;
 use super::recheck::{Again, Case, Damage};
-use super::shared::{Shared, count};
+use super::shared::{Lasting, Shared, count};
+use super::talk::Reply;
 use super::transaction::Ending;
 use crate::compare::verdict::{Divergence, Reason, Verdict};
 use crate::ledger::observation::Follows;
@@ -33,10 +34,32 @@ use tokio::time::Instant;
 const JOBS_MAX: usize = 1 << 16;
 
 /// A replay, as its owner holds it.
-#[derive(Debug)]
 pub(super) struct Worker {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<(Job, Busy)>,
     task: JoinHandle<()>,
+    lasting: Arc<Lasting>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+/// Counts a job from when it is given until it is done, or let go.
+struct Busy(Arc<Lasting>);
+
+impl Busy {
+    fn new(lasting: &Arc<Lasting>) -> Self {
+        lasting.busy.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(lasting))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Worker {
@@ -56,15 +79,17 @@ impl Worker {
         };
         Self {
             jobs,
+            lasting: Arc::clone(shared.lasting()),
             task: task::spawn("replay", replay.serve(receiver)),
         }
     }
 
     /// Gives it a job; or says why not: too many wait, or its task broke.
     pub(super) fn give(&self, job: Job) -> Result<(), (Job, Reason)> {
+        let job = (job, Busy::new(&self.lasting));
         self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) => (job, Reason::Dropped),
-            TrySendError::Closed(job) => (job, Reason::Internal),
+            TrySendError::Full((job, _)) => (job, Reason::Dropped),
+            TrySendError::Closed((job, _)) => (job, Reason::Internal),
         })
     }
 
@@ -96,12 +121,12 @@ struct Attempt {
 }
 
 impl Replay {
-    async fn serve(mut self, mut jobs: mpsc::Receiver<Job>) {
+    async fn serve(mut self, mut jobs: mpsc::Receiver<(Job, Busy)>) {
         let _counted = Counted::new(&self.shared);
         loop {
             match tokio::time::timeout(self.shared.config.mirror.idle, jobs.recv()).await {
-                Ok(Some(Job::Run(run))) => self.run(*run).await,
-                Ok(Some(Job::Skip(skip))) => self.skip(*skip).await,
+                Ok(Some((Job::Run(run), _busy))) => self.run(*run).await,
+                Ok(Some((Job::Skip(skip), _busy))) => self.skip(*skip).await,
                 Ok(None) => break,
                 Err(_) if !self.may_park() => {}
                 Err(_) => self.link = None, // parked: the journal opens it again

@@ -1,7 +1,8 @@
-//! What the mirror's tasks share.
+//! What the mirror's tasks share: what is of one pair of roles, and what outlives their turn.
 
 use super::Control;
 use super::breaker::{Breaker, Cause, Limits};
+use super::census::Census;
 use super::clock::Clock;
 use super::line::Line;
 use super::order::Scope;
@@ -12,14 +13,17 @@ use super::recheck::Rechecks;
 use super::tables;
 use crate::compare::ClockColumns;
 use crate::config::{Config, FedBy, Server};
-use crate::connect::{Dial, TlsContext};
+use crate::connect::{Dial, TlsContext, TlsError};
 use crate::ledger::{Cause as TaintCause, Ledger, Taint};
+use crate::roles::Roles;
 use crate::sql::{Catalog, Table};
 use lru::LruCache;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -34,17 +38,17 @@ const KEPT_BYTES_MAX: u64 = 32 << 20;
 /// Shapes of writes that the log was warned of, remembered at most.
 const WARNED_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
-/// See the module.
+/// See the module. What it derefs to outlives a turn of the roles; the rest is of this pair of
+/// servers in these roles.
 pub(super) struct Shared {
-    pub(super) config: Arc<Config>,
+    lasting: Arc<Lasting>,
+    /// The name of the primary, whose exchanges are replayed.
+    pub(super) primary: Arc<str>,
     /// The shadow.
     pub(super) server: Arc<Server>,
     /// Its name.
     pub(super) name: Arc<str>,
-    pub(super) dial: Arc<dyn Dial>,
     pub(super) tls: TlsContext,
-    pub(super) ledger: Ledger,
-    pub(super) catalog: Catalog,
     pub(super) line: Arc<Line>,
     /// What statements touch beyond the tables that they name.
     pub(super) reach: Arc<Reach>,
@@ -52,12 +56,11 @@ pub(super) struct Shared {
     pub(super) recent: Mutex<Recent>,
     /// Commits that ran on the shadow before reads that should have come first.
     pub(super) overtaking: Mutex<Recent>,
-    pub(super) counters: Counters,
     /// Asks both servers for plans.
     pub(super) planner: Arc<Planner>,
     /// Differences that are looked at again.
     pub(super) rechecks: Rechecks,
-    /// The mirror ends: what waits is settled as it stands.
+    /// The mirror ends, or the roles turn: what waits is settled as it stands.
     pub(super) hurry: CancellationToken,
     /// What the primary says of its tables.
     pub(super) tables: Arc<tables::Known>,
@@ -65,6 +68,21 @@ pub(super) struct Shared {
     pub(super) clock: Arc<Clock>,
     /// Columns that hold the clock, as far as it was seen.
     clock_columns: Mutex<Arc<ClockColumns>>,
+}
+
+/// What outlives a turn of the roles.
+pub(super) struct Lasting {
+    pub(super) config: Arc<Config>,
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) ledger: Ledger,
+    pub(super) catalog: Catalog,
+    pub(super) counters: Arc<Counters>,
+    /// Who and what was seen.
+    pub(super) census: Census,
+    /// Jobs that wait for a replay, or that it works on.
+    pub(super) busy: AtomicUsize,
+    /// How TLS is meant towards each server, by its name.
+    tls: BTreeMap<String, TlsContext>,
     /// Shapes of writes that cannot be mirrored exactly, of which the log was told.
     warned: Mutex<LruCache<u64, ()>>,
     control: Mutex<Control>,
@@ -76,9 +94,11 @@ pub(super) struct Shared {
     kept: AtomicU64,
 }
 
-/// What the primary is asked with the proxy's own account.
+/// What asks the servers with the proxy's own account.
 pub(super) struct Asked {
-    /// Its tables.
+    /// Of plans.
+    pub(super) planner: Arc<Planner>,
+    /// The primary, of its tables.
     pub(super) tables: Arc<tables::Known>,
     /// Its clock.
     pub(super) clock: Arc<Clock>,
@@ -105,42 +125,175 @@ pub(super) struct Counters {
     pub(super) broken: AtomicU64,
     /// Differences that could not wait to be looked at again.
     pub(super) unsettled: AtomicU64,
+    /// Statements whose plans both servers were asked for.
+    pub(super) planned: AtomicU64,
+    /// Statements whose plans were not asked for, as too many waited.
+    pub(super) plans_skipped: AtomicU64,
+}
+
+impl Deref for Shared {
+    type Target = Lasting;
+
+    fn deref(&self) -> &Lasting {
+        &self.lasting
+    }
 }
 
 impl Shared {
+    /// Of these roles. `clock_columns` is what is known of the tables, whoever has them.
+    pub(super) fn new(
+        lasting: &Arc<Lasting>,
+        roles: &Roles,
+        tls: TlsContext,
+        asked: Asked,
+        clock_columns: Arc<ClockColumns>,
+    ) -> Self {
+        Self {
+            lasting: Arc::clone(lasting),
+            primary: Arc::from(roles.primary.name.as_str()),
+            name: Arc::from(roles.shadow.name.as_str()),
+            server: Arc::clone(&roles.shadow),
+            tls,
+            line: Arc::default(),
+            reach: Arc::default(),
+            recent: Mutex::default(),
+            overtaking: Mutex::default(),
+            planner: asked.planner,
+            rechecks: asked.rechecks,
+            hurry: CancellationToken::new(),
+            tables: asked.tables,
+            clock: asked.clock,
+            clock_columns: Mutex::new(clock_columns),
+        }
+    }
+
+    /// What outlives these roles.
+    pub(super) const fn lasting(&self) -> &Arc<Lasting> {
+        &self.lasting
+    }
+
+    /// Leave for a connection of a recheck, which takes none from a replay.
+    pub(super) async fn spare(&self) -> Option<OwnedSemaphorePermit> {
+        let asking = self.rechecks.connection();
+        tokio::time::timeout(self.config.compare.recheck_for, asking)
+            .await
+            .ok()?
+    }
+
+    /// Columns that hold the clock.
+    pub(super) fn clock_columns(&self) -> Arc<ClockColumns> {
+        Arc::clone(&self.clock_columns.lock())
+    }
+
+    /// These columns hold the clock; with `true` those that hold it as a number.
+    pub(super) fn know_clocks(&self, database: &str, table: &str, columns: &[(&str, bool)]) {
+        let mut known = self.clock_columns.lock();
+        for (column, is_unix) in columns {
+            if !known.has(database, table, column, *is_unix) {
+                Arc::make_mut(&mut known).learn(database, table, column, *is_unix);
+            }
+        }
+    }
+
+    /// DDL made others of these tables: what is known of their columns is forgotten.
+    pub(super) fn forget_clocks(&self, scope: &Scope) {
+        let mut known = self.clock_columns.lock();
+        let Scope::Known(tables) = scope else {
+            *known = Arc::default();
+            return;
+        };
+        for table in tables {
+            let database = table.database.as_deref().unwrap_or_default();
+            if known.has_table(database, &table.name) {
+                Arc::make_mut(&mut known).forget(database, &table.name);
+            }
+        }
+    }
+
+    /// Whether a lost dark write leaves the shadow with other rows: not where replication feeds it.
+    pub(super) fn feeds(&self) -> bool {
+        self.server.fed_by == FedBy::Mirror
+    }
+
+    /// From now on, differences on these tables follow from a lost or diverged write.
+    pub(super) fn taint(&self, scope: &Scope, database: &str, cause: &TaintCause) {
+        #[cfg(feature = "simulation")]
+        if crate::planted::is(crate::planted::Bug::Untainted) {
+            return;
+        }
+        if self.feeds() && !scope.is_empty() {
+            self.ledger.taint(&scope.taintable(database), cause);
+        }
+    }
+
+    /// Why one of the tables is tainted, if one has been since then at the latest.
+    pub(super) fn tainted_until(
+        &self,
+        scope: &Scope,
+        until: jiff::Timestamp,
+    ) -> Option<TaintCause> {
+        self.tainted_by(scope)?;
+        let mut taints = self.ledger.taints().into_iter();
+        let then = taints.find(|taint| taint.since <= until && is_of(taint, scope))?;
+        Some(then.cause)
+    }
+
+    /// Why one of the tables is tainted, if one is.
+    pub(super) fn tainted_by(&self, scope: &Scope) -> Option<TaintCause> {
+        if !self.ledger.has_taints() {
+            return None;
+        }
+        let Scope::Known(tables) = scope else {
+            return self.ledger.any_cause();
+        };
+        let everything = |database: Option<String>| Table {
+            database,
+            name: "*".to_owned(),
+        };
+        let of_one = tables.iter().find_map(|table| {
+            let of_its_database = || {
+                let database = Some(table.database.clone()?);
+                self.ledger.cause(&everything(database))
+            };
+            self.ledger.cause(table).or_else(of_its_database)
+        });
+        of_one.or_else(|| {
+            let any = (!tables.is_empty()).then(|| everything(None))?;
+            self.ledger.cause(&any)
+        })
+    }
+}
+
+impl Lasting {
+    /// `roles` are the first ones; TLS towards both servers is set up now, so that it cannot fail
+    /// at a turn.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up as the config says.
     pub(super) fn new(
         config: Arc<Config>,
-        server: Arc<Server>,
+        roles: &Roles,
         dial: Arc<dyn Dial>,
-        tls: TlsContext,
         ledger: Ledger,
-        planner: Arc<Planner>,
-        asked: Asked,
-    ) -> Self {
+    ) -> Result<Self, TlsError> {
         let mirror = &config.mirror;
         let limits = Limits {
             errors: mirror.breaker_errors,
             lag: mirror.breaker_lag,
             pause: mirror.breaker_pause,
         };
-        Self {
-            name: Arc::from(server.name.as_str()),
-            server,
+        let mut tls = BTreeMap::new();
+        for server in [&roles.primary, &roles.shadow] {
+            tls.insert(server.name.clone(), TlsContext::new(server)?);
+        }
+        Ok(Self {
             dial,
-            tls,
             ledger,
-            planner,
             catalog: Catalog::new(SHAPES_MAX),
-            line: Arc::default(),
-            reach: Arc::default(),
-            recent: Mutex::default(),
-            overtaking: Mutex::default(),
-            counters: Counters::default(),
-            rechecks: asked.rechecks,
-            hurry: CancellationToken::new(),
-            tables: asked.tables,
-            clock: asked.clock,
-            clock_columns: Mutex::default(),
+            counters: Arc::default(),
+            census: Census::default(),
+            busy: AtomicUsize::new(0),
+            tls,
             warned: Mutex::new(LruCache::new(WARNED_MAX)),
             control: Mutex::new(Control::new(mirror)),
             breaker: Mutex::new(Breaker::new(limits)),
@@ -149,6 +302,17 @@ impl Shared {
             connections: Arc::new(Semaphore::new(mirror.connections_max)),
             kept: AtomicU64::new(0),
             config,
+        })
+    }
+
+    /// How TLS is meant towards a server.
+    ///
+    /// # Errors
+    /// Of a server that was not there at the start, where it cannot be set up.
+    pub(super) fn tls(&self, server: &Server) -> Result<TlsContext, TlsError> {
+        match self.tls.get(&server.name) {
+            Some(tls) => Ok(tls.clone()),
+            None => TlsContext::new(server),
         }
     }
 
@@ -214,36 +378,6 @@ impl Shared {
         self.breaker(|breaker| breaker.failed(what, Instant::now()));
     }
 
-    /// Columns that hold the clock.
-    pub(super) fn clock_columns(&self) -> Arc<ClockColumns> {
-        Arc::clone(&self.clock_columns.lock())
-    }
-
-    /// These columns hold the clock; with `true` those that hold it as a number.
-    pub(super) fn know_clocks(&self, database: &str, table: &str, columns: &[(&str, bool)]) {
-        let mut known = self.clock_columns.lock();
-        for (column, is_unix) in columns {
-            if !known.has(database, table, column, *is_unix) {
-                Arc::make_mut(&mut known).learn(database, table, column, *is_unix);
-            }
-        }
-    }
-
-    /// DDL made others of these tables: what is known of their columns is forgotten.
-    pub(super) fn forget_clocks(&self, scope: &Scope) {
-        let mut known = self.clock_columns.lock();
-        let Scope::Known(tables) = scope else {
-            *known = Arc::default();
-            return;
-        };
-        for table in tables {
-            let database = table.database.as_deref().unwrap_or_default();
-            if known.has_table(database, &table.name) {
-                Arc::make_mut(&mut known).forget(database, &table.name);
-            }
-        }
-    }
-
     /// Tells the log once of a shape that cannot be mirrored exactly.
     pub(super) fn warn_once(&self, digest: u64, cause: &str) {
         if self.warned.lock().put(digest, ()).is_none() {
@@ -256,14 +390,6 @@ impl Shared {
         let asking = Arc::clone(&self.connections).acquire_owned();
         let at_most: Duration = self.config.mirror.order_wait;
         tokio::time::timeout(at_most, asking).await.ok()?.ok()
-    }
-
-    /// Leave for a connection of a recheck, which takes none from a replay.
-    pub(super) async fn spare(&self) -> Option<OwnedSemaphorePermit> {
-        let asking = self.rechecks.connection();
-        tokio::time::timeout(self.config.compare.recheck_for, asking)
-            .await
-            .ok()?
     }
 
     /// Connections to the shadow that are open.
@@ -286,59 +412,6 @@ impl Shared {
     /// Gives back what [`Shared::keep`] took.
     pub(super) fn let_go(&self, bytes: u64) {
         self.kept.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Whether a lost dark write leaves the shadow with other rows: not where replication feeds it.
-    pub(super) fn feeds(&self) -> bool {
-        self.server.fed_by == FedBy::Mirror
-    }
-
-    /// From now on, differences on these tables follow from a lost or diverged write.
-    pub(super) fn taint(&self, scope: &Scope, database: &str, cause: &TaintCause) {
-        #[cfg(feature = "simulation")]
-        if crate::planted::is(crate::planted::Bug::Untainted) {
-            return;
-        }
-        if self.feeds() && !scope.is_empty() {
-            self.ledger.taint(&scope.taintable(database), cause);
-        }
-    }
-
-    /// Why one of the tables is tainted, if one has been since then at the latest.
-    pub(super) fn tainted_until(
-        &self,
-        scope: &Scope,
-        until: jiff::Timestamp,
-    ) -> Option<TaintCause> {
-        self.tainted_by(scope)?;
-        let mut taints = self.ledger.taints().into_iter();
-        let then = taints.find(|taint| taint.since <= until && is_of(taint, scope))?;
-        Some(then.cause)
-    }
-
-    /// Why one of the tables is tainted, if one is.
-    pub(super) fn tainted_by(&self, scope: &Scope) -> Option<TaintCause> {
-        if !self.ledger.has_taints() {
-            return None;
-        }
-        let Scope::Known(tables) = scope else {
-            return self.ledger.any_cause();
-        };
-        let everything = |database: Option<String>| Table {
-            database,
-            name: "*".to_owned(),
-        };
-        let of_one = tables.iter().find_map(|table| {
-            let of_its_database = || {
-                let database = Some(table.database.clone()?);
-                self.ledger.cause(&everything(database))
-            };
-            self.ledger.cause(table).or_else(of_its_database)
-        });
-        of_one.or_else(|| {
-            let any = (!tables.is_empty()).then(|| everything(None))?;
-            self.ledger.cause(&any)
-        })
     }
 }
 

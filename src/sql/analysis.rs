@@ -8,7 +8,7 @@ use super::fingerprint::Fingerprinter;
 use super::lexer::{Lexer, Token};
 use super::order::{has_limit, has_limit_inside, order_by, takes_any_rows};
 use super::statements::{Statement as Tokens, split};
-use super::{Analysis, Change, Class, Dialect, Statement, session};
+use super::{Analysis, Change, Class, Dialect, Statement, session, ties};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -84,7 +84,10 @@ fn statement(fingerprint: &str, tokens: Tokens<'_>) -> Statement {
     if class == Class::Write && takes_any_rows(tokens) {
         nondeterministic.push(super::ANY_ROWS);
     }
+    let leaves = ties::of_statement(tokens);
     Statement {
+        ties: leaves.is_some_and(|ties| !ties.is_empty()),
+        stored: calls.unknown && class != Class::Ddl,
         fingerprint: cut(text),
         digest: xxh3_64(text.as_bytes()),
         class,

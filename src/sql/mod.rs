@@ -23,6 +23,7 @@ mod redact;
 mod session;
 mod statements;
 mod tables;
+mod ties;
 mod words;
 
 pub use analysis::analyze;
@@ -32,7 +33,8 @@ pub use catalog::{Catalog, Figures};
 pub use databases::map_databases;
 pub use parameters::{between_parameters, nests, quoted, with_parameters};
 pub use redact::{literals, redact, redact_error};
-pub use session::{dialect_after, names_variable, reads_variables};
+pub use session::{dialect_after, names_of_variables, names_variable, reads_variables};
+pub use ties::{Tie, ties};
 
 #[cfg(test)]
 mod properties;
@@ -173,6 +175,8 @@ pub enum Change {
         /// The text of this one assignment, as the client wrote it.
         assignment: String,
     },
+    /// A variable was set to what cannot be told from the text; its name as above.
+    Value(String),
     /// A change that cannot be told (PREPARE, an unparsed SET, `SELECT @a := …`).
     Unknown,
 }
@@ -213,6 +217,11 @@ pub struct Statement {
     pub clock: bool,
     /// LAST_INSERT_ID(expression): the session's last key is what it says, on every server.
     pub sets_last_insert_id: bool,
+    /// It may leave something behind that only the session's own connection has, or let go of it:
+    /// [`ties`] says what, from the text.
+    pub ties: bool,
+    /// It calls a function that the server did not bring along.
+    pub stored: bool,
     /// An INSERT or REPLACE, whose OK may carry a generated key.
     pub insert: bool,
     /// Whether a database is named in the text (`db.table`, USE): must be mapped where names differ.

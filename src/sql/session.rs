@@ -85,6 +85,11 @@ pub(crate) fn changes(text: &[u8], dialect: Dialect, nth: usize) -> Vec<Change> 
         .collect()
 }
 
+/// The tokens that are the user variables which a SET itself assigns.
+pub(crate) fn assigned(statement: Statement<'_>) -> Vec<usize> {
+    assignments(statement).map(|(from, _)| from).collect()
+}
+
 /// From and to of each assignment behind SET.
 fn assignments(statement: Statement<'_>) -> impl Iterator<Item = (usize, usize)> {
     let mut from = 1;
@@ -112,7 +117,7 @@ fn change(assignment: Statement<'_>) -> Change {
                 assignment: text,
             }
         }
-        _ => Change::Unknown,
+        _ => Change::Value(name),
     }
 }
 
@@ -248,6 +253,20 @@ fn can_be_run_again(value: Statement<'_>) -> bool {
 pub fn names_variable(text: &[u8], dialect: Dialect) -> bool {
     Lexer::new(text, dialect)
         .any(|token| matches!(token.kind, lexer::Kind::UserVariable | lexer::Kind::Broken))
+}
+
+/// The user variables that a text names, in lower case with their `@`.
+#[must_use]
+pub fn names_of_variables(text: &[u8], dialect: Dialect) -> Vec<String> {
+    let mut lexer = Lexer::new(text, dialect);
+    let mut names = Vec::new();
+    while let Some(token) = lexer.next() {
+        if token.kind == lexer::Kind::UserVariable {
+            let name = lexer.text(token).get(1..).unwrap_or_default();
+            names.push(format!("@{}", lower(&unquote(name))));
+        }
+    }
+    names
 }
 
 /// Whether the right side of `name = …` reads a variable, whatever the session's dialect is.

@@ -72,6 +72,7 @@ fn changes(changes: &[Change]) -> String {
     let shown = changes.iter().map(|change| match change {
         Change::Database(name) => format!("use {name}"),
         Change::Variable { name, assignment } => format!("{name}: {assignment}"),
+        Change::Value(name) => format!("{name}: ?"),
         Change::Unknown => "?".into(),
     });
     shown.collect::<Vec<_>>().join(" | ")

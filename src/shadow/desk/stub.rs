@@ -12,7 +12,7 @@ use crate::shadow::pin::LastKey;
 use crate::shadow::reading::{Missing, Reading};
 use crate::shadow::shared::Shared;
 use crate::shadow::transaction::{Ending, Said, Seen, Step};
-use crate::sql::Class;
+use crate::sql::{Change, Class};
 use crate::tee::{Facts, Stub};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Expect};
@@ -23,7 +23,8 @@ use tokio::time::Instant;
 impl Desk {
     /// Takes what stayed of an exchange that was dropped.
     pub(in crate::shadow) fn stub(&mut self, shared: &Arc<Shared>, stub: Box<Stub>) {
-        self.log_in(&stub.facts);
+        self.log_in(shared, &stub.facts);
+        self.seq = stub.seq;
         let cut = stub.command_bytes > stub.command.len() as u64;
         let mut reading = self.read(shared, &stub.command, self.missing_of(&stub, cut));
         if reading.kind == Command::STMT_SEND_LONG_DATA {
@@ -55,7 +56,9 @@ impl Desk {
             touches: &reading.scope,
             began: stub.began,
         });
+        self.in_transaction = step.after;
         self.begin(shared, &step);
+        self.take_ties_of_stub(shared, &stub, &reading, cut || several && failed);
         let entries = self.entries_of_stub(&stub, &reading, cut || several && failed);
         if stub.kind().expect() != Expect::Nothing {
             let primary = Side {
@@ -117,7 +120,8 @@ impl Desk {
 
     /// Commands of the session came to nothing.
     pub(in crate::shadow) fn lose_all(&mut self, shared: &Arc<Shared>, facts: &Arc<Facts>) {
-        self.log_in(facts);
+        self.log_in(shared, facts);
+        self.ties.lose("commands were lost");
         self.last_key = LastKey::Unknown;
         self.journal.lose();
         self.absent = Some(Reason::Dropped);
@@ -137,6 +141,21 @@ impl Desk {
             misses: Scope::none(),
             _held: Held::Nothing,
         });
+    }
+
+    /// What it may have left behind. `unsure`: as below.
+    fn take_ties_of_stub(&mut self, shared: &Shared, stub: &Stub, reading: &Reading, unsure: bool) {
+        let tells = reading.analysis.as_ref().is_none_or(|analysis| {
+            let all = &mut analysis.statements.iter();
+            all.any(|one| one.ties || one.stored || one.changes.contains(&Change::Unknown))
+        });
+        let failed = stub.error.is_some() || !stub.answered;
+        let written = matches!(reading.class, Class::Read | Class::Write);
+        if unsure && !written || (unsure || failed) && tells && reading.runs {
+            self.ties.lose("a command was dropped");
+        } else if !failed {
+            self.take_ties(shared, reading, &stub.command, None);
+        }
     }
 
     /// What may be missing of a stub that was cut.
@@ -182,10 +201,7 @@ impl Desk {
             entries.clear();
         }
         for entry in &entries {
-            if matches!(entry, Entry::Reset) {
-                self.long.clear();
-            }
-            self.journal.apply(entry, usize::MAX);
+            self.apply_one(entry, usize::MAX);
         }
         entries
     }

@@ -370,7 +370,9 @@ pub(super) fn after(
 ) -> Option<u64> {
     let one = given.statement?;
     let sets = |change: &Change| match change {
-        Change::Variable { name, .. } => name == "last_insert_id" || name == "identity",
+        Change::Variable { name, .. } | Change::Value(name) => {
+            name == "last_insert_id" || name == "identity"
+        }
         Change::Unknown | Change::Database(_) => false,
     };
     match one.class {

@@ -1,0 +1,35 @@
+//! What is asked of the dispatcher from outside: each answer is of all that came through the tee
+//! before.
+
+use super::state::SessionState;
+use crate::ledger::Taint;
+use crate::roles::Roles;
+use tokio::sync::oneshot;
+
+/// Errands that may wait for the dispatcher.
+pub(super) const ERRANDS_MAX: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// Every session that said something.
+    Sessions(oneshot::Sender<Vec<SessionState>>),
+    /// One of them.
+    Session(u64, oneshot::Sender<Option<SessionState>>),
+    /// Once nothing waits for the shadow, nor runs there.
+    Drained(oneshot::Sender<Drained>),
+    /// Once nothing does, the roles turn.
+    Turn(Box<Roles>, oneshot::Sender<()>),
+}
+
+/// Nothing waits for the shadow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// What was tainted since it was asked.
+    pub tainted: Vec<Taint>,
+}
+
+/// The mirror has ended, so there is nobody to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the mirror has ended")]
+pub struct Ended;
