@@ -505,3 +505,6 @@ fn feature(tie: &Tie) -> Option<Feature> {
         | Tie::NextTransaction => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,7 +86,7 @@ fn statement(fingerprint: &str, tokens: Tokens<'_>) -> Statement {
     }
     let leaves = ties::of_statement(tokens);
     Statement {
-        ties: leaves.is_some_and(|ties| !ties.is_empty()),
+        ties: leaves.is_some_and(|ties| !ties.is_empty() || changes.contains(&Change::Unknown)),
         stored: calls.unknown && class != Class::Ddl,
         fingerprint: cut(text),
         digest: xxh3_64(text.as_bytes()),

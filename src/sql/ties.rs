@@ -48,7 +48,7 @@ pub enum Tie {
     Prepared,
 }
 
-/// What each statement of a text leaves behind; `None` for one that is not known here.
+/// What each statement of a text leaves behind; `None` for one of which nothing is known here.
 #[must_use]
 pub fn ties(text: &[u8], dialect: Dialect) -> Vec<Option<Vec<Tie>>> {
     let tokens: Vec<Token> = Lexer::new(text, dialect).collect();
@@ -102,11 +102,7 @@ fn values(statement: Statement<'_>, first: &[u8]) -> Option<Vec<Tie>> {
         }
         ties.extend(call(statement, at));
     }
-    let known: &[&[u8]] = &[
-        b"SET", b"SELECT", b"TABLE", b"VALUES", b"WITH", b"LOAD", b"GET",
-    ];
-    let understood = !ties.is_empty() || known.contains(&first);
-    understood.then_some(ties)
+    (!ties.is_empty()).then_some(ties)
 }
 
 /// Whether all from INTO to here are variables and commas.
@@ -250,8 +246,6 @@ mod tests {
             ),
             ("SELECT x FROM t WHERE id = @id INTO @x", &["@x"]),
             ("SELECT @'quoted' := 1", &["@quoted"]),
-            ("SELECT @a", &[]),
-            ("SET @a := 1, @b = 2", &[]),
             ("SET @a = (@b := 2)", &["@b"]),
             (
                 "GET DIAGNOSTICS CONDITION 1 @code = MYSQL_ERRNO",
@@ -265,7 +259,13 @@ mod tests {
             assert_eq!(of(text), variables(names), "{text}");
         }
         assert_eq!(of("UPDATE t SET v = @n := @n + 1"), variables(&["@n"]));
-        assert_eq!(of("INSERT INTO t SELECT @a"), None);
+        for text in [
+            "INSERT INTO t SELECT @a",
+            "SELECT @a",
+            "SET @a := 1, @b = 2",
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
     }
 
     #[test]
