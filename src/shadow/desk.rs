@@ -21,10 +21,11 @@ use super::stake::Stake;
 use super::state::{SessionState, Soft, Stuck};
 use super::ties::{Feature, Ties, Told};
 use super::transaction::{Ending, Seen, Step, Tracker, said};
+use super::values::Values;
 use crate::compare::errors::says_nothing;
 use crate::compare::verdict::Reason;
 use crate::config::Writes;
-use crate::sql::Class;
+use crate::sql::{Change, Class};
 use crate::tee::{Charged, End, Exchange, Facts};
 use crate::wire::answer::{Answer, Failure};
 use crate::wire::command::{Command, Expect};
@@ -120,6 +121,21 @@ impl Desk {
         state
     }
 
+    /// The session was asked what its variables hold, between two commands: a replay that begins now
+    /// can set them, too.
+    pub(super) fn learn(&mut self, shared: &Shared, values: &Values) {
+        for one in values.assignments() {
+            let entry = Entry::Change(Change::Variable {
+                name: one.name.clone(),
+                assignment: one.text(false),
+            });
+            self.apply_one(&entry, shared.config.mirror.prepared_max);
+        }
+        self.ties.learned();
+        self.see_what_it_lacks();
+        self.last_key = LastKey::Known(values.last_insert_id);
+    }
+
     /// The roles have turned: what was the primary is the shadow. The session goes on, and its
     /// next replay opens a connection as the journal says.
     pub(super) fn turn(&mut self, shared: &Shared) {
@@ -133,6 +149,14 @@ impl Desk {
         let databases = &shared.server.databases;
         self.journal
             .map_again(|prepared| mapped(prepared, databases));
+        self.see_what_it_lacks();
+    }
+
+    /// Where the journal says all of it again, a replay that begins now lacks nothing.
+    fn see_what_it_lacks(&mut self) {
+        if self.ties.values().is_empty() && self.ties.stuck().is_empty() {
+            self.journal.lacks_nothing();
+        }
     }
 
     /// Takes an exchange. `tight`: so much waits that reads are let go.

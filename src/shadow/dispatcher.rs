@@ -138,6 +138,12 @@ impl Dispatcher {
             Errand::Session(session, to) => {
                 let _ = to.send(self.desks.get(&session).map(Desk::state));
             }
+            Errand::Learn(session, values, to) => {
+                if let Some(desk) = self.desks.get_mut(&session) {
+                    desk.learn(&self.shared, &values);
+                }
+                let _ = to.send(());
+            }
             Errand::Drained(to) => {
                 let taints = self.shared.ledger.taints();
                 self.waiting.push(Waiting::Drained(taints, to));

@@ -2,6 +2,7 @@
 //! before.
 
 use super::state::SessionState;
+use super::values::Values;
 use crate::ledger::Taint;
 use crate::roles::Roles;
 use tokio::sync::oneshot;
@@ -16,6 +17,8 @@ pub(super) enum Errand {
     Sessions(oneshot::Sender<Vec<SessionState>>),
     /// One of them.
     Session(u64, oneshot::Sender<Option<SessionState>>),
+    /// What the variables of a session hold, as it was just asked.
+    Learn(u64, Values, oneshot::Sender<()>),
     /// Once nothing waits for the shadow, nor runs there.
     Drained(oneshot::Sender<Drained>),
     /// Once nothing does, the roles turn.

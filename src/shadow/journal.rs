@@ -193,6 +193,11 @@ impl Journal {
         self.lacks
     }
 
+    /// What a fresh connection would have lacked has become known, or is no more.
+    pub(super) const fn lacks_nothing(&mut self) {
+        self.lacks = false;
+    }
+
     /// Whether a reset of the session changes anything but its prepared statements.
     pub(super) fn has_settings(&self) -> bool {
         self.unknown || self.lacks || !self.variables.is_empty() || self.multi_statements.is_some()

@@ -248,8 +248,8 @@ impl Mirror {
     }
 
     /// Asks the session itself for what its variables hold, on its own connection, between two
-    /// commands; asks nothing where nothing must be read. The connection is good for the session
-    /// only where it is given back.
+    /// commands; asks nothing where nothing must be read. The journal learns it, so that a replay
+    /// can set it, too. The connection is good for the session only where it is given back.
     ///
     /// # Errors
     /// The connection is not good any more.
@@ -265,7 +265,14 @@ impl Mirror {
         let mut talk = Talk::of(config, own, state.facts.capabilities);
         match Values::ask(&mut talk, state).await {
             Err(CarryError::Down(why)) => Err(CarryError::Down(why)),
-            read => Ok((talk.into_stream(), read)),
+            Err(other) => Ok((talk.into_stream(), Err(other))),
+            Ok(values) => {
+                let (session, learnt) = (state.facts.session, values.clone());
+                let learns = self.ask(|to| Errand::Learn(session, learnt, to));
+                // Where the mirror has ended, there is no journal any more.
+                let _ = learns.await;
+                Ok((talk.into_stream(), Ok(values)))
+            }
         }
     }
 

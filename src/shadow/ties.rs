@@ -200,6 +200,11 @@ impl Ties {
         soft
     }
 
+    /// The values were read, and are in the journal.
+    pub(super) fn learned(&mut self) {
+        self.values.clear();
+    }
+
     /// Variables whose values must be read from the session.
     pub(super) const fn values(&self) -> &BTreeSet<String> {
         &self.values

@@ -13,6 +13,7 @@ mod gatekeeper;
 mod script;
 mod server;
 mod store;
+mod turn;
 mod world;
 
 use understudy::planted::{self, Bug};

@@ -1,7 +1,7 @@
 //! What is said in a simulated session: commands drawn from a seed, and the bytes that a server
 //! answers to each. Both fake servers answer by the same function, so that a healthy pair agrees.
 
-use super::store::{Done, Failure, Session};
+use super::store::{self, Done, Failure, Session};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use understudy::wire::packet::{write_lenenc, write_lenenc_bytes, write_packet};
@@ -194,6 +194,10 @@ pub fn answer(session: &mut Session, payload: &[u8], whim: Option<Whim>) -> Vec<
             prepared_header(text.starts_with("SELECT"), status(session))
         }
         0x17 => {
+            // The types without a value: they are taken in.
+            if rest.len() < 17 {
+                return error(&store::NO_VALUES, 1);
+            }
             let parameter = rest.last_chunk().map_or(0, |id| u32::from_le_bytes(*id));
             let done = session.execute(parameter);
             outcome(done, status(session), 1, true).0
@@ -272,6 +276,7 @@ fn outcome(done: Done, status: u16, seq: u8, binary: bool) -> (Vec<u8>, u8) {
     match done {
         Done::Ok { affected } => ok_after(status, affected, seq),
         Done::Rows { columns, rows } => result(columns, rows, status, seq, binary),
+        Done::Values { key, variable } => values(key, variable, status, seq),
         Done::Failed(failure) => (error(failure, seq), seq + 1),
     }
 }
@@ -349,6 +354,31 @@ fn result(columns: u8, rows: u32, status: u16, seq: u8, binary: bool) -> (Vec<u8
         seq = write_packet(&mut out, seq, &payload);
     }
     seq = write_packet(&mut out, seq, &eof(status));
+    (out, seq)
+}
+
+/// One row: a key, if that was asked for, and a variable with its digits and its collation.
+fn values(key: bool, variable: Option<i64>, status: u16, seq: u8) -> (Vec<u8>, u8) {
+    let mut row = Vec::new();
+    let mut columns = vec![("v", 8), ("h", 253), ("c", 253)];
+    if key {
+        columns.insert(0, ("k", 8));
+        write_lenenc_bytes(&mut row, b"0");
+    }
+    match variable {
+        Some(value) => write_lenenc_bytes(&mut row, value.to_string().as_bytes()),
+        None => row.push(0xFB),
+    }
+    write_lenenc_bytes(&mut row, b"0");
+    write_lenenc_bytes(&mut row, b"binary");
+    let mut out = Vec::new();
+    let mut seq = write_packet(&mut out, seq, &[columns.len() as u8]);
+    for (name, kind) in columns {
+        seq = write_packet(&mut out, seq, &column(name, kind));
+    }
+    for payload in [&eof(status)[..], &row, &eof(status)] {
+        seq = write_packet(&mut out, seq, payload);
+    }
     (out, seq)
 }
 

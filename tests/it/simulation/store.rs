@@ -44,8 +44,18 @@ pub fn store() -> Store {
 /// What a server says to a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    Ok { affected: u64 },
-    Rows { columns: u8, rows: u32 },
+    Ok {
+        affected: u64,
+    },
+    Rows {
+        columns: u8,
+        rows: u32,
+    },
+    /// What a session is asked before it moves: LAST_INSERT_ID(), if that too, and its variable.
+    Values {
+        key: bool,
+        variable: Option<i64>,
+    },
     Failed(&'static Failure),
 }
 
@@ -70,6 +80,7 @@ const MISSING: Failure = failure(1146, "42S02", "Table 'app.missing' doesn't exi
 const NO_SAVEPOINT: Failure = failure(1305, "42000", "SAVEPOINT s does not exist");
 const NO_DATABASE: Failure = failure(1049, "42000", "Unknown database 'spare'");
 const SYNTAX: Failure = failure(1105, "HY000", "syntax error at position 8 near ':='");
+pub const NO_VALUES: Failure = failure(1210, "HY000", "Incorrect arguments to EXECUTE");
 const UNKNOWN: Failure = failure(1243, "HY000", "Unknown prepared statement handler");
 
 /// The answer to a login that is refused.
@@ -160,6 +171,17 @@ impl Session {
         self.prepared = None;
     }
 
+    /// All that a session is, but for what it has open.
+    fn digest(&self) -> u64 {
+        let all = format!(
+            "{} {} {:?} {:?}",
+            self.database, self.autocommit, self.variable, self.prepared
+        );
+        u64::from(all.bytes().fold(17_u32, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(u32::from(byte))
+        }))
+    }
+
     /// Runs the prepared statement with this parameter.
     pub fn execute(&mut self, parameter: u32) -> Done {
         match self.prepared.clone() {
@@ -208,6 +230,17 @@ impl Session {
             ["SET", "@a", ":=", _] if self.limited => return Done::Failed(&SYNTAX),
             ["SET", "@a", _, value] => self.variable = value.parse().ok(),
             ["USE", database] => return self.enter(database),
+            ["STATE"] => {
+                return Done::Ok {
+                    affected: self.digest(),
+                };
+            }
+            ["SELECT", .., "COLLATION(@a)"] => {
+                return Done::Values {
+                    key: text.contains("LAST_INSERT_ID()"),
+                    variable: self.variable,
+                };
+            }
             ["SELECT", "@a", ":=", value] => {
                 self.variable = value.parse().ok();
                 return Done::Rows {

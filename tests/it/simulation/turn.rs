@@ -1,0 +1,517 @@
+//! The roles turn under a running mirror: sessions go on with the other server, each on a connection
+//! that the mirror made like it, and what they write there flows back. Once all is carried, both
+//! servers hold the same rows.
+
+use super::script::{self, Command};
+use super::server::{self, Manner};
+use super::store::{self, Store};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use understudy::config::{Config, Server};
+use understudy::connect::{Dial, Dialing, Stream};
+use understudy::ledger::{Commands, Ledger};
+use understudy::roles::Roles;
+use understudy::shadow::{Carried, Control, Mirror, MirrorParts, SessionState, Stuck, Values};
+use understudy::tee::{self, Exchange, Facts, Limits, Share, Tee};
+use understudy::wire::answer::{Answer, AnswerTracker, Outcome, Progress};
+use understudy::wire::capability::Capabilities;
+use understudy::wire::packet::write_packet;
+
+const SESSIONS: u64 = 3;
+const COMMANDS: usize = 24;
+const SEEDS: u64 = 60;
+
+/// Two prompt servers.
+struct Servers {
+    legacy: Store,
+    vitess: Store,
+}
+
+impl Dial for Servers {
+    fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
+        let rows = if server.name == "legacy" {
+            &self.legacy
+        } else {
+            &self.vitess
+        };
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let record = Arc::new(Mutex::new(Vec::new()));
+        tokio::spawn(server::serve(
+            far,
+            Manner::Prompt,
+            0,
+            record,
+            Arc::clone(rows),
+        ));
+        Box::pin(async move { Ok(Stream::Memory(near)) })
+    }
+}
+
+/// A mirror between them, and what it was built from.
+struct House {
+    servers: Arc<Servers>,
+    mirror: Mirror,
+    ledger: Ledger,
+    tee: Tee,
+    config: Arc<Config>,
+}
+
+impl House {
+    fn build() -> Self {
+        let servers = Arc::new(Servers {
+            legacy: store::store(),
+            vitess: store::store(),
+        });
+        let (tee, receiver) = tee::door(Limits::default());
+        let ledger = Ledger::in_memory({
+            let tee = tee.clone();
+            Arc::new(move || Commands {
+                handed: tee.handed(),
+                lost: tee.lost(),
+            })
+        });
+        let config = Arc::new(config());
+        let (_writer, roles) = watch::channel(Roles {
+            primary: Arc::new(config.primary.clone()),
+            shadow: Arc::new(config.shadow.clone()),
+        });
+        let mirror = Mirror::start(MirrorParts {
+            config: Arc::clone(&config),
+            roles,
+            dial: Arc::clone(&servers) as Arc<dyn Dial>,
+            receiver,
+            ledger: ledger.clone(),
+        })
+        .expect("a mirror");
+        Self {
+            servers,
+            mirror,
+            ledger,
+            tee,
+            config,
+        }
+    }
+
+    /// `back`: the legacy server is the primary again.
+    fn roles(&self, back: bool) -> Roles {
+        let (one, other) = (&self.config.primary, &self.config.shadow);
+        let (primary, shadow) = if back { (one, other) } else { (other, one) };
+        Roles {
+            primary: Arc::new(primary.clone()),
+            shadow: Arc::new(shadow.clone()),
+        }
+    }
+
+    async fn log_in(&self, session: u64) -> Session {
+        let dialled = self.servers.dial(&self.config.primary).await;
+        let Stream::Memory(mut stream) = dialled.expect("a stream") else {
+            unreachable!("all streams are memory")
+        };
+        super::client::log_in(&mut stream).await.expect("a login");
+        let capabilities = Capabilities(script::CAPABILITIES);
+        Session {
+            stream: Stream::Memory(stream),
+            tracker: AnswerTracker::new(capabilities, 64 << 10),
+            facts: Arc::new(Facts {
+                session,
+                login: 0,
+                user: "app".into(),
+                database: "app".into(),
+                capabilities,
+                collation: 33,
+                primary: "legacy".into(),
+                thread_id: 1,
+                share: Arc::new(Share::default()),
+            }),
+            tee: self.tee.clone(),
+            seq: 0,
+            in_transaction: false,
+        }
+    }
+}
+
+fn config() -> Config {
+    let text = "[listen]\naddress = \"127.0.0.1:0\"\n\
+        [primary]\nname = \"legacy\"\naddress = \"127.0.0.1:1\"\n\
+        [primary.users]\napp = { user = \"app\", password = \"app\" }\n\
+        [shadow]\nname = \"vitess\"\naddress = \"127.0.0.1:2\"\n\
+        [shadow.users]\napp = { user = \"app\", password = \"app\" }\n\
+        [mirror]\nwrites = \"apply\"\ntimeout_ms = 5000\nidle_s = 1\n\
+        [ledger]\npath = \"unused.db\"\n";
+    Config::parse(text, &[]).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+/// One client and its connection to whoever is the primary.
+struct Session {
+    stream: Stream,
+    tracker: AnswerTracker,
+    facts: Arc<Facts>,
+    tee: Tee,
+    seq: u64,
+    in_transaction: bool,
+}
+
+impl Session {
+    /// Says a command to the primary, and hands what came of it to the mirror.
+    async fn say(&mut self, payload: &[u8]) -> Answer {
+        let began = Instant::now();
+        let answer = exchange(&mut self.stream, &mut self.tracker, payload).await;
+        self.seq += 1;
+        let now = Instant::now();
+        self.tee.hand(Exchange {
+            facts: Arc::clone(&self.facts),
+            seq: self.seq,
+            command: payload.to_vec(),
+            command_bytes: payload.len() as u64,
+            in_transaction_before: self.in_transaction,
+            answer: answer.clone(),
+            answered: true,
+            began,
+            sent: began,
+            first_byte: now,
+            acked: now,
+        });
+        if let Some(status) = answer.status {
+            self.in_transaction = status.in_transaction();
+        }
+        answer
+    }
+
+    async fn query(&mut self, text: &str) -> Answer {
+        self.say(&[b"\x03", text.as_bytes()].concat()).await
+    }
+
+    async fn state(&self, mirror: &Mirror) -> SessionState {
+        let state = mirror.session(&self.facts).await.expect("a mirror");
+        assert_eq!(state.seq, self.seq);
+        state
+    }
+
+    /// What its variables hold.
+    async fn values(&mut self, mirror: &Mirror, state: &SessionState) -> Values {
+        let own = std::mem::replace(&mut self.stream, Stream::Memory(tokio::io::duplex(1).0));
+        let (own, values) = mirror.read_values(own, state).await.expect("read");
+        self.stream = own;
+        values.expect("values")
+    }
+
+    /// Goes on with the other server.
+    async fn move_to(&mut self, mirror: &Mirror, mut carried: Carried) {
+        let state = self.state(mirror).await;
+        assert_eq!(state.stuck, []);
+        carried.catch_up(&state).await.expect("caught up");
+        let values = self.values(mirror, &state).await;
+        carried.set_values(&values).await.expect("set");
+        let parts = carried.into_parts();
+        self.stream = parts.stream;
+        self.facts = Arc::new(Facts {
+            primary: parts.server,
+            share: Arc::clone(&self.facts.share),
+            user: self.facts.user.clone(),
+            database: self.facts.database.clone(),
+            ..*self.facts
+        });
+    }
+}
+
+/// Reads one answer whole, if there is one.
+async fn exchange(stream: &mut Stream, tracker: &mut AnswerTracker, payload: &[u8]) -> Answer {
+    let kind = understudy::wire::command::Command(payload[0]);
+    let mut bytes = Vec::new();
+    write_packet(&mut bytes, 0, payload);
+    stream.write_all(&bytes).await.expect("sent");
+    let mut answer = Answer::default();
+    if kind.expect() == understudy::wire::command::Expect::Nothing {
+        return answer;
+    }
+    tracker.begin(kind.expect());
+    let mut piece = vec![0; 4096];
+    loop {
+        let read = stream.read(&mut piece).await.expect("an answer");
+        assert!(read > 0, "the server closed");
+        match tracker.feed(&piece[..read], &mut answer) {
+            Progress::More => {}
+            Progress::Ended { used } => {
+                assert_eq!(used, read);
+                return answer;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A session's script, without what makes a pipe of it.
+fn commands(seed: u64, session: u64) -> Vec<Command> {
+    let mut all = script::commands(seed, session, COMMANDS);
+    all.retain(|one| !matches!(one.payload[0], 0x12 | 0x15 | 0x1E));
+    all
+}
+
+fn run<T>(play: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(play)
+}
+
+/// Half of the commands before a turn, half after it, in an order drawn from the seed; with
+/// `back`, three thirds and two turns.
+async fn play(seed: u64, back: bool) {
+    let house = House::build();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut sessions = Vec::new();
+    for number in 0..SESSIONS {
+        let script = commands(seed, number).into_iter();
+        sessions.push((house.log_in(number).await, script));
+    }
+    let parts = if back { 3 } else { 2 };
+    let mut early = Vec::new();
+    for part in 0..parts {
+        for _ in 0..SESSIONS as usize * COMMANDS / parts {
+            let (session, script) = &mut sessions[rng.random_range(0..SESSIONS as usize)];
+            if let Some(command) = script.next() {
+                session.say(&command.payload).await;
+            }
+            if rng.random_range(0..40u32) == 0 {
+                tokio::time::sleep(Duration::from_secs(2)).await; // replays are parked
+            }
+        }
+        if part + 1 == parts {
+            break;
+        }
+        // Some are prepared before their last commands, some behind them.
+        early.clear();
+        for (session, script) in &mut sessions {
+            let prepared = if session.in_transaction {
+                None
+            } else {
+                let state = session.state(&house.mirror).await;
+                Some(house.mirror.prepare(&state).await.expect("prepared"))
+            };
+            early.push(prepared);
+            if let Some(command) = script.next() {
+                session.say(&command.payload).await;
+            }
+            if session.in_transaction {
+                session.query("COMMIT").await;
+            }
+        }
+        turn(&house, &mut sessions, &mut early, part == 1).await;
+    }
+    for (session, _) in &mut sessions {
+        session.query("ROLLBACK").await;
+        house.tee.closed(&session.facts, tee::End::Left);
+    }
+    house.mirror.drain(Duration::from_secs(60)).await;
+    judge(&house, seed);
+}
+
+async fn turn(
+    house: &House,
+    sessions: &mut [(Session, std::vec::IntoIter<Command>)],
+    early: &mut [Option<Carried>],
+    back: bool,
+) {
+    let drained = house.mirror.drained().await.expect("a mirror");
+    assert_eq!(drained.tainted, []);
+    let legacy = house.servers.legacy.lock().unwrap().clone();
+    assert_eq!(
+        legacy,
+        *house.servers.vitess.lock().unwrap(),
+        "once drained"
+    );
+    for (at, (session, _)) in sessions.iter_mut().enumerate() {
+        let carried = match early[at].take() {
+            Some(carried) => carried,
+            None => {
+                let state = session.state(&house.mirror).await;
+                house.mirror.prepare(&state).await.expect("prepared")
+            }
+        };
+        session.move_to(&house.mirror, carried).await;
+    }
+    for _ in 0..2 {
+        // Safe to run again.
+        house
+            .mirror
+            .turn(house.roles(back))
+            .await
+            .expect("a mirror");
+    }
+}
+
+fn judge(house: &House, seed: u64) {
+    let coverage = house.ledger.coverage();
+    assert_eq!(coverage.pending, 0, "seed {seed}: {coverage:?}");
+    assert_eq!(coverage.commands, house.tee.handed(), "seed {seed}");
+    assert_eq!(coverage.diverged, 0, "seed {seed}: {coverage:?}");
+    let judged = coverage.matched + coverage.tolerated;
+    assert!(
+        judged * 10 > coverage.commands * 6,
+        "seed {seed}: {coverage:?}"
+    );
+    assert_eq!(house.ledger.taints(), [], "seed {seed}");
+    let legacy = house.servers.legacy.lock().unwrap();
+    assert_eq!(
+        *legacy,
+        *house.servers.vitess.lock().unwrap(),
+        "seed {seed}"
+    );
+}
+
+#[test]
+fn what_is_written_after_a_turn_flows_back() {
+    for seed in 0..SEEDS {
+        run(play(seed, false));
+    }
+}
+
+#[test]
+fn it_turns_there_and_back() {
+    for seed in 0..SEEDS {
+        run(play(seed, true));
+    }
+}
+
+/// What the server says of a connection, once the values are set: all that it is.
+async fn whole(mut carried: Carried, values: &Values) -> (u64, Vec<u32>, Option<u32>, u16) {
+    carried.set_values(values).await.expect("set");
+    let mut parts = carried.into_parts();
+    let mut tracker = AnswerTracker::new(Capabilities(script::CAPABILITIES), 0);
+    let answer = exchange(&mut parts.stream, &mut tracker, b"\x03STATE").await;
+    let Some(Outcome::Ok(done)) = answer.results.first() else {
+        panic!("{answer:?}")
+    };
+    let ids = parts.statements.iter().map(|(id, _)| *id).collect();
+    (done.affected_rows, ids, parts.last, parts.status.0)
+}
+
+#[test]
+fn a_connection_that_caught_up_is_the_one_that_would_be_opened_now() {
+    let mut with_statements = 0;
+    for seed in 0..SEEDS {
+        with_statements += run(caught_up(seed));
+    }
+    assert!(with_statements > 20, "hardly anything was prepared");
+}
+
+/// Behind each command: a connection from the command before, and a fresh one. Says how often a
+/// statement was on them.
+async fn caught_up(seed: u64) -> u32 {
+    let house = House::build();
+    let mut session = house.log_in(1).await;
+    let state = SessionState::fresh(&session.facts);
+    let mut old = house.mirror.prepare(&state).await.expect("prepared");
+    let mut with_statements = 0;
+    for command in commands(seed, 1) {
+        session.say(&command.payload).await;
+        if session.in_transaction {
+            continue;
+        }
+        let state = session.state(&house.mirror).await;
+        let prepare = || async { house.mirror.prepare(&state).await.expect("prepared") };
+        let (fresh, next) = (prepare().await, prepare().await);
+        old.catch_up(&state).await.expect("caught up");
+        let values = session.values(&house.mirror, &state).await;
+        let (old_one, fresh) = (whole(old, &values).await, whole(fresh, &values).await);
+        assert_eq!(old_one, fresh, "seed {seed} behind {command:?}");
+        let is_like_it = exchange(&mut session.stream, &mut session.tracker, b"\x03STATE").await;
+        let Some(Outcome::Ok(done)) = is_like_it.results.first() else {
+            panic!("{is_like_it:?}")
+        };
+        assert_eq!(
+            fresh.0, done.affected_rows,
+            "seed {seed} behind {command:?}"
+        );
+        with_statements += u32::from(!fresh.1.is_empty());
+        old = next;
+    }
+    house.mirror.drain(Duration::from_secs(60)).await;
+    with_statements
+}
+
+#[test]
+fn a_reset_and_a_pause_go_through_a_turn() {
+    run(async {
+        let house = House::build();
+        let mut session = house.log_in(1).await;
+        session.query("SET @a = 5").await;
+        let state = session.state(&house.mirror).await;
+        let mut carried = house.mirror.prepare(&state).await.expect("prepared");
+        session.say(&[0x1F]).await;
+        session.query("USE spare").await;
+        let state = session.state(&house.mirror).await;
+        carried.catch_up(&state).await.expect("caught up");
+        let fresh = house.mirror.prepare(&state).await.expect("prepared");
+        let none = Values::default();
+        assert_eq!(whole(carried, &none).await, whole(fresh, &none).await);
+        let control = Control {
+            paused: true,
+            ..house.mirror.control()
+        };
+        house.mirror.set_control(control);
+        let opened = house.mirror.figures().opened;
+        house
+            .mirror
+            .turn(house.roles(false))
+            .await
+            .expect("a mirror");
+        assert_eq!(house.mirror.control(), control);
+        assert_eq!(house.mirror.figures().opened, opened);
+    });
+}
+
+#[test]
+fn what_the_old_primary_answered_after_a_turn_is_not_run_on_it_again() {
+    run(async {
+        let house = House::build();
+        let mut session = house.log_in(1).await;
+        session.query("UPDATE t1 SET v = v + 1 WHERE id = 1").await;
+        house
+            .mirror
+            .turn(house.roles(false))
+            .await
+            .expect("a mirror");
+        session.query("UPDATE t1 SET v = v + 1 WHERE id = 1").await;
+        house.mirror.drained().await.expect("a mirror");
+        let key = ("app".to_owned(), "t1".to_owned());
+        let value = |store: &Store| store.lock().unwrap()[&key][&1];
+        assert_eq!(
+            (value(&house.servers.legacy), value(&house.servers.vitess)),
+            (2, 1)
+        );
+        let tainted = house.ledger.taints();
+        assert_eq!(tainted.len(), 1, "{tainted:?}");
+        assert_eq!(tainted[0].table, "t1");
+    });
+}
+
+#[test]
+fn a_session_in_a_transaction_is_told_and_so_is_one_that_said_nothing() {
+    run(async {
+        let house = House::build();
+        let mut session = house.log_in(1).await;
+        let silent = house.log_in(2).await;
+        assert!(house.mirror.sessions().await.expect("a mirror").is_empty());
+        session.query("BEGIN").await;
+        assert_eq!(
+            session.state(&house.mirror).await.stuck,
+            [Stuck::Transaction]
+        );
+        let state = silent.state(&house.mirror).await;
+        assert_eq!((state.stuck.len(), state.last_insert_id), (0, Some(0)));
+        assert_eq!(state.database(), "app");
+        session.query("COMMIT").await;
+        let all = house.mirror.sessions().await.expect("a mirror");
+        assert_eq!(all.len(), 1);
+        assert!(all[0].is_free() && all[0].soft.is_empty());
+        assert_eq!(house.mirror.users().logins.get("app"), Some(&1));
+    });
+}
