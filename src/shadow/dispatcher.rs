@@ -205,9 +205,8 @@ impl Dispatcher {
         self.era = next;
         self.shared = Arc::clone(&self.era.shared);
         self.current.store(Arc::clone(&self.shared));
-        for desk in self.desks.values_mut() {
-            desk.turn(&self.shared);
-        }
+        let shared = &self.shared;
+        self.desks.values_mut().for_each(|desk| desk.turn(shared));
     }
 
     fn take(&mut self, handed: Handed) {

@@ -5,10 +5,15 @@
 //! command with an answer ends in exactly one observation in the ledger (`owed`). Nothing here
 //! is ever waited for by the relay, and nothing here knows of it.
 //!
-//! The files in reading order: `dispatcher`, `desk` (with `reading`, `journal`, `transaction`,
-//! `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with `link`, `backoff`,
-//! `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`, `judge`, `proof` with
-//! `parameters` and `plans`, `recheck`), `line` and `order` (with `reach`), `breaker`.
+//! Any session can be taken over by the other server: `state` says whether, from what its desk
+//! kept; `carry` opens its next connection. The roles turn under a running mirror: an `era` ends
+//! and another begins, and the desks stay.
+//!
+//! The files in reading order: `dispatcher` (with `errand`), `desk` (with `reading`, `journal`,
+//! `ties`, `transaction`, `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with
+//! `link`, `talk`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
+//! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `reach`),
+//! `breaker`; `state`, `carry` (with `values`), `era`, `shared`, `census`.
 
 pub mod control;
 

@@ -178,7 +178,7 @@ fn assignment(
     let collation = ascii(collation).filter(|collation| is_plain(collation));
     let is_binary = column.charset == BINARY && collation.is_none_or(|name| name == "binary");
     if !name.starts_with('@') {
-        return Some(bare(format!("_utf8 x'{digits}'")));
+        return Some(bare(setting(ascii(value), digits)));
     }
     let charset = collation.and_then(|collation| collation.split('_').next());
     let Some(charset) = charset.filter(|_| !is_binary) else {
@@ -189,6 +189,16 @@ fn assignment(
         literal: format!("_{charset} x'{digits}'"),
         collation: collation.map(str::to_owned),
     })
+}
+
+/// The value of one of the system's variables: as it is, where nothing in it needs care, so that
+/// whoever reads the journal reads a SQL mode or a time zone.
+fn setting(value: Option<&str>, digits: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_,+-:/. ".contains(&byte);
+    match value.filter(|value| value.bytes().all(is_plain)) {
+        Some(value) => format!("'{value}'"),
+        None => format!("_utf8 x'{digits}'"),
+    }
 }
 
 const fn is_number(kind: u8) -> bool {
@@ -279,7 +289,14 @@ mod tests {
                 kind::VAR_STRING,
                 33,
                 ["ANSI", "414E5349", "utf8_general_ci"],
-                "SESSION sql_mode = _utf8 x'414E5349'",
+                "SESSION sql_mode = 'ANSI'",
+            ),
+            (
+                "init_connect",
+                kind::VAR_STRING,
+                33,
+                ["x'", "7827", "utf8_general_ci"],
+                "SESSION init_connect = _utf8 x'7827'",
             ),
         ] {
             assert_eq!(text(name, kind, charset, cells).as_deref(), Some(wanted));

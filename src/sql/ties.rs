@@ -67,7 +67,11 @@ pub(crate) fn of_statement(statement: Statement<'_>) -> Option<Vec<Tie>> {
         b"FLUSH" => Some(flush(statement)),
         b"HANDLER" => handler(statement),
         b"XA" => Some(xa(statement)),
-        b"CREATE" => Some(create(statement)),
+        b"CREATE" => {
+            let mut ties = create(statement);
+            ties.extend(values(statement, &word).unwrap_or_default());
+            Some(ties)
+        }
         b"DROP" if statement.is(1, "PREPARE") => Some(vec![Tie::Prepared]),
         b"DROP" => Some(drop_tables(statement)),
         b"SET" if session::kind(statement) == session::Kind::Transaction => {
@@ -280,6 +284,7 @@ mod tests {
             ("LOCK TABLES t READ", Tie::TablesLocked),
             ("UNLOCK TABLES", Tie::TablesUnlocked),
             ("FLUSH TABLES t WITH READ LOCK", Tie::ReadLocked),
+            ("CREATE TABLE t SELECT @a := 1", Tie::Variable("@a".into())),
             (
                 "CREATE TEMPORARY TABLE IF NOT EXISTS x (id INT)",
                 Tie::TemporaryMade(table("x")),

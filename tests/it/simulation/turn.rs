@@ -5,22 +5,20 @@
 use super::script::{self, Command};
 use super::server::{self, Manner};
 use super::store::{self, Store};
+use crate::handed::{Session, exchange};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use understudy::config::{Config, Server};
 use understudy::connect::{Dial, Dialing, Stream};
 use understudy::ledger::{Commands, Ledger};
 use understudy::roles::Roles;
 use understudy::shadow::{Carried, Control, Mirror, MirrorParts, SessionState, Stuck, Values};
-use understudy::tee::{self, Exchange, Facts, Limits, Share, Tee};
-use understudy::wire::answer::{Answer, AnswerTracker, Outcome, Progress};
+use understudy::tee::{self, Limits, Tee};
+use understudy::wire::answer::{AnswerTracker, Outcome};
 use understudy::wire::capability::Capabilities;
-use understudy::wire::packet::write_packet;
 
 const SESSIONS: u64 = 3;
 const COMMANDS: usize = 24;
@@ -114,24 +112,7 @@ impl House {
         };
         super::client::log_in(&mut stream).await.expect("a login");
         let capabilities = Capabilities(script::CAPABILITIES);
-        Session {
-            stream: Stream::Memory(stream),
-            tracker: AnswerTracker::new(capabilities, 64 << 10),
-            facts: Arc::new(Facts {
-                session,
-                login: 0,
-                user: "app".into(),
-                database: "app".into(),
-                capabilities,
-                collation: 33,
-                primary: "legacy".into(),
-                thread_id: 1,
-                share: Arc::new(Share::default()),
-            }),
-            tee: self.tee.clone(),
-            seq: 0,
-            in_transaction: false,
-        }
+        Session::new(session, Stream::Memory(stream), capabilities, &self.tee)
     }
 }
 
@@ -144,105 +125,6 @@ fn config() -> Config {
         [mirror]\nwrites = \"apply\"\ntimeout_ms = 5000\nidle_s = 1\n\
         [ledger]\npath = \"unused.db\"\n";
     Config::parse(text, &[]).unwrap_or_else(|faults| panic!("{faults:?}"))
-}
-
-/// One client and its connection to whoever is the primary.
-struct Session {
-    stream: Stream,
-    tracker: AnswerTracker,
-    facts: Arc<Facts>,
-    tee: Tee,
-    seq: u64,
-    in_transaction: bool,
-}
-
-impl Session {
-    /// Says a command to the primary, and hands what came of it to the mirror.
-    async fn say(&mut self, payload: &[u8]) -> Answer {
-        let began = Instant::now();
-        let answer = exchange(&mut self.stream, &mut self.tracker, payload).await;
-        self.seq += 1;
-        let now = Instant::now();
-        self.tee.hand(Exchange {
-            facts: Arc::clone(&self.facts),
-            seq: self.seq,
-            command: payload.to_vec(),
-            command_bytes: payload.len() as u64,
-            in_transaction_before: self.in_transaction,
-            answer: answer.clone(),
-            answered: true,
-            began,
-            sent: began,
-            first_byte: now,
-            acked: now,
-        });
-        if let Some(status) = answer.status {
-            self.in_transaction = status.in_transaction();
-        }
-        answer
-    }
-
-    async fn query(&mut self, text: &str) -> Answer {
-        self.say(&[b"\x03", text.as_bytes()].concat()).await
-    }
-
-    async fn state(&self, mirror: &Mirror) -> SessionState {
-        let state = mirror.session(&self.facts).await.expect("a mirror");
-        assert_eq!(state.seq, self.seq);
-        state
-    }
-
-    /// What its variables hold.
-    async fn values(&mut self, mirror: &Mirror, state: &SessionState) -> Values {
-        let own = std::mem::replace(&mut self.stream, Stream::Memory(tokio::io::duplex(1).0));
-        let (own, values) = mirror.read_values(own, state).await.expect("read");
-        self.stream = own;
-        values.expect("values")
-    }
-
-    /// Goes on with the other server.
-    async fn move_to(&mut self, mirror: &Mirror, mut carried: Carried) {
-        let state = self.state(mirror).await;
-        assert_eq!(state.stuck, []);
-        carried.catch_up(&state).await.expect("caught up");
-        let values = self.values(mirror, &state).await;
-        carried.set_values(&values).await.expect("set");
-        let parts = carried.into_parts();
-        self.stream = parts.stream;
-        self.facts = Arc::new(Facts {
-            primary: parts.server,
-            share: Arc::clone(&self.facts.share),
-            user: self.facts.user.clone(),
-            database: self.facts.database.clone(),
-            ..*self.facts
-        });
-    }
-}
-
-/// Reads one answer whole, if there is one.
-async fn exchange(stream: &mut Stream, tracker: &mut AnswerTracker, payload: &[u8]) -> Answer {
-    let kind = understudy::wire::command::Command(payload[0]);
-    let mut bytes = Vec::new();
-    write_packet(&mut bytes, 0, payload);
-    stream.write_all(&bytes).await.expect("sent");
-    let mut answer = Answer::default();
-    if kind.expect() == understudy::wire::command::Expect::Nothing {
-        return answer;
-    }
-    tracker.begin(kind.expect());
-    let mut piece = vec![0; 4096];
-    loop {
-        let read = stream.read(&mut piece).await.expect("an answer");
-        assert!(read > 0, "the server closed");
-        match tracker.feed(&piece[..read], &mut answer) {
-            Progress::More => {}
-            Progress::Ended { used } => {
-                assert_eq!(used, read);
-                return answer;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 /// A session's script, without what makes a pipe of it.
