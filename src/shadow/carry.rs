@@ -33,6 +33,9 @@ const NOT_SET: [&str; 5] = [
 /// taken in the types of an execution that lacked its values.
 const TYPES_TAKEN: [u16; 2] = [1210, 2027];
 
+/// Uses a table, and reads none.
+const CLEARS_WARNINGS: &str = "SELECT 1 FROM (SELECT 1) AS t";
+
 /// Why no connection can be like the session.
 #[derive(Debug, thiserror::Error)]
 pub enum CarryError {
@@ -95,6 +98,8 @@ pub struct Carried {
     /// The types that were taken in ahead.
     bound: BTreeMap<u32, Arc<[Type]>>,
     refused: BTreeSet<String>,
+    /// Something of what was run may have left a warning.
+    warns: bool,
 }
 
 /// What a connection is made of, once it is the session's.
@@ -135,6 +140,7 @@ impl Carried {
             values: BTreeSet::new(),
             bound: BTreeMap::new(),
             refused: BTreeSet::new(),
+            warns: false,
             shared,
         };
         carried.follow(state).await?;
@@ -176,7 +182,7 @@ impl Carried {
             let text = format!("SELECT LAST_INSERT_ID({})", values.last_insert_id);
             self.run(&text, "LAST_INSERT_ID()").await?;
         }
-        Ok(())
+        self.tidy().await
     }
 
     /// Settings that the server refused and that change nothing of what is written or read.
@@ -226,6 +232,19 @@ impl Carried {
         self.prepare(journal).await?;
         self.journal = journal.clone();
         self.values.clone_from(&state.values);
+        self.tidy().await
+    }
+
+    /// Leaves it as between two commands: SHOW WARNINGS would show what was said here, until a
+    /// statement uses a table (vtgate keeps none); and without autocommit a SELECT may have opened a
+    /// transaction.
+    async fn tidy(&mut self) -> Result<(), CarryError> {
+        if std::mem::take(&mut self.warns) && !self.link.is_vitess() {
+            self.run(CLEARS_WARNINGS, "a SELECT").await?;
+        }
+        if self.link.in_transaction() {
+            self.run("ROLLBACK", "ROLLBACK").await?;
+        }
         Ok(())
     }
 
@@ -253,6 +272,7 @@ impl Carried {
                 .link
                 .query(format!("SET {assignment}").as_bytes())
                 .await?;
+            self.warns = true;
             let Some(failure) = reply.answer.error() else {
                 self.refused.remove(name);
                 continue;
@@ -318,6 +338,7 @@ impl Carried {
             attributes: 0,
             values: &[],
         };
+        self.warns = true;
         let payload = execution.encode(own, self.link.capabilities(), None);
         let reply = self.link.ask(&payload).await?;
         let code = reply.answer.error().map(|failure| failure.code);
@@ -342,6 +363,7 @@ impl Carried {
         if self.run(&text(true), "").await.is_ok() {
             return Ok(());
         }
+        self.warns = true;
         self.run(&text(false), "the session's variables").await
     }
 

@@ -72,6 +72,10 @@ impl Values {
                 failure,
             ));
         }
+        if talk.status().in_transaction() {
+            // Without autocommit the question may have opened one, and nothing is in it.
+            talk.query(b"ROLLBACK").await?;
+        }
         Self::read(state, &reply.answer).ok_or(CarryError::Unreadable)
     }
 

@@ -115,6 +115,7 @@ async fn carry(vitess_first: bool, sets: &[&str], questions: &[&str]) {
     let (id, _) = prepared.prepared().expect("a statement");
     session.say(&execution(id, 5, true)).await;
     session.say(&execution(id, 6, false)).await;
+    session.query("COMMIT").await;
     let state = session.state(&mirror).await;
     assert_eq!(state.stuck, []);
     carried.catch_up(&state).await.expect("caught up");
@@ -126,8 +127,19 @@ async fn carry(vitess_first: bool, sets: &[&str], questions: &[&str]) {
         (parts.server.as_ref(), parts.last),
         (config.shadow.name.as_str(), Some(id))
     );
+    assert!(!parts.status.in_transaction());
+    assert!(
+        !session
+            .query("SET @x = 1")
+            .await
+            .status
+            .unwrap_or_default()
+            .in_transaction()
+    );
     let (_, own) = parts.statements[0];
     let mut tracker = AnswerTracker::new(CAPABILITIES, 64 << 10);
+    let warnings = exchange(&mut parts.stream, &mut tracker, b"\x03SHOW WARNINGS").await;
+    assert_eq!(warnings.rows(), 0, "{warnings:?}");
     for text in questions {
         let here = row(&session.query(text).await);
         let payload = [b"\x03", text.as_bytes()].concat();
@@ -144,7 +156,7 @@ async fn carry(vitess_first: bool, sets: &[&str], questions: &[&str]) {
 const QUESTIONS: [&str; 4] = [
     "SELECT @n, HEX(@s), @d, @f, @z, HEX(@b), @i",
     "SELECT LAST_INSERT_ID()",
-    "SELECT @@session.time_zone, @@session.sql_safe_updates",
+    "SELECT @@session.time_zone, @@session.sql_safe_updates, @@session.autocommit",
     "SELECT DATABASE()",
 ];
 
@@ -156,6 +168,7 @@ async fn a_session_moves_from_mysql_to_vtgate() {
         "SELECT @d := 1.50, @f := 1.5e0, @b := x'00FF27'",
         "SET time_zone = '+02:00', sql_safe_updates = 0",
         "SELECT LAST_INSERT_ID(77)",
+        "SET autocommit = 0",
     ];
     carry(false, &sets, &QUESTIONS).await;
 }
@@ -168,6 +181,7 @@ async fn a_session_moves_from_vtgate_to_mysql() {
         "SET @i = @s",
         "SET time_zone = '+02:00', sql_safe_updates = 0",
         "SELECT LAST_INSERT_ID(77)",
+        "SET autocommit = 0",
     ];
     carry(true, &sets, &QUESTIONS).await;
 }
