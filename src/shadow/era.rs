@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::plans::Planner;
 use super::recheck::Rechecks;
 use super::shared::{Asked, Lasting, Shared};
-use super::tables::Known;
+use super::tables::{Known, Sources};
 use crate::ask::Questions;
 use crate::compare::ClockColumns;
 use crate::config::Server;
@@ -126,7 +126,11 @@ fn ask(
         };
         return Ok((nothing, Vec::new()));
     };
-    let (tables, one) = Known::asking(of_tables);
+    let (tables, one) = Known::asking(Sources {
+        primary: of_tables,
+        shadow: Questions::new(dial, &roles.shadow, Known::per_second())?,
+        databases: roles.shadow.databases.clone(),
+    });
     let (clock, other) = Clock::asking(of_clock);
     let asked = Asked {
         planner,

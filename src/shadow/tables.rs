@@ -11,7 +11,7 @@ use crate::sql::pin::{Column, TableFacts};
 use crate::task;
 use lru::LruCache;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,13 +113,13 @@ impl Known {
     }
 
     /// With the primary to ask, and the task that does.
-    pub(super) fn asking(questions: Questions) -> (Arc<Self>, JoinHandle<()>) {
+    pub(super) fn asking(sources: Sources) -> (Arc<Self>, JoinHandle<()>) {
         let (wanted, wants) = mpsc::channel(WANTED_MAX);
         let known = Arc::new(Self {
             wanted: Some(wanted),
             ..Self::nothing()
         });
-        let task = task::spawn("tables", learn(Arc::downgrade(&known), questions, wants));
+        let task = task::spawn("tables", learn(Arc::downgrade(&known), sources, wants));
         (known, task)
     }
 
@@ -274,12 +274,19 @@ impl Key {
     }
 }
 
+/// Who is asked.
+pub(super) struct Sources {
+    pub(super) primary: Questions,
+    /// Where the primary is a vtgate, it fills keys from sequences, which its tables do not say; the
+    /// shadow's tables do.
+    pub(super) shadow: Option<Questions>,
+    /// The primary's databases and what the shadow calls them.
+    pub(super) databases: BTreeMap<String, String>,
+}
+
 /// Asks what is wanted, until nobody is left to want anything.
-async fn learn(
-    known: std::sync::Weak<Known>,
-    questions: Questions,
-    mut wants: mpsc::Receiver<Key>,
-) {
+async fn learn(known: std::sync::Weak<Known>, sources: Sources, mut wants: mpsc::Receiver<Key>) {
+    let mut is_vitess = None;
     while let Some(key) = wants.recv().await {
         let Some(known) = known.upgrade() else { return };
         if known.has_fresh(&key) {
@@ -287,7 +294,7 @@ async fn learn(
             continue;
         }
         let forgotten = known.forgotten.load(Ordering::Relaxed);
-        let facts = match ask(&questions, &key).await {
+        let facts = match sources.ask(&key, &mut is_vitess).await {
             Ok(facts) => facts.map(Arc::new),
             Err(error) => {
                 tracing::debug!(%error, database = key.database, table = key.name,
@@ -296,6 +303,44 @@ async fn learn(
             }
         };
         known.keep(key, facts, forgotten);
+    }
+}
+
+impl Sources {
+    /// `is_vitess`: whether the primary is one, once it has been asked.
+    async fn ask(
+        &self,
+        key: &Key,
+        is_vitess: &mut Option<bool>,
+    ) -> Result<Option<TableFacts>, AskError> {
+        let Some(mut facts) = ask(&self.primary, key).await? else {
+            return Ok(None);
+        };
+        let has_key = facts.columns.iter().any(|column| column.auto_increment);
+        let Some(shadow) = self.shadow.as_ref().filter(|_| !has_key) else {
+            return Ok(Some(facts));
+        };
+        if is_vitess.is_none() {
+            let rows = self.primary.ask("SELECT @@version").await?;
+            let version = rows.first().and_then(|row| row.first()?.as_deref());
+            *is_vitess = Some(version.is_some_and(|version| version.contains("Vitess")));
+        }
+        if *is_vitess == Some(true) {
+            let database = self.databases.get(&key.database).unwrap_or(&key.database);
+            let (database, name) = (hex(database), hex(&key.name));
+            let rows = shadow
+                .ask(&format!(
+                    "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {database} \
+                     AND TABLE_NAME = {name} AND EXTRA LIKE '%auto_increment%'"
+                ))
+                .await?;
+            let key = rows.first().and_then(|row| row.first()?.as_deref());
+            for column in &mut facts.columns {
+                column.auto_increment =
+                    key.is_some_and(|key| key.eq_ignore_ascii_case(&column.name));
+            }
+        }
+        Ok(Some(facts))
     }
 }
 

@@ -29,34 +29,47 @@ fn config(lab: &Lab, vitess_first: bool) -> Config {
     } else {
         (legacy, vitess)
     };
+    let account = |side: &str, (name, address): &(&str, String)| {
+        let key = if *name == "legacy" {
+            "LEGACY"
+        } else {
+            "SHADOW"
+        };
+        format!(
+            "[{side}]\nname = \"{name}\"\naddress = \"{address}\"\ntls = \"off\"\n\
+             user = \"{}\"\npassword = \"{}\"\n\
+             [{side}.users]\napp = {{ user = \"app\", password = \"app\" }}\n",
+            lab.value(&format!("{key}_PROXY_USER")),
+            lab.value(&format!("{key}_PROXY_PASSWORD")),
+        )
+    };
     let text = format!(
-        "[listen]\naddress = \"127.0.0.1:0\"\n\
-         [primary]\nname = \"{}\"\naddress = \"{}\"\ntls = \"off\"\n\
-         [shadow]\nname = \"{}\"\naddress = \"{}\"\ntls = \"off\"\nuser = \"app\"\npassword = \"app\"\n\
-         [ledger]\npath = \"unused.db\"\n",
-        one.0, one.1, other.0, other.1
+        "[listen]\naddress = \"127.0.0.1:0\"\n{}{}[ledger]\npath = \"unused.db\"\n",
+        account("primary", &one),
+        account("shadow", &other),
     );
     Config::parse(&text, &[]).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-fn mirror(config: &Arc<Config>) -> (Mirror, Tee) {
+fn mirror(config: &Arc<Config>) -> (Mirror, Tee, Ledger) {
     let (tee, receiver) = tee::door(Limits::default());
     let (_writer, roles) = watch::channel(Roles {
         primary: Arc::new(config.primary.clone()),
         shadow: Arc::new(config.shadow.clone()),
     });
     let counting = tee.clone();
+    let ledger = Ledger::in_memory(Arc::new(move || Commands {
+        handed: counting.handed(),
+        lost: counting.lost(),
+    }));
     let mirror = Mirror::start(MirrorParts {
         config: Arc::clone(config),
         roles,
         dial: Arc::new(Tcp),
         receiver,
-        ledger: Ledger::in_memory(Arc::new(move || Commands {
-            handed: counting.handed(),
-            lost: counting.lost(),
-        })),
+        ledger: ledger.clone(),
     });
-    (mirror.expect("a mirror"), tee)
+    (mirror.expect("a mirror"), tee, ledger)
 }
 
 async fn log_in(server: &Server) -> Stream {
@@ -101,7 +114,7 @@ fn row(answer: &Answer) -> String {
 async fn carry(vitess_first: bool, sets: &[&str], questions: &[&str]) {
     let lab = Lab::get();
     let config = Arc::new(config(&lab, vitess_first));
-    let (mirror, tee) = mirror(&config);
+    let (mirror, tee, _ledger) = mirror(&config);
     let stream = log_in(&config.primary).await;
     let mut session = Session::new(1, stream, CAPABILITIES, &tee);
     session.is_on(&config.primary.name);
@@ -190,7 +203,7 @@ async fn a_session_moves_from_vtgate_to_mysql() {
 async fn what_ties_a_session_on_mysql_is_seen_in_its_answers() {
     let lab = Lab::get();
     let config = Arc::new(config(&lab, false));
-    let (mirror, tee) = mirror(&config);
+    let (mirror, tee, _ledger) = mirror(&config);
     let mut other = Session::new(2, log_in(&config.primary).await, CAPABILITIES, &tee);
     let mut session = Session::new(1, log_in(&config.primary).await, CAPABILITIES, &tee);
     let lock = "SELECT GET_LOCK('h2_carrying', 0)";
@@ -216,4 +229,110 @@ async fn what_ties_a_session_on_mysql_is_seen_in_its_answers() {
     let features = mirror.features();
     assert_eq!(features.get("get_lock"), Some(&3), "{features:?}");
     mirror.drain(Duration::from_secs(10)).await;
+}
+
+/// What a statement brings of a server, asked directly.
+async fn rows(server: &Server, database: &str, query: &str) -> Vec<String> {
+    let mut stream = log_in(server).await;
+    let mut tracker = AnswerTracker::new(CAPABILITIES, 1 << 20);
+    let used = exchange(
+        &mut stream,
+        &mut tracker,
+        format!("\x03USE {database}").as_bytes(),
+    )
+    .await;
+    assert!(used.error().is_none(), "{used:?}");
+    let answer = exchange(&mut stream, &mut tracker, format!("\x03{query}").as_bytes()).await;
+    let found = understudy::wire::sample::Sampled::all(&answer).next();
+    let found = found.unwrap_or_else(|| panic!("{query}: {answer:?}"));
+    found.map(|row| row.escape_ascii().to_string()).collect()
+}
+
+/// Says something that must be done.
+async fn does(session: &mut Session, text: &str) {
+    let answer = session.query(text).await;
+    assert!(answer.error().is_none(), "{text}: {answer:?}");
+}
+
+#[tokio::test]
+async fn what_is_written_after_a_turn_flows_back_and_so_do_keys_and_the_clock() {
+    let lab = Lab::get();
+    let config = Arc::new(config(&lab, false));
+    let (mirror, tee, ledger) = mirror(&config);
+    let mut session = Session::new(1, log_in(&config.primary).await, CAPABILITIES, &tee);
+    let table = format!("carried_{}", std::process::id());
+    does(&mut session, "USE scratch").await;
+    does(&mut session, &format!(
+        "CREATE TABLE {table} (id INT AUTO_INCREMENT PRIMARY KEY, v INT, at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)"
+    ))
+    .await;
+    let insert = format!("INSERT INTO {table} (v) VALUES (1), (2)");
+    let update = format!("UPDATE {table} SET v = v + @n, at = NOW() WHERE id = LAST_INSERT_ID()");
+    let events =
+        format!("INSERT INTO app.events (kind, payload, at) VALUES ('{table}', @n, NOW())");
+    let both = [(config.primary.clone(), config.shadow.clone())];
+    // Keys that are written into a table do not take its sequence along.
+    let next = "SELECT NEXT 1000 VALUES FROM lookup.events_seq";
+    let reserved = rows(&config.shadow, "app", next).await;
+    assert_eq!(reserved.len(), 1);
+    for turns in 0..3 {
+        does(&mut session, "SET @n = (SELECT 5)").await;
+        does(&mut session, &insert).await;
+        does(&mut session, &update).await;
+        does(&mut session, "BEGIN").await;
+        does(&mut session, &events).await;
+        does(&mut session, &update).await;
+        does(&mut session, "COMMIT").await;
+        let drained = mirror.drained().await.expect("a mirror");
+        assert_eq!(drained.tainted, [], "turn {turns}");
+        for (one, other) in &both {
+            for (database, query) in [
+                ("scratch", format!("SELECT * FROM {table} ORDER BY id")),
+                (
+                    "app",
+                    format!("SELECT * FROM events WHERE kind = '{table}' ORDER BY id"),
+                ),
+            ] {
+                let here = rows(one, database, &query).await;
+                assert!(here.len() > turns, "{here:?}");
+                assert_eq!(
+                    here,
+                    rows(other, database, &query).await,
+                    "turn {turns}: {query}"
+                );
+            }
+        }
+        let state = session.state(&mirror).await;
+        let carried = mirror.prepare(&state).await.expect("prepared");
+        session.move_to(&mirror, carried).await;
+        let (one, other) = (
+            Arc::new(config.primary.clone()),
+            Arc::new(config.shadow.clone()),
+        );
+        let roles = if turns % 2 == 0 {
+            Roles {
+                primary: other,
+                shadow: one,
+            }
+        } else {
+            Roles {
+                primary: one,
+                shadow: other,
+            }
+        };
+        mirror.turn(roles).await.expect("a mirror");
+    }
+    does(&mut session, &format!("DROP TABLE {table}")).await;
+    does(
+        &mut session,
+        &format!("DELETE FROM app.events WHERE kind = '{table}'"),
+    )
+    .await;
+    mirror.drain(Duration::from_secs(10)).await;
+    let coverage = ledger.coverage();
+    assert_eq!(
+        (coverage.diverged, coverage.pending),
+        (0, 0),
+        "{coverage:?}"
+    );
 }
