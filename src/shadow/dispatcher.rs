@@ -176,10 +176,9 @@ impl Dispatcher {
         }
     }
 
-    /// Whether nothing waits for the shadow, and nothing runs there.
-    fn is_idle(&mut self) -> bool {
-        self.leaving.retain(|task| !task.is_finished());
-        self.leaving.is_empty() && self.shared.busy.load(Ordering::Acquire) == 0
+    /// Whether nothing waits for the shadow, and nothing runs there but second looks.
+    fn is_idle(&self) -> bool {
+        self.shared.busy.load(Ordering::Acquire) == 0
     }
 
     /// What was the primary is the shadow. The desks stay; their replays end, and others open their

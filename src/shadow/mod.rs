@@ -223,8 +223,8 @@ impl Mirror {
         Ok(known.unwrap_or_else(|| SessionState::fresh(facts)))
     }
 
-    /// Resolves once the tee is empty and nothing waits for the shadow, nor runs there. What was
-    /// not mirrored at all (paused, suspended) does not wait.
+    /// Resolves once the tee is empty and nothing waits for the shadow, nor runs there, but reads
+    /// that are looked at again. What was not mirrored at all (paused, suspended) does not wait.
     ///
     /// # Errors
     /// See [`Mirror::sessions`].

@@ -24,6 +24,7 @@ use crate::sql::{Class, names_variable};
 use crate::task;
 use crate::tee::Facts;
 use crate::wire::command::Command;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -38,7 +39,12 @@ pub(super) struct Worker {
     jobs: mpsc::Sender<(Job, Busy)>,
     task: JoinHandle<()>,
     lasting: Arc<Lasting>,
+    last: Last,
 }
+
+/// What counts as a job once no more are given: that the connection is let go, and what is open on it
+/// rolled back.
+type Last = Arc<Mutex<Option<Busy>>>;
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,8 +82,10 @@ impl Worker {
             backoff: Backoff::default(),
             rechecks: JoinSet::new(),
             last_key: None,
+            last: Arc::default(),
         };
         Self {
+            last: Arc::clone(&replay.last),
             jobs,
             lasting: Arc::clone(shared.lasting()),
             task: task::spawn("replay", replay.serve(receiver)),
@@ -95,6 +103,7 @@ impl Worker {
 
     /// No more jobs: the task ends once it has done what it was given.
     pub(super) fn close(self) -> JoinHandle<()> {
+        *self.last.lock() = Some(Busy::new(&self.lasting));
         self.task
     }
 }
@@ -111,6 +120,7 @@ pub(super) struct Replay {
     rechecks: JoinSet<()>,
     /// LAST_INSERT_ID() behind the command with this number, which the dispatcher could not tell.
     last_key: Option<(u64, Option<u64>)>,
+    last: Last,
 }
 
 /// A command that was run.
@@ -134,6 +144,7 @@ impl Replay {
         }
         self.carried.end(&self.shared, false);
         self.link = None;
+        self.last.lock().take();
         while self.rechecks.join_next().await.is_some() {}
     }
 

@@ -397,3 +397,23 @@ fn a_session_in_a_transaction_is_told_and_so_is_one_that_said_nothing() {
         assert_eq!(house.mirror.users().logins.get("app"), Some(&1));
     });
 }
+
+#[test]
+fn a_session_that_vanished_in_a_transaction_leaves_nothing_open_once_drained() {
+    run(async {
+        let house = House::build();
+        for number in 0..20 {
+            let mut session = house.log_in(number).await;
+            session.query("BEGIN").await;
+            session.query("UPDATE t1 SET v = v + 1 WHERE id = 1").await;
+            if number % 2 == 0 {
+                house.mirror.drained().await.expect("a mirror");
+                assert!(house.mirror.figures().connections > 0);
+            }
+            house.tee.closed(&session.facts, tee::End::Vanished);
+            house.mirror.drained().await.expect("a mirror");
+            assert_eq!(house.mirror.figures().connections, 0, "session {number}");
+        }
+        assert_eq!(house.ledger.taints(), []);
+    });
+}
