@@ -249,13 +249,10 @@ impl Carried {
     }
 
     async fn enter(&mut self, database: &str) -> Result<(), CarryError> {
-        let databases = &self.shared.server.databases;
-        let name = databases.get(database).map_or(database, String::as_str);
-        let payload = [&[Command::INIT_DB.0], name.as_bytes()].concat();
-        let reply = self.link.ask(&payload).await?;
-        match reply.answer.error() {
-            Some(_) => Err(CarryError::Database(database.to_owned())),
-            None => Ok(()),
+        if self.link.enter(&self.shared, database).await? {
+            Ok(())
+        } else {
+            Err(CarryError::Database(database.to_owned()))
         }
     }
 
@@ -297,8 +294,14 @@ impl Carried {
             self.link.close(id).await?;
             self.bound.remove(&id);
         }
+        let mut database = journal.database();
         for (id, statement) in journal.statements() {
             if self.link.statement(id).is_none() {
+                let own = &*statement.prepared.database;
+                if own != database && !own.is_empty() {
+                    self.enter(own).await?;
+                    database = own;
+                }
                 let text = mapped(&statement.prepared, &self.shared.server.databases);
                 let text = text.ok_or_else(|| {
                     CarryError::Database("that a prepared statement names".to_owned())
@@ -309,6 +312,9 @@ impl Carried {
                 }
             }
             self.bind(id, statement).await?;
+        }
+        if database != journal.database() {
+            self.enter(journal.database()).await?;
         }
         Ok(())
     }

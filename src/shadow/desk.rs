@@ -155,7 +155,7 @@ impl Desk {
     /// Where the journal says all of it again, a replay that begins now lacks nothing.
     fn see_what_it_lacks(&mut self) {
         if self.ties.values().is_empty() && self.ties.stuck().is_empty() {
-            self.journal.lacks_nothing();
+            self.journal.is_told();
         }
     }
 
@@ -175,6 +175,9 @@ impl Desk {
         self.in_transaction = step.after;
         self.begin(shared, &step);
         if charged.answered {
+            if missing(&charged) == Missing::Statements {
+                self.ties.lose("a command was cut");
+            }
             let answer = Some(&charged.answer);
             self.take_ties(shared, &reading, &charged.command, answer);
         }

@@ -193,9 +193,11 @@ impl Journal {
         self.lacks
     }
 
-    /// What a fresh connection would have lacked has become known, or is no more.
-    pub(super) const fn lacks_nothing(&mut self) {
+    /// What could not be told, or a fresh connection would have lacked, has become known or is no
+    /// more.
+    pub(super) const fn is_told(&mut self) {
         self.lacks = false;
+        self.unknown = self.full;
     }
 
     /// Whether a reset of the session changes anything but its prepared statements.
@@ -266,6 +268,7 @@ impl Journal {
                     dialect: statement.prepared.dialect,
                     mapped,
                     analysis: Arc::clone(&statement.prepared.analysis),
+                    database: Arc::clone(&statement.prepared.database),
                     parameters: statement.prepared.parameters,
                 });
             }
@@ -473,6 +476,7 @@ mod tests {
                 b"SELECT 1",
                 crate::sql::Dialect::default(),
             )),
+            database: Arc::from("app"),
             parameters: 0,
         };
         journal.apply(&Entry::Prepared(id, Arc::new(prepared)), 1024);
@@ -491,6 +495,71 @@ mod tests {
         assert!(!journal.is_unknown());
         prepare(&mut journal, 4, "x");
         assert!(journal.is_unknown() && journal.prepared(4).is_none());
+    }
+
+    #[test]
+    fn statements_come_by_their_ids_and_the_last_one_at_the_end() {
+        let mut journal = Journal::new("");
+        for id in [9, 3, 5] {
+            prepare(&mut journal, id, "SELECT 1");
+        }
+        let ids = |journal: &Journal| journal.statements().map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!(
+            (ids(&journal), journal.last_prepared()),
+            (vec![3, 9, 5], Some(5))
+        );
+        journal.apply(&Entry::Forgotten(5), 1024);
+        assert_eq!((ids(&journal), journal.last_prepared()), (vec![3, 9], None));
+    }
+
+    #[test]
+    fn a_client_that_sends_its_types_each_time_is_told_from_one_that_relies_on_them() {
+        let types: Option<Arc<[Type]>> = Some(Arc::from([]));
+        let (bound, untold) = (Entry::Types(7, types), Entry::Types(7, None));
+        let relied = Entry::Relied(7);
+        for (entries, habit) in [
+            (&[][..], Habit::New),
+            (&[&bound][..], Habit::Once),
+            (&[&bound, &bound][..], Habit::Always),
+            (&[&bound, &relied, &bound][..], Habit::Relies),
+            (&[&bound, &untold][..], Habit::Untold),
+            (&[&untold, &bound][..], Habit::Once),
+        ] {
+            let mut journal = Journal::new("");
+            prepare(&mut journal, 7, "SELECT ?");
+            for entry in entries {
+                journal.apply(entry, 1024);
+            }
+            let found = journal.prepared(7).map(|statement| statement.habit);
+            assert_eq!(found, Some(habit), "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn what_became_known_is_told_again_but_not_what_is_not_remembered() {
+        let mut journal = Journal::new("");
+        journal.apply(&Entry::Untold(Untold::Anything), 8);
+        journal.apply(&Entry::Untold(Untold::Variables), 8);
+        journal.is_told();
+        assert!(!journal.is_unknown() && !journal.lacks_something());
+        for n in 0..=VARIABLES_MAX {
+            set(&mut journal, &format!("@v{n}"), &format!("@v{n} = 1"));
+        }
+        journal.is_told();
+        assert!(journal.is_unknown() && journal.is_full());
+    }
+
+    #[test]
+    fn texts_are_mapped_anew_for_another_server() {
+        let mut journal = Journal::new("");
+        prepare(&mut journal, 7, "SELECT 1 FROM a.t");
+        let other: Arc<[u8]> = Arc::from(b"SELECT 1 FROM b.t".as_slice());
+        journal.map_again(|_| Some(Arc::clone(&other)));
+        let mapped = |journal: &Journal| journal.prepared(7).unwrap().prepared.mapped.clone();
+        assert_eq!(mapped(&journal), Some(other));
+        assert_eq!(journal.prepared_bytes, 34);
+        journal.map_again(|prepared| Some(Arc::clone(&prepared.text)));
+        assert_eq!(journal.prepared_bytes, 17);
     }
 
     #[test]

@@ -307,12 +307,7 @@ impl Link {
         id: u32,
         text: &[u8],
     ) -> Result<Result<u32, Reply>, Trouble> {
-        let digest = xxh3_64(text);
-        let known = self.others.get(&id).and_then(|all| {
-            let of_text = |(own, _): &&(u64, u32)| *own == digest;
-            all.iter().find(of_text).map(|(_, own)| *own)
-        });
-        if let Some(own) = known {
+        if let Some(own) = self.other(id, text) {
             return Ok(Ok(own));
         }
         let oldest = self
@@ -329,8 +324,25 @@ impl Link {
         let Some((own, _)) = reply.answer.prepared() else {
             return Ok(Err(reply));
         };
-        self.others.entry(id).or_default().push((digest, own));
+        let of_statement = self.others.entry(id).or_default();
+        of_statement.push((xxh3_64(text), own));
         Ok(Ok(own))
+    }
+
+    /// The shadow's id of another text of what the client prepared under `id`, if it is prepared.
+    pub(super) fn other(&self, id: u32, text: &[u8]) -> Option<u32> {
+        let digest = xxh3_64(text);
+        let all = self.others.get(&id)?.iter();
+        let mut of_text = all.filter(|(of, _)| *of == digest);
+        of_text.next().map(|(_, own)| *own)
+    }
+
+    /// Goes to a database by the primary's name for it; whether the shadow has it.
+    pub(super) async fn enter(&mut self, shared: &Shared, database: &str) -> Result<bool, Trouble> {
+        let databases = &shared.server.databases;
+        let name = databases.get(database).map_or(database, String::as_str);
+        let payload = [&[Command::INIT_DB.0], name.as_bytes()].concat();
+        Ok(self.ask(&payload).await?.answer.error().is_none())
     }
 
     /// Closes what the client prepared under `id`, if it is prepared here.

@@ -15,6 +15,8 @@ pub(super) struct Prepared {
     pub(super) mapped: Option<Arc<[u8]>>,
     /// What it is.
     pub(super) analysis: Arc<Analysis>,
+    /// The database in which it was prepared: its tables are of that one, wherever the session is.
+    pub(super) database: Arc<str>,
     /// How many parameters the primary found in it.
     pub(super) parameters: u16,
 }

@@ -52,6 +52,8 @@ pub(super) struct Reading {
     pub(super) text: Text,
     /// How the statement's text is read: as the session read it when it sent it.
     pub(super) dialect: Dialect,
+    /// Of what is prepared, the database in which it is.
+    prepared_in: Option<Arc<str>>,
 }
 
 /// What the shadow is sent for a command's text.
@@ -109,6 +111,7 @@ impl Reader<'_> {
                 reading.runs = false;
                 reading.writes = Scope::none();
                 reading.control = None;
+                reading.prepared_in = Some(Arc::from(self.journal.database()));
                 reading
             }
             Command::STMT_EXECUTE
@@ -171,9 +174,13 @@ impl Reader<'_> {
     }
 
     fn analysed(&self, kind: Command, analysis: &Arc<Analysis>) -> Reading {
+        self.analysed_in(self.journal.database(), kind, analysis)
+    }
+
+    fn analysed_in(&self, database: &str, kind: Command, analysis: &Arc<Analysis>) -> Reading {
         let mut scope = Scope::none();
         let mut writes = Scope::none();
-        let mut database = self.journal.database().to_owned();
+        let mut database = database.to_owned();
         for one in &analysis.statements {
             scope.join(&Scope::of(&one.tables, &database));
             let written = match (&one.written, one.class) {
@@ -209,6 +216,7 @@ impl Reader<'_> {
             statement: None,
             text: Text::Same,
             dialect: Dialect::default(),
+            prepared_in: None,
         }
     }
 
@@ -224,7 +232,8 @@ impl Reader<'_> {
             }
             return reading;
         };
-        let mut reading = self.analysed(kind, &statement.prepared.analysis);
+        let prepared = &statement.prepared;
+        let mut reading = self.analysed_in(&prepared.database, kind, &prepared.analysis);
         reading.protocol = Protocol::Prepared;
         reading.dialect = statement.prepared.dialect;
         if statement.prepared.mapped.is_none() {
@@ -387,6 +396,7 @@ impl Reading {
             dialect: self.dialect,
             mapped,
             analysis: Arc::clone(self.analysis.as_ref()?),
+            database: self.prepared_in.clone().unwrap_or_default(),
             parameters,
         };
         Some(Entry::Prepared(id, Arc::new(prepared)))
@@ -474,6 +484,7 @@ fn bare(kind: Command, class: Class) -> Reading {
         statement: None,
         text: Text::Same,
         dialect: Dialect::default(),
+        prepared_in: None,
     }
 }
 

@@ -382,6 +382,10 @@ fn may_run_again(run: &Run, journal: &Journal) -> bool {
     if !(reads && alone && known && reading.runs) || reading.scope.is_empty() {
         return false;
     }
+    let prepared = reading.statement.as_ref().map(|(_, of)| &of.prepared);
+    if prepared.is_some_and(|prepared| *prepared.database != *journal.database()) {
+        return false; // on a connection of its own it would be prepared here, of other tables
+    }
     let statements = reading
         .analysis
         .as_ref()

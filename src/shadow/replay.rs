@@ -299,6 +299,7 @@ impl Replay {
             let mut overtaking = self.shared.overtaking.lock();
             overtaking.push(self.facts.session, scope, run.charged.began, Instant::now());
         }
+        self.prepare_elsewhere(run).await?;
         let Some(link) = &mut self.link else {
             return Err(Trouble::Unreadable);
         };
@@ -388,6 +389,36 @@ impl Replay {
         let commits_each = self.link.as_ref().is_some_and(Link::commits_each);
         if run.step.before && run.reading.runs && commits_each {
             return Err(Trouble::OutOfStep);
+        }
+        Ok(())
+    }
+
+    /// Prepares what the session prepared in another database than it is in now, where this
+    /// connection has not: here, its tables would be others.
+    async fn prepare_elsewhere(&mut self, run: &Run) -> Result<(), Trouble> {
+        let (Some((id, statement)), Some(link)) = (&run.reading.statement, &mut self.link) else {
+            return Ok(());
+        };
+        let (own, now) = (&*statement.prepared.database, self.journal.database());
+        let pinned = run.pin.text.as_ref().map(|(text, _)| text);
+        let is_there = match pinned {
+            Some(text) => link.other(*id, text).is_some(),
+            None => link.statement(*id).is_some(),
+        };
+        if is_there || own == now || own.is_empty() {
+            return Ok(());
+        }
+        let elsewhere = Trouble::Unlike(Reason::Database);
+        if !link.enter(&self.shared, own).await? {
+            return Err(elsewhere);
+        }
+        let is_prepared = match (pinned, &statement.prepared.mapped) {
+            (Some(text), _) => link.prepare_other(*id, text).await?.is_ok(),
+            (None, Some(text)) => link.prepare(*id, text).await?.answer.error().is_none(),
+            (None, None) => false,
+        };
+        if !link.enter(&self.shared, now).await? || !is_prepared {
+            return Err(elsewhere);
         }
         Ok(())
     }

@@ -162,8 +162,8 @@ fn update(table: u32, by: &str, id: u32) -> String {
 }
 
 /// Prepare, two executions, close. The fake servers give every statement the id 7, so a script
-/// holds one at a time.
-fn prepared(id: u32) -> [Command; 4] {
+/// holds one at a time. At times the session has gone to another database in between.
+fn prepared(id: u32) -> Vec<Command> {
     let text = if id.is_multiple_of(2) {
         "SELECT id, v FROM t1 WHERE id = ?"
     } else {
@@ -173,12 +173,12 @@ fn prepared(id: u32) -> [Command; 4] {
     let mut execute = vec![0x17, 7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 0];
     execute.extend_from_slice(&id.to_le_bytes());
     let execute = command(execute);
-    [
-        prepare,
-        execute.clone(),
-        execute,
-        command(vec![0x19, 7, 0, 0, 0]),
-    ]
+    let mut all = vec![prepare, execute.clone(), execute];
+    if id.is_multiple_of(3) {
+        all.insert(2, query(&format!("USE {}", super::store::DATABASES[1])));
+    }
+    all.push(command(vec![0x19, 7, 0, 0, 0]));
+    all
 }
 
 /// A fake server's answer to a command, packet headers included; empty where there is none.

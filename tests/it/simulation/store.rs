@@ -103,7 +103,8 @@ pub struct Session {
     autocommit: bool,
     variable: Option<i64>,
     open: Option<Open>,
-    prepared: Option<String>,
+    /// The text, and the database whose tables it means.
+    prepared: Option<(String, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -164,7 +165,7 @@ impl Session {
     }
 
     pub fn prepare(&mut self, text: &str) {
-        self.prepared = Some(text.to_owned());
+        self.prepared = Some((text.to_owned(), self.database.clone()));
     }
 
     pub fn close_statement(&mut self) {
@@ -185,7 +186,12 @@ impl Session {
     /// Runs the prepared statement with this parameter.
     pub fn execute(&mut self, parameter: u32) -> Done {
         match self.prepared.clone() {
-            Some(text) => self.run(&text.replace('?', &parameter.to_string())),
+            Some((text, database)) => {
+                let own = std::mem::replace(&mut self.database, database);
+                let done = self.run(&text.replace('?', &parameter.to_string()));
+                self.database = own;
+                done
+            }
             None => Done::Failed(&UNKNOWN),
         }
     }
