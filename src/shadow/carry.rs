@@ -52,6 +52,10 @@ pub enum CarryError {
         /// Its text.
         message: String,
     },
+    /// The server does not let the session's user in, or the config has no password for it under the
+    /// same name.
+    #[error("{0}")]
+    Account(String),
     /// The server lacks the session's database.
     #[error("the server lacks the database {0}")]
     Database(String),
@@ -65,6 +69,9 @@ pub enum CarryError {
     /// A name that the server does not take.
     #[error("the server does not take a variable named {0}")]
     Name(String),
+    /// The session speaks a dialect that the server has not.
+    #[error("{0}")]
+    Dialect(String),
     /// The connection cannot be opened, or broke.
     #[error("{0}")]
     Down(String),
@@ -82,7 +89,11 @@ impl CarryError {
 
 impl From<Trouble> for CarryError {
     fn from(trouble: Trouble) -> Self {
-        Self::Down(trouble.to_string())
+        match trouble {
+            Trouble::Refused(why) => Self::Account(why),
+            Trouble::Dialect(why) => Self::Dialect(why),
+            other => Self::Down(other.to_string()),
+        }
     }
 }
 
@@ -148,7 +159,7 @@ impl Carried {
     }
 
     /// Takes in what changed of the session since. Where it was reset or logged in anew, the
-    /// connection is opened anew.
+    /// connection is opened anew. Not cancel-safe: given up, it is to be dropped.
     ///
     /// # Errors
     /// The connection is not like the session any more, and cannot be made so.
@@ -163,7 +174,7 @@ impl Carried {
         self.follow(newer).await
     }
 
-    /// Sets what was read from the session: its variables, and LAST_INSERT_ID().
+    /// Sets what was read from the session: its variables, and LAST_INSERT_ID(). Not cancel-safe.
     ///
     /// # Errors
     /// See [`Carried::catch_up`].

@@ -244,7 +244,7 @@ impl Mirror {
     }
 
     /// Opens a connection to the current shadow that is like the session, but for the values of its
-    /// variables: see [`Values`].
+    /// variables: see [`Values`]. Cancel-safe: given up, it closes.
     ///
     /// # Errors
     /// No connection can be like it, now or at all.
@@ -254,7 +254,8 @@ impl Mirror {
 
     /// Asks the session itself for what its variables hold, on its own connection, between two
     /// commands; asks nothing where nothing must be read. The journal learns it, so that a replay
-    /// can set it, too. The connection is good for the session only where it is given back.
+    /// can set it, too. The connection is good for the session only where it is given back: not
+    /// cancel-safe, given up it is lost. The server has `mirror.timeout_ms` to answer.
     ///
     /// # Errors
     /// The connection is not good any more.

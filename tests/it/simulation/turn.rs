@@ -15,7 +15,9 @@ use understudy::config::{Config, Server};
 use understudy::connect::{Dial, Dialing, Stream};
 use understudy::ledger::{Commands, Ledger};
 use understudy::roles::Roles;
-use understudy::shadow::{Carried, Control, Mirror, MirrorParts, SessionState, Stuck, Values};
+use understudy::shadow::{
+    Carried, CarryError, Control, Mirror, MirrorParts, SessionState, Stuck, Values,
+};
 use understudy::tee::{self, Limits, Tee};
 use understudy::wire::answer::{AnswerTracker, Outcome};
 use understudy::wire::capability::Capabilities;
@@ -28,24 +30,20 @@ const SEEDS: u64 = 60;
 struct Servers {
     legacy: Store,
     vitess: Store,
+    /// What `vitess` is like.
+    manner: Manner,
 }
 
 impl Dial for Servers {
     fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
-        let rows = if server.name == "legacy" {
-            &self.legacy
+        let (rows, manner) = if server.name == "legacy" {
+            (&self.legacy, Manner::Prompt)
         } else {
-            &self.vitess
+            (&self.vitess, self.manner)
         };
         let (near, far) = tokio::io::duplex(64 << 10);
         let record = Arc::new(Mutex::new(Vec::new()));
-        tokio::spawn(server::serve(
-            far,
-            Manner::Prompt,
-            0,
-            record,
-            Arc::clone(rows),
-        ));
+        tokio::spawn(server::serve(far, manner, 0, record, Arc::clone(rows)));
         Box::pin(async move { Ok(Stream::Memory(near)) })
     }
 }
@@ -61,9 +59,14 @@ struct House {
 
 impl House {
     fn build() -> Self {
+        Self::with(Manner::Prompt)
+    }
+
+    fn with(manner: Manner) -> Self {
         let servers = Arc::new(Servers {
             legacy: store::store(),
             vitess: store::store(),
+            manner,
         });
         let (tee, receiver) = tee::door(Limits::default());
         let ledger = Ledger::in_memory({
@@ -415,5 +418,47 @@ fn a_session_that_vanished_in_a_transaction_leaves_nothing_open_once_drained() {
             assert_eq!(house.mirror.figures().connections, 0, "session {number}");
         }
         assert_eq!(house.ledger.taints(), []);
+    });
+}
+
+#[test]
+fn what_the_other_server_lacks_is_said_before_a_session_moves() {
+    run(async {
+        let house = House::with(Manner::Limited);
+        let mut session = house.log_in(1).await;
+        let mut opened = None;
+        for (text, lacks) in [
+            ("SET @a = 1", None),
+            ("SET @a := 2", Some("@a")),
+            ("SET @a = 3", None),
+            ("USE spare", Some("the database spare")),
+        ] {
+            session.query(text).await;
+            let state = session.state(&house.mirror).await;
+            let fresh = house.mirror.prepare(&state).await;
+            let refusal = fresh.as_ref().err().map(CarryError::to_string);
+            match lacks {
+                None => assert_eq!(refusal, None, "{text}"),
+                Some(lacks) => assert!(refusal.is_some_and(|why| why.contains(lacks)), "{text}"),
+            }
+            opened = fresh.ok().or(opened);
+        }
+        let state = session.state(&house.mirror).await;
+        let caught_up = opened.expect("one").catch_up(&state).await;
+        assert!(matches!(caught_up, Err(CarryError::Database(name)) if name == "spare"));
+    });
+}
+
+#[test]
+fn a_session_whose_user_is_not_let_in_is_told_so() {
+    run(async {
+        let house = House::with(Manner::Refusing);
+        let session = house.log_in(1).await;
+        let state = session.state(&house.mirror).await;
+        let refused = house.mirror.prepare(&state).await;
+        assert!(
+            matches!(refused, Err(CarryError::Account(_))),
+            "{refused:?}"
+        );
     });
 }
