@@ -13,7 +13,7 @@
 //! `ties`, `transaction`, `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with
 //! `link`, `talk`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
 //! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `reach`),
-//! `breaker`; `state`, `carry` (with `values`), `era`, `shared`, `census`.
+//! `breaker`; `state`, `carry` (with `values`), `sequences`, `era`, `shared`, `census`.
 
 pub mod control;
 
@@ -52,6 +52,7 @@ mod tables;
 mod talk;
 
 mod carry;
+mod sequences;
 mod state;
 mod values;
 
@@ -72,6 +73,7 @@ pub use control::Control;
 pub use carry::{Carried, CarryError, Parts};
 pub use census::Users;
 pub use errand::{Drained, Ended};
+pub use sequences::{Sequence, SequenceError};
 pub use state::{SessionState, Soft, Stuck};
 pub use values::Values;
 
@@ -280,6 +282,16 @@ impl Mirror {
                 Ok((talk.into_stream(), Ok(values)))
             }
         }
+    }
+
+    /// Takes each sequence of the shadow's past the primary's keys, by `ahead` at least, and says where
+    /// each stands: before a vtgate becomes the primary. None where the shadow is no vtgate. Safe to
+    /// run again.
+    ///
+    /// # Errors
+    /// It is not known of all of them.
+    pub async fn advance_sequences(&self, ahead: u64) -> Result<Vec<Sequence>, SequenceError> {
+        sequences::advance(&self.current.load_full(), ahead).await
     }
 
     /// How often each feature was used that not every server has, since the start.

@@ -44,6 +44,8 @@ pub(super) struct Shared {
     lasting: Arc<Lasting>,
     /// The name of the primary, whose exchanges are replayed.
     pub(super) primary: Arc<str>,
+    /// The primary.
+    pub(super) primary_server: Arc<Server>,
     /// The shadow.
     pub(super) server: Arc<Server>,
     /// Its name.
@@ -151,6 +153,7 @@ impl Shared {
         Self {
             lasting: Arc::clone(lasting),
             primary: Arc::from(roles.primary.name.as_str()),
+            primary_server: Arc::clone(&roles.primary),
             name: Arc::from(roles.shadow.name.as_str()),
             server: Arc::clone(&roles.shadow),
             tls,

@@ -248,6 +248,12 @@ async fn rows(server: &Server, database: &str, query: &str) -> Vec<String> {
     found.map(|row| row.escape_ascii().to_string()).collect()
 }
 
+/// The one number of one row.
+fn number(rows: &[String]) -> u64 {
+    let digits = &rows[0]["\\x04".len()..]; // behind its length
+    digits.parse().unwrap_or_else(|_| panic!("{rows:?}"))
+}
+
 /// Says something that must be done.
 async fn does(session: &mut Session, text: &str) {
     let answer = session.query(text).await;
@@ -272,9 +278,30 @@ async fn what_is_written_after_a_turn_flows_back_and_so_do_keys_and_the_clock() 
         format!("INSERT INTO app.events (kind, payload, at) VALUES ('{table}', @n, NOW())");
     let both = [(config.primary.clone(), config.shadow.clone())];
     // Keys that are written into a table do not take its sequence along.
-    let next = "SELECT NEXT 1000 VALUES FROM lookup.events_seq";
-    let reserved = rows(&config.shadow, "app", next).await;
-    assert_eq!(reserved.len(), 1);
+    let next = "SELECT NEXT 1 VALUES FROM lookup.events_seq";
+    let drawn = number(&rows(&config.shadow, "app", next).await);
+    let key = drawn + 1000;
+    does(
+        &mut session,
+        &format!(
+            "INSERT INTO app.events (id, kind, payload, at) VALUES ({key}, '{table}', '', NOW())"
+        ),
+    )
+    .await;
+    mirror.drained().await.expect("a mirror");
+    let sequences = mirror.advance_sequences(10).await.expect("asked");
+    let [sequence] = sequences.as_slice() else {
+        panic!("{sequences:?}")
+    };
+    assert_eq!((sequence.table.as_str(), sequence.key), ("events", key));
+    assert!(
+        sequence.was <= key && sequence.next > key + 10,
+        "{sequence:?}"
+    );
+    let drawn = number(&rows(&config.shadow, "app", next).await);
+    assert_eq!(drawn, sequence.next);
+    let again = mirror.advance_sequences(10).await.expect("asked");
+    assert_eq!(again[0].next, sequence.next + 2, "it was past them already");
     for turns in 0..3 {
         does(&mut session, "SET @n = (SELECT 5)").await;
         does(&mut session, &insert).await;
