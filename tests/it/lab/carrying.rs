@@ -206,15 +206,15 @@ async fn what_ties_a_session_on_mysql_is_seen_in_its_answers() {
     let (mirror, tee, _ledger) = mirror(&config);
     let mut other = Session::new(2, log_in(&config.primary).await, CAPABILITIES, &tee);
     let mut session = Session::new(1, log_in(&config.primary).await, CAPABILITIES, &tee);
-    let lock = "SELECT GET_LOCK('h2_carrying', 0)";
+    let lock = "SELECT GET_LOCK('carrying', 0)";
     for (text, stuck) in [
         (lock, &[Stuck::GetLock][..]),
-        ("SELECT RELEASE_LOCK('h2_carrying')", &[]),
+        ("SELECT RELEASE_LOCK('carrying')", &[]),
         (
-            "CREATE TEMPORARY TABLE h2_t (id INT)",
+            "CREATE TEMPORARY TABLE carried_t (id INT)",
             &[Stuck::TemporaryTables],
         ),
-        ("DROP TABLE h2_t", &[]),
+        ("DROP TABLE carried_t", &[]),
         ("BEGIN", &[Stuck::Transaction]),
         ("COMMIT", &[]),
     ] {
