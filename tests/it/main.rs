@@ -16,7 +16,7 @@
     reason = "a test fails by panicking, prints what it saw, and waits in real time for real servers"
 )]
 
-mod handed;
+mod acknowledged;
 mod lab;
 mod layers;
 #[cfg(feature = "simulation")]
