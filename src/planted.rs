@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// A bug that breaks one of the invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,38 @@ pub fn measures() -> Option<Measured> {
     })
 }
 
+/// How long a cutover of this process pauses at a place of that name, by the environment variable
+/// `UNDERSTUDY_PLANTED_PAUSE` (`switching:2000`: there, for two seconds), so that a test can kill it
+/// there. The places are the states of the machine, entered and recorded, before they act; and
+/// `switched`: the record of the roles is committed, and no session is let go yet.
+#[must_use]
+pub fn pause(at: &str) -> Option<Duration> {
+    static PLANTED: OnceLock<Option<(String, Duration)>> = OnceLock::new();
+    let planted = PLANTED.get_or_init(|| parse(&std::env::var("UNDERSTUDY_PLANTED_PAUSE").ok()?));
+    let (place, pause) = planted.as_ref()?;
+    (place == at).then_some(*pause)
+}
+
+fn parse(planted: &str) -> Option<(String, Duration)> {
+    let (place, ms) = planted.split_once(':')?;
+    Some((place.to_owned(), Duration::from_millis(ms.parse().ok()?)))
+}
+
 /// Plants a bug on this thread, or removes it.
 pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_a_place_and_its_milliseconds() {
+        let two_seconds = ("switching".to_owned(), Duration::from_secs(2));
+        assert_eq!(parse("switching:2000"), Some(two_seconds));
+        assert_eq!(parse("switching"), None);
+        assert_eq!(parse("switching:soon"), None);
+        assert_eq!(pause("switching"), None);
+    }
 }

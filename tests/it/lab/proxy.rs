@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Proxy {
     child: Child,
     dir: tempfile::TempDir,
-    measures: &'static str,
+    planted: [(&'static str, String); 2],
     /// Where clients connect.
     pub address: String,
     /// The admin's URL.
@@ -56,6 +56,8 @@ pub struct Setup {
     pub more: String,
     /// What is measured; nothing where empty. See `planted::measures`.
     pub measures: &'static str,
+    /// Where a cutover pauses, as `switching:2000`; nowhere where empty. See `planted::pause`.
+    pub pause: String,
 }
 
 impl Proxy {
@@ -91,10 +93,14 @@ impl Proxy {
         let config = config(lab, setup, &dir.path().to_string_lossy(), ports);
         std::fs::write(dir.path().join("understudy.toml"), config).expect("the config is written");
         let address = format!("127.0.0.1:{listen}");
+        let planted = [
+            ("UNDERSTUDY_MEASURES", setup.measures.to_owned()),
+            ("UNDERSTUDY_PLANTED_PAUSE", setup.pause.clone()),
+        ];
         Self {
-            child: serve(dir.path(), setup.measures),
+            child: serve(dir.path(), &planted),
             dir,
-            measures: setup.measures,
+            planted,
             address,
             admin: format!("http://127.0.0.1:{admin}"),
             console,
@@ -104,8 +110,20 @@ impl Proxy {
     /// Starts again, with the same files, after the process has ended.
     pub fn start_again(&mut self) {
         let _reaped = self.child.wait();
-        self.child = serve(self.dir.path(), self.measures);
+        self.child = serve(self.dir.path(), &self.planted);
         self.wait_until("/readyz");
+    }
+
+    /// Where a cutover pauses from the next start on; nowhere where empty.
+    pub fn pause_at(&mut self, pause: &str) {
+        let [_, (_, planted)] = &mut self.planted;
+        pause.clone_into(planted);
+    }
+
+    /// Dies as by `kill -9`, and starts again with the same files.
+    pub fn kill_and_start_again(&mut self) {
+        self.signal("KILL");
+        self.start_again();
     }
 
     fn wait_until(&mut self, path: &str) {
@@ -172,16 +190,25 @@ impl Proxy {
 
     /// A PATCH or POST of the API.
     pub fn send(&self, method: &str, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.ask(method, path, body);
+        assert!(status < 400, "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    /// The same, refused or not: the HTTP status, and the answer.
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let url = format!("{}{path}", self.admin);
         let request = if method == "PATCH" {
             ureq::patch(&url)
         } else {
             ureq::post(&url)
         };
+        let request = request.config().http_status_as_error(false).build();
         let mut answer = request
             .send_json(body)
             .unwrap_or_else(|fault| panic!("{method} {path}: {fault}"));
-        answer.body_mut().read_json().unwrap_or(Value::Null)
+        let said = answer.body_mut().read_json().unwrap_or(Value::Null);
+        (answer.status().as_u16(), said)
     }
 
     /// The coverage, once every command has its verdict. The identity holds in it.
@@ -259,17 +286,16 @@ impl Drop for Proxy {
     }
 }
 
-fn serve(dir: &Path, measures: &str) -> Child {
+fn serve(dir: &Path, planted: &[(&str, String)]) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(dir.join("log"))
         .expect("a log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
-    if !measures.is_empty() {
-        command.env("UNDERSTUDY_MEASURES", measures);
-    }
+    let planted = planted.iter().filter(|(_, value)| !value.is_empty());
     command
+        .envs(planted.map(|(name, value)| (*name, value)))
         .args(["serve", "--config"])
         .arg(dir.join("understudy.toml"))
         .stdin(Stdio::null())
