@@ -172,7 +172,7 @@ async fn a_shadow_that_hangs_is_not_noticed() {
 }
 
 /// Lets a stopped process go on, whatever becomes of the test.
-struct Continues(i32);
+pub struct Continues(pub i32);
 
 impl Drop for Continues {
     fn drop(&mut self) {

@@ -1,8 +1,9 @@
 //! Against real servers, which `tests/bin/with-lab` starts. Without them every test here fails.
 
 mod bad_input;
-mod carrying;
+mod checker;
 mod console;
+mod cutover;
 mod differences;
 mod faults;
 mod healthy;

@@ -1,10 +1,11 @@
-//! A way to the shadow that a test can look into: what was said on it, and answers that turn to
-//! nonsense. It runs beside its test, which must have a thread for it.
+//! A way to the shadow that a test can look into: what was said on it, answers that turn to nonsense,
+//! and a cut, after which nothing passes and nobody is told. It runs beside its test, which must have a thread for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// See the module.
 pub struct Way {
@@ -12,6 +13,8 @@ pub struct Way {
     pub address: String,
     /// Whether answers are exchanged for nonsense.
     pub nonsense: Arc<AtomicBool>,
+    /// Whether nothing passes.
+    cut: watch::Sender<bool>,
     /// All that the proxy has said to the shadow.
     said: Arc<Mutex<Vec<u8>>>,
 }
@@ -23,20 +26,27 @@ impl Way {
         let way = Self {
             address: listener.local_addr().expect("an address").to_string(),
             nonsense: Arc::default(),
+            cut: watch::Sender::new(false),
             said: Arc::default(),
         };
         let (nonsense, said) = (Arc::clone(&way.nonsense), Arc::clone(&way.said));
+        let cut = way.cut.subscribe();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let (nonsense, said) = (Arc::clone(&nonsense), Arc::clone(&said));
-                let shadow = shadow.clone();
+                let (shadow, cut) = (shadow.clone(), cut.clone());
                 tokio::spawn(async move {
                     let far = TcpStream::connect(&shadow).await?;
-                    pipe(near, far, &nonsense, &said).await
+                    pipe(near, far, &nonsense, &said, cut).await
                 });
             }
         });
         way
+    }
+
+    /// Cuts the way, or joins it again: bytes wait meanwhile, as behind a broken switch.
+    pub fn cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
     }
 
     /// Whether these words were said to the shadow.
@@ -52,7 +62,10 @@ async fn pipe(
     far: TcpStream,
     nonsense: &AtomicBool,
     said: &Mutex<Vec<u8>>,
+    cut: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
+    let mut cuts = [cut.clone(), cut];
+    let [up_cut, down_cut] = &mut cuts;
     let ((mut from, mut to), (mut back, mut forth)) = (near.into_split(), far.into_split());
     let up = async {
         let mut piece = vec![0; 4096];
@@ -64,6 +77,7 @@ async fn pipe(
             said.lock()
                 .expect("nobody panics with it")
                 .extend_from_slice(&piece[..n]);
+            drop(up_cut.wait_for(|cut| !cut).await);
             forth.write_all(&piece[..n]).await?;
         }
     };
@@ -77,6 +91,7 @@ async fn pipe(
             if nonsense.load(Ordering::Relaxed) {
                 piece[..n].iter_mut().for_each(|byte| *byte ^= 0xA5);
             }
+            drop(down_cut.wait_for(|cut| !cut).await);
             to.write_all(&piece[..n]).await?;
         }
     };

@@ -1,0 +1,173 @@
+//! The checker of acknowledged writes: clients that keep their connections open, write all the time
+//! and remember what they were told. What a server holds is then held against their memories
+//! (`acknowledged`), and one server against the other.
+
+mod client;
+mod session;
+mod tables;
+mod tests;
+
+pub use tables::{copy, held, set_up};
+
+use super::client as options;
+use crate::acknowledged::{self, Memory, Timed};
+use client::Client;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::task::JoinHandle;
+
+/// How many clients, and what they do.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub clients: i64,
+    /// Acts a second, all clients together.
+    pub rate: u32,
+    /// Whether a client whose connection broke logs in again. Otherwise it ends.
+    pub reconnects: bool,
+}
+
+impl Load {
+    /// Accounts: so many that clients seldom wait for each other.
+    fn accounts(self) -> i64 {
+        self.clients * 4
+    }
+
+    /// A client rests as long on average between two acts.
+    fn rest(self) -> Duration {
+        Duration::from_secs(self.clients.unsigned_abs()) / self.rate.max(1)
+    }
+}
+
+/// Running clients.
+pub struct Checker {
+    load: Load,
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<Memory>>,
+}
+
+impl Checker {
+    /// All log in to `address`, and begin. The tables are there: `set_up`.
+    pub async fn start(address: &str, load: Load) -> Self {
+        let mut checker = Self {
+            load,
+            stop: Arc::default(),
+            clients: Vec::new(),
+        };
+        for number in 0..load.clients {
+            // Half of them choose their database after the login.
+            let database = if number % 2 == 0 { "scratch" } else { "app" };
+            let client = Client::new(number, load.accounts(), options(address, database));
+            let (session, client) = client.log_in().await.expect("the login");
+            let stop = Arc::clone(&checker.stop);
+            let run = client.run(session, stop, load.rest(), load.reconnects);
+            checker.clients.push(tokio::spawn(run));
+        }
+        checker
+    }
+
+    /// How many still work.
+    pub fn working(&self) -> usize {
+        let at_work = self.clients.iter().filter(|client| !client.is_finished());
+        at_work.count()
+    }
+
+    /// Each client ends after its act.
+    pub async fn stop(self) -> Report {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut memories = Vec::new();
+        for client in self.clients {
+            memories.push(client.await.expect("a client does not panic"));
+        }
+        Report {
+            load: self.load,
+            memories,
+        }
+    }
+}
+
+/// What the clients remember.
+pub struct Report {
+    load: Load,
+    memories: Vec<Memory>,
+}
+
+impl Report {
+    /// What they were refused, and where a connection broke.
+    pub fn errors(&self) -> Vec<String> {
+        let named = |memory: &Memory| {
+            let client = memory.client;
+            let errors = memory.errors.iter();
+            errors
+                .map(move |error| format!("client {client}: {error}"))
+                .collect::<Vec<_>>()
+        };
+        self.memories.iter().flat_map(named).collect()
+    }
+
+    /// Answers that were wrong.
+    pub fn wrong(&self) -> Vec<String> {
+        let named = |memory: &Memory| {
+            let client = memory.client;
+            let wrong = memory.wrong.iter();
+            wrong
+                .map(move |wrong| format!("client {client}: {wrong}"))
+                .collect::<Vec<_>>()
+        };
+        self.memories.iter().flat_map(named).collect()
+    }
+
+    /// What the server lacks of what was acknowledged, or holds beyond it.
+    pub async fn verify(&self, address: &str) -> Vec<String> {
+        let held = held(address, self.load.clients).await;
+        acknowledged::judge(&self.memories, self.load.accounts(), &held)
+    }
+
+    /// Where the two servers hold different rows.
+    pub async fn differences(&self, one: &str, other: &str) -> Vec<String> {
+        let clients = self.load.clients;
+        let (one, other) = (held(one, clients).await, held(other, clients).await);
+        acknowledged::differences(&one, &other)
+    }
+
+    /// The longest command of each client that had one under way at the time.
+    pub fn met(&self, from: SystemTime, to: SystemTime) -> Vec<Duration> {
+        acknowledged::met(self.commands(), from, to)
+    }
+
+    /// All commands' times.
+    pub fn times(&self) -> Vec<Duration> {
+        self.commands()
+            .flatten()
+            .map(|command| command.took)
+            .collect()
+    }
+
+    fn commands(&self) -> impl Iterator<Item = &[Timed]> {
+        self.memories.iter().map(|memory| &memory.commands[..])
+    }
+
+    pub fn writes(&self) -> usize {
+        self.memories.iter().map(|memory| memory.writes.len()).sum()
+    }
+
+    /// Connections that broke, of all clients.
+    pub fn broken(&self) -> u64 {
+        let again = |memory: &Memory| memory.sessions.saturating_sub(1);
+        self.memories.iter().map(again).sum()
+    }
+
+    pub fn print(&self) {
+        let times = self.times();
+        let [p50, p99, max] = [50, 99, 100].map(|percent| acknowledged::quantile(&times, percent));
+        println!(
+            "checker: {} clients, {} commands, {} writes, {} errors, {} broken connections, {} wrong answers; p50 {p50:?}, p99 {p99:?}, longest {max:?}",
+            self.load.clients,
+            times.len(),
+            self.writes(),
+            self.errors().len(),
+            self.broken(),
+            self.wrong().len(),
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! The checker itself, on real servers and without a cutover.
+
+use super::tables::{held, id};
+use super::{Checker, Load, Report, copy, set_up};
+use crate::lab::mirroring::connect;
+use crate::lab::{Lab, Proxy};
+use mysql_async::prelude::Queryable;
+use serde_json::json;
+use std::time::Duration;
+
+const LOAD: Load = Load {
+    clients: 12,
+    rate: 60,
+    reconnects: true,
+};
+
+const NONE: [&str; 0] = [];
+
+async fn run(proxy: &Proxy, seconds: u64) -> Report {
+    let checker = Checker::start(&proxy.address, LOAD).await;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    assert_eq!(checker.working(), 12);
+    let report = checker.stop().await;
+    report.print();
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_clients_were_told_is_on_both_sides_and_what_is_amiss_is_seen() {
+    let lab = Lab::get();
+    set_up(&lab, LOAD).await;
+    let proxy = Proxy::start(&lab);
+    let report = run(&proxy, 10).await;
+    println!("{}", proxy.settled());
+    assert_eq!(report.errors(), NONE);
+    assert_eq!(report.wrong(), NONE);
+    assert!(report.writes() > 100);
+    for address in [lab.legacy(), lab.shadow()] {
+        assert_eq!(report.verify(&address).await, NONE, "{address}");
+    }
+    let between = report.differences(&lab.legacy(), &lab.shadow()).await;
+    assert_eq!(between, NONE);
+    assert_eq!(proxy.get("/api/v1/taints")["items"], json!([]));
+    // What a cutover could do to it: lost, doubled, half applied.
+    let (client, n) = held(&lab.shadow(), LOAD.clients).await.rows[0];
+    let again = id(client, n);
+    let mut shadow = connect(&lab.shadow(), "scratch").await;
+    for (damage, word) in [
+        ("DELETE FROM checker_marks LIMIT 1".to_owned(), "lost"),
+        (
+            format!("INSERT INTO app.checker_rows (id, client, n) VALUES ({again}, {client}, {n})"),
+            "doubled",
+        ),
+        (
+            "UPDATE checker_accounts SET balance = balance + 1 WHERE id = 1".to_owned(),
+            "half done",
+        ),
+    ] {
+        shadow.query_drop(&damage).await.expect("the damage");
+        let said = report.verify(&lab.shadow()).await;
+        assert!(
+            said.iter().any(|line| line.contains(word)),
+            "{damage}: {said:?}"
+        );
+        let between = report.differences(&lab.legacy(), &lab.shadow()).await;
+        assert_ne!(between, NONE);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_kill_9_every_acknowledged_write_is_on_the_primary_once() {
+    let lab = Lab::get();
+    set_up(&lab, LOAD).await;
+    let mut proxy = Proxy::start(&lab);
+    let checker = Checker::start(&proxy.address, LOAD).await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        proxy.kill_and_start_again();
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let report = checker.stop().await;
+    report.print();
+    proxy.settled();
+    assert!(report.broken() >= 12, "{}", report.broken());
+    assert_eq!(report.verify(&lab.legacy()).await, NONE);
+    assert_eq!(report.wrong(), NONE);
+    let taints = proxy.get("/api/v1/taints")["items"].clone();
+    assert!(taints.to_string().contains("gap"), "{taints}");
+    copy(&lab.legacy(), &lab.shadow(), LOAD.clients).await;
+    let between = report.differences(&lab.legacy(), &lab.shadow()).await;
+    assert_eq!(between, NONE);
+}

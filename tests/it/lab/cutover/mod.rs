@@ -1,0 +1,24 @@
+//! The cutover on real servers, alone on the machine: MySQL 5.6 and vtgate, sysbench and the checker.
+//!
+//! | file | proves |
+//! |---|---|
+//! | `flips` | flips to and fro under load lose and double nothing, and no client sees an error |
+//! | `refusals` | a dry run changes nothing; what is refused says why; an abort lets production go on |
+//! | `stuck` | sessions that cannot move stop a cutover, or end, as the config says |
+//! | `kills` | the proxy is killed at every step, and comes up with the one right primary |
+//! | `servers` | a server that hangs or is cut off at a step aborts, or is not noticed |
+//!
+//! `tests/bin/cutover` runs all of them in their long form.
+
+mod flips;
+mod kills;
+mod refusals;
+mod scene;
+mod servers;
+mod stuck;
+
+/// A number of the environment.
+fn number(name: &str, default: u32) -> u32 {
+    let set = std::env::var(name).ok();
+    set.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
