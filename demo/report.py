@@ -3,6 +3,8 @@
 report.py progress   one line: coverage so far
 report.py settle     waits until every command has its verdict
 report.py findings   by kind, with an example each
+report.py pauses FILE   the holds of the cutovers, and what the shop's acts took that met one; FILE
+                        has a line for each act: when it began and how long it took, in microseconds
 """
 
 import json
@@ -11,6 +13,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from datetime import datetime
 
 ADMIN = os.environ["UNDERSTUDY_ADMIN"]
 
@@ -65,4 +68,22 @@ def example(kind, finding):
             print(f"           {side['server']:<8} {words}")
 
 
-{"progress": progress, "settle": settle, "findings": findings}[sys.argv[1]]()
+def pauses():
+    with open(sys.argv[2], encoding="ascii") as file:
+        acts = [tuple(map(int, line.split())) for line in file]
+    took = sorted(act[1] for act in acts)
+    for record in reversed(ask("cutover")["history"]):
+        hold = record["hold_us"]
+        began = [step["at"] for step in record["steps"] if step["step"] == "holding"]
+        if not hold or not began:
+            continue
+        start = int(datetime.fromisoformat(began[0].replace("Z", "+00:00")).timestamp() * 1e6)
+        met = [act[1] for act in acts if act[0] <= start + hold and act[0] + act[1] >= start]
+        print(
+            f"  {record['from']} → {record['to']}: held for {hold / 1000:.1f} ms; {len(met)} of the shop's acts met it,"
+            f" the longest took {max(met, default=0) / 1000:.1f} ms"
+        )
+    print(f"  all {len(took)} acts: half took {took[len(took) // 2] / 1000:.1f} ms or less, the longest {took[-1] / 1000:.1f} ms")
+
+
+{"pauses": pauses, "progress": progress, "settle": settle, "findings": findings}[sys.argv[1]]()

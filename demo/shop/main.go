@@ -29,6 +29,8 @@ type shop struct {
 	next     atomic.Int64
 	done     atomic.Int64
 	failed   atomic.Int64
+	first    int64 // orders are numbered from here
+	times    *os.File
 }
 
 const (
@@ -148,15 +150,13 @@ func (s *shop) report(ctx context.Context, _ *rand.Rand) error {
 // move changes an order by its key.
 func (s *shop) move(ctx context.Context, random *rand.Rand) error {
 	newest := s.next.Load()
-	if newest == first {
+	if newest == s.first {
 		return nil
 	}
-	id := first + 1 + random.Int64N(newest-first)
+	id := s.first + 1 + random.Int64N(newest-s.first)
 	_, err := s.prepared.ExecContext(ctx, "UPDATE orders SET status = ? WHERE id = ?", []string{"sent", "returned", "paid"}[random.IntN(3)], id)
 	return err
 }
-
-const first = 1_000_000
 
 func drain(rows *sql.Rows, err error) error {
 	if err != nil {
@@ -179,8 +179,13 @@ func (s *shop) work(ctx context.Context, seed uint64, pace time.Duration) {
 			return
 		case <-tick.C:
 		}
+		began := time.Now()
 		err := acts[random.IntN(len(acts))](context.WithoutCancel(ctx), random)
 		s.done.Add(1)
+		if s.times != nil {
+			// One write a line: the workers' lines do not mix.
+			fmt.Fprintf(s.times, "%d %d\n", began.UnixMicro(), time.Since(began).Microseconds())
+		}
 		if err != nil {
 			s.failed.Add(1)
 			fmt.Fprintln(os.Stderr, "shop:", err)
@@ -194,14 +199,28 @@ func main() {
 	database := flag.String("database", "app", "database")
 	seconds, workers := flag.Int("seconds", 30, "how long"), flag.Int("workers", 4, "how many at once")
 	rate := flag.Int("rate", 40, "acts a second, all workers together")
+	from := flag.Int64("from", 1_000_000, "the number before the first order's")
+	again := flag.Bool("again", false, "its customers and products are there already")
+	times := flag.String("times", "", "a file for when each act began and how long it took, in microseconds")
 	known := flag.Bool("known", false, "also say the statements that are known to differ")
 	flag.Parse()
 	log.SetFlags(0)
 
 	s := &shop{text: open(*address, *user, *password, *database, true), prepared: open(*address, *user, *password, *database, false)}
-	s.next.Store(first)
-	if err := s.seed(context.Background()); err != nil {
-		log.Fatal("shop: seeding: ", err)
+	s.first = *from
+	s.next.Store(*from)
+	if *times != "" {
+		file, err := os.Create(*times)
+		if err != nil {
+			log.Fatal("shop: ", err)
+		}
+		defer file.Close()
+		s.times = file
+	}
+	if !*again {
+		if err := s.seed(context.Background()); err != nil {
+			log.Fatal("shop: seeding: ", err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(*seconds)*time.Second)
 	defer cancel()
