@@ -211,6 +211,12 @@ impl Proxy {
         (answer.status().as_u16(), said)
     }
 
+    /// A POST of the API that nobody waits for: the process may die before it answers.
+    pub fn ask_aside(&self, path: &str, body: &Value) {
+        let (url, body) = (format!("{}{path}", self.admin), body.clone());
+        std::thread::spawn(move || drop(ureq::post(&url).send_json(&body)));
+    }
+
     /// The coverage, once every command has its verdict. The identity holds in it.
     pub fn settled(&self) -> Value {
         let end = Instant::now() + Duration::from_secs(120);
