@@ -3,6 +3,7 @@
 //! (`acknowledged`), and one server against the other.
 
 mod client;
+mod guests;
 mod session;
 mod tables;
 mod tests;
@@ -12,6 +13,7 @@ pub use tables::{copy, held, set_up};
 use super::client as options;
 use crate::acknowledged::{self, Memory, Timed};
 use client::Client;
+use guests::Guests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -21,6 +23,8 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub clients: i64,
+    /// Clients beside them, of other drivers, which are numbered after them.
+    pub guests: i64,
     /// Acts a second, all clients together.
     pub rate: u32,
     /// Whether a client whose connection broke logs in again. Otherwise it ends.
@@ -31,6 +35,11 @@ impl Load {
     /// Accounts: so many that clients seldom wait for each other.
     fn accounts(self) -> i64 {
         self.clients * 4
+    }
+
+    /// All clients, whatever their driver.
+    pub fn all(self) -> i64 {
+        self.clients + self.guests
     }
 
     /// A client rests as long on average between two acts.
@@ -44,6 +53,7 @@ pub struct Checker {
     load: Load,
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Memory>>,
+    guests: Vec<Guests>,
 }
 
 impl Checker {
@@ -53,6 +63,7 @@ impl Checker {
             load,
             stop: Arc::default(),
             clients: Vec::new(),
+            guests: Vec::new(),
         };
         for number in 0..load.clients {
             // Half of them choose their database after the login.
@@ -64,6 +75,17 @@ impl Checker {
             checker.clients.push(tokio::spawn(run));
         }
         checker
+    }
+
+    /// The guests log in to `address` too, and begin: as many of each driver.
+    pub fn invite(&mut self, address: &str, drivers: &[&str]) {
+        let each = self.load.guests / i64::try_from(drivers.len().max(1)).expect("few drivers");
+        let mut first = self.load.clients;
+        for driver in drivers {
+            let guests = Guests::start(driver, address, first, each);
+            self.guests.push(guests);
+            first += each;
+        }
     }
 
     /// How many still work.
@@ -79,6 +101,7 @@ impl Checker {
         for client in self.clients {
             memories.push(client.await.expect("a client does not panic"));
         }
+        memories.extend(self.guests.into_iter().flat_map(Guests::stop));
         Report {
             load: self.load,
             memories,
@@ -119,13 +142,13 @@ impl Report {
 
     /// What the server lacks of what was acknowledged, or holds beyond it.
     pub async fn verify(&self, address: &str) -> Vec<String> {
-        let held = held(address, self.load.clients).await;
+        let held = held(address, self.load.all()).await;
         acknowledged::judge(&self.memories, self.load.accounts(), &held)
     }
 
     /// Where the two servers hold different rows.
     pub async fn differences(&self, one: &str, other: &str) -> Vec<String> {
-        let clients = self.load.clients;
+        let clients = self.load.all();
         let (one, other) = (held(one, clients).await, held(other, clients).await);
         acknowledged::differences(&one, &other)
     }
@@ -162,7 +185,7 @@ impl Report {
         let [p50, p99, max] = [50, 99, 100].map(|percent| acknowledged::quantile(&times, percent));
         println!(
             "checker: {} clients, {} commands, {} writes, {} errors, {} broken connections, {} wrong answers; p50 {p50:?}, p99 {p99:?}, longest {max:?}",
-            self.load.clients,
+            self.load.all(),
             times.len(),
             self.writes(),
             self.errors().len(),

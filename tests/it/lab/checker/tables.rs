@@ -46,7 +46,7 @@ pub async fn set_up(lab: &Lab, load: super::Load) {
     for address in [lab.legacy(), lab.shadow()] {
         let mut direct = connect(&address).await;
         make(&mut direct).await;
-        let counters = (0..load.clients).map(|client| (client, 0));
+        let counters = (0..load.all()).map(|client| (client, 0));
         fill(
             &mut direct,
             "scratch.checker_counters (client, n)",

@@ -10,14 +10,18 @@ use std::time::Duration;
 
 const LOAD: Load = Load {
     clients: 12,
+    guests: 0,
     rate: 60,
     reconnects: true,
 };
 
 const NONE: [&str; 0] = [];
 
-async fn run(proxy: &Proxy, seconds: u64) -> Report {
-    let checker = Checker::start(&proxy.address, LOAD).await;
+async fn run(proxy: &Proxy, load: Load, seconds: u64) -> Report {
+    let mut checker = Checker::start(&proxy.address, load).await;
+    if load.guests > 0 {
+        checker.invite(&proxy.address, &["pymysql", "go", "connector-j"]);
+    }
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     assert_eq!(checker.working(), 12);
     let report = checker.stop().await;
@@ -28,9 +32,10 @@ async fn run(proxy: &Proxy, seconds: u64) -> Report {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_clients_were_told_is_on_both_sides_and_what_is_amiss_is_seen() {
     let lab = Lab::get();
-    set_up(&lab, LOAD).await;
+    let load = Load { guests: 6, ..LOAD };
+    set_up(&lab, load).await;
     let proxy = Proxy::start(&lab);
-    let report = run(&proxy, 10).await;
+    let report = run(&proxy, load, 10).await;
     println!("{}", proxy.settled());
     assert_eq!(report.errors(), NONE);
     assert_eq!(report.wrong(), NONE);
@@ -42,7 +47,7 @@ async fn what_the_clients_were_told_is_on_both_sides_and_what_is_amiss_is_seen()
     assert_eq!(between, NONE);
     assert_eq!(proxy.get("/api/v1/taints")["items"], json!([]));
     // What a cutover could do to it: lost, doubled, half applied.
-    let (client, n) = held(&lab.shadow(), LOAD.clients).await.rows[0];
+    let (client, n) = held(&lab.shadow(), load.all()).await.rows[0];
     let again = id(client, n);
     let mut shadow = connect(&lab.shadow(), "scratch").await;
     for (damage, word) in [
@@ -86,7 +91,7 @@ async fn after_kill_9_every_acknowledged_write_is_on_the_primary_once() {
     assert_eq!(report.wrong(), NONE);
     let taints = proxy.get("/api/v1/taints")["items"].clone();
     assert!(taints.to_string().contains("gap"), "{taints}");
-    copy(&lab.legacy(), &lab.shadow(), LOAD.clients).await;
+    copy(&lab.legacy(), &lab.shadow(), LOAD.all()).await;
     let between = report.differences(&lab.legacy(), &lab.shadow()).await;
     assert_eq!(between, NONE);
 }

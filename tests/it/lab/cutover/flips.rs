@@ -1,8 +1,9 @@
-//! Flips to and fro under sysbench oltp_read_write, text and prepared, and the checker: no client sees
+//! Flips to and fro under sysbench oltp_read_write, text and prepared, the checker, and other drivers: no client sees
 //! an error, nothing is lost or doubled, both sides are equal in the end. What the clients waited is
 //! printed beside what the records say.
 //!
 //! `CUTOVER_CLIENTS` connections (60), `CUTOVER_FLIPS` (10), `CUTOVER_REST_S` seconds between two (5).
+//! What is not sysbench's is the checker's, and a fifth of it other drivers'.
 
 use super::number;
 use super::scene::{Scene, assert_none, flip, hold, hold_us, setup};
@@ -16,6 +17,9 @@ use std::time::Duration;
 /// Threads of each of the two sysbenches.
 const THREADS: u32 = 8;
 
+/// Of the clients that are not the checker's own: Python, Go, Java.
+const DRIVERS: [&str; 3] = ["pymysql", "go", "connector-j"];
+
 /// What a flip may take, with its rest, at most: sysbench must outlive the last.
 const EACH_S: u32 = 8;
 
@@ -23,12 +27,16 @@ const EACH_S: u32 = 8;
 async fn flips_to_and_fro_lose_nothing_and_no_client_sees_an_error() {
     let (flips, rest) = (number("CUTOVER_FLIPS", 10), number("CUTOVER_REST_S", 5));
     let connections = number("CUTOVER_CLIENTS", 60);
+    let connections = i64::from(connections.saturating_sub(2 * THREADS).max(15));
+    let guests = connections / 15 * 3;
     let load = Load {
-        clients: i64::from(connections.saturating_sub(2 * THREADS).max(8)),
+        clients: connections - guests,
+        guests,
         rate: number("CUTOVER_RATE", 60),
         reconnects: false,
     };
-    let scene = Scene::open_after(&setup("soak_s = 3600"), load, load::prepare).await;
+    let mut scene = Scene::open_after(&setup("soak_s = 3600"), load, load::prepare).await;
+    scene.checker.invite(&scene.proxy.address, &DRIVERS);
     let before = deadlocks(&scene.lab).await;
     let seconds = flips * (rest + EACH_S) + rest;
     let benches = ["disable", "auto"].map(|mode| sysbench(&scene.proxy, mode, seconds));

@@ -93,7 +93,7 @@ async fn killed(place: &str, expected: &str, jitter: Duration) {
     assert_none("a client had a wrong answer", &report.wrong());
     assert!(report.broken() > 0, "the kill was seen");
     is_refused_for_the_gap(&proxy, from);
-    checker::copy(&address(to), &address(from), load.clients).await;
+    checker::copy(&address(to), &address(from), load.all()).await;
     clear(&proxy);
     // From here on it is as before: the next cutover succeeds.
     let checker = Checker::start(&proxy.address, fresh(&lab, load).await).await;

@@ -23,6 +23,7 @@ coverage_tables = 0.5
 /// A light load, for tests of something else than load.
 pub const LIGHT: Load = Load {
     clients: 12,
+    guests: 0,
     rate: 40,
     reconnects: false,
 };
@@ -208,4 +209,18 @@ pub fn why(record: &Value) -> String {
     let of = |step: &Value| format!("{} {}", step["outcome"], step["why"]);
     let steps: Vec<String> = steps.iter().map(of).collect();
     format!("{} {}", record["outcome"], steps.join(" "))
+}
+
+#[test]
+fn a_record_tells_when_new_transactions_waited_and_why() {
+    let record = json!({"hold_us": 23_500, "outcome": "aborted", "steps": [
+        {"step": "preparing", "at": "2030-01-01T00:00:00Z", "took_us": 5, "outcome": "done", "why": null},
+        {"step": "holding", "at": "2030-01-01T00:00:01.250Z", "took_us": 9, "outcome": "stuck", "why": "GET_LOCK"},
+    ]});
+    let (from, to) = hold(&record);
+    let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1_893_456_001);
+    assert_eq!(from, second + Duration::from_millis(250));
+    assert_eq!(to, from + Duration::from_micros(23_500));
+    assert_eq!(steps(&record), ["preparing", "holding"]);
+    assert!(why(&record).contains("GET_LOCK"));
 }
