@@ -20,6 +20,13 @@ coverage_fingerprints = 0.5
 coverage_tables = 0.5
 ";
 
+/// The application's user is the same on both sides, and replay logs in as it.
+const USERS: &str = "[shadow.users]
+app = { user = \"app\", password = \"app\" }
+[primary.users]
+app = { user = \"app\", password = \"app\" }
+";
+
 /// A light load, for tests of something else than load.
 pub const LIGHT: Load = Load {
     clients: 12,
@@ -31,7 +38,7 @@ pub const LIGHT: Load = Load {
 /// A setup with these lines below `[cutover]`.
 pub fn setup(cutover: &str) -> Setup {
     Setup {
-        more: format!("{LOW}[cutover]\n{cutover}\n"),
+        more: format!("{USERS}{LOW}[cutover]\n{cutover}\n"),
         ..Setup::default()
     }
 }
@@ -208,7 +215,8 @@ pub fn why(record: &Value) -> String {
     let steps = record["steps"].as_array().expect("steps");
     let of = |step: &Value| format!("{} {}", step["outcome"], step["why"]);
     let steps: Vec<String> = steps.iter().map(of).collect();
-    format!("{} {}", record["outcome"], steps.join(" "))
+    let (outcome, whole) = (&record["outcome"], &record["why"]);
+    format!("{outcome} {whole} {}", steps.join(" "))
 }
 
 #[test]
