@@ -188,19 +188,20 @@ async fn a_shadow_that_is_killed_is_not_noticed() {
     let proxy = proxy_to(&Lab::get(), None);
     // Its pid changes with each restart.
     let kill = || signal(Lab::get().pid("SHADOW_PID"), "KILL");
-    production_does_not_notice(&proxy, kill, restart_shadow).await;
+    production_does_not_notice(&proxy, kill, || restart("shadow")).await;
 }
 
-fn restart_shadow() {
+/// Starts a server of the lab again over its data: `legacy`, `shadow` or `store`.
+pub fn restart(name: &str) {
     let env = std::env::var("LAB_ENV").expect("LAB_ENV");
     let run = Path::new(&env).parent().expect("a directory").to_owned();
     let restarted = Command::new("lab/restart")
-        .arg("shadow")
+        .arg(name)
         .env("LAB_RUN", run)
         .status();
     assert!(
         restarted.is_ok_and(|status| status.success()),
-        "lab/restart shadow"
+        "lab/restart {name}"
     );
 }
 

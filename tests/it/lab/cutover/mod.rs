@@ -6,7 +6,7 @@
 //! | `refusals` | a dry run changes nothing; what is refused says why; an abort lets production go on |
 //! | `stuck` | sessions that cannot move stop a cutover, or end, as the config says |
 //! | `kills` | the proxy is killed at every step, and comes up with the one right primary |
-//! | `servers` | a server that hangs or is cut off at a step aborts, or is not noticed |
+//! | `servers` | a server that hangs, is cut off or dies at a step: an abort, or nobody notices; nothing is lost |
 //!
 //! `tests/bin/cutover` runs all of them in their long form.
 
