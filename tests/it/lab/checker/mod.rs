@@ -8,7 +8,7 @@ mod session;
 mod tables;
 mod tests;
 
-pub use tables::{copy, held, set_up};
+pub use tables::{begin_anew, copy, held, set_up};
 
 use super::client as options;
 use crate::acknowledged::{self, Memory, Timed};

@@ -46,21 +46,32 @@ pub async fn set_up(lab: &Lab, load: super::Load) {
     for address in [lab.legacy(), lab.shadow()] {
         let mut direct = connect(&address).await;
         make(&mut direct).await;
-        let counters = (0..load.all()).map(|client| (client, 0));
-        fill(
-            &mut direct,
-            "scratch.checker_counters (client, n)",
-            counters,
-        )
-        .await;
-        let accounts = (0..load.accounts()).map(|id| (id, BALANCE));
-        fill(
-            &mut direct,
-            "scratch.checker_accounts (id, balance)",
-            accounts,
-        )
-        .await;
+        first_rows(&mut direct, load).await;
         direct.disconnect().await.expect("the end");
+    }
+}
+
+/// The first rows alone again, on both servers, for clients that remember nothing.
+pub async fn begin_anew(lab: &Lab, load: super::Load) {
+    for address in [lab.legacy(), lab.shadow()] {
+        let mut direct = connect(&address).await;
+        empty(&mut direct).await;
+        first_rows(&mut direct, load).await;
+        direct.disconnect().await.expect("the end");
+    }
+}
+
+async fn first_rows(direct: &mut Conn, load: super::Load) {
+    let counters = (0..load.all()).map(|client| (client, 0));
+    fill(direct, "scratch.checker_counters (client, n)", counters).await;
+    let accounts = (0..load.accounts()).map(|id| (id, BALANCE));
+    fill(direct, "scratch.checker_accounts (id, balance)", accounts).await;
+}
+
+async fn empty(direct: &mut Conn) {
+    for (name, _) in TABLES {
+        let emptied = direct.query_drop(format!("DELETE FROM {name}")).await;
+        emptied.unwrap_or_else(|fault| panic!("{name}: {fault}"));
     }
 }
 
@@ -178,10 +189,7 @@ async fn pairs(direct: &mut Conn, read: &str) -> BTreeMap<i64, i64> {
 pub async fn copy(from: &str, to: &str, clients: i64) {
     let held = held(from, clients).await;
     let mut direct = connect(to).await;
-    for (name, _) in TABLES {
-        let emptied = direct.query_drop(format!("DELETE FROM {name}")).await;
-        emptied.unwrap_or_else(|fault| panic!("{name} at {to}: {fault}"));
-    }
+    empty(&mut direct).await;
     let marks = held
         .marks
         .iter()

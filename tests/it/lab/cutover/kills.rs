@@ -94,9 +94,12 @@ async fn killed(place: &str, expected: &str, jitter: Duration) {
     assert!(report.broken() > 0, "the kill was seen");
     is_refused_for_the_gap(&proxy, from);
     checker::copy(&address(to), &address(from), load.all()).await;
+    let differences = report.differences(&lab.legacy(), &lab.shadow()).await;
+    assert_none("they differ after the repair", &differences);
     clear(&proxy);
     // From here on it is as before: the next cutover succeeds.
-    let checker = Checker::start(&proxy.address, fresh(&lab, load).await).await;
+    checker::begin_anew(&lab, load).await;
+    let checker = Checker::start(&proxy.address, load).await;
     let scene = Scene {
         lab,
         proxy,
@@ -177,10 +180,4 @@ fn is_refused_for_the_gap(proxy: &crate::lab::Proxy, to: &str) {
 fn clear(proxy: &crate::lab::Proxy) {
     let body = json!({"tables": ["*"], "who": "a test", "why": "copied from the primary"});
     proxy.send("POST", "/api/v1/taints/clear", &body);
-}
-
-/// The tables anew, for clients that remember nothing.
-async fn fresh(lab: &crate::lab::Lab, load: Load) -> Load {
-    checker::set_up(lab, load).await;
-    load
 }
