@@ -136,7 +136,7 @@ async fn a_transaction_held_open_past_the_bound_aborts_and_production_goes_on() 
     assert_none("clients saw errors", &report.errors());
     let longest = report.times().into_iter().max().unwrap_or_default();
     assert!(
-        longest < Duration::from_millis(700 + 1500),
+        longest < Duration::from_millis(700 + 3000),
         "somebody waited for {longest:?}"
     );
 }
