@@ -35,5 +35,7 @@ reserve() {
 is_free() {
   local hex
   printf -v hex ':%04X' "$1"
-  ! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '{ print $4, $2 }' | grep -q "^0A [0-9A-F]*$hex\$"
+  # Read to the end: a reader that stops at its hit would, where connections are many, fail the pipe.
+  { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null || true; } |
+    awk -v port="$hex" '$4 == "0A" && substr($2, length($2) - 4) == port { taken = 1 } END { exit taken }'
 }
