@@ -32,7 +32,7 @@ impl Guests {
             .expect("the driver's program starts");
         let said = process.stdout.take().expect("its output");
         let mut said = BufReader::new(said).lines();
-        let ready = said.any(|line| line.is_ok_and(|line| line == "ready"));
+        let ready = said.any(|line| line.is_ok_and(|line| plain(&line) == "ready"));
         assert!(ready, "{driver} is not ready: {:?}", process.wait());
         Self { process, said }
     }
@@ -43,8 +43,13 @@ impl Guests {
         let lines: Vec<String> = self.said.map_while(Result::ok).collect();
         let ended = self.process.wait();
         assert!(ended.is_ok_and(|ended| ended.success()), "{lines:?}");
-        memories(lines.iter().map(String::as_str))
+        memories(lines.iter().map(|line| plain(line)))
     }
+}
+
+/// Without the colours that Maven sets back before another's first line.
+fn plain(line: &str) -> &str {
+    line.trim_start_matches("\u{1b}[0m")
 }
 
 /// What the lines tell, by client.

@@ -48,6 +48,17 @@ impl Load {
     }
 }
 
+/// Lines that must not be there; the first of them are shown.
+pub fn assert_none(what: &str, lines: &[String]) {
+    let first = &lines[..lines.len().min(20)];
+    assert!(
+        lines.is_empty(),
+        "{what} ({}):\n{}",
+        lines.len(),
+        first.join("\n")
+    );
+}
+
 /// Running clients.
 pub struct Checker {
     load: Load,

@@ -6,9 +6,10 @@
 //! What is not sysbench's is the checker's, and a fifth of it other drivers'.
 
 use super::number;
-use super::scene::{Scene, assert_none, flip, hold, hold_us, setup};
+use super::scene::{Scene, flip, hold, hold_us, setup};
 use crate::acknowledged::quantile;
 use crate::lab::checker::Load;
+use crate::lab::checker::assert_none;
 use crate::lab::{Lab, Proxy, load};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};

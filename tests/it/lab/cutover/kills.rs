@@ -6,7 +6,8 @@
 //! `CUTOVER_KILLS` at each step (1).
 
 use super::number;
-use super::scene::{LIGHT, Scene, ask, assert_none, flip, primary, setup, steps, until_state};
+use super::scene::{LIGHT, Scene, ask, flip, primary, setup, steps, until_state};
+use crate::lab::checker::assert_none;
 use crate::lab::checker::{self, Checker, Load};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

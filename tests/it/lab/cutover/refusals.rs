@@ -1,8 +1,7 @@
 //! What is refused, and why it says so; a dry run; an abort.
 
-use super::scene::{
-    LIGHT, Scene, ask, assert_none, flip, primary, setup, state, steps, until_state, why,
-};
+use super::scene::{LIGHT, Scene, ask, flip, primary, setup, state, steps, until_state, why};
+use crate::lab::checker::assert_none;
 use crate::lab::checker::{self, Checker};
 use crate::lab::mirroring::connect;
 use crate::lab::proxy::Setup;

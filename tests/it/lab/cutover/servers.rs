@@ -4,8 +4,9 @@
 //! `CUTOVER_HANGS` of each at each step (1).
 
 use super::number;
-use super::scene::{LIGHT, Scene, ask, assert_none, flip, primary, setup, until_state};
+use super::scene::{LIGHT, Scene, ask, flip, primary, setup, until_state};
 use crate::lab::checker::Load;
+use crate::lab::checker::assert_none;
 use crate::lab::faults::{Continues, restart};
 use crate::lab::way::Way;
 use crate::lab::{Lab, signal};

@@ -1,7 +1,8 @@
 //! Sessions that hold what no other server can be given: a cutover waits for them, then aborts, or
 //! ends them where the config says so.
 
-use super::scene::{LIGHT, Scene, ask, assert_none, flip, primary, setup, until_state, why};
+use super::scene::{LIGHT, Scene, ask, flip, primary, setup, until_state, why};
+use crate::lab::checker::assert_none;
 use crate::lab::mirroring::connect;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
