@@ -22,7 +22,7 @@ coverage_tables = 0.5
 
 /// What Connector/J asks when it logs in to a 5.6 is none of what it asks vtgate.
 const RULES: &str = "[[compare.rules]]
-name = \"Connector/J logs in\"
+name = \"Connector-J logs in\"
 fingerprint = \"SELECT @@session.auto_increment_increment*\"
 state = \"noise\"
 who = \"a test\"
