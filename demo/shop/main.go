@@ -29,7 +29,8 @@ type shop struct {
 	next     atomic.Int64
 	done     atomic.Int64
 	failed   atomic.Int64
-	first    int64 // orders are numbered from here
+	first    int64    // orders are numbered from here
+	moving   sync.Map // orders that a worker is moving
 	times    *os.File
 }
 
@@ -147,16 +148,24 @@ func (s *shop) report(ctx context.Context, _ *rand.Rand) error {
 	return drain(s.text.QueryContext(ctx, "SELECT status, COUNT(*) AS orders, SUM(total) AS total FROM orders GROUP BY status ORDER BY status"))
 }
 
-// move changes an order by its key.
+// move changes an order by its key: one that was placed a while ago, and that nobody else is moving. Of two
+// writes to one row at the same moment nobody can say in which order another server should do them.
 func (s *shop) move(ctx context.Context, random *rand.Rand) error {
-	newest := s.next.Load()
-	if newest == s.first {
+	placed := s.next.Load() - s.first - recent
+	if placed < 1 {
 		return nil
 	}
-	id := s.first + 1 + random.Int64N(newest-s.first)
+	id := s.first + 1 + random.Int64N(placed)
+	if _, busy := s.moving.LoadOrStore(id, true); busy {
+		return nil
+	}
+	defer s.moving.Delete(id)
 	_, err := s.prepared.ExecContext(ctx, "UPDATE orders SET status = ? WHERE id = ?", []string{"sent", "returned", "paid"}[random.IntN(3)], id)
 	return err
 }
+
+// recent orders may still be in their transactions.
+const recent = 50
 
 func drain(rows *sql.Rows, err error) error {
 	if err != nil {
