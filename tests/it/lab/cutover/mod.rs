@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `flips` | flips to and fro under load lose and double nothing, and no client sees an error |
 //! | `refusals` | a dry run changes nothing; what is refused says why; an abort lets production go on |
+//! | `sleepers` | sessions that say nothing meanwhile lose nothing, and new logins only wait |
 //! | `stuck` | sessions that cannot move stop a cutover, or end, as the config says |
 //! | `kills` | the proxy is killed at every step, and comes up with the one right primary |
 //! | `servers` | a server that hangs, is cut off or dies at a step: an abort, or nobody notices; nothing is lost |
@@ -15,6 +16,7 @@ mod kills;
 mod refusals;
 mod scene;
 mod servers;
+mod sleepers;
 mod stuck;
 
 /// A number of the environment.
