@@ -3,6 +3,7 @@
 use super::tables::{held, id};
 use super::{Checker, Load, Report, assert_none, begin_anew, copy, set_up};
 use crate::lab::mirroring::connect;
+use crate::lab::proxy::Setup;
 use crate::lab::{Lab, Proxy};
 use mysql_async::prelude::Queryable;
 use serde_json::json;
@@ -25,6 +26,14 @@ async fn run(address: &str, load: Load, seconds: u64) -> Report {
     let report = checker.stop().await;
     report.print();
     report
+}
+
+fn print_findings(proxy: &Proxy) {
+    let findings = proxy.get("/api/v1/findings?limit=20")["items"].clone();
+    for finding in findings.as_array().expect("items") {
+        let (count, kind) = (&finding["count"], &finding["kind"]);
+        println!("{count} × {kind} {}", finding["fingerprint"]);
+    }
 }
 
 /// So that what is wrong across a cutover is the cutover's.
@@ -50,15 +59,7 @@ async fn what_the_clients_were_told_is_on_both_sides_and_what_is_amiss_is_seen()
     let proxy = Proxy::start(&lab);
     let report = run(&proxy.address, load, 10).await;
     println!("{}", proxy.settled());
-    for finding in proxy.get("/api/v1/findings?limit=20")["items"]
-        .as_array()
-        .expect("items")
-    {
-        println!(
-            "{} × {} {}",
-            finding["count"], finding["kind"], finding["fingerprint"]
-        );
-    }
+    print_findings(&proxy);
     assert_none("clients saw errors", &report.errors());
     assert_none("clients had wrong answers", &report.wrong());
     assert!(report.writes() > 100);
@@ -92,6 +93,29 @@ async fn what_the_clients_were_told_is_on_both_sides_and_what_is_amiss_is_seen()
         let between = report.differences(&lab.legacy(), &lab.shadow()).await;
         assert!(!between.is_empty(), "{damage}");
     }
+}
+
+/// What a rollback leans on: vtgate answers, and its writes flow to the 5.6.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_roles_the_other_way_round_nothing_is_lost_either() {
+    let lab = Lab::get();
+    let load = Load { guests: 6, ..LOAD };
+    set_up(&lab, load).await;
+    let setup = Setup {
+        primary: Some(lab.shadow()),
+        shadow: Some(lab.legacy()),
+        ..Setup::default()
+    };
+    let proxy = Proxy::start_with(&lab, &setup);
+    let report = run(&proxy.address, load, 10).await;
+    println!("{}", proxy.settled());
+    print_findings(&proxy);
+    assert_none("clients saw errors", &report.errors());
+    assert_none("clients had wrong answers", &report.wrong());
+    for address in [lab.legacy(), lab.shadow()] {
+        assert_none(&address, &report.verify(&address).await);
+    }
+    assert_eq!(proxy.get("/api/v1/taints")["items"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
