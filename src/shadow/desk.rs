@@ -663,7 +663,7 @@ impl Desk {
 }
 
 /// ER_UNSUPPORTED_PS: the statement exists, but cannot be prepared.
-const UNSUPPORTED_PS: u16 = 1295;
+pub(super) const UNSUPPORTED_PS: u16 = 1295;
 
 /// Whether a replica says this before it reads the binary log: COM_REGISTER_SLAVE,
 /// COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID.

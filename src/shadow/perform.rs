@@ -1,6 +1,7 @@
 //! Runs one command on the shadow as its mode says, and a transaction again where the shadow asks
 //! for it.
 
+use super::desk::UNSUPPORTED_PS;
 use super::job::{Mode, Run};
 use super::link::{Link, Trouble};
 use super::reading::{Text, shape};
@@ -341,7 +342,7 @@ async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
     };
     let own = match prepared {
         Ok(own) => own,
-        Err(refusal) => return Ok(Asked::once(refusal)),
+        Err(refusal) => return unprepared(link, run, refusal).await,
     };
     let Some((_, statement)) = &run.reading.statement else {
         return Err(Trouble::Unreadable);
@@ -370,6 +371,24 @@ async fn execute(link: &mut Link, run: &Run) -> Result<Asked, Trouble> {
             .map_err(|_| Trouble::Unreadable)?,
         None => sent.encode(own, link.capabilities(), shape.types),
     };
+    Ok(Asked {
+        reply: link.ask(&payload).await?,
+        payload: Some(payload),
+    })
+}
+
+/// What the shadow refused to prepare. The control of transactions it runs as text then: vtgate prepares a
+/// BEGIN, a 5.6 does not, and without it all that follows would be lost there.
+async fn unprepared(link: &mut Link, run: &Run, refusal: Reply) -> Result<Asked, Trouble> {
+    let failure = refusal.answer.error();
+    let cannot = failure.is_some_and(|failure| failure.code == UNSUPPORTED_PS);
+    let controls = run.reading.class == Class::Transaction;
+    let statement = run.reading.statement.as_ref();
+    let text = statement.and_then(|(_, statement)| statement.prepared.mapped.as_deref());
+    let Some(text) = text.filter(|_| cannot && controls) else {
+        return Ok(Asked::once(refusal));
+    };
+    let payload = link.query_payload(text);
     Ok(Asked {
         reply: link.ask(&payload).await?,
         payload: Some(payload),

@@ -462,3 +462,30 @@ async fn without_a_shadow_production_is_served_and_the_status_says_so() {
     assert!(status["mirror"]["reason"].is_string(), "{status}");
     assert!(status["servers"]["vitess"]["error"].is_string(), "{status}");
 }
+
+/// After a cutover: vtgate prepares a BEGIN, a 5.6 does not.
+#[tokio::test]
+async fn a_transaction_whose_control_the_shadow_cannot_prepare_is_carried_all_the_same() {
+    let lab = Lab::get();
+    let setup = Setup {
+        primary: Some(lab.shadow()),
+        shadow: Some(lab.legacy()),
+        ..Setup::default()
+    };
+    let (proxy, table) = (Proxy::start_with(&lab, &setup), table(&lab).await);
+    let mut app = connect(&proxy.address, "scratch").await;
+    let begin = app.prep("BEGIN").await.unwrap();
+    for (id, end) in [(1, "COMMIT"), (2, "ROLLBACK"), (3, "COMMIT")] {
+        app.exec_drop(&begin, ()).await.unwrap();
+        let insert = format!("INSERT INTO {table} (id, name) VALUES (?, 'n')");
+        app.exec_drop(insert, (id,)).await.unwrap();
+        app.exec_drop(end, ()).await.unwrap();
+    }
+    app.disconnect().await.unwrap();
+    let coverage = proxy.settled();
+    assert_eq!(ids(&lab.shadow(), &table).await, [1, 3]);
+    assert_eq!(ids(&lab.legacy(), &table).await, [1, 3], "{coverage}");
+    assert_eq!(proxy.get("/api/v1/taints")["items"], json!([]));
+    // That it cannot prepare the BEGIN is said.
+    assert_eq!(coverage["diverged"], 1, "{:?}", divergences(&proxy));
+}
