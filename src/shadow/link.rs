@@ -21,6 +21,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// which values are NULL.
 const OTHERS_MAX: usize = 4;
 
+/// Statements that a transaction has closed and that wait for its end.
+const RETIRED_MAX: usize = 1024;
+
 /// ER_DBACCESS_DENIED_ERROR and ER_BAD_DB_ERROR: the shadow lacks the session's database.
 const NO_DATABASE: [u16; 2] = [1044, 1049];
 
@@ -127,6 +130,9 @@ pub(super) struct Link {
     /// What was made of the client's statements: its id, and for each text its digest and the
     /// shadow's id, the oldest first.
     others: HashMap<u32, Vec<(u64, u32)>>,
+    /// The shadow's ids of statements that are to be closed after the transaction, which may have to
+    /// be run again.
+    retired: Vec<u32>,
     vitess: bool,
     /// One of `mirror.connections_max`, or of those that second looks have; none where the session
     /// itself moves to it.
@@ -167,6 +173,7 @@ impl Link {
             talk: Talk::new(&shared.config, connection),
             prepared: HashMap::new(),
             others: HashMap::new(),
+            retired: Vec::new(),
             _permit: permit,
         }
     }
@@ -316,7 +323,7 @@ impl Link {
             .filter(|all| all.len() >= OTHERS_MAX)
             .map(|all| all.remove(0));
         if let Some((_, own)) = oldest {
-            self.close_own(own).await?;
+            self.retire(own).await?;
         }
         let reply = self
             .ask(&[&[Command::STMT_PREPARE.0], text].concat())
@@ -348,12 +355,33 @@ impl Link {
     /// Closes what the client prepared under `id`, if it is prepared here.
     pub(super) async fn close(&mut self, id: u32) -> Result<(), Trouble> {
         for (_, own) in self.others.remove(&id).unwrap_or_default() {
-            self.close_own(own).await?;
+            self.retire(own).await?;
         }
         let Some(own) = self.prepared.remove(&id) else {
             return Ok(());
         };
+        self.retire(own).await
+    }
+
+    /// Closes a statement, within a transaction only after its end. Where too many wait for that, it
+    /// is closed at once: a transaction that is run again then misses it, and is given up.
+    async fn retire(&mut self, own: u32) -> Result<(), Trouble> {
+        if self.in_transaction() && self.retired.len() < RETIRED_MAX {
+            self.retired.push(own);
+            return Ok(());
+        }
         self.close_own(own).await
+    }
+
+    /// Closes what was to be closed after the transaction, if none is open.
+    pub(super) async fn close_retired(&mut self) -> Result<(), Trouble> {
+        if self.in_transaction() {
+            return Ok(());
+        }
+        for own in std::mem::take(&mut self.retired) {
+            self.close_own(own).await?;
+        }
+        Ok(())
     }
 
     async fn close_own(&mut self, own: u32) -> Result<(), Trouble> {
@@ -366,6 +394,7 @@ impl Link {
     pub(super) fn forget_statements(&mut self) {
         self.prepared.clear();
         self.others.clear();
+        self.retired.clear();
     }
 
     /// Sends a command that has no answer.

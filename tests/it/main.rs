@@ -17,6 +17,7 @@
 )]
 
 mod acknowledged;
+mod handed;
 mod lab;
 mod layers;
 #[cfg(feature = "simulation")]

@@ -1,6 +1,7 @@
 //! Against real servers, which `tests/bin/with-lab` starts. Without them every test here fails.
 
 mod bad_input;
+mod carrying;
 mod checker;
 mod console;
 mod cutover;
