@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::state::{SessionState, Stuck};
 use super::values::{Values, is_plain};
 use crate::connect::Stream;
+use crate::sql::redact_error;
 use crate::tee::Facts;
 use crate::wire::answer::Failure;
 use crate::wire::command::Command;
@@ -82,7 +83,7 @@ impl CarryError {
         Self::Refused {
             what: what.into(),
             code: failure.code,
-            message: String::from_utf8_lossy(&failure.message).into_owned(),
+            message: redact_error(&String::from_utf8_lossy(&failure.message)),
         }
     }
 }
@@ -194,6 +195,12 @@ impl Carried {
             self.run(&text, "LAST_INSERT_ID()").await?;
         }
         self.tidy().await
+    }
+
+    /// Whether the server still answers on it.
+    pub async fn is_alive(&mut self) -> bool {
+        let asked = self.link.ask(&[Command::PING.0]).await;
+        asked.is_ok_and(|reply| reply.answer.error().is_none())
     }
 
     /// Settings that the server refused and that change nothing of what is written or read.

@@ -214,6 +214,7 @@ impl Dispatcher {
             Handed::Exchange(charged) => {
                 let facts = Arc::clone(&charged.facts);
                 let tight = self.is_tight(&facts);
+                shared.pulse.record(&charged);
                 self.desk(&facts).exchange(&shared, charged, tight);
             }
             Handed::Stub(stub) => {

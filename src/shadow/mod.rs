@@ -60,6 +60,7 @@ mod breaker;
 mod era;
 mod line;
 mod order;
+mod pulse;
 mod reach;
 mod recent;
 mod shared;
@@ -73,6 +74,7 @@ pub use control::Control;
 pub use carry::{Carried, CarryError, Parts};
 pub use census::Users;
 pub use errand::{Drained, Ended};
+pub use pulse::Beat;
 pub use sequences::{Sequence, SequenceError};
 pub use state::{SessionState, Soft, Stuck};
 pub use values::Values;
@@ -96,6 +98,7 @@ use std::time::Duration;
 use talk::Talk;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What the mirror is built from.
@@ -298,6 +301,13 @@ impl Mirror {
     #[must_use]
     pub fn features(&self) -> BTreeMap<&'static str, u64> {
         self.current.load().census.features()
+    }
+
+    /// How the primary answered all sessions, from one moment to another; the last ten minutes are
+    /// remembered.
+    #[must_use]
+    pub fn pulse(&self, from: Instant, to: Instant) -> Beat {
+        self.current.load().pulse.between(from, to)
     }
 
     /// Who was seen since the start.

@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::line::Line;
 use super::order::Scope;
 use super::plans::Planner;
+use super::pulse::Pulse;
 use super::reach::Reach;
 use super::recent::Recent;
 use super::recheck::Rechecks;
@@ -81,6 +82,8 @@ pub(super) struct Lasting {
     pub(super) counters: Arc<Counters>,
     /// Who and what was seen.
     pub(super) census: Census,
+    /// How the primary answers.
+    pub(super) pulse: Pulse,
     /// Jobs that wait for a replay, or that it works on.
     pub(super) busy: AtomicUsize,
     /// How TLS is meant towards each server, by its name.
@@ -295,6 +298,7 @@ impl Lasting {
             catalog: Catalog::new(SHAPES_MAX),
             counters: Arc::default(),
             census: Census::default(),
+            pulse: Pulse::default(),
             busy: AtomicUsize::new(0),
             tls,
             warned: Mutex::new(LruCache::new(WARNED_MAX)),
