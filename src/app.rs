@@ -15,11 +15,12 @@ pub use limits::{descriptors, descriptors_max};
 use crate::admin;
 use crate::config::{Config, Server};
 use crate::connect::{Dial, Tcp};
-use crate::cutover::{Helm, Unmanned};
+use crate::cutover;
+use crate::cutover::{Carrier, Cutovers, Helm, Unmanned};
 use crate::ledger::{AskCommands, Commands, Floor, Judged, Ledger};
 use crate::metrics::Metrics;
-use crate::relay::{self, NoCarry, Offer, Relay, RelayParts};
-use crate::roles::Roles;
+use crate::relay::{self, Offer, Relay, RelayParts};
+use crate::roles::{Roles, RolesWatch};
 use crate::tee::{self, Tee};
 use house::Running;
 use primary::Start;
@@ -55,6 +56,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// Time for the shadow side to finish what was handed over, once no client is left.
 const MIRROR_DRAIN: Duration = Duration::from_secs(8);
 
+/// Time for a cutover under way to let everybody go.
+const CUTOVER_STOP: Duration = Duration::from_secs(10);
+
 /// Time for the ledger to write what waits.
 const LEDGER_CLOSE: Duration = Duration::from_secs(10);
 
@@ -84,10 +88,10 @@ async fn serve(
     // A second start with the same config fails here, before it can touch the first one's ledger.
     let doors = Doors::bind(threads, config)?;
     let start = open_ledger(config, primary, &tee)?;
-    let helm = helm(&start);
-    let ledger = start.ledger;
-    let (_writer, roles) = watch::channel(start.roles);
+    let (ledger, records) = (start.ledger, start.records);
+    let (writer, roles) = watch::channel(start.roles);
     let dial: Arc<dyn Dial> = Arc::new(Tcp);
+    let carrier = Arc::new(Carrier::new(roles.clone(), Arc::clone(&dial)));
     let offer = Offer::all();
     let relay = Relay::new(RelayParts {
         listen: config.listen.clone(),
@@ -97,15 +101,34 @@ async fn serve(
         dial: Arc::clone(&dial),
         tee: tee.clone(),
         offer: offer.clone(),
-        carry: Arc::new(NoCarry),
+        carry: Arc::clone(&carrier) as Arc<dyn relay::Carry>,
     })
     .inspect_err(|_| ledger.close())
     .map_err(|error| AppError::Config(error.to_string()))?;
     let mirror = house::start_mirror(threads, config, &roles, &dial, receiver, &ledger)
         .inspect_err(|_| ledger.close())
         .map_err(|error| AppError::Config(format!("[shadow]: {error}")))?;
-    let house = Arc::new(Running::new(relay.clone(), mirror, tee));
+    let house = Arc::new(Running::new(relay.clone(), Arc::clone(&mirror), tee));
     house.set_ledger_open();
+    let (helm, cutovers) = match records {
+        None => (unmanned(), None),
+        Some(records) => {
+            let (cutovers, running) = Cutovers::start(cutover::Parts {
+                config: Arc::clone(config),
+                roles: Arc::new(writer),
+                relay: relay.clone(),
+                mirror,
+                carrier,
+                ledger: ledger.clone(),
+                records,
+                dial: Arc::clone(&dial),
+                threads: threads.relay.handle().clone(),
+                judge: judge(config, &ledger, &house, &roles),
+            });
+            let helm: Arc<dyn Helm> = Arc::new(cutovers.clone());
+            (helm, Some((cutovers, running)))
+        }
+    };
     // The operators' door stays open while sessions drain, and the ledger closes.
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (client_at, admin_at, console_at) = (doors.client_at, doors.admin_at, doors.console_at);
@@ -126,7 +149,14 @@ async fn serve(
     let relay = start_relay(threads, relay, doors.clients, &drain);
     house.set_listening();
     say_started(config, &roles.borrow(), client_at, admin_at, console_at);
-    let ended = until_told(signals, relay, &house, &drain).await;
+    let ended = until_told(
+        signals,
+        relay,
+        &house,
+        cutovers.as_ref().map(|(one, _)| one),
+        &drain,
+    )
+    .await;
     house.drain_mirror(MIRROR_DRAIN).await;
     close_ledger(ledger).await;
     stop.cancel();
@@ -161,13 +191,24 @@ fn open_ledger(config: &Config, primary: Option<&str>, tee: &Tee) -> Result<Star
     Start::with(config, primary, open, move || Ledger::in_memory(commands))
 }
 
-/// Who steers the cutovers.
-fn helm(start: &Start) -> Arc<dyn Helm> {
-    let why = match &start.records {
-        Some(_) => "this version has nobody who runs it",
-        None => "there is no ledger that could record it",
-    };
-    Arc::new(Unmanned::new(why, start.records.clone()))
+/// Nobody steers the cutovers.
+fn unmanned() -> Arc<dyn Helm> {
+    Arc::new(Unmanned::new(
+        "there is no ledger that could record it",
+        None,
+    ))
+}
+
+/// Asks for what readiness is judged by.
+fn judge(
+    config: &Arc<Config>,
+    ledger: &Ledger,
+    house: &Arc<Running>,
+    roles: &RolesWatch,
+) -> cutover::Judge {
+    let (config, ledger) = (Arc::clone(config), ledger.clone());
+    let (house, roles) = (Arc::clone(house), roles.clone());
+    Arc::new(move || admin::readiness::figures_of(&config, &ledger, &*house, &roles))
 }
 
 /// Sets the mark of a clean stop, unless the disk hangs.
@@ -270,6 +311,7 @@ async fn until_told(
     mut signals: Signals,
     mut relay: JoinHandle<()>,
     house: &Running,
+    cutovers: Option<&Cutovers>,
     drain: &CancellationToken,
 ) -> Result<(), AppError> {
     let signal = tokio::select! {
@@ -281,6 +323,16 @@ async fn until_told(
     };
     house.set_draining();
     tracing::info!("{signal}: no new connections; transactions may end, idle sessions close");
+    if let Some(cutovers) = cutovers {
+        tokio::select! {
+            stopped = tokio::time::timeout(CUTOVER_STOP, cutovers.stop()) => {
+                if stopped.is_err() {
+                    tracing::error!("the cutover under way did not end in time; its record says how far it came");
+                }
+            }
+            signal = signals.next() => tracing::warn!("{signal} again: the cutover under way is not waited for"),
+        }
+    }
     drain.cancel();
     tokio::select! {
         _ = &mut relay => tracing::info!("every session has ended"),

@@ -138,6 +138,12 @@ impl Asker {
         })
     }
 
+    /// The server's version, as its greeting says it.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.connection.server_version
+    }
+
     /// Whether the connection is encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -232,7 +238,9 @@ pub async fn ask_over(
     }
     payload.extend_from_slice(statement.as_bytes());
     let mut tracker = AnswerTracker::new(capabilities, ANSWER_BYTES_MAX);
-    exchange(stream, &mut tracker, &payload).await
+    tokio::time::timeout(TIMEOUT, exchange(stream, &mut tracker, &payload))
+        .await
+        .unwrap_or(Err(AskError::Timeout))
 }
 
 /// A server that can be asked at any time: see the module.

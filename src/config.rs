@@ -432,6 +432,8 @@ pub struct Cutover {
     pub stuck: Stuck,
     /// How one knows that the shadow has everything.
     pub catch_up: CatchUp,
+    /// The heartbeat's table, `database.table`.
+    pub heartbeat_table: String,
     /// The command that says so, where `catch_up` is a hook.
     pub catch_up_hook: Vec<String>,
     /// How long the new primary is watched.

@@ -13,7 +13,7 @@ mod findings;
 mod health;
 mod mirror;
 mod proof;
-mod readiness;
+pub(crate) mod readiness;
 mod report;
 mod repro;
 mod rules;
@@ -195,5 +195,6 @@ pub(crate) fn router(parts: Parts) -> Router {
 
 /// Whether `writes` may be set while the shadow is fed as the roles say.
 fn may_write(parts: &Parts, writes: Writes) -> bool {
-    writes != Writes::Apply || parts.roles.borrow().shadow.fed_by == config::FedBy::Mirror
+    // After a cutover away from what replication fed, only the word that it has ended lets them flow back.
+    writes != Writes::Apply || parts.config.shadow.fed_by == config::FedBy::Mirror
 }

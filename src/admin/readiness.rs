@@ -1,11 +1,13 @@
 //! `GET /api/v1/readiness`, and the task that looks every so often: at the guards, for the metrics, and
 //! for statements that have become too slow on the shadow.
 
-use super::Parts;
 use super::answer::{Asked, Refusal, aside_quietly, read};
 use super::status::Nothing;
-use crate::ledger::{Look, Pace, Protocol, Slow};
+use super::{House, Parts};
+use crate::config;
+use crate::ledger::{Ledger, Look, Pace, Protocol, Slow};
 use crate::readiness::{Figures, Lag, Readiness, Slower, allowed, judge, slower, times};
+use crate::roles::RolesWatch;
 use axum::Json;
 use axum::extract::State;
 use parking_lot::Mutex;
@@ -37,16 +39,25 @@ pub(super) async fn readiness(
 
 /// What readiness is judged by, at this moment. Reads the ledger's file.
 pub(super) fn figures(parts: &Parts) -> Result<Figures, String> {
-    let limits = &parts.config.readiness;
+    figures_of(&parts.config, &parts.ledger, &*parts.house, &parts.roles)
+}
+
+/// The same without the operators' door, for whoever else judges by it.
+pub(crate) fn figures_of(
+    config: &config::Config,
+    ledger: &Ledger,
+    house: &dyn House,
+    roles: &RolesWatch,
+) -> Result<Figures, String> {
+    let limits = &config.readiness;
     let now = jiff::Timestamp::now();
-    let since = since(parts, now);
-    let evidence = parts.ledger.evidence(since, limits.unsettled_commands)?;
-    let health = parts.ledger.health();
-    let mirror = parts.house.mirror();
-    let tainted = parts.ledger.taints();
+    let evidence = ledger.evidence(since_of(limits, now), limits.unsettled_commands)?;
+    let health = ledger.health();
+    let mirror = house.mirror();
+    let tainted = ledger.taints();
     Ok(Figures {
         now,
-        open: parts.ledger.open_findings()?,
+        open: ledger.open_findings()?,
         // Of the window, unless the file cannot be written, which is then all that is known.
         lost: if health.ok {
             evidence.lost
@@ -54,7 +65,7 @@ pub(super) fn figures(parts: &Parts) -> Result<Figures, String> {
             evidence.lost.max(health.lost)
         },
         evidence,
-        paces: paces(parts),
+        paces: paces_of(config, ledger, &names_of(roles)),
         lag: Lag {
             state: mirror.state.to_owned(),
             reason: mirror.reason,
@@ -73,23 +84,33 @@ pub(super) fn figures(parts: &Parts) -> Result<Figures, String> {
 
 /// When the window begins in which coverage is judged.
 pub(super) fn since(parts: &Parts, now: jiff::Timestamp) -> jiff::Timestamp {
-    let window = jiff::SignedDuration::try_from(parts.config.readiness.window);
+    since_of(&parts.config.readiness, now)
+}
+
+fn since_of(limits: &config::Readiness, now: jiff::Timestamp) -> jiff::Timestamp {
+    let window = jiff::SignedDuration::try_from(limits.window);
     now.checked_sub(window.unwrap_or_default())
         .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// The paces of the classes and of the busiest statements.
 pub(super) fn paces(parts: &Parts) -> Vec<Pace> {
-    let limits = &parts.config.readiness.latency;
-    let [primary, shadow] = names(parts);
-    parts
-        .ledger
-        .paces([&primary, &shadow], limits.samples, limits.fingerprints)
+    paces_of(&parts.config, &parts.ledger, &names(parts))
+}
+
+fn paces_of(config: &config::Config, ledger: &Ledger, names: &[String; 2]) -> Vec<Pace> {
+    let limits = &config.readiness.latency;
+    let [primary, shadow] = names;
+    ledger.paces([primary, shadow], limits.samples, limits.fingerprints)
 }
 
 /// The servers' names: the primary's, the shadow's.
 pub(super) fn names(parts: &Parts) -> [String; 2] {
-    let roles = parts.roles.borrow();
+    names_of(&parts.roles)
+}
+
+fn names_of(roles: &RolesWatch) -> [String; 2] {
+    let roles = roles.borrow();
     [roles.primary.name.clone(), roles.shadow.name.clone()]
 }
 

@@ -469,6 +469,7 @@ fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
         hold_max: section.time("hold_ms_max", Duration::from_secs(5), 10..=600_000),
         stuck: section.choice("stuck", Stuck::Abort, &STUCK),
         catch_up: section.choice("catch_up", by_default, &CATCH_UP),
+        heartbeat_table: heartbeat(&mut section),
         catch_up_hook: hook(&mut section, "catch_up_hook"),
         soak: section.time("soak_s", Duration::from_secs(300), 0..=604_800),
         soak_action: section.choice("soak_action", SoakAction::Alert, &SOAK_ACTIONS),
@@ -509,6 +510,26 @@ fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
     }
     section.finish();
     cutover
+}
+
+/// A table's name, as it is put into statements.
+fn heartbeat(section: &mut Section<'_>) -> String {
+    const KEY: &str = "heartbeat_table";
+    let table = section.text(KEY);
+    let table = table.unwrap_or_else(|| "understudy.heartbeat".to_owned());
+    let plain = |name: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        !name.is_empty() && name.bytes().all(allowed)
+    };
+    let parts = table.split_once('.');
+    if !parts.is_some_and(|(database, name)| plain(database) && plain(name)) {
+        section.fault(
+            KEY,
+            "no database and table of letters, digits and _",
+            "write \"database.table\"",
+        );
+    }
+    table
 }
 
 /// A command: the program, then its arguments. None is an empty list.

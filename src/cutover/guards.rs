@@ -200,6 +200,7 @@ pub fn login<'a>(server: &'a Server, user: &str) -> Option<&'a Account> {
 #[must_use]
 pub fn judge(figures: &Figures, limits: &Limits, config: &Cutover, forced: &[&str]) -> Verdict {
     let mut guards = readiness::judge(&figures.readiness, limits).guards;
+    tell_unsettled(&mut guards);
     guards.extend([
         reachability(figures),
         accounts(figures),
@@ -228,6 +229,20 @@ pub fn judge(figures: &Figures, limits: &Limits, config: &Cutover, forced: &[&st
     Verdict {
         pass: judged.iter().all(|one| one.guard.pass || one.forced),
         guards: judged,
+    }
+}
+
+/// Readiness has a guard more, which has no name among these: it speaks through `divergences`.
+fn tell_unsettled(guards: &mut [Guard]) {
+    let unsettled = guards
+        .iter()
+        .find(|one| one.name == "unsettled" && !one.pass);
+    let Some(why) = unsettled.map(|one| one.why.clone()) else {
+        return;
+    };
+    if let Some(guard) = guards.iter_mut().find(|one| one.name == "divergences") {
+        guard.pass = false;
+        guard.why = format!("{}; unsettled: {why}", guard.why);
     }
 }
 
@@ -266,7 +281,10 @@ fn reachability(figures: &Figures) -> Guard {
         (to.as_str(), &reach.to),
         ("the ledger", &reach.ledger),
     ] {
-        faults.extend(fault.iter().map(|why| format!("{name}: {why}")));
+        // A primary that died is a reason for the way back, not against it.
+        if !(figures.is_back && name == from) {
+            faults.extend(fault.iter().map(|why| format!("{name}: {why}")));
+        }
     }
     if let Some(free) = reach.disk_bytes.filter(|free| *free < DISK_BYTES_MIN) {
         faults.push(format!(
@@ -362,24 +380,39 @@ fn writers(figures: &Figures) -> Guard {
     let name = &figures.from.server.name;
     let well = format!("nobody is connected to {name} past the proxy");
     let ill = format!("connected to {name} past the proxy");
-    none_of("writers", &figures.writers, &ill, well)
+    none_of(("writers", figures.is_back), &figures.writers, &ill, well)
 }
 
 fn ddl(figures: &Figures) -> Guard {
     let well = "no table is being changed".to_owned();
-    none_of("ddl", &figures.ddl, "tables are being changed", well)
+    none_of(
+        ("ddl", figures.is_back),
+        &figures.ddl,
+        "tables are being changed",
+        well,
+    )
 }
 
-/// A guard that passes where there is none of something, and that is known.
-fn none_of(name: &'static str, found: &Known<Vec<String>>, ill: &str, well: String) -> Guard {
+/// A guard that passes where there is none of something, and that is known. On the way back it passes
+/// where it cannot be known, too: vtgate does not tell, and the way back must be open at night.
+fn none_of(
+    (name, is_back): (&'static str, bool),
+    found: &Known<Vec<String>>,
+    ill: &str,
+    well: String,
+) -> Guard {
     let (value, why) = match found {
         Ok(found) if found.is_empty() => (json!(0), well),
         Ok(found) => (json!(found.len()), format!("{ill}: {}", listed(found))),
+        Err(why) if is_back => (
+            Value::Null,
+            format!("not required on the way back: it cannot be told, {why}"),
+        ),
         Err(why) => (Value::Null, format!("it cannot be told: {why}")),
     };
     Guard {
         name,
-        pass: found.as_ref().is_ok_and(Vec::is_empty),
+        pass: found.as_ref().map_or(is_back, Vec::is_empty),
         value,
         limit: json!(0),
         why,

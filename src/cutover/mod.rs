@@ -1,12 +1,29 @@
 //! Making the shadow the primary, and back: the only writer of roles.
 //!
 //! [`machine`] says what follows what, [`guards`] whether it may begin; both are pure. [`Helm`] is
-//! what the operators' door asks of whoever runs it.
+//! what the operators' door asks of whoever runs it, and [`Cutovers`] runs it: the `coordinator`
+//! hears, `acts` does, `record` writes it down. The others are what is done: `looks` (with `crowd`)
+//! gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry them across,
+//! `catch_up` waits for the shadow, `soak` watches the new primary, `fence` and `hooks` are options.
 
 pub mod guards;
 pub mod helm;
 pub mod machine;
 
+mod acts;
+mod carry;
+mod catch_up;
+mod coordinator;
+mod crowd;
+mod fence;
+mod hold;
+mod hooks;
+mod looks;
+mod record;
+mod soak;
+
+pub use carry::Carrier;
+pub use coordinator::{Cutovers, Judge, Parts};
 pub use guards::{GUARDS, Judged, Verdict};
 pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
 pub use machine::{Action, Event, State};

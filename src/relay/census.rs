@@ -116,6 +116,15 @@ impl Roster {
         }
     }
 
+    /// Every open session, as it logged in last.
+    pub(super) fn facts(&self) -> Vec<Arc<Facts>> {
+        let places = self.places.lock();
+        places
+            .values()
+            .map(|place| place.facts.load_full())
+            .collect()
+    }
+
     /// How many are open and not held.
     pub(super) fn unheld(&self) -> u64 {
         self.unheld.load(Ordering::SeqCst)

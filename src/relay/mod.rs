@@ -42,7 +42,7 @@ pub use tls::CertificateError;
 use crate::config::{Listen, Server};
 use crate::connect::{Dial, Stream, TlsContext, TlsError};
 use crate::roles::RolesWatch;
-use crate::tee::Tee;
+use crate::tee::{Facts, Tee};
 use crate::wire::capability::Capabilities;
 use census::Roster;
 use counters::Gauge;
@@ -278,6 +278,12 @@ impl Relay {
     #[must_use]
     pub fn census(&self) -> Census {
         self.shared.roster.census()
+    }
+
+    /// Every open session, as it logged in last.
+    #[must_use]
+    pub fn open_sessions(&self) -> Vec<Arc<Facts>> {
+        self.shared.roster.facts()
     }
 
     /// How many sessions are open and not held: one load.

@@ -56,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tee",
             "wire",
             "task",
+            "planted",
             "words",
         ],
     ),

@@ -1,0 +1,241 @@
+//! Whether the shadow has everything that the primary acknowledged, before the roles change.
+//!
+//! Where the mirror feeds the shadow, that is its queue drained and every dark write confirmed.
+//! Where replication does, a heartbeat is written to the primary and looked for on the shadow, the
+//! primary's GTIDs are waited for, or a hook says so. Refuses to guess: what cannot be known in time
+//! is an error.
+
+use super::coordinator::Parts;
+use super::hooks;
+use crate::ask::Questions;
+use crate::config::{CatchUp, FedBy, Server, Writes};
+use crate::ledger::Taint;
+use crate::shadow::Mirror;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Between two looks for the heartbeat. The proxy holds its clients meanwhile.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Taints that are named in a reason.
+const NAMED_MAX: usize = 5;
+
+/// Questions a second while sessions are held.
+const PER_SECOND: u32 = 1_000;
+
+/// How one finds out.
+pub(super) enum Way {
+    /// The mirror is drained.
+    Mirror(Arc<Mirror>),
+    /// A row of ours, in this table on both sides.
+    Heartbeat {
+        primary: Arc<Questions>,
+        shadow: Arc<Questions>,
+        table: String,
+    },
+    /// The shadow is told to wait for the primary's executed GTIDs.
+    Gtid {
+        primary: Arc<Questions>,
+        shadow: Arc<Questions>,
+    },
+    /// A command of the operators.
+    Hook {
+        command: Vec<String>,
+        told: Vec<(&'static str, String)>,
+    },
+}
+
+/// How it is found out with these roles: what the mirror feeds is asked of the mirror.
+///
+/// # Errors
+/// The proxy has no account on a server that must be asked.
+pub(super) fn way(parts: &Parts, told: Vec<(&'static str, String)>) -> Result<Way, String> {
+    let roles = parts.roles.borrow().clone();
+    if roles.shadow.fed_by == FedBy::Mirror {
+        return Ok(Way::Mirror(Arc::clone(&parts.mirror)));
+    }
+    let config = &parts.config.cutover;
+    let questions = |server: &Arc<Server>| {
+        let questions = Questions::new(&parts.dial, server, PER_SECOND);
+        let questions = questions.map_err(|error| error.to_string())?;
+        let none = || format!("the proxy has no account on {}", server.name);
+        questions.map(Arc::new).ok_or_else(none)
+    };
+    Ok(match config.catch_up {
+        CatchUp::Mirror => Way::Mirror(Arc::clone(&parts.mirror)),
+        CatchUp::Heartbeat => Way::Heartbeat {
+            primary: questions(&roles.primary)?,
+            shadow: questions(&roles.shadow)?,
+            table: config.heartbeat_table.clone(),
+        },
+        CatchUp::Gtid => Way::Gtid {
+            primary: questions(&roles.primary)?,
+            shadow: questions(&roles.shadow)?,
+        },
+        CatchUp::Hook => Way::Hook {
+            command: config.catch_up_hook.clone(),
+            told,
+        },
+    })
+}
+
+impl Way {
+    /// Returns once the shadow has everything.
+    ///
+    /// # Errors
+    /// It does not, or nobody can say, by the deadline; a dark write went wrong on the way.
+    pub(super) async fn wait(&self, until: Instant) -> Result<(), String> {
+        match self {
+            Self::Mirror(mirror) => drained(mirror, until).await,
+            Self::Heartbeat {
+                primary,
+                shadow,
+                table,
+            } => heartbeat(primary, shadow, table, until).await,
+            Self::Gtid { primary, shadow } => gtid(primary, shadow, until).await,
+            Self::Hook { command, told } => {
+                let told: Vec<(&str, &str)> = told
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
+                let left = until.saturating_duration_since(Instant::now());
+                let ran = hooks::run(command, &told, left).await;
+                ran.map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+/// What held when the guards were judged, and must hold when the roles change.
+pub(super) struct Expected {
+    pub(super) taints: Vec<Taint>,
+    /// Guards that are overridden.
+    pub(super) forced: Vec<&'static str>,
+}
+
+/// Whether nothing was lost since the guards were judged: the mirror is drained and runs, and nothing
+/// more is tainted.
+///
+/// # Errors
+/// Something was, and what.
+pub(super) async fn is_whole(
+    parts: &Parts,
+    expected: &Expected,
+    until: Instant,
+) -> Result<(), String> {
+    let drained = timeout_at(until, parts.mirror.drained()).await;
+    let drained = drained.map_err(|_| "the shadow was still behind".to_owned())?;
+    drained.map_err(|ended| ended.to_string())?;
+    let before: Vec<_> = expected.taints.iter().map(Taint::key).collect();
+    let mut taints = parts.ledger.taints();
+    taints.retain(|taint| !before.contains(&taint.key()));
+    if !taints.is_empty() && !expected.forced.contains(&"taint") {
+        return Err(format!(
+            "dark writes went wrong since the guards were judged: {}",
+            told(&taints)
+        ));
+    }
+    let feeds = parts.roles.borrow().shadow.fed_by == FedBy::Mirror;
+    if !feeds || expected.forced.contains(&"lag") {
+        return Ok(());
+    }
+    let control = parts.mirror.control();
+    match parts.mirror.figures().suspended {
+        Some(why) => Err(format!("mirroring was suspended meanwhile: {why}")),
+        None if control.paused => Err("mirroring was paused meanwhile".to_owned()),
+        None if control.writes != Writes::Apply => {
+            Err("dark writes were switched off meanwhile".to_owned())
+        }
+        None => Ok(()),
+    }
+}
+
+fn told(taints: &[Taint]) -> String {
+    let causes: Vec<String> = taints
+        .iter()
+        .take(NAMED_MAX)
+        .map(|taint| format!("{}: {}", taint.table, taint.cause.text))
+        .collect();
+    causes.join("; ")
+}
+
+async fn drained(mirror: &Mirror, until: Instant) -> Result<(), String> {
+    let Ok(drained) = timeout_at(until, mirror.drained()).await else {
+        let figures = mirror.figures();
+        return Err(format!(
+            "the shadow was still behind by {} commands, the oldest {} ms old",
+            figures.waiting,
+            figures.oldest.as_millis()
+        ));
+    };
+    drained.map(drop).map_err(|ended| ended.to_string())
+}
+
+/// Both sides have the table, or this fails at its first step.
+async fn heartbeat(
+    primary: &Questions,
+    shadow: &Questions,
+    table: &str,
+    until: Instant,
+) -> Result<(), String> {
+    let beat = jiff::Timestamp::now().as_nanosecond();
+    let write = format!("REPLACE INTO {table} (id, beat) VALUES (1, '{beat}')");
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        format!("the heartbeat in {table} cannot be {what}: {error}")
+    };
+    match timeout_at(until, primary.ask(&write)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(failed("written to the primary", &error)),
+        Err(late) => return Err(failed("written to the primary", &late)),
+    }
+    let read = format!("SELECT beat FROM {table} WHERE id = 1");
+    loop {
+        let seen = match timeout_at(until, shadow.ask(&read)).await {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(error)) => return Err(failed("read from the shadow", &error)),
+            Err(_) => break,
+        };
+        let cell = seen.first().and_then(|row| row.first());
+        if cell.and_then(Option::as_deref) == Some(beat.to_string().as_str()) {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(format!(
+        "the heartbeat written to the primary was not seen on the shadow in {table} in time: replication is behind or stopped"
+    ))
+}
+
+async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result<(), String> {
+    let asked = timeout_at(until, primary.ask("SELECT @@GLOBAL.gtid_executed")).await;
+    let rows = asked
+        .map_err(|late| format!("the primary's GTIDs cannot be read: {late}"))?
+        .map_err(|error| format!("the primary's GTIDs cannot be read: {error}"))?;
+    let set = rows.first().and_then(|row| row.first()).cloned().flatten();
+    let set: String = set.unwrap_or_default().split_whitespace().collect();
+    if set.is_empty() || set.contains('\'') {
+        return Err("the primary has no GTIDs (gtid_mode is off): use cutover.catch_up = \"heartbeat\" or \"hook\"".to_owned());
+    }
+    let left = until
+        .saturating_duration_since(Instant::now())
+        .as_secs_f64();
+    let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {left:.3})");
+    let asked = timeout_at(until, shadow.ask(&wait)).await;
+    let rows = asked
+        .map_err(|_| "the shadow did not have the primary's GTIDs in time".to_owned())?
+        .map_err(|error| format!("the shadow cannot wait for GTIDs: {error}"))?;
+    match rows
+        .first()
+        .and_then(|row| row.first())
+        .cloned()
+        .flatten()
+        .as_deref()
+    {
+        Some("0") => Ok(()),
+        _ => Err("the shadow did not have the primary's GTIDs in time".to_owned()),
+    }
+}

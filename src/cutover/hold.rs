@@ -1,0 +1,372 @@
+//! The hold: from the moment when sessions stop at their boundaries to the moment when they go on,
+//! with the connections that they go on with.
+//!
+//! Everything here is bounded by a deadline. Refuses to decide what a hold that fails means: it says
+//! why, and the coordinator lets everybody go.
+
+use super::carry::Carrier;
+use crate::relay::{Leg, Relay};
+use crate::shadow::{Carried, CarryError, Mirror, SessionState, Soft, Values};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+/// Sessions whose connections are opened, or brought up to date, at the same time.
+const TOGETHER: usize = 32;
+
+/// Sessions that cannot be moved yet are looked at again after this time.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// So long a session is let go on for a command that may ask for its warnings, or for FOUND_ROWS().
+/// An idle one would hold up all others.
+const SOFT_WAIT: Duration = Duration::from_millis(10);
+
+/// Sessions that are named in a reason.
+const NAMED_MAX: usize = 5;
+
+/// What a hold works with.
+#[derive(Clone)]
+pub(super) struct Hands {
+    pub(super) relay: Relay,
+    pub(super) mirror: Arc<Mirror>,
+    pub(super) carrier: Arc<Carrier>,
+    /// A session's new connection belongs to the threads that will serve it.
+    pub(super) threads: Handle,
+}
+
+/// A connection to the other side, and the values that were set on it.
+pub(super) struct Opened {
+    carried: Carried,
+    values: Option<Values>,
+}
+
+/// Connections to the other side that are like their sessions.
+pub(super) type Ready = BTreeMap<u64, Opened>;
+
+/// Sessions and why something cannot be done with them.
+pub(super) type Failed = BTreeMap<u64, Why>;
+
+/// Why something cannot be done with a session.
+#[derive(Clone, Debug)]
+pub(super) struct Why {
+    words: String,
+    /// It is not the session's own: the server does not answer, or in time.
+    of_server: bool,
+}
+
+impl Why {
+    fn own(words: impl Into<String>) -> Self {
+        Self {
+            words: words.into(),
+            of_server: false,
+        }
+    }
+
+    fn of_server(words: impl Into<String>) -> Self {
+        Self {
+            words: words.into(),
+            of_server: true,
+        }
+    }
+}
+
+impl From<CarryError> for Why {
+    fn from(error: CarryError) -> Self {
+        Self {
+            of_server: matches!(error, CarryError::Down(_)),
+            words: error.to_string(),
+        }
+    }
+}
+
+/// Whether a server is at fault, so that to end the sessions would help nobody.
+pub(super) fn is_the_servers(failed: &Failed) -> bool {
+    failed.values().any(|why| why.of_server)
+}
+
+/// The first few, in words.
+pub(super) fn in_words(failed: &Failed) -> String {
+    let named = failed.iter().take(NAMED_MAX);
+    let named: Vec<String> = named
+        .map(|(session, why)| format!("session {session}: {}", why.words))
+        .collect();
+    match failed.len().saturating_sub(named.len()) {
+        0 => named.join("; "),
+        more => format!("{} and {more} more", named.join("; ")),
+    }
+}
+
+impl Hands {
+    /// Opens and prepares a connection for each session that has none, before the hold. Those for
+    /// which it fails are tried again in the hold.
+    ///
+    /// # Errors
+    /// The mirror has ended.
+    pub(super) async fn prepare(
+        &self,
+        ready: &mut Ready,
+        until: Instant,
+    ) -> Result<Failed, String> {
+        let states = self.states().await?.into_iter();
+        let mut of: BTreeMap<u64, SessionState> =
+            states.map(|state| (state.facts.session, state)).collect();
+        let open = self.relay.open_sessions();
+        let known: BTreeSet<u64> = open.iter().map(|facts| facts.session).collect();
+        ready.retain(|session, _| known.contains(session));
+        let todo = open.iter().map(|facts| {
+            let known = of.remove(&facts.session);
+            let known = known.filter(|state| state.facts.login == facts.login);
+            known.unwrap_or_else(|| SessionState::fresh(facts))
+        });
+        // One in a transaction is out of it in the hold.
+        let todo = todo
+            .filter(|state| state.unknown().is_none() && !ready.contains_key(&state.facts.session));
+        let todo: Vec<SessionState> = todo.collect();
+        let (done, failed) = self.open(todo, until).await;
+        ready.extend(done);
+        Ok(failed)
+    }
+
+    async fn states(&self) -> Result<Vec<SessionState>, String> {
+        self.mirror
+            .sessions()
+            .await
+            .map_err(|ended| ended.to_string())
+    }
+
+    async fn open(&self, states: Vec<SessionState>, until: Instant) -> (Ready, Failed) {
+        let one = |hands: Self, state: SessionState| async move {
+            let opened = hands.mirror.prepare(&state).await;
+            let carried = opened.map_err(Why::from)?;
+            let values = None;
+            Ok(Opened { carried, values })
+        };
+        self.each(states, until, one).await
+    }
+
+    /// Does something with each session, some at a time, on the relay's threads.
+    async fn each<T, F>(
+        &self,
+        states: Vec<SessionState>,
+        until: Instant,
+        one: impl Fn(Self, SessionState) -> F,
+    ) -> (BTreeMap<u64, T>, Failed)
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Why>> + Send + 'static,
+    {
+        let (mut done, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        let mut left: BTreeSet<u64> = states.iter().map(|state| state.facts.session).collect();
+        let mut states = states.into_iter();
+        let mut tasks = JoinSet::new();
+        loop {
+            while tasks.len() < TOGETHER
+                && let Some(state) = states.next()
+            {
+                let session = state.facts.session;
+                let doing = one(self.clone(), state);
+                let bounded = async move { (session, timeout_at(until, doing).await) };
+                tasks.spawn_on(bounded, &self.threads);
+            }
+            let Some(ended) = tasks.join_next().await else {
+                break;
+            };
+            let Ok((session, ended)) = ended else {
+                continue; // It broke: what is left has failed.
+            };
+            left.remove(&session);
+            match ended {
+                Ok(Ok(one)) => {
+                    done.insert(session, one);
+                }
+                Ok(Err(why)) => {
+                    failed.insert(session, why);
+                }
+                Err(_) => {
+                    let why = Why::of_server("the other side did not answer in time");
+                    failed.insert(session, why);
+                }
+            }
+        }
+        failed.extend(
+            left.into_iter()
+                .map(|session| (session, Why::own("its carrying broke off"))),
+        );
+        (done, failed)
+    }
+
+    /// Stops every session at its boundary. Those that hold what cannot move go on, one command at a
+    /// time, until they have let it go.
+    ///
+    /// # Errors
+    /// At the deadline: who is not there, and why.
+    pub(super) async fn gather(&self, until: Instant) -> Result<Vec<SessionState>, Failed> {
+        self.carrier.begin();
+        self.relay.hold();
+        let (mut stuck, began) = (BTreeMap::new(), Instant::now());
+        loop {
+            if timeout_at(until, self.relay.all_held()).await.is_err() {
+                return Err(self.unheld(&stuck));
+            }
+            stuck = match timeout_at(until, self.look(began)).await {
+                Ok(Ok(states)) => return Ok(states),
+                Ok(Err(stuck)) => stuck,
+                Err(_) => {
+                    let why = Why::of_server("understudy's shadow side does not answer");
+                    return Err(BTreeMap::from([(0, why)]));
+                }
+            };
+            if Instant::now() >= until {
+                return Err(stuck);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Who is not there, and why; `known`: what was seen to hold some of them, who went on for a
+    /// command.
+    fn unheld(&self, known: &Failed) -> Failed {
+        let unheld = self.relay.census().unheld;
+        let why = |in_transaction: bool, tunnel: bool| match (tunnel, in_transaction) {
+            (true, _) => "it became a tunnel, which cannot be moved",
+            (false, true) => "its transaction is still open",
+            (false, false) => "its command is still running",
+        };
+        let named = unheld.into_iter().map(|one| {
+            let why = || {
+                Why::own(format!(
+                    "({}) {}",
+                    one.user,
+                    why(one.in_transaction, one.tunnel)
+                ))
+            };
+            let why = known.get(&one.session).cloned().unwrap_or_else(why);
+            (one.session, why)
+        });
+        named.collect()
+    }
+
+    /// All sessions as they wait, or those that hold what cannot be moved. `began`: since when all are
+    /// asked to wait.
+    async fn look(&self, began: Instant) -> Result<Vec<SessionState>, Failed> {
+        let seats = self.carrier.seats();
+        let states = self.states().await;
+        let states = states.map_err(|ended| BTreeMap::from([(0, Why::of_server(ended))]))?;
+        let mut of: BTreeMap<u64, SessionState> = states
+            .into_iter()
+            .map(|state| (state.facts.session, state))
+            .collect();
+        let patient = began.elapsed() < SOFT_WAIT;
+        let (mut all, mut stuck) = (Vec::new(), BTreeMap::new());
+        for (facts, seq) in seats {
+            let session = facts.session;
+            let state = of.remove(&session);
+            let is_behind = state.as_ref().map_or(0, |state| state.seq) < seq;
+            if is_behind && !facts.share.journal_unknown() {
+                // What it said last is still on its way to its journal.
+                let why = Why::own("what it said last is not known yet");
+                stuck.insert(session, why);
+                continue;
+            }
+            // One that has logged in anew since is as fresh.
+            let known = state.filter(|state| state.facts.login == facts.login);
+            let state = known.unwrap_or_else(|| SessionState::fresh(&facts));
+            let why = state.stuck.first().map(ToString::to_string);
+            let why = why.or_else(|| waits_for(&state, patient).map(str::to_owned));
+            match why {
+                Some(why) => {
+                    self.carrier.let_once(session);
+                    let why = Why::own(format!("({}) {why}", facts.user));
+                    stuck.insert(session, why);
+                }
+                None => all.push(state),
+            }
+        }
+        if stuck.is_empty() && self.relay.unheld() == 0 {
+            Ok(all)
+        } else {
+            Err(stuck)
+        }
+    }
+
+    /// Ends the sessions that are in the way.
+    pub(super) fn end(&self, in_the_way: &Failed, why: &str) {
+        self.relay.end_unheld(why);
+        for session in in_the_way.keys() {
+            self.carrier.end_one(*session, why);
+        }
+    }
+
+    /// Brings each session's connection up to date with what the session is now, its variables by
+    /// value. Those for which it fails stand beside.
+    pub(super) async fn legs(
+        &self,
+        states: Vec<SessionState>,
+        ready: Ready,
+        until: Instant,
+    ) -> (BTreeMap<u64, Leg>, Failed) {
+        let ready = Arc::new(parking_lot::Mutex::new(ready));
+        let one = |hands: Self, state: SessionState| {
+            let ready = Arc::clone(&ready);
+            async move {
+                let opened = ready.lock().remove(&state.facts.session);
+                let carried = hands.carry(&state, opened).await?;
+                Ok(leg(carried))
+            }
+        };
+        self.each(states, until, one).await
+    }
+
+    /// One session. A connection that cannot be brought up to date, or has died, is opened anew.
+    async fn carry(&self, state: &SessionState, opened: Option<Opened>) -> Result<Carried, Why> {
+        let values = self.ask(state).await?;
+        if let Some(mut opened) = opened {
+            let followed = opened.carried.catch_up(state).await;
+            let set = match followed {
+                Ok(()) if opened.values.as_ref() == Some(&values) => Ok(()),
+                Ok(()) => opened.carried.set_values(&values).await,
+                Err(error) => Err(error),
+            };
+            if set.is_ok() && opened.carried.is_alive().await {
+                return Ok(opened.carried);
+            }
+        }
+        let mut carried = self.mirror.prepare(state).await?;
+        carried.set_values(&values).await?;
+        Ok(carried)
+    }
+
+    async fn ask(&self, state: &SessionState) -> Result<Values, Why> {
+        let gone = || Why::own("it does not wait any more");
+        let mut lent = self.carrier.lend(state.facts.session).ok_or_else(gone)?;
+        let stream = lent.take().ok_or_else(gone)?;
+        let (stream, values) = self.mirror.read_values(stream, state).await?;
+        lent.give_back(stream);
+        values.map_err(|error| Why::own(format!("its variables cannot be read: {error}")))
+    }
+}
+
+/// What one more command of the session's may bring to its end: what its next command needs, and, for
+/// a moment, what it may ask for.
+fn waits_for(state: &SessionState, patient: bool) -> Option<&'static str> {
+    let needed = |soft: &&Soft| match soft {
+        Soft::LongData | Soft::NextTransaction => true,
+        Soft::Warnings | Soft::FoundRows => patient,
+    };
+    state.soft.iter().find(needed).map(|soft| soft.name())
+}
+
+fn leg(carried: Carried) -> Leg {
+    let parts = carried.into_parts();
+    Leg {
+        stream: parts.stream,
+        server: parts.server,
+        thread_id: parts.thread_id,
+        status: parts.status,
+        statements: parts.statements,
+        last: parts.last,
+    }
+}

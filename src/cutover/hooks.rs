@@ -1,0 +1,160 @@
+//! Commands of the operators that take part in a cutover: run with a time-out, told what happens by
+//! their environment, heard by their exit code. Refuses a shell: a command is a list of words.
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+/// Bytes of a hook's words that are kept for the record.
+const SAID_MAX: u64 = 2048;
+
+/// Why a hook counts as failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HookError {
+    /// The command cannot be started.
+    #[error("the hook {program} cannot be started: {source}")]
+    Start {
+        /// The command's first word.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It did not end in time, and was killed.
+    #[error("the hook {program} did not end within {} s and was killed", .at_most.as_secs_f64())]
+    Timeout {
+        /// The command's first word.
+        program: String,
+        /// `cutover.hook_timeout_s`
+        at_most: Duration,
+    },
+    /// It says no.
+    #[error("the hook {program} failed ({status}): {said}")]
+    Failed {
+        /// The command's first word.
+        program: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// The beginning of what it wrote to its error output.
+        said: String,
+    },
+}
+
+/// Runs a hook to its end. `told` are environment variables without their prefix `UNDERSTUDY_`. An
+/// empty command is none.
+///
+/// # Errors
+/// It cannot be started, takes too long (it is killed), or exits with another code than 0.
+pub(super) async fn run(
+    command: &[String],
+    told: &[(&str, &str)],
+    at_most: Duration,
+) -> Result<(), HookError> {
+    let Some((program, words)) = command.split_first() else {
+        return Ok(());
+    };
+    let start = |source| HookError::Start {
+        program: program.clone(),
+        source,
+    };
+    let named = told
+        .iter()
+        .map(|(name, value)| (format!("UNDERSTUDY_{name}"), *value));
+    let mut command = Command::new(program);
+    // What overrides the config may be a password.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("UNDERSTUDY_") {
+            command.env_remove(name);
+        }
+    }
+    let mut child = command
+        .args(words)
+        .envs(named)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(start)?;
+    let mut said = Vec::new();
+    let stderr = child.stderr.take();
+    let group = child.id();
+    let ending = async {
+        if let Some(mut stderr) = stderr {
+            let _ = (&mut stderr).take(SAID_MAX).read_to_end(&mut said).await;
+            // The rest is read, too: a hook that cannot write would end by that.
+            let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+        }
+        child.wait().await
+    };
+    let Ok(ended) = tokio::time::timeout(at_most, ending).await else {
+        kill_group(group);
+        return Err(HookError::Timeout {
+            program: program.clone(),
+            at_most,
+        });
+    };
+    let status = ended.map_err(start)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(HookError::Failed {
+        program: program.clone(),
+        status,
+        said: String::from_utf8_lossy(&said).trim().to_owned(),
+    })
+}
+
+/// Ends the hook and what it has started.
+fn kill_group(group: Option<u32>) {
+    let group = group.and_then(|id| i32::try_from(id).ok());
+    let Some(group) = group.and_then(rustix::process::Pid::from_raw) else {
+        return;
+    };
+    if let Err(error) = rustix::process::kill_process_group(group, rustix::process::Signal::KILL) {
+        tracing::debug!(%error, "a hook's processes were not ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn shell(script: &str, at_most: Duration) -> Result<(), HookError> {
+        let words = ["sh", "-c", script].map(str::to_owned);
+        run(&words, &[("FROM", "legacy"), ("TO", "vitess")], at_most).await
+    }
+
+    #[tokio::test]
+    async fn a_hook_is_told_what_happens_and_heard_by_its_exit_code() {
+        let most = Duration::from_secs(30);
+        assert!(run(&[], &[], most).await.is_ok());
+        let told = "test $UNDERSTUDY_FROM = legacy && test $UNDERSTUDY_TO = vitess";
+        shell(told, most).await.expect("it is told");
+        let failed = shell("echo not now >&2; exit 3", most).await.unwrap_err();
+        let words = failed.to_string();
+        assert!(words.contains("not now") && words.contains('3'), "{words}");
+        let none = run(&["/nowhere/hook".to_owned()], &[], most).await;
+        assert!(matches!(none, Err(HookError::Start { .. })), "{none:?}");
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_hangs_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("pid");
+        let script = format!("echo $$ > {}; exec sleep 600", mark.display());
+        let late = shell(&script, Duration::from_secs(2)).await;
+        assert!(matches!(late, Err(HookError::Timeout { .. })), "{late:?}");
+        let pid = std::fs::read_to_string(&mark).unwrap();
+        let alive = || std::path::Path::new(&format!("/proc/{}/cmdline", pid.trim())).exists();
+        for _ in 0..500 {
+            if !alive() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the hook still runs");
+    }
+}

@@ -1,0 +1,262 @@
+//! Gathers what the guards judge: from both servers, from the sessions, from the ledger. Reads only.
+
+use super::carry::login_of;
+use super::coordinator::Parts;
+use super::crowd::{self, Crowd};
+use super::guards::{Feature, Figures, Holds, Known, Reach, Session, Side, User};
+use crate::ask::{Asker, Manner, Questions};
+use crate::config::{Account, FedBy, Server, Writes};
+use crate::roles::Roles;
+use crate::shadow::{SessionState, Stuck};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+/// Logins are tried for so many users; the others are judged by the config alone.
+const TRIED_MAX: usize = 200;
+
+/// So many at the same time.
+const TOGETHER: usize = 16;
+
+/// Whoever asked for the cutover waits as long.
+const TRYING_MAX: Duration = Duration::from_secs(10);
+
+/// Questions to the primary about who is there.
+const PER_SECOND: u32 = 20;
+
+/// What vtgate does not have, or not for every keyspace.
+const NOT_IN_VITESS: [&str; 9] = [
+    "call",
+    "change_user",
+    "cursors",
+    "handler",
+    "local_infile",
+    "lock_tables",
+    "stored_functions",
+    "temporary_tables",
+    "xa",
+];
+
+/// Everything, as it is now. `is_back`: the other server was the primary before the last switch.
+///
+/// # Errors
+/// The ledger cannot be read, or the mirror has ended.
+pub(super) async fn figures(parts: &Parts, is_back: bool) -> Result<Figures, String> {
+    let roles = parts.roles.borrow().clone();
+    let (from, to) = (side(parts, &roles.primary), side(parts, &roles.shadow));
+    let (here, there) = tokio::join!(visit(parts, &from), visit(parts, &to));
+    let states = parts.mirror.sessions().await;
+    let states = states.map_err(|ended| ended.to_string())?;
+    let reachable = there.is_ok();
+    let vitess_here = here.as_ref().is_ok_and(|version| is_vitess(version));
+    let vitess_there = there.as_ref().is_ok_and(|version| is_vitess(version));
+    let looked = if vitess_here {
+        Err("vtgate does not list who is connected to it".to_owned())
+    } else {
+        look_around(parts, &from.server).await
+    };
+    let (crowd, ages) = match looked {
+        Ok((crowd, ages)) => (Ok(crowd), ages),
+        Err(why) => (Err(why), BTreeMap::new()),
+    };
+    // By session, for a session's thread is another at each server.
+    let unheld = parts.relay.census().unheld.into_iter();
+    let ages: BTreeMap<u64, Duration> = unheld
+        .filter_map(|one| Some((one.session, *ages.get(&one.thread_id)?)))
+        .collect();
+    let judge = Arc::clone(&parts.judge);
+    let readiness = tokio::task::spawn_blocking(move || judge()).await;
+    Ok(Figures {
+        readiness: readiness.map_err(|broken| broken.to_string())??,
+        is_back,
+        reach: Reach {
+            from: here.err(),
+            to: there.err(),
+            ledger: ledger(parts),
+            disk_bytes: disk_bytes(&parts.config.ledger.path),
+        },
+        users: users(parts, &to.server, reachable).await,
+        writers: of(&crowd, |crowd| crowd.past.clone()),
+        ddl: of(&crowd, |crowd| crowd.ddl.clone()),
+        features: features(parts, vitess_there),
+        renamed: renamed(parts),
+        sessions: states.iter().map(|state| session(state, &ages)).collect(),
+        unfed: unfed(parts, &roles),
+        from,
+        to,
+    })
+}
+
+fn of(crowd: &Known<Crowd>, what: impl Fn(&Crowd) -> Vec<String>) -> Known<Vec<String>> {
+    crowd.as_ref().map(what).map_err(Clone::clone)
+}
+
+fn side(parts: &Parts, server: &Arc<Server>) -> Side {
+    let is_first = parts.config.primary.name == server.name;
+    Side {
+        server: Arc::clone(server),
+        section: if is_first { "primary" } else { "shadow" },
+    }
+}
+
+/// Logs in with the proxy's own account; the server's version.
+async fn visit(parts: &Parts, side: &Side) -> Result<String, String> {
+    let Some(account) = &side.server.account else {
+        let section = side.section;
+        return Err(format!(
+            "the proxy has no account there: set [{section}] user and password"
+        ));
+    };
+    let opened = open(parts, &side.server, account).await?;
+    let version = opened.version().to_owned();
+    opened.leave().await;
+    Ok(version)
+}
+
+async fn open(parts: &Parts, server: &Server, account: &Account) -> Result<Asker, String> {
+    let opened = Asker::open(&*parts.dial, server, account, &Manner::default()).await;
+    opened.map_err(|error| error.to_string())
+}
+
+fn is_vitess(version: &str) -> bool {
+    version.contains("Vitess")
+}
+
+/// Who else is on the primary, and how long the transactions of its threads have been open.
+async fn look_around(
+    parts: &Parts,
+    server: &Arc<Server>,
+) -> Result<(Crowd, BTreeMap<u32, Duration>), String> {
+    let questions = Questions::new(&parts.dial, server, PER_SECOND);
+    let questions = questions.map_err(|error| error.to_string())?;
+    let (Some(questions), Some(account)) = (questions, &server.account) else {
+        return Err(format!("the proxy has no account on {}", server.name));
+    };
+    let ours = || {
+        parts
+            .relay
+            .census()
+            .unheld
+            .into_iter()
+            .map(|one| one.thread_id)
+    };
+    let mut known: BTreeSet<u32> = ours().collect();
+    let threads = crowd::look(&questions).await;
+    let threads = threads.map_err(|error| error.to_string())?;
+    // Who has logged in meanwhile is no stranger.
+    known.extend(ours());
+    let crowd = threads.sort(&known, &account.user);
+    let ages = crowd::transactions(&questions).await.unwrap_or_default();
+    Ok((crowd, ages))
+}
+
+fn ledger(parts: &Parts) -> Option<String> {
+    let health = parts.ledger.health();
+    (!health.ok).then(|| {
+        let fault = health
+            .last_error
+            .unwrap_or_else(|| "it is not known why".to_owned());
+        format!("it cannot be written: {fault}")
+    })
+}
+
+fn disk_bytes(ledger: &Path) -> Option<u64> {
+    let beside = match ledger.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        Some(_) | None => Path::new("."),
+    };
+    let disk = rustix::fs::statvfs(beside).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Who was seen, and whether they can log in to the other side as themselves.
+async fn users(parts: &Parts, to: &Arc<Server>, reachable: bool) -> Vec<User> {
+    let mut names: BTreeSet<String> = parts.mirror.users().logins.into_keys().collect();
+    // Who has said nothing yet would be carried, too.
+    names.extend(parts.relay.census().unheld.into_iter().map(|one| one.user));
+    let mut tries = JoinSet::new();
+    let together = Arc::new(Semaphore::new(TOGETHER));
+    for name in names.iter().take(if reachable { TRIED_MAX } else { 0 }) {
+        let Some(account) = login_of(to, name).cloned() else {
+            continue;
+        };
+        let (parts, to, name) = (parts.clone(), Arc::clone(to), name.clone());
+        let together = Arc::clone(&together);
+        tries.spawn(async move {
+            let _turn = together.acquire_owned().await;
+            let opened = open(&parts, &to, &account).await;
+            let tried = match opened {
+                Ok(opened) => {
+                    opened.leave().await;
+                    Ok(())
+                }
+                Err(why) => Err(why),
+            };
+            (name, tried)
+        });
+    }
+    let mut tried = BTreeMap::new();
+    let deadline = Instant::now() + TRYING_MAX;
+    while let Ok(Some(one)) = timeout_at(deadline, tries.join_next()).await {
+        tried.extend(one);
+    }
+    let user = |name: String| User {
+        tried: tried.remove(&name),
+        name,
+    };
+    names.into_iter().map(user).collect()
+}
+
+fn features(parts: &Parts, to_vitess: bool) -> Vec<Feature> {
+    let seen = parts.mirror.features().into_iter();
+    seen.filter(|(name, _)| to_vitess && NOT_IN_VITESS.contains(name))
+        .map(|(name, seen)| Feature {
+            name: name.to_owned(),
+            seen,
+        })
+        .collect()
+}
+
+fn renamed(parts: &Parts) -> Vec<(String, String)> {
+    let named = parts.config.shadow.databases.iter();
+    named
+        .filter(|(here, there)| here != there)
+        .map(|(here, there)| (here.clone(), there.clone()))
+        .collect()
+}
+
+fn session(state: &SessionState, ages: &BTreeMap<u64, Duration>) -> Session {
+    let holds = state.stuck.iter().find(|stuck| !stuck.is_unknown());
+    let holds = holds.map(|stuck| Holds {
+        what: stuck.name().to_owned(),
+        // What ends by itself may have begun just now.
+        lasts: (*stuck == Stuck::Transaction)
+            .then(|| ages.get(&state.facts.session).copied().unwrap_or_default()),
+    });
+    Session {
+        id: state.facts.session,
+        user: state.facts.user.clone(),
+        unknown: state.unknown().map(|why| why.name().to_owned()),
+        holds,
+    }
+}
+
+/// Why the shadow misses what the primary commits.
+fn unfed(parts: &Parts, roles: &Roles) -> Option<String> {
+    if roles.shadow.fed_by == FedBy::Replication {
+        return None;
+    }
+    let writes = parts.mirror.control().writes;
+    (writes != Writes::Apply).then(|| {
+        let name = &roles.shadow.name;
+        if parts.config.shadow.fed_by == FedBy::Replication {
+            format!("nothing feeds {name}: dark writes wait until POST /api/v1/cutover/replication_stopped says that replication to {} has ended", roles.primary.name)
+        } else {
+            format!("nothing feeds {name}: mirror.writes is {:?}", writes.name())
+        }
+    })
+}
