@@ -26,6 +26,10 @@ pub enum Bug {
     WritesOvertake,
     /// The end of a transaction waits for other transactions' writes.
     EndsWaitForWrites,
+    /// Sessions are let go on the new primary before it is recorded.
+    LetGoEarly,
+    /// The roles are changed without waiting for the shadow.
+    Undrained,
 }
 
 thread_local! {

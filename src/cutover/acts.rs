@@ -68,7 +68,7 @@ pub(super) struct Run {
     order: Option<Order>,
     is_back: bool,
     verdict: Option<Verdict>,
-    /// What was tainted when the guards were judged.
+    /// What was tainted before the guards were judged.
     taints: Vec<Taint>,
     ready: Ready,
     states: Vec<SessionState>,
@@ -288,7 +288,6 @@ impl Run {
             if !overridden.is_empty() {
                 self.because(&format!("overridden: {}", overridden.join(", ")));
             }
-            self.taints = self.parts.ledger.taints();
             Event::GuardsPassed
         } else {
             self.because(&verdict.refusal());
@@ -392,6 +391,7 @@ impl Run {
     }
 
     fn check(&mut self) {
+        self.taints = self.parts.ledger.taints();
         let (parts, is_back) = (self.parts.clone(), self.is_back);
         let force = self.order.as_ref().map(|order| order.force.clone());
         self.beside(async move {
@@ -534,6 +534,12 @@ impl Run {
         if !self.stage.goes_on() {
             let why = "the hold took too long, and every session was let go";
             return self.say(Event::SwitchFailed, why);
+        }
+        #[cfg(feature = "simulation")]
+        if crate::planted::is(crate::planted::Bug::LetGoEarly) {
+            self.publish().await;
+            self.release().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         match self.recorder.switch().await {
             Ok(()) => Event::Switched,

@@ -10,12 +10,14 @@ use crate::config::{Account, Server};
 use crate::connect::{self, Dial, Login, Stream, TlsContext};
 use crate::relay::{Carry, Carrying, Held, Leg, Then, part_with};
 use crate::roles::RolesWatch;
-use crate::task;
 use crate::tee::Facts;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// What a session is told that stays behind.
+const LEFT: &str = "the primary changed, and this session could not be carried across";
 
 /// See the module.
 pub struct Carrier {
@@ -34,6 +36,8 @@ impl std::fmt::Debug for Carrier {
 struct Hold {
     on: bool,
     seats: BTreeMap<u64, Seat>,
+    /// Seats whose connections are being asked something.
+    lent: usize,
 }
 
 /// A session that waits.
@@ -43,7 +47,15 @@ struct Seat {
     /// None where it was asked something and has not said all of its answer: no client can go on
     /// with such a connection.
     primary: Option<Stream>,
-    answer: oneshot::Sender<Then>,
+    answer: oneshot::Sender<Word>,
+}
+
+/// What a session that waits is told.
+enum Word {
+    Then(Then),
+    /// It came when the others had been looked at, and has said nothing yet: it finds its way to the
+    /// primary of now by itself.
+    Late(Stream),
 }
 
 impl Seat {
@@ -54,7 +66,7 @@ impl Seat {
             None => Then::End("the primary did not answer the proxy's own question".to_owned()),
         };
         // A session that does not wait any more needs no word.
-        let _ = self.answer.send(then);
+        let _ = self.answer.send(Word::Then(then));
     }
 }
 
@@ -81,9 +93,19 @@ impl Carrier {
         hold.seats.values().map(waiting).collect()
     }
 
-    /// A session's connection, to ask it something; it is back in its seat once this is dropped.
+    /// How many sessions wait that are not in [`Carrier::seats`], as an earlier hold's question to
+    /// their connections has not been answered yet.
+    pub(super) fn lent(&self) -> usize {
+        self.hold.lock().lent
+    }
+
+    /// A session's connection, to ask it something; it is back in its seat once this is dropped. Where
+    /// the hold is over by then, the session goes on at once.
     pub(super) fn lend(self: &Arc<Self>, session: u64) -> Option<Lent> {
-        let seat = self.hold.lock().seats.remove(&session)?;
+        let mut hold = self.hold.lock();
+        let seat = hold.seats.remove(&session)?;
+        hold.lent += 1;
+        drop(hold);
         Some(Lent {
             seat: Some(seat),
             carrier: Arc::clone(self),
@@ -102,7 +124,7 @@ impl Carrier {
     pub(super) fn end_one(&self, session: u64, why: &str) {
         let seat = self.hold.lock().seats.remove(&session);
         if let Some(seat) = seat {
-            let _ = seat.answer.send(Then::End(why.to_owned()));
+            let _ = seat.answer.send(Word::Then(Then::End(why.to_owned())));
             if let Some(primary) = seat.primary {
                 part_with(primary);
             }
@@ -116,42 +138,32 @@ impl Carrier {
         }
     }
 
-    /// Lets every session go on with the leg that it is given; one that came since and has said nothing
-    /// gets one now, another without a leg is ended. Says how many were moved, and which were ended.
-    /// To be called on a runtime.
-    pub(super) fn move_all(self: &Arc<Self>, mut legs: BTreeMap<u64, Leg>) -> (usize, Vec<u64>) {
+    /// Lets every session go on with the leg that it is given. One without a leg opens its own where
+    /// it has said nothing yet (its login ended when the legs were being made), and is ended else.
+    /// Says how many were moved, and which were ended. To be called on a runtime, once the roles are
+    /// what they are to be.
+    pub(super) fn move_all(&self, mut legs: BTreeMap<u64, Leg>) -> (usize, Vec<u64>) {
         let (mut moved, mut ended) = (0, Vec::new());
         let mut left = Vec::new();
-        for (session, seat) in self.end_hold() {
-            let then = match legs.remove(&session) {
-                Some(leg) => {
+        for (session, mut seat) in self.end_hold() {
+            let is_new = seat.seq == 0 && seat.facts.login == 0;
+            let word = match (legs.remove(&session), seat.primary.take()) {
+                (Some(leg), primary) => {
+                    left.extend(primary);
                     moved += 1;
-                    Then::Moved(Box::new(leg))
+                    Word::Then(Then::Moved(Box::new(leg)))
                 }
-                None if seat.seq == 0 => {
-                    drop(task::spawn("late", Arc::clone(self).follow(seat)));
-                    continue;
-                }
-                None => {
+                (None, Some(primary)) if is_new => Word::Late(primary),
+                (None, primary) => {
+                    left.extend(primary);
                     ended.push(session);
-                    let why = "the primary changed, and this session could not be carried across";
-                    Then::End(why.to_owned())
+                    Word::Then(Then::End(LEFT.to_owned()))
                 }
             };
-            let _ = seat.answer.send(then);
-            left.extend(seat.primary);
+            let _ = seat.answer.send(word);
         }
         left.into_iter().for_each(part_with);
         (moved, ended)
-    }
-
-    /// A session that came while the others were on their way.
-    async fn follow(self: Arc<Self>, seat: Seat) {
-        let then = match seat.primary {
-            Some(primary) => self.late(&seat.facts, seat.seq, primary).await,
-            None => Then::End("the primary did not answer the proxy's own question".to_owned()),
-        };
-        let _ = seat.answer.send(then);
     }
 
     fn end_hold(&self) -> BTreeMap<u64, Seat> {
@@ -164,9 +176,10 @@ impl Carrier {
     async fn wait(&self, held: Held) -> Then {
         let (answer, word) = oneshot::channel();
         let session = held.facts.session;
+        let (facts, seq) = (Arc::clone(&held.facts), held.seq);
         let seat = Seat {
             facts: held.facts,
-            seq: held.seq,
+            seq,
             primary: Some(held.primary),
             answer,
         };
@@ -180,16 +193,17 @@ impl Carrier {
             }
         };
         if let Some(Seat {
-            facts,
-            seq,
             primary: Some(primary),
             ..
         }) = not_held
         {
             return self.late(&facts, seq, primary).await;
         }
-        word.await
-            .unwrap_or_else(|_| Then::End("the cutover broke off".to_owned()))
+        match word.await {
+            Ok(Word::Then(then)) => then,
+            Ok(Word::Late(primary)) => self.late(&facts, seq, primary).await,
+            Err(_) => Then::End("the cutover broke off".to_owned()),
+        }
     }
 
     /// A session that was not there when the primary changed: one that was logging in.
@@ -239,20 +253,20 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(seat) = self.seat.take() else { return };
-        let left = {
-            let mut hold = self.carrier.hold.lock();
-            if hold.on {
-                hold.seats.insert(seat.facts.session, seat);
-                None
-            } else {
-                Some(seat)
-            }
-        };
-        // The hold is over: nobody else will say anything to it. Where the primary has changed, the
-        // session comes back for it.
-        if let Some(seat) = left {
-            seat.answer(Then::Back);
+        let mut hold = self.carrier.hold.lock();
+        hold.lent = hold.lent.saturating_sub(1);
+        if hold.on {
+            hold.seats.insert(seat.facts.session, seat);
+            return;
         }
+        drop(hold);
+        let is_primary = *seat.facts.primary == *self.carrier.roles.borrow().primary.name;
+        seat.answer(|primary| {
+            if is_primary {
+                return Then::Back(primary);
+            }
+            Then::End(LEFT.to_owned())
+        });
     }
 }
 

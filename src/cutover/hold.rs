@@ -285,6 +285,10 @@ impl Hands {
                 None => all.push(state),
             }
         }
+        if self.carrier.lent() > 0 {
+            let why = Why::of_server("an earlier question to it is not answered yet");
+            stuck.insert(0, why);
+        }
         if stuck.is_empty() && self.relay.unheld() == 0 {
             Ok(all)
         } else {
@@ -339,13 +343,20 @@ impl Hands {
         Ok(carried)
     }
 
+    /// Asks to the end, in a task of its own: a hold that is given up meanwhile would lose the
+    /// session's connection with half an answer on it.
     async fn ask(&self, state: &SessionState) -> Result<Values, Why> {
         let gone = || Why::own("it does not wait any more");
         let mut lent = self.carrier.lend(state.facts.session).ok_or_else(gone)?;
         let stream = lent.take().ok_or_else(gone)?;
-        let (stream, values) = self.mirror.read_values(stream, state).await?;
-        lent.give_back(stream);
-        values.map_err(|error| Why::own(format!("its variables cannot be read: {error}")))
+        let (mirror, state) = (Arc::clone(&self.mirror), state.clone());
+        let asking = async move {
+            let (stream, values) = mirror.read_values(stream, &state).await?;
+            lent.give_back(stream);
+            values.map_err(|error| Why::own(format!("its variables cannot be read: {error}")))
+        };
+        let asked = self.threads.spawn(asking).await;
+        asked.map_err(|broken| Why::of_server(broken.to_string()))?
     }
 }
 
