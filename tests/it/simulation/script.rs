@@ -190,8 +190,8 @@ pub fn answer(session: &mut Session, payload: &[u8], whim: Option<Whim>) -> Vec<
     match kind {
         0x03 => answer_query(session, &text, whim),
         0x16 => {
-            session.prepare(&text);
-            prepared_header(text.starts_with("SELECT"), status(session))
+            let id = session.prepare(&text);
+            prepared_header(id, text.starts_with("SELECT"), status(session))
         }
         0x17 => {
             // The types without a value: they are taken in.
@@ -199,11 +199,11 @@ pub fn answer(session: &mut Session, payload: &[u8], whim: Option<Whim>) -> Vec<
                 return error(&store::NO_VALUES, 1);
             }
             let parameter = rest.last_chunk().map_or(0, |id| u32::from_le_bytes(*id));
-            let done = session.execute(parameter);
+            let done = session.execute(id_of(rest), parameter);
             outcome(done, status(session), 1, true).0
         }
         0x19 => {
-            session.close_statement();
+            session.close_statement(id_of(rest));
             Vec::new()
         }
         0x01 | 0x18 => Vec::new(),
@@ -214,6 +214,11 @@ pub fn answer(session: &mut Session, payload: &[u8], whim: Option<Whim>) -> Vec<
         }
         _ => ok(status(session), 0),
     }
+}
+
+/// The statement's id in a command that names one.
+fn id_of(rest: &[u8]) -> u32 {
+    rest.first_chunk().map_or(0, |id| u32::from_le_bytes(*id))
 }
 
 /// What a server does of its own accord instead of running a statement.
@@ -382,10 +387,13 @@ fn values(key: bool, variable: Option<i64>, status: u16, seq: u8) -> (Vec<u8>, u
     (out, seq)
 }
 
-fn prepared_header(reads: bool, status: u16) -> Vec<u8> {
+fn prepared_header(id: u32, reads: bool, status: u16) -> Vec<u8> {
     let columns = if reads { 2 } else { 0 };
+    let mut header = vec![0];
+    header.extend_from_slice(&id.to_le_bytes());
+    header.extend_from_slice(&[columns, 0, 1, 0, 0, 0, 0]);
     let mut out = Vec::new();
-    let mut seq = write_packet(&mut out, 1, &[0, 7, 0, 0, 0, columns, 0, 1, 0, 0, 0, 0]);
+    let mut seq = write_packet(&mut out, 1, &header);
     seq = write_packet(&mut out, seq, &column("?", 3));
     seq = write_packet(&mut out, seq, &eof(status));
     if reads {

@@ -103,9 +103,14 @@ pub struct Session {
     autocommit: bool,
     variable: Option<i64>,
     open: Option<Open>,
-    /// The text, and the database whose tables it means.
-    prepared: Option<(String, String)>,
+    /// By its id: the text, and the database whose tables it means.
+    prepared: BTreeMap<u32, (String, String)>,
+    /// The id of the first statement.
+    first_id: u32,
 }
+
+/// The id of a connection's first statement, on servers that give all the same.
+pub const FIRST_ID: u32 = 7;
 
 #[derive(Debug, Default)]
 struct Open {
@@ -136,8 +141,15 @@ impl Session {
             autocommit: true,
             variable: None,
             open: None,
-            prepared: None,
+            prepared: BTreeMap::new(),
+            first_id: FIRST_ID,
         }
+    }
+
+    /// Statements of this connection have ids from this one on.
+    pub fn with_ids_from(mut self, first_id: u32) -> Self {
+        self.first_id = first_id;
+        self
     }
 
     pub fn in_transaction(&self) -> bool {
@@ -161,15 +173,24 @@ impl Session {
     pub fn reset(&mut self) {
         let fresh = Self::new(Arc::clone(&self.store), self.limited);
         let database = std::mem::take(&mut self.database);
-        *self = Self { database, ..fresh };
+        *self = Self {
+            database,
+            first_id: self.first_id,
+            ..fresh
+        };
     }
 
-    pub fn prepare(&mut self, text: &str) {
-        self.prepared = Some((text.to_owned(), self.database.clone()));
+    /// The statement's id.
+    pub fn prepare(&mut self, text: &str) -> u32 {
+        let last = self.prepared.last_key_value();
+        let id = last.map_or(self.first_id, |(id, _)| id + 1);
+        self.prepared
+            .insert(id, (text.to_owned(), self.database.clone()));
+        id
     }
 
-    pub fn close_statement(&mut self) {
-        self.prepared = None;
+    pub fn close_statement(&mut self, id: u32) {
+        self.prepared.remove(&id);
     }
 
     /// All that a session is, but for what it has open.
@@ -183,9 +204,9 @@ impl Session {
         }))
     }
 
-    /// Runs the prepared statement with this parameter.
-    pub fn execute(&mut self, parameter: u32) -> Done {
-        match self.prepared.clone() {
+    /// Runs a prepared statement with this parameter.
+    pub fn execute(&mut self, id: u32, parameter: u32) -> Done {
+        match self.prepared.get(&id).cloned() {
             Some((text, database)) => {
                 let own = std::mem::replace(&mut self.database, database);
                 let done = self.run(&text.replace('?', &parameter.to_string()));
