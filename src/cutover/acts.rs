@@ -7,6 +7,7 @@ use super::helm::{Order, Refused, is_way_back};
 use super::hold::{Failed, Hands, Ready, in_words, is_the_servers};
 use super::machine::{Action, Event, Outcome, Plan, Policy, State};
 use super::record::Recorder;
+use super::watchdog::{self, Stage};
 use super::{fence, hooks, looks, soak};
 use crate::config::{FedBy, Stuck, Writes};
 use crate::ledger::{Begun, SwitchError, Taint};
@@ -17,7 +18,6 @@ use crate::task;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -38,10 +38,6 @@ const ENDING_MAX: Duration = Duration::from_secs(2);
 
 /// The figure of a record that says that forward replication has ended.
 const STOPPED: &str = "replication_stopped";
-
-/// What a hold may take beyond `hold_ms_max` and the time of those that are ended, before everybody is let
-/// go whatever the coordinator does.
-const SLACK: Duration = Duration::from_secs(5);
 
 /// The shadow side is turned within this time, or while sessions go on already.
 const TURN_MAX: Duration = Duration::from_secs(5);
@@ -83,34 +79,6 @@ pub(super) struct Run {
     went_back: bool,
     /// The soak's time is over.
     soaked: bool,
-}
-
-/// How far a hold has come, for the watchdog: who comes first decides.
-#[derive(Debug, Default)]
-struct Stage(AtomicU8);
-
-impl Stage {
-    const LET_GO: u8 = 1;
-    const GOES_ON: u8 = 2;
-
-    /// The coordinator goes on to the switch; false where everybody was let go.
-    fn goes_on(&self) -> bool {
-        self.0
-            .compare_exchange(0, Self::GOES_ON, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// Everybody is to be let go; false where the switch is under way, or the hold is over.
-    fn lets_go(&self) -> bool {
-        self.0
-            .compare_exchange(0, Self::LET_GO, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// There is nothing to watch any more.
-    fn is_over(&self) {
-        let _ = self.goes_on();
-    }
 }
 
 impl Run {
@@ -458,11 +426,7 @@ impl Run {
         self.held_since = Some(now);
         self.until = now + self.parts.config.cutover.hold_max;
         self.stage = Arc::new(Stage::default());
-        let watchdog = watchdog(
-            self.hands.clone(),
-            Arc::clone(&self.stage),
-            self.until + SLACK,
-        );
+        let watchdog = watchdog::watch(self.hands.clone(), Arc::clone(&self.stage), self.until);
         // It ends once the hold has ended, or with it.
         drop(task::spawn("watchdog", watchdog));
         self.gather();
@@ -776,17 +740,6 @@ impl Run {
         if let Some(watch) = self.watch.take() {
             watch.abort();
         }
-    }
-}
-
-/// Lets everybody go where the coordinator has not come to its end in time: it may wait for a disk or
-/// a server that hangs. What is recorded is not touched.
-async fn watchdog(hands: Hands, stage: Arc<Stage>, at: Instant) {
-    tokio::time::sleep_until(at).await;
-    if stage.lets_go() {
-        tracing::error!("the hold has not ended in time: every session goes on as before");
-        hands.carrier.let_go();
-        hands.relay.resume();
     }
 }
 

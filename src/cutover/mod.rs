@@ -4,7 +4,8 @@
 //! what the operators' door asks of whoever runs it, and [`Cutovers`] runs it: the `coordinator`
 //! hears, `acts` does, `record` writes it down. The others are what is done: `looks` (with `crowd`)
 //! gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry them across,
-//! `catch_up` waits for the shadow, `soak` watches the new primary, `fence` and `hooks` are options.
+//! `catch_up` waits for the shadow, `soak` watches the new primary, `fence` and `hooks` are options, and
+//! the `watchdog` ends a hold that nobody ends.
 
 pub mod guards;
 pub mod helm;
@@ -21,6 +22,7 @@ mod hooks;
 mod looks;
 mod record;
 mod soak;
+mod watchdog;
 
 pub use carry::Carrier;
 pub use coordinator::{Cutovers, Judge, Parts};
