@@ -47,9 +47,9 @@ const LINKS_MAX: usize = 32;
 /// Bytes of commands and primary's answers that are kept for rechecks, all together.
 const KEPT_BYTES_MAX: u64 = 32 << 20;
 
-/// A commit is seen by others before its acknowledgement comes through the tee. What is not run
-/// again is judged after this time, when such a commit is known.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
+/// A commit is seen by others before its acknowledgement comes through the tee, on an overloaded machine
+/// long before. What is not run again is judged after this time, when such a commit is known.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// The first pause before the shadow is asked again, and the longest; each is twice the one before.
 const PAUSE: Duration = Duration::from_millis(25);
