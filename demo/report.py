@@ -52,12 +52,12 @@ def findings():
         print(f"  {kind}: {count} divergences in {len(found)} findings")
         for finding in found[:3]:
             print(f"      {finding['count']:>4} × {finding['protocol']:<8} {finding['fingerprint'][:110]}")
-        example(kind, found[0])
+        example(found[0])
 
 
-def example(kind, finding):
+def example(finding):
     """What both servers said to one command of this finding."""
-    wanted = urllib.parse.urlencode({"kind": kind, "fingerprint": finding["fingerprint"], "limit": 1})
+    wanted = urllib.parse.urlencode({"finding": finding["id"], "limit": 1})
     for one in ask(f"divergences?{wanted}")["items"]:
         print(f"      for instance {one['statement'] or one['fingerprint']}"[:120])
         for side in filter(None, (one["primary"], one["shadow"])):
