@@ -980,7 +980,7 @@ fn the_flat_tables_show_no_literal_that_was_kept_once_the_config_says_redact() {
             .unwrap()
     };
     assert_eq!(shown(&ledger), "SELECT 'planted'");
-    drop(ledger);
+    ledger.close();
     config.literals = Literals::Redact;
     assert_eq!(shown(&open(&config)), "SELECT ?");
 }

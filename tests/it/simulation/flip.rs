@@ -142,7 +142,11 @@ fn it_flips_to_and_fro_and_nobody_notices() {
 #[test]
 fn it_flips_while_servers_die() {
     let [turned, aborted, _, _, _, gone, _] = all(Trouble::Dying);
-    assert!(turned > SEEDS_OF_DEATH && aborted > SEEDS_OF_DEATH / 4 && gone > SEEDS_OF_DEATH);
+    // After a death a taint stands in the way of the next ones: about one a run turns.
+    assert!(
+        turned > SEEDS_OF_DEATH / 2 && aborted > SEEDS_OF_DEATH / 4 && gone > SEEDS_OF_DEATH,
+        "{turned} {aborted} {gone}"
+    );
 }
 
 #[test]
