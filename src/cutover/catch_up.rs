@@ -171,7 +171,7 @@ async fn drained(mirror: &Mirror, until: Instant) -> Result<(), String> {
             figures.oldest.as_millis()
         ));
     };
-    drained.map(drop).map_err(|ended| ended.to_string())
+    drained.map_err(|ended| ended.to_string())
 }
 
 /// Both sides have the table, or this fails at its first step.

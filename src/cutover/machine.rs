@@ -89,20 +89,12 @@ pub enum Event {
     PrepareFailed,
     /// Every session is held or has ended.
     AllHeld,
-    /// A held session turns out to be one that cannot be moved.
-    Stuck,
     /// `hold_ms_max` is over.
     HoldTimedOut,
     /// The other side has everything that this one has acknowledged.
     CaughtUp,
     /// It cannot have it, or that cannot be told.
     CatchUpFailed,
-    /// A dark write was lost or differed since the guards were judged.
-    Tainted,
-    /// The old primary died.
-    OldDied,
-    /// The server that is, or is to be, the new primary died.
-    NewDied,
     /// The new primary is recorded.
     Switched,
     /// It is not, for certain.
@@ -111,7 +103,8 @@ pub enum Event {
     SwitchUnknown,
     /// The soak's time is over.
     SoakPassed,
-    /// Errors or times are past their limits. Said again at every look while it is so.
+    /// Errors or times are past their limits, or the new primary does not answer. Said again at every look
+    /// while it is so.
     SoakFailed,
 }
 
@@ -314,13 +307,9 @@ fn resting(rest: Rest, event: Event) -> Next {
         | Event::Prepared
         | Event::PrepareFailed
         | Event::AllHeld
-        | Event::Stuck
         | Event::HoldTimedOut
         | Event::CaughtUp
         | Event::CatchUpFailed
-        | Event::Tainted
-        | Event::OldDied
-        | Event::NewDied
         | Event::Switched
         | Event::SwitchFailed
         | Event::SwitchUnknown
@@ -357,12 +346,9 @@ fn checking(plan: Plan, event: Event) -> Next {
         }
         Event::Asked { .. } => Next::NotNow,
         Event::SoakPassed | Event::SoakFailed => soak_beside(plan, event, State::Checking),
-        // The guards look at both servers and at the taints.
-        Event::OldDied | Event::NewDied | Event::Tainted => Next::To(State::Checking(plan), vec![]),
         Event::Prepared
         | Event::PrepareFailed
         | Event::AllHeld
-        | Event::Stuck
         | Event::HoldTimedOut
         | Event::CaughtUp
         | Event::CatchUpFailed
@@ -383,11 +369,7 @@ fn preparing(plan: Plan, event: Event) -> Next {
             let holding = State::Holding { plan, ended: false };
             Next::To(holding, vec![Action::Hold])
         }
-        Event::PrepareFailed
-        | Event::AbortAsked
-        | Event::Tainted
-        | Event::OldDied
-        | Event::NewDied => {
+        Event::PrepareFailed | Event::AbortAsked => {
             let rest = if plan.dry_run {
                 untouched(plan.rest)
             } else {
@@ -403,7 +385,6 @@ fn preparing(plan: Plan, event: Event) -> Next {
         Event::GuardsPassed
         | Event::GuardsRefused
         | Event::AllHeld
-        | Event::Stuck
         | Event::HoldTimedOut
         | Event::CaughtUp
         | Event::CatchUpFailed
@@ -431,13 +412,7 @@ fn holding(plan: Plan, ended: bool, event: Event, policy: &Policy) -> Next {
             let holding = State::Holding { plan, ended: true };
             Next::To(holding, vec![Action::EndStuck])
         }
-        Event::Stuck if ends => Next::To(State::Holding { plan, ended }, vec![Action::EndStuck]),
-        Event::HoldTimedOut
-        | Event::Stuck
-        | Event::AbortAsked
-        | Event::Tainted
-        | Event::OldDied
-        | Event::NewDied => Next::To(State::Aborted, let_go(policy)),
+        Event::HoldTimedOut | Event::AbortAsked => Next::To(State::Aborted, let_go(policy)),
         Event::Asked { .. } => Next::NotNow,
         Event::GuardsPassed
         | Event::GuardsRefused
@@ -456,16 +431,9 @@ fn holding(plan: Plan, ended: bool, event: Event, policy: &Policy) -> Next {
 fn catching_up(plan: Plan, event: Event, policy: &Policy) -> Next {
     match event {
         Event::CaughtUp => Next::To(State::Switching(plan), vec![Action::Switch]),
-        Event::Stuck if policy.stuck == config::Stuck::End => {
-            Next::To(State::CatchingUp(plan), vec![Action::EndStuck])
+        Event::CatchUpFailed | Event::HoldTimedOut | Event::AbortAsked => {
+            Next::To(State::Aborted, let_go(policy))
         }
-        Event::Stuck
-        | Event::CatchUpFailed
-        | Event::HoldTimedOut
-        | Event::AbortAsked
-        | Event::Tainted
-        | Event::OldDied
-        | Event::NewDied => Next::To(State::Aborted, let_go(policy)),
         Event::Asked { .. } => Next::NotNow,
         Event::GuardsPassed
         | Event::GuardsRefused
@@ -509,9 +477,7 @@ fn switching(plan: Plan, event: Event, policy: &Policy) -> Next {
         Event::SwitchFailed => Next::To(State::Aborted, let_go(policy)),
         Event::SwitchUnknown => Next::To(here, vec![Action::Settle]),
         // Sessions wait for longer than they should, and an operator should know.
-        Event::HoldTimedOut | Event::Tainted | Event::Stuck => Next::To(here, vec![Action::Alert]),
-        // Of the old one nothing is needed any more; of the new one the watch will tell.
-        Event::OldDied | Event::NewDied => Next::To(here, vec![]),
+        Event::HoldTimedOut => Next::To(here, vec![Action::Alert]),
         Event::AbortAsked | Event::Asked { .. } => Next::NotNow,
         Event::GuardsPassed
         | Event::GuardsRefused
@@ -530,22 +496,16 @@ fn soaking(soak: Soak, event: Event, policy: &Policy) -> Next {
     match event {
         Event::Asked { dry_run, is_back } => asked(Rest::Soaking(soak), dry_run, is_back),
         Event::SoakPassed => Next::To(State::Done, vec![Action::Unwatch, Action::EndSoak]),
-        Event::SoakFailed | Event::NewDied
-            if policy.soak == config::SoakAction::Rollback && !soak.is_back =>
-        {
+        Event::SoakFailed if policy.soak == config::SoakAction::Rollback && !soak.is_back => {
             Next::To(here, vec![Action::Alert, Action::GoBack])
         }
-        // A lost dark write and a dead shadow bar the way back.
-        Event::SoakFailed | Event::NewDied | Event::OldDied | Event::Tainted => {
-            Next::To(here, vec![Action::Alert])
-        }
+        Event::SoakFailed => Next::To(here, vec![Action::Alert]),
         Event::AbortAsked => Next::NotNow,
         Event::GuardsPassed
         | Event::GuardsRefused
         | Event::Prepared
         | Event::PrepareFailed
         | Event::AllHeld
-        | Event::Stuck
         | Event::HoldTimedOut
         | Event::CaughtUp
         | Event::CatchUpFailed

@@ -53,7 +53,7 @@ pub(super) async fn watch<F: Future<Output = ()>>(
             Ok(()) => 0,
             Err(why) if failed + 1 == VISITS_MAX => {
                 let why = format!("{} does not answer: {why}", primary.name);
-                tell(Event::NewDied, why).await;
+                tell(Event::SoakFailed, why).await;
                 0
             }
             Err(_) => failed + 1,

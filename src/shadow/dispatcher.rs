@@ -2,11 +2,10 @@
 
 use super::desk::Desk;
 use super::era::Era;
-use super::errand::{Drained, Errand};
+use super::errand::Errand;
 use super::order::Scope;
 use super::shared::Shared;
 use crate::connect::{self, Login, PacketReader};
-use crate::ledger::Taint;
 use crate::roles::Roles;
 use crate::task;
 use crate::tee::{Budget, Facts, Handed, Receiver};
@@ -65,8 +64,7 @@ pub(super) struct Dispatcher {
 
 /// An errand that waits until nothing waits for the shadow.
 enum Waiting {
-    /// With the taints that there were when it was asked.
-    Drained(Vec<Taint>, oneshot::Sender<Drained>),
+    Drained(oneshot::Sender<()>),
     Turn(Box<Roles>, oneshot::Sender<()>),
 }
 
@@ -144,10 +142,7 @@ impl Dispatcher {
                 }
                 let _ = to.send(());
             }
-            Errand::Drained(to) => {
-                let taints = self.shared.ledger.taints();
-                self.waiting.push(Waiting::Drained(taints, to));
-            }
+            Errand::Drained(to) => self.waiting.push(Waiting::Drained(to)),
             Errand::Turn(roles, to) => self.waiting.push(Waiting::Turn(roles, to)),
         }
     }
@@ -163,10 +158,8 @@ impl Dispatcher {
         }
         for waiting in std::mem::take(&mut self.waiting) {
             match waiting {
-                Waiting::Drained(before, to) => {
-                    let mut tainted = self.shared.ledger.taints();
-                    tainted.retain(|taint| !before.contains(taint));
-                    let _ = to.send(Drained { tainted });
+                Waiting::Drained(to) => {
+                    let _ = to.send(());
                 }
                 Waiting::Turn(roles, to) => {
                     self.turn(&roles);

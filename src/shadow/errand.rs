@@ -3,7 +3,6 @@
 
 use super::state::SessionState;
 use super::values::Values;
-use crate::ledger::Taint;
 use crate::roles::Roles;
 use tokio::sync::oneshot;
 
@@ -20,16 +19,9 @@ pub(super) enum Errand {
     /// What the variables of a session hold, as it was just asked.
     Learn(u64, Values, oneshot::Sender<()>),
     /// Once nothing waits for the shadow, nor runs there.
-    Drained(oneshot::Sender<Drained>),
+    Drained(oneshot::Sender<()>),
     /// Once nothing does, the roles turn.
     Turn(Box<Roles>, oneshot::Sender<()>),
-}
-
-/// Nothing waits for the shadow.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// What was tainted since it was asked.
-    pub tainted: Vec<Taint>,
 }
 
 /// The mirror has ended, so there is nobody to ask.

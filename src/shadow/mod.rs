@@ -73,7 +73,7 @@ pub use control::Control;
 
 pub use carry::{Carried, CarryError, Parts};
 pub use census::Users;
-pub use errand::{Drained, Ended};
+pub use errand::Ended;
 pub use pulse::Beat;
 pub use sequences::{Sequence, SequenceError};
 pub use state::{SessionState, Soft, Stuck};
@@ -233,7 +233,7 @@ impl Mirror {
     ///
     /// # Errors
     /// See [`Mirror::sessions`].
-    pub async fn drained(&self) -> Result<Drained, Ended> {
+    pub async fn drained(&self) -> Result<(), Ended> {
         self.ask(Errand::Drained).await
     }
 

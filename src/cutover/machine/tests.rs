@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{SoakAction, Stuck};
 use std::collections::{BTreeMap, HashSet};
 
-const EVENTS: [Event; 22] = [
+const EVENTS: [Event; 18] = [
     Event::Asked {
         dry_run: false,
         is_back: false,
@@ -23,13 +23,9 @@ const EVENTS: [Event; 22] = [
     Event::Prepared,
     Event::PrepareFailed,
     Event::AllHeld,
-    Event::Stuck,
     Event::HoldTimedOut,
     Event::CaughtUp,
     Event::CatchUpFailed,
-    Event::Tainted,
-    Event::OldDied,
-    Event::NewDied,
     Event::Switched,
     Event::SwitchFailed,
     Event::SwitchUnknown,
@@ -105,34 +101,26 @@ const TAKES: [(&str, &str, &str); 9] = [
     ("aborted", "Asked", "AbortAsked"),
     (
         "checking",
-        "GuardsPassed GuardsRefused AbortAsked OldDied NewDied Tainted SoakPassed SoakFailed",
+        "GuardsPassed GuardsRefused AbortAsked SoakPassed SoakFailed",
         "Asked",
     ),
     (
         "preparing",
-        "Prepared PrepareFailed AbortAsked OldDied NewDied Tainted SoakPassed SoakFailed",
+        "Prepared PrepareFailed AbortAsked SoakPassed SoakFailed",
         "Asked",
     ),
-    (
-        "holding",
-        "AllHeld Stuck HoldTimedOut AbortAsked OldDied NewDied Tainted",
-        "Asked",
-    ),
+    ("holding", "AllHeld HoldTimedOut AbortAsked", "Asked"),
     (
         "catching_up",
-        "CaughtUp CatchUpFailed Stuck HoldTimedOut AbortAsked OldDied NewDied Tainted",
+        "CaughtUp CatchUpFailed HoldTimedOut AbortAsked",
         "Asked",
     ),
     (
         "switching",
-        "Switched SwitchFailed SwitchUnknown Stuck HoldTimedOut OldDied NewDied Tainted",
+        "Switched SwitchFailed SwitchUnknown HoldTimedOut",
         "Asked AbortAsked",
     ),
-    (
-        "soaking",
-        "Asked SoakPassed SoakFailed OldDied NewDied Tainted",
-        "AbortAsked",
-    ),
+    ("soaking", "Asked SoakPassed SoakFailed", "AbortAsked"),
 ];
 
 /// The soak of another cutover is told of only where there is one that still runs.

@@ -310,8 +310,8 @@ async fn what_is_written_after_a_turn_flows_back_and_so_do_keys_and_the_clock() 
         does(&mut session, &events).await;
         does(&mut session, &update).await;
         does(&mut session, "COMMIT").await;
-        let drained = mirror.drained().await.expect("a mirror");
-        assert_eq!(drained.tainted, [], "turn {turns}");
+        mirror.drained().await.expect("a mirror");
+        assert_eq!(ledger.taints(), [], "turn {turns}");
         for (one, other) in &both {
             for (database, query) in [
                 ("scratch", format!("SELECT * FROM {table} ORDER BY id")),

@@ -204,8 +204,8 @@ async fn turn(
     early: &mut [Option<Carried>],
     back: bool,
 ) {
-    let drained = house.mirror.drained().await.expect("a mirror");
-    assert_eq!(drained.tainted, []);
+    house.mirror.drained().await.expect("a mirror");
+    assert_eq!(house.ledger.taints(), []);
     let legacy = house.servers.legacy.lock().unwrap().clone();
     assert_eq!(
         legacy,
