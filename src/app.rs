@@ -4,6 +4,7 @@
 //! lower priority, and what breaks there never reaches the relay. Neither server needs to be there
 //! at the start: without the primary clients are told so, without the shadow nothing is mirrored.
 
+mod fleet;
 mod house;
 mod limits;
 mod primary;
@@ -16,12 +17,13 @@ use crate::admin;
 use crate::config::{Config, Server};
 use crate::connect::{Dial, Tcp};
 use crate::cutover;
-use crate::cutover::{Carrier, Cutovers, Helm, Unmanned};
+use crate::cutover::fleet::Primary;
+use crate::cutover::{Carrier, Cutovers, Fleet, Helm, Unmanned};
 use crate::ledger::{AskCommands, Commands, Floor, Judged, Ledger};
 use crate::metrics::Metrics;
 use crate::relay::{self, Offer, Relay, RelayParts};
 use crate::roles::{Roles, RolesWatch};
-use crate::tee::{self, Tee};
+use crate::tee::{self, Receiver, Tee};
 use house::Running;
 use primary::Start;
 use runtime::Threads;
@@ -82,12 +84,69 @@ async fn serve(
     primary: Option<&str>,
     threads: &Threads,
 ) -> Result<(), AppError> {
-    let signals = Signals::new().map_err(AppError::failed("signals cannot be listened for"))?;
+    let mut signals = Signals::new().map_err(AppError::failed("signals cannot be listened for"))?;
     let started = tokio::time::Instant::now();
     let (tee, receiver) = tee::door(limits::tee(config));
     // A second start with the same config fails here, before it can touch the first one's ledger.
     let doors = Doors::bind(threads, config)?;
-    let start = open_ledger(config, primary, &tee)?;
+    let fleet = fleet::of(config)?;
+    let joined = tokio::select! {
+        joined = fleet::join(fleet.as_deref(), config, primary) => joined?,
+        signal = signals.next() => {
+            tracing::info!("{signal}: it had not begun to serve");
+            fleet::leave(fleet.as_deref()).await;
+            return Ok(());
+        }
+    };
+    let begun = Begun {
+        signals,
+        started,
+        doors,
+        tee,
+        receiver,
+        told: primary,
+        joined,
+        fleet: fleet.clone(),
+    };
+    let served = serve_as(config, begun, threads).await;
+    // No session is left: the others need not wait for this proxy any more.
+    fleet::leave(fleet.as_deref()).await;
+    served
+}
+
+/// What there is before anything is built that lasts.
+struct Begun<'a> {
+    signals: Signals,
+    started: tokio::time::Instant,
+    doors: Doors,
+    tee: Tee,
+    receiver: Receiver,
+    /// Whom `--primary` names.
+    told: Option<&'a str>,
+    /// Who the fleet says is primary.
+    joined: Option<Primary>,
+    fleet: Option<Arc<Fleet>>,
+}
+
+async fn serve_as(
+    config: &Arc<Config>,
+    begun: Begun<'_>,
+    threads: &Threads,
+) -> Result<(), AppError> {
+    let Begun {
+        signals,
+        started,
+        doors,
+        tee,
+        receiver,
+        told,
+        joined,
+        fleet,
+    } = begun;
+    let start = open_ledger(config, told, joined.as_ref(), &tee)?;
+    fleet::declare(fleet.as_deref(), &start.roles.primary.name)
+        .await
+        .inspect_err(|_| start.ledger.close())?;
     let (ledger, records) = (start.ledger, start.records);
     let (writer, roles) = watch::channel(start.roles);
     let dial: Arc<dyn Dial> = Arc::new(Tcp);
@@ -124,6 +183,7 @@ async fn serve(
                 dial: Arc::clone(&dial),
                 threads: threads.relay.handle().clone(),
                 judge: judge(config, &ledger, &house, &roles),
+                fleet: fleet.clone(),
             });
             let helm: Arc<dyn Helm> = Arc::new(cutovers.clone());
             (helm, Some((cutovers, running)))
@@ -149,14 +209,11 @@ async fn serve(
     let relay = start_relay(threads, relay, doors.clients, &drain);
     house.set_listening();
     say_started(config, &roles.borrow(), client_at, admin_at, console_at);
-    let ended = until_told(
-        signals,
-        relay,
-        &house,
-        cutovers.as_ref().map(|(one, _)| one),
-        &drain,
-    )
-    .await;
+    let cutovers = cutovers.as_ref().map(|(one, _)| one);
+    let ended = tokio::select! {
+        ended = until_told(signals, relay, &house, cutovers, &drain) => ended,
+        why = lost(fleet.as_deref()) => Err(AppError::Failed(why)),
+    };
     house.drain_mirror(MIRROR_DRAIN).await;
     close_ledger(ledger).await;
     stop.cancel();
@@ -166,8 +223,21 @@ async fn serve(
     ended
 }
 
-/// Opens the ledger, which says who is primary.
-fn open_ledger(config: &Config, primary: Option<&str>, tee: &Tee) -> Result<Start, AppError> {
+/// Resolves once this proxy must not go on in its fleet, and why.
+async fn lost(fleet: Option<&Fleet>) -> String {
+    match fleet {
+        Some(fleet) => fleet.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Opens the ledger, which says who is primary where no fleet does.
+fn open_ledger(
+    config: &Config,
+    primary: Option<&str>,
+    fleet: Option<&Primary>,
+    tee: &Tee,
+) -> Result<Start, AppError> {
     let tee = tee.clone();
     let commands: AskCommands = Arc::new(move || {
         // What is lost was handed over before: asked the other way round, a loss in between would
@@ -188,7 +258,9 @@ fn open_ledger(config: &Config, primary: Option<&str>, tee: &Tee) -> Result<Star
     let asked = Arc::clone(&commands);
     let fed_by = config.shadow.fed_by;
     let open = move || Ledger::open(&config.ledger, fed_by, judged, asked);
-    Start::with(config, primary, open, move || Ledger::in_memory(commands))
+    Start::with(config, primary, fleet, open, move || {
+        Ledger::in_memory(commands)
+    })
 }
 
 /// Nobody steers the cutovers.

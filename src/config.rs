@@ -36,6 +36,8 @@ pub struct Config {
     pub readiness: Readiness,
     /// How the shadow becomes the primary.
     pub cutover: Cutover,
+    /// The other proxies of the deployment.
+    pub fleet: Fleet,
     /// The operators' door.
     pub admin: Admin,
 }
@@ -456,6 +458,27 @@ pub struct Cutover {
     pub fence: bool,
     /// Data at rest must have been verified.
     pub require_verification: bool,
+}
+
+/// `[fleet]`
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// etcd's client URLs, without a path; none where this proxy is alone.
+    pub etcd: Vec<String>,
+    /// This proxy's name among the others.
+    pub name: String,
+    /// Before every key in etcd.
+    pub prefix: String,
+    /// How long one request to one of the URLs may take.
+    pub timeout: Duration,
+    /// How long a start waits for etcd.
+    pub start_timeout: Duration,
+    /// Who signs etcd's certificate, for URLs with https.
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate and key that etcd asks of its clients.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Where etcd asks who one is.
+    pub account: Option<Account>,
 }
 
 /// `[admin]`

@@ -10,6 +10,7 @@ pub(crate) mod console;
 mod coverage;
 mod cutover;
 mod findings;
+mod fleet;
 mod health;
 mod mirror;
 mod proof;
@@ -185,6 +186,8 @@ pub(crate) fn router(parts: Parts) -> Router {
             "/api/v1/cutover/replication_stopped",
             post(cutover::replication_stopped),
         )
+        .route("/api/v1/fleet", get(fleet::fleet))
+        .route("/api/v1/fleet/forget", post(fleet::forget))
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/mirror", patch(mirror::switch))
         .fallback(answer::no_such_path)

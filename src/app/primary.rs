@@ -1,10 +1,12 @@
-//! Who is primary at the start: the ledger's record, else the config, else whom `--primary` names.
+//! Who is primary at the start: what the fleet says, else the ledger's record, else the config, else whom
+//! `--primary` names.
 //!
 //! It never guesses: where a ledger is there and does not tell, an operator has to. And `--primary`
 //! does not beat a record, for one that was left in a unit file would undo a cutover at each start.
 
 use super::AppError;
 use crate::config::{self, Config};
+use crate::cutover::fleet::Primary;
 use crate::ledger::{Ledger, LedgerError, Recorded, Records, recorded};
 use crate::roles::Roles;
 use std::sync::Arc;
@@ -23,12 +25,14 @@ impl Start {
     pub(super) fn with(
         config: &Config,
         told: Option<&str>,
+        fleet: Option<&Primary>,
         open: impl FnOnce() -> Result<Ledger, LedgerError>,
         in_memory: impl FnOnce() -> Ledger,
     ) -> Result<Self, AppError> {
         if let Some(name) = told {
             known(config, name)?;
         }
+        agree(told, fleet)?;
         let ledger = match (open(), told) {
             (Ok(ledger), _) => ledger,
             (Err(LedgerError::Unreadable { .. } | LedgerError::Newer { .. }), Some(name)) => {
@@ -49,13 +53,13 @@ impl Start {
                 return Err(AppError::Failed(fault.to_string()));
             }
         };
-        let chosen =
-            choose(config, &recorded(&config.ledger.path), told).inspect_err(|_| ledger.close())?;
+        let chosen = choose(config, &recorded(&config.ledger.path), told, fleet)
+            .inspect_err(|_| ledger.close())?;
         if let Some(words) = &chosen.words {
             tracing::warn!("{words}");
         }
         let records = Arc::new(Records::at(&config.ledger.path));
-        bring_up(&records, &ledger, &chosen);
+        bring_up(&records, &ledger, &chosen, fleet);
         Ok(Self {
             ledger,
             records: Some(records),
@@ -85,7 +89,49 @@ struct Chosen {
     words: Option<String>,
 }
 
-fn choose(config: &Config, record: &Recorded, told: Option<&str>) -> Result<Chosen, AppError> {
+/// `--primary` does not beat the fleet either.
+fn agree(told: Option<&str>, fleet: Option<&Primary>) -> Result<(), AppError> {
+    match (told, fleet) {
+        (Some(name), Some(fleet)) if fleet.name != name => Err(AppError::Failed(format!(
+            "etcd says that {} is the fleet's primary, and --primary says {name}; --primary is for a start when etcd does not answer. Start without it",
+            fleet.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The fleet's word holds, whatever stands here: this proxy may have been away when it changed.
+fn of_fleet(config: &Config, record: &Recorded, fleet: &Primary) -> Result<Chosen, AppError> {
+    let name = &fleet.name;
+    let Some(roles) = Roles::with_primary(config, name) else {
+        return Err(AppError::Failed(format!(
+            "etcd says that {name} is the fleet's primary, and the config has no server of that name: [primary] is {}, [shadow] is {}",
+            config.primary.name, config.shadow.name
+        )));
+    };
+    let is_known = matches!(record, Recorded::Is(is) if is == name);
+    let is_new = matches!(record, Recorded::Nothing) && *name == config.primary.name;
+    let words = (!is_known && !is_new).then(|| {
+        format!(
+            "{name} is primary, for the fleet's etcd says so: it changed while this proxy was away"
+        )
+    });
+    Ok(Chosen {
+        roles,
+        declare: !is_known,
+        words,
+    })
+}
+
+fn choose(
+    config: &Config,
+    record: &Recorded,
+    told: Option<&str>,
+    fleet: Option<&Primary>,
+) -> Result<Chosen, AppError> {
+    if let Some(fleet) = fleet {
+        return of_fleet(config, record, fleet);
+    }
     let configured = &config.primary.name;
     let path = config.ledger.path.display();
     let as_told = |name: &str, why: &str| {
@@ -135,8 +181,15 @@ fn choose(config: &Config, record: &Recorded, told: Option<&str>) -> Result<Chos
 
 /// Writes down what an operator said, and closes what an earlier process left. Production does not
 /// wait for a file that cannot be written now.
-fn bring_up(records: &Records, ledger: &Ledger, chosen: &Chosen) {
+fn bring_up(records: &Records, ledger: &Ledger, chosen: &Chosen, fleet: Option<&Primary>) {
     let primary = &chosen.roles.primary.name;
+    if let Some(cutover) = fleet.and_then(|fleet| fleet.cutover.as_deref()) {
+        // The process may have ended between the fleet's switch and its own record of it.
+        match records.switch_of_fleet(cutover) {
+            Ok(()) => {}
+            Err(fault) => tracing::warn!(%fault, "the fleet's switch could not be recorded here"),
+        }
+    }
     if chosen.declare {
         let why = chosen.words.as_deref().unwrap_or_default();
         let declared = records.declare(primary, config::OURSELVES, why);

@@ -7,6 +7,7 @@ mod client;
 mod cutover;
 mod divergences;
 mod findings;
+mod fleet;
 mod latency;
 mod readiness;
 mod report;
@@ -63,6 +64,8 @@ enum Command {
     Cutover(cutover::Arguments),
     /// Make the server the primary again that was before the last cutover.
     Rollback(rollback::Arguments),
+    /// The proxies that change their primary together with this one.
+    Fleet(fleet::Arguments),
     /// One document for a team: what was observed, compared, found, and how long it took.
     Report(report::Arguments),
 }
@@ -162,6 +165,7 @@ pub fn run() -> ExitCode {
         Command::Readiness(arguments) => readiness::run(&arguments),
         Command::Cutover(arguments) => cutover::run(&arguments),
         Command::Rollback(arguments) => rollback::run(&arguments),
+        Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
     };
     match done {

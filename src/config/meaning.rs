@@ -4,8 +4,8 @@ use super::fault::{Fault, Place, did_you_mean};
 use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
-    Admin, CatchUp, Compare, Config, Cutover, FedBy, LatencyLimits, Ledger, Listen, Literals,
-    Mirror, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode, Writes,
+    Admin, CatchUp, Compare, Config, Cutover, FedBy, Fleet, LatencyLimits, Ledger, Listen,
+    Literals, Mirror, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
@@ -16,9 +16,6 @@ use std::time::Duration;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-
-/// Sections and keys of the design that later versions bring; a config that has them is told so.
-const LATER: [&str; 1] = ["fleet"];
 
 /// The config, what is wrong with it, and every key that there is. A fault alone: not even TOML.
 pub(super) fn read(
@@ -33,7 +30,7 @@ pub(super) fn read(
     let listen = listen(&mut root, &mut reading);
     let primary = server(&mut root, &mut reading, &PRIMARY);
     let shadow = server(&mut root, &mut reading, &SHADOW);
-    let config = Config {
+    let mut config = Config {
         listen,
         primary,
         mirror: mirror(&mut root, &mut reading),
@@ -41,6 +38,7 @@ pub(super) fn read(
         ledger: ledger(&mut root, &mut reading),
         readiness: readiness(&mut root, &mut reading),
         cutover: cutover(&mut root, &mut reading, shadow.fed_by),
+        fleet: fleet(&mut root, &mut reading),
         shadow,
         admin: admin(&mut root, &mut reading),
     };
@@ -49,6 +47,9 @@ pub(super) fn read(
         .iter()
         .map(|(section, key)| format!("{section}.{key}"))
         .collect();
+    if config.fleet.name.is_empty() {
+        config.fleet.name = config.listen.address.to_string();
+    }
     if reading.faults.is_empty() {
         across(&config, &mut reading);
     }
@@ -70,7 +71,7 @@ pub(super) fn read(
     Ok((config, faults, known))
 }
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "listen",
     "primary",
     "shadow",
@@ -79,13 +80,12 @@ const SECTIONS: [&str; 9] = [
     "ledger",
     "readiness",
     "cutover",
+    "fleet",
     "admin",
 ];
 
 fn unknown_section(name: &str, place: Place) -> Fault {
-    let right = if LATER.contains(&name) {
-        "it comes with a later version: take it out".to_owned()
-    } else if let Some(near) = did_you_mean(name, SECTIONS.into_iter()) {
+    let right = if let Some(near) = did_you_mean(name, SECTIONS.into_iter()) {
         format!("did you mean [{near}]?")
     } else {
         format!("the sections are {}", SECTIONS.join(", "))
@@ -111,9 +111,7 @@ fn unknown_key(reading: &Reading, section: &str, key: &str, place: &Place) -> Fa
         .iter()
         .find(|(_, one)| *one == key)
         .map(|(section, _)| section);
-    let right = if LATER.contains(&path.as_str()) {
-        "it comes with a later version: take it out".to_owned()
-    } else if let Some(near) = did_you_mean(key, here.iter().copied()) {
+    let right = if let Some(near) = did_you_mean(key, here.iter().copied()) {
         format!("did you mean {near}?")
     } else if let Some(elsewhere) = elsewhere {
         format!("it belongs to [{elsewhere}]")
@@ -559,6 +557,69 @@ const CATCH_UP: [(&str, CatchUp); 4] = [
     ("hook", CatchUp::Hook),
 ];
 
+fn fleet(root: &mut Table, reading: &mut Reading) -> Fleet {
+    let mut section = Section::take(root, "fleet", reading);
+    let mut etcd = section.texts("etcd").unwrap_or_default();
+    for url in &mut etcd {
+        *url = url.trim_end_matches('/').to_owned();
+    }
+    let is_secure = |url: &String| url.starts_with("https://");
+    if let Some(wrong) = etcd.iter().find(|url| !is_url(url)) {
+        section.fault(
+            "etcd",
+            format!("found {wrong:?}"),
+            "write etcd's client URLs, such as [\"http://127.0.0.1:2379\"]",
+        );
+    }
+    let name = section.text("name").unwrap_or_default();
+    if name.contains('/') {
+        section.fault(
+            "name",
+            format!("found {name:?}"),
+            "write a name without \"/\"",
+        );
+    }
+    let prefix = section
+        .text("prefix")
+        .unwrap_or_else(|| "/understudy/".to_owned());
+    let tls_ca = section.path("tls_ca");
+    if tls_ca.is_none() && etcd.iter().any(is_secure) {
+        section.fault(
+            "tls_ca",
+            "etcd has URLs with https, and nobody is named who signs its certificate",
+            "name the CA's file (PEM)",
+        );
+    }
+    let tls = match (section.path("tls_cert"), section.path("tls_key")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        _ => {
+            let right = "write fleet.tls_cert and fleet.tls_key, or neither";
+            section.fault("tls_cert", "certificate and key go together", right);
+            None
+        }
+    };
+    let fleet = Fleet {
+        etcd,
+        name,
+        prefix,
+        timeout: section.time("timeout_ms", Duration::from_secs(1), 10..=60_000),
+        start_timeout: section.time("start_timeout_s", Duration::from_secs(60), 1..=86_400),
+        tls_ca,
+        tls,
+        account: section.account(),
+    };
+    section.finish();
+    fleet
+}
+
+fn is_url(url: &str) -> bool {
+    let host = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '?', '#']))
+}
+
 fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
     let mut section = Section::take(root, "admin", reading);
     let address = section.address("address", loopback(8306));
@@ -607,6 +668,13 @@ fn across(config: &Config, reading: &mut Reading) {
             "shadow.name",
             format!("both servers are named {:?}", shadow.name),
             right,
+        );
+    }
+    if !config.fleet.etcd.is_empty() && !config.cutover.fence {
+        fault(
+            "cutover.fence",
+            "a proxy of a fleet may be cut off from the others: what it then still holds must not be able to write to the old primary".to_owned(),
+            "set cutover.fence = true, or take fleet.etcd out",
         );
     }
     if config.compare.floor.as_ref() == Some(&config.ledger.path) {

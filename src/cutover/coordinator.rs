@@ -4,8 +4,9 @@
 //!
 //! Whatever is done is in the record first. Refuses two cutovers at a time.
 
-use super::acts::Run;
+use super::acts::{News, Run};
 use super::carry::Carrier;
+use super::fleet::{self, Board, Call, Fleet};
 use super::guards::Verdict;
 use super::helm::{Helm, Order, Refused, Soon, restored};
 use super::hold::{Failed, Ready};
@@ -56,6 +57,8 @@ pub struct Parts {
     pub threads: Handle,
     /// Asks for readiness' figures.
     pub judge: Judge,
+    /// The other proxies, where there are any.
+    pub fleet: Option<Arc<Fleet>>,
 }
 
 /// What the coordinator is told.
@@ -65,6 +68,8 @@ pub(super) enum Message {
     ReplicationStopped(String, oneshot::Sender<Result<(), Refused>>),
     /// What runs beside says so. Of an older run it is of no interest any more.
     Report(u64, Report),
+    /// Something is new in the fleet.
+    Fleet(Box<Board>),
     /// The proxy ends.
     Stop(oneshot::Sender<()>),
 }
@@ -96,6 +101,7 @@ struct Seen {
 pub struct Cutovers {
     seen: Arc<Seen>,
     records: Arc<Records>,
+    fleet: Option<Arc<Fleet>>,
     messages: mpsc::Sender<Message>,
 }
 
@@ -106,6 +112,12 @@ impl Cutovers {
     pub fn start(parts: Parts) -> (Self, JoinHandle<()>) {
         let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
         let records = Arc::clone(&parts.records);
+        let fleet = parts.fleet.clone();
+        if let Some(fleet) = &fleet {
+            let hearing = hear(Arc::clone(fleet), messages.downgrade());
+            // It ends with the coordinator.
+            drop(task::spawn("fleet", hearing));
+        }
         let last = records.last_acted().ok().flatten();
         let state = restored(last.as_ref());
         let seen = Arc::new(Seen {
@@ -124,6 +136,7 @@ impl Cutovers {
         let cutovers = Self {
             seen,
             records,
+            fleet,
             messages,
         };
         (cutovers, running)
@@ -154,6 +167,20 @@ impl std::fmt::Debug for Cutovers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cutovers").finish_non_exhaustive()
     }
+}
+
+/// Tells the coordinator what is new in the fleet, until it is gone.
+async fn hear(fleet: Arc<Fleet>, messages: mpsc::WeakSender<Message>) {
+    let tell = |board| {
+        let messages = messages.clone();
+        async move {
+            let Some(messages) = messages.upgrade() else {
+                return false;
+            };
+            messages.send(Message::Fleet(Box::new(board))).await.is_ok()
+        }
+    };
+    fleet::watch(fleet, tell).await;
 }
 
 /// How long the new primary has been watched by now.
@@ -193,6 +220,10 @@ impl Helm for Cutovers {
     fn replication_stopped(&self, who: String) -> Soon<'_, Result<(), Refused>> {
         Box::pin(self.ask(|to| Message::ReplicationStopped(who, to)))
     }
+
+    fn fleet(&self) -> Option<Arc<Fleet>> {
+        self.fleet.clone()
+    }
 }
 
 /// The task.
@@ -228,6 +259,7 @@ impl Coordinator {
                         self.happen(event).await;
                     }
                 }
+                Message::Fleet(board) => self.fleet(&board).await,
                 Message::Stop(done) => {
                     self.run.because("understudy ends");
                     self.happen(Event::AbortAsked).await;
@@ -254,6 +286,30 @@ impl Coordinator {
             Err(refused) => {
                 let _ = to.send(Err(refused));
             }
+        }
+    }
+
+    /// Something is new in the fleet: another proxy calls, or the call that is under way was aborted.
+    async fn fleet(&mut self, board: &Board) {
+        match self.run.hear(board, self.state).await {
+            News::Nothing => {}
+            News::Aborted(why) => {
+                self.run.because(&why);
+                self.happen(Event::AbortAsked).await;
+            }
+            News::Called(call) => self.follow(*call).await,
+        }
+    }
+
+    async fn follow(&mut self, call: Call) {
+        if self.state.rest().is_none() {
+            let why = format!("it is {} another one", self.state.name());
+            return self.run.decline(&call, &why).await;
+        }
+        let (dry_run, is_back) = (call.dry_run, call.is_back);
+        match self.run.follow(call).await {
+            Ok(()) => self.happen(Event::Asked { dry_run, is_back }).await,
+            Err(why) => tracing::error!("the fleet's cutover cannot be followed: {why}"),
         }
     }
 

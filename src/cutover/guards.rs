@@ -4,6 +4,7 @@
 //! the same, so that the record says what was overridden. On the way back to the server that was
 //! primary before, what says how good the shadow is does not stand in the way: it has served already.
 
+use super::fleet::RefusedGuard;
 use crate::config::{Account, Cutover, Readiness as Limits, Server, Stuck};
 use crate::readiness::{self, Guard};
 use crate::words::{brief, count, micros};
@@ -171,6 +172,18 @@ impl Verdict {
             .map(|one| format!("{}: {}", one.guard.name, one.guard.why))
             .collect();
         words.join("; ")
+    }
+
+    /// The guard refuses at another proxy of the fleet.
+    pub(super) fn refuse(&mut self, proxy: &str, refused: &RefusedGuard) {
+        self.pass = false;
+        for one in &mut self.guards {
+            if one.guard.name == refused.name {
+                one.guard.pass = false;
+                one.guard.value = refused.value.clone();
+                one.guard.why = format!("at the proxy {proxy}: {}", refused.why);
+            }
+        }
     }
 
     /// The guards that would have refused.

@@ -1,5 +1,6 @@
 //! What the operators' door asks of whoever runs the cutovers.
 
+use super::fleet::Fleet;
 use super::machine::{Outcome, Soak};
 use super::{Judged, State};
 use crate::ledger::{Record, Records};
@@ -30,6 +31,8 @@ pub trait Helm: Send + Sync + 'static {
     /// An operator says that replication from the old primary to the new one has ended, so that dark
     /// writes may flow back.
     fn replication_stopped(&self, who: String) -> Soon<'_, Result<(), Refused>>;
+    /// The other proxies that flip together with this one; none where it is alone.
+    fn fleet(&self) -> Option<Arc<Fleet>>;
 }
 
 /// What an operator asks for. The names are those of servers and guards that there are.
@@ -138,6 +141,10 @@ impl Helm for Unmanned {
 
     fn replication_stopped(&self, _who: String) -> Soon<'_, Result<(), Refused>> {
         self.refused()
+    }
+
+    fn fleet(&self) -> Option<Arc<Fleet>> {
+        None
     }
 }
 

@@ -87,11 +87,19 @@ pub(super) fn is_the_servers(failed: &Failed) -> bool {
     failed.values().any(|why| why.of_server)
 }
 
+/// Other proxies are in the way, and why.
+pub(super) fn of_others(why: String) -> Failed {
+    BTreeMap::from([(0, Why::of_server(why))])
+}
+
 /// The first few, in words.
 pub(super) fn in_words(failed: &Failed) -> String {
     let named = failed.iter().take(NAMED_MAX);
     let named: Vec<String> = named
-        .map(|(session, why)| format!("session {session}: {}", why.words))
+        .map(|(session, why)| match session {
+            0 => why.words.clone(),
+            _ => format!("session {session}: {}", why.words),
+        })
         .collect();
     match failed.len().saturating_sub(named.len()) {
         0 => named.join("; "),
@@ -301,6 +309,21 @@ impl Hands {
         self.relay.end_unheld(why);
         for session in in_the_way.keys() {
             self.carrier.end_one(*session, why);
+        }
+    }
+
+    /// Lets no session go on any more.
+    pub(super) fn shut(&self, why: &str) {
+        self.carrier.begin();
+        self.relay.hold();
+        self.end_all(why);
+    }
+
+    /// Ends every session, for nobody knows where it should go on.
+    pub(super) fn end_all(&self, why: &str) {
+        self.relay.end_unheld(why);
+        for (facts, _) in self.carrier.seats() {
+            self.carrier.end_one(facts.session, why);
         }
     }
 

@@ -4,9 +4,10 @@
 //! what the operators' door asks of whoever runs it, and [`Cutovers`] runs it: the `coordinator`
 //! hears, `acts` does, `record` writes it down. The others are what is done: `looks` (with `crowd`)
 //! gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry them across,
-//! `catch_up` waits for the shadow, `soak` watches the new primary, `fence` and `hooks` are options, and
-//! the `watchdog` ends a hold that nobody ends.
+//! `catch_up` waits for the shadow, `soak` watches the new primary, `fence` and `hooks` are options,
+//! the `watchdog` ends a hold that nobody ends, and [`fleet`] has several proxies do all this together.
 
+pub mod fleet;
 pub mod guards;
 pub mod helm;
 pub mod machine;
@@ -26,6 +27,7 @@ mod watchdog;
 
 pub use carry::Carrier;
 pub use coordinator::{Cutovers, Judge, Parts};
+pub use fleet::Fleet;
 pub use guards::{GUARDS, Judged, Verdict};
 pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
 pub use machine::{Action, Event, State};

@@ -27,6 +27,9 @@ const CUTOVERS_MAX: i64 = 1_000;
 /// How long a write waits for the ledger's writer, in steps of a millisecond: sessions may be held.
 const BUSY_MS_MAX: i32 = 3_000;
 
+/// The figure of a record that names the fleet's cutover that it was.
+pub const FLEET: &str = "fleet";
+
 /// The key in `meta` under which the primary's name stands.
 const PRIMARY: &str = "primary";
 
@@ -405,6 +408,21 @@ impl Records {
     /// What SQLite says.
     pub fn last_switched(&self) -> Result<Option<Record>, RecordError> {
         self.newest("switched IS NOT NULL", [])
+    }
+
+    /// Makes a cutover of the fleet the one that was switched, where it was under way here; else nothing.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn switch_of_fleet(&self, cutover: &str) -> Result<(), RecordError> {
+        let open = "ended IS NULL AND switched IS NULL AND NOT dry_run";
+        let Some(left) = self.newest(open, [])? else {
+            return Ok(());
+        };
+        if left.figures.get(FLEET).and_then(Value::as_str) != Some(cutover) {
+            return Ok(());
+        }
+        self.write(Sync::Full, |transaction| switch(transaction, left.id))
     }
 
     /// The newest cutover that was neither refused nor a dry run. Reads the file.

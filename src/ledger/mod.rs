@@ -37,7 +37,7 @@ mod writer;
 pub use cause::{Cause, FindingKey};
 pub use coverage::{Commands, Snapshot};
 pub use cutover::{
-    Begun, OpenStep, Record, RecordError, Recorded, Records, StepEnd, SwitchError, recorded,
+    Begun, FLEET, OpenStep, Record, RecordError, Recorded, Records, StepEnd, SwitchError, recorded,
 };
 pub use findings::{
     DivergenceFilter, FindingFilter, FindingSort, LIMIT_MAX, Open, OpenFindings, Page,

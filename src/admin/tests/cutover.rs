@@ -121,6 +121,10 @@ impl Helm for Wheel {
         })
     }
 
+    fn fleet(&self) -> Option<Arc<crate::cutover::Fleet>> {
+        None
+    }
+
     fn replication_stopped(&self, who: String) -> Soon<'_, Result<(), Refused>> {
         self.stopped.lock().push(who);
         Box::pin(std::future::ready(Ok(())))

@@ -14,6 +14,7 @@ fn start(config: &Config, told: Option<&str>) -> Result<Start, AppError> {
     Start::with(
         config,
         told,
+        None,
         || {
             let commands = Arc::new(Commands::default);
             Ledger::open(&config.ledger, FedBy::Mirror, Judged::default(), commands)
@@ -60,7 +61,7 @@ fn every_record_meets_every_wish() {
         (unread(), None, Err("--primary NAME"), false),
         (unread(), Some("legacy"), Ok("legacy"), true),
     ] {
-        let chosen = choose(&config, &record, told);
+        let chosen = choose(&config, &record, told, None);
         match (chosen, meant) {
             (Ok(chosen), Ok(name)) => {
                 assert_eq!(chosen.roles.primary.name, name, "{record:?} {told:?}");
@@ -164,4 +165,94 @@ fn a_start_after_a_crash_is_on_the_side_that_the_record_has() {
     let ended: Vec<_> = records.cutovers(9).unwrap();
     let outcomes: Vec<_> = ended.iter().map(|one| one.outcome.as_deref()).collect();
     assert_eq!(outcomes, [None, Some("aborted")]);
+}
+
+fn told_by_fleet(name: &str, cutover: Option<&str>) -> Primary {
+    Primary {
+        name: name.into(),
+        cutover: cutover.map(str::to_owned),
+        at: jiff::Timestamp::now(),
+    }
+}
+
+#[test]
+fn the_fleet_is_believed_whatever_stands_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let is = |name: &str| Recorded::Is(name.to_owned());
+    let unread = || Recorded::Unreadable("disk I/O error".to_owned());
+    for (record, fleet, declares, says) in [
+        (Recorded::Nothing, "legacy", true, false),
+        (Recorded::Nothing, "vitess", true, true),
+        (is("legacy"), "legacy", false, false),
+        (is("legacy"), "vitess", true, true),
+        (is("vitess"), "legacy", true, true),
+        (is("older"), "vitess", true, true),
+        (unread(), "vitess", true, true),
+    ] {
+        let fleet = told_by_fleet(fleet, None);
+        let chosen = choose(&config, &record, None, Some(&fleet)).unwrap();
+        assert_eq!(chosen.roles.primary.name, fleet.name, "{record:?}");
+        assert_eq!(chosen.declare, declares, "{record:?}");
+        assert_eq!(chosen.words.is_some(), says, "{record:?}");
+    }
+    let stranger = told_by_fleet("older", None);
+    let error = choose(&config, &Recorded::Nothing, None, Some(&stranger)).unwrap_err();
+    assert!(
+        error.to_string().contains("no server of that name"),
+        "{error}"
+    );
+    let error = agree(Some("legacy"), Some(&told_by_fleet("vitess", None))).unwrap_err();
+    assert!(error.to_string().contains("Start without it"), "{error}");
+    agree(Some("vitess"), Some(&told_by_fleet("vitess", None))).unwrap();
+}
+
+#[test]
+fn a_process_that_ended_behind_the_fleets_switch_goes_on_with_its_soak() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let begin = |call: &str| {
+        let records = Records::at(&config.ledger.path);
+        let id = records
+            .begin(&Begun {
+                from: "legacy".into(),
+                to: "vitess".into(),
+                dry_run: false,
+                is_back: false,
+                forced: Vec::new(),
+                who: "dba".into(),
+            })
+            .unwrap();
+        let figures = serde_json::json!({"fleet": call});
+        records.keep_figures(id, &figures).unwrap();
+    };
+    let start = |fleet: &Primary| {
+        let start = Start::with(
+            &config,
+            None,
+            Some(fleet),
+            || {
+                let commands = Arc::new(Commands::default);
+                Ledger::open(&config.ledger, FedBy::Mirror, Judged::default(), commands)
+            },
+            || Ledger::in_memory(Arc::new(Commands::default)),
+        );
+        let start = start.unwrap();
+        start.ledger.close();
+        let last = start.records.unwrap().last_acted().unwrap();
+        (
+            start.roles.primary.name.clone(),
+            cutover::restored(last.as_ref()),
+        )
+    };
+    let legacy = told_by_fleet("legacy", None);
+    assert_eq!(start(&legacy), ("legacy".into(), State::Idle));
+    begin("a.1");
+    let soak = Soak { is_back: false };
+    let here = told_by_fleet("vitess", Some("a.1"));
+    assert_eq!(start(&here), ("vitess".into(), State::Soaking(soak)));
+    // One that the fleet did not switch is closed.
+    begin("a.2");
+    let other = told_by_fleet("vitess", Some("a.3"));
+    assert_eq!(start(&other), ("vitess".into(), State::Aborted));
 }

@@ -95,8 +95,16 @@ fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
             "c.toml:1: miror: unknown section; did you mean [mirror]?",
         ),
         (
-            "[fleet]\netcd = []",
-            "c.toml:1: fleet: unknown section; it comes with a later version: take it out",
+            "[fleet]\netcd = [\"127.0.0.1:2379\"]",
+            "c.toml:2: fleet.etcd: found \"127.0.0.1:2379\"; write etcd's client URLs, such as [\"http://127.0.0.1:2379\"]",
+        ),
+        (
+            "[fleet]\netcd = [\"http://127.0.0.1:2379/\"]",
+            "c.toml: cutover.fence: a proxy of a fleet may be cut off from the others: what it then still holds must not be able to write to the old primary; set cutover.fence = true, or take fleet.etcd out",
+        ),
+        (
+            "[cutover]\nfence = true\n[fleet]\netcd = [\"https://a:2379\"]",
+            "c.toml: fleet.tls_ca: etcd has URLs with https, and nobody is named who signs its certificate; name the CA's file (PEM)",
         ),
         (
             "[cutover]\nstuck = \"wait\"",

@@ -203,6 +203,7 @@ impl World {
             dial,
             threads: Handle::current(),
             judge: judge(&ledger, &mirror),
+            fleet: None,
         });
         Self {
             seed,

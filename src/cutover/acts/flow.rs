@@ -1,0 +1,59 @@
+//! Where replication fed the new primary: dark writes to the old one wait until forward replication
+//! has ended, for what flows forward would come back.
+
+use super::Run;
+use crate::config::{FedBy, Writes};
+use crate::cutover::helm::Refused;
+use serde_json::json;
+
+/// The figure of a record that says that forward replication has ended.
+const STOPPED: &str = "replication_stopped";
+
+impl Run {
+    /// Whether what replication fed is the primary now: dark writes to the old one wait for a word.
+    pub(super) fn is_away_from_replication(&self) -> bool {
+        self.parts.config.shadow.fed_by == FedBy::Replication
+            && self.parts.roles.borrow().shadow.fed_by == FedBy::Mirror
+    }
+
+    pub(super) fn set_writes(&self, writes: Writes) {
+        let mut control = self.parts.mirror.control();
+        control.writes = writes;
+        self.parts.mirror.set_control(control);
+    }
+
+    /// Forward replication has ended: dark writes flow back from here on, after a restart too.
+    pub(super) async fn confirm(&mut self) -> bool {
+        let waits =
+            self.is_away_from_replication() && self.parts.mirror.control().writes != Writes::Apply;
+        if waits {
+            self.recorder.confirm(STOPPED).await;
+            self.set_writes(Writes::Apply);
+        }
+        waits
+    }
+
+    /// What an earlier process was told of forward replication holds.
+    pub(in crate::cutover) async fn restore_flow(&mut self) {
+        if !self.is_away_from_replication() {
+            return;
+        }
+        let last = self.recorder.last_switched().await.ok().flatten();
+        let stopped = last.is_some_and(|last| last.figures.get(STOPPED) == Some(&json!(true)));
+        self.set_writes(if stopped { Writes::Apply } else { Writes::Off });
+    }
+
+    /// An operator says that forward replication has ended.
+    pub(in crate::cutover) async fn replication_stopped(
+        &mut self,
+        who: &str,
+    ) -> Result<(), Refused> {
+        if self.confirm().await {
+            tracing::warn!(who, "forward replication has ended: dark writes flow back");
+            return Ok(());
+        }
+        Err(Refused::NotNow(
+            "nothing waits for it: there was no switch away from a server that replication fed, or it was said before".to_owned(),
+        ))
+    }
+}

@@ -1,0 +1,161 @@
+//! The hold, from the gate that closes to the gate that opens, whatever has become of it.
+
+use super::Run;
+use crate::config::Stuck;
+use crate::cutover::catch_up::{self, Expected};
+use crate::cutover::coordinator::Report;
+use crate::cutover::fence;
+use crate::cutover::hold::{Failed, in_words, is_the_servers, of_others};
+use crate::cutover::machine::Event;
+use crate::cutover::watchdog::{self, Stage};
+use crate::relay::Leg;
+use crate::task;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Sessions that were told to end have this time for it.
+const ENDING_MAX: Duration = Duration::from_secs(2);
+
+/// The fence, and its end, take no longer.
+const FENCE_MAX: Duration = Duration::from_secs(2);
+
+/// The time before the hold to which the new primary is compared.
+const BEFORE: Duration = Duration::from_secs(300);
+
+impl Run {
+    pub(super) fn hold(&mut self) {
+        let now = Instant::now();
+        self.before = self
+            .parts
+            .mirror
+            .pulse(now.checked_sub(BEFORE).unwrap_or(now), now);
+        self.held_since = Some(now);
+        self.until = now + self.parts.config.cutover.hold_max;
+        self.stage = Arc::new(Stage::default());
+        let watchdog = watchdog::watch(self.hands.clone(), Arc::clone(&self.stage), self.until);
+        // It ends once the hold has ended, or with it.
+        drop(task::spawn("watchdog", watchdog));
+        self.gather();
+    }
+
+    pub(super) fn gather(&mut self) {
+        let (hands, until) = (self.hands.clone(), self.until);
+        let together = self.together();
+        self.beside(async move {
+            let gathered = hands.gather(until).await;
+            Report::Gathered(match (gathered, together) {
+                (Ok(states), Some(together)) => match together.held(until).await {
+                    Ok(()) => Ok(states),
+                    Err(why) => Err(of_others(why)),
+                },
+                (gathered, _) => gathered,
+            })
+        });
+    }
+
+    pub(super) fn end_stuck(&mut self) {
+        let why = "the primary is being changed, and this session could not be carried across in time (cutover.stuck = \"end\")";
+        tracing::warn!("sessions are ended: {}", in_words(&self.failed));
+        self.recorder.figure("ended", json!(self.failed.len()));
+        let unheld = self.parts.relay.census().unheld;
+        let threads: Vec<u32> = unheld.iter().map(|one| one.thread_id).collect();
+        let primary = Arc::clone(&self.parts.roles.borrow().primary);
+        // It ends by itself, within the server's time-outs.
+        drop(task::spawn(
+            "kill",
+            fence::kill(self.parts.clone(), primary, threads),
+        ));
+        self.hands.end(&self.failed, why);
+        self.until = Instant::now() + ENDING_MAX;
+        self.gather();
+    }
+
+    pub(super) fn catch_up(&mut self) {
+        let (hands, until) = (self.hands.clone(), self.until);
+        let states = std::mem::take(&mut self.states);
+        let ready = std::mem::take(&mut self.ready);
+        let lost = states.iter().filter(|state| !state.soft.is_empty()).count();
+        self.recorder.figure("sessions", json!(states.len()));
+        self.recorder
+            .figure("sessions_without_their_last_warnings", json!(lost));
+        let way = catch_up::way(&self.parts, self.told());
+        let parts = self.parts.clone();
+        let forced = self.order.as_ref().map(|order| order.force.clone());
+        let expected = Expected {
+            taints: std::mem::take(&mut self.taints),
+            forced: forced.unwrap_or_default(),
+        };
+        self.beside(async move {
+            let way = match way {
+                Ok(way) => way,
+                Err(why) => return Report::CaughtUp(Err(why)),
+            };
+            // The connections are brought up to date while the shadow catches up.
+            let legs = async { Ok(hands.legs(states, ready, until).await) };
+            let caught_up = async {
+                way.wait(until).await?;
+                catch_up::is_whole(&parts, &expected, until).await
+            };
+            let done = tokio::try_join!(caught_up, legs);
+            Report::CaughtUp(done.map(|((), legs)| legs))
+        });
+    }
+
+    pub(super) fn caught_up(&mut self, legs: BTreeMap<u64, Leg>, failed: Failed) -> Event {
+        self.legs = legs;
+        let ends = self.parts.config.cutover.stuck == Stuck::End && !is_the_servers(&failed);
+        if failed.is_empty() || ends {
+            return Event::CaughtUp;
+        }
+        let why = format!("sessions cannot be carried across: {}", in_words(&failed));
+        self.say(Event::CatchUpFailed, &why)
+    }
+
+    pub(super) async fn fence(&mut self, on: bool) -> Option<Event> {
+        let roles = self.parts.roles.borrow().clone();
+        let setting = fence::set(&self.parts, &roles.primary, on);
+        let done = tokio::time::timeout(FENCE_MAX, setting).await;
+        let late = || format!("{} does not answer", roles.primary.name);
+        let Err(why) = done.unwrap_or_else(|_| Err(late())) else {
+            return None;
+        };
+        tracing::error!("{why}");
+        if !on {
+            let lifting = fence::lift(self.parts.clone(), Arc::clone(&roles.primary));
+            // It ends once the server takes writes again, or another fence is set.
+            drop(task::spawn("fence", lifting));
+        }
+        on.then(|| self.say(Event::CatchUpFailed, &why))
+    }
+
+    /// An earlier process may have ended between a fence and its end: the primary takes writes.
+    pub(in crate::cutover) async fn lift_fence(&mut self) {
+        if self.parts.config.cutover.fence {
+            let _ = self.fence(false).await;
+        }
+    }
+
+    pub(super) async fn release(&mut self) {
+        self.stage.is_over();
+        self.stop_beside();
+        if self.published {
+            let (moved, ended) = self.hands.carrier.move_all(std::mem::take(&mut self.legs));
+            self.recorder.figure("moved", json!(moved));
+            if !ended.is_empty() {
+                tracing::warn!(?ended, "sessions could not be carried across and are ended");
+                self.recorder.figure("not_carried", json!(ended.len()));
+            }
+        } else {
+            self.hands.carrier.let_go();
+        }
+        self.hands.relay.resume();
+        let Some(since) = self.held_since.take() else {
+            return;
+        };
+        self.recorder.held(since.elapsed()).await;
+        self.recorder.keep_figures().await;
+    }
+}

@@ -1,0 +1,149 @@
+//! Before the hold: the guards, and the connections to the other side.
+
+use super::Run;
+use crate::config::Stuck;
+use crate::cutover::coordinator::{Parts, Report};
+use crate::cutover::guards::{self, Verdict};
+use crate::cutover::hold::{Failed, Ready, in_words, is_the_servers};
+use crate::cutover::machine::Event;
+use crate::cutover::{hooks, looks};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Time to open the sessions' connections on the other side, before the hold.
+const PREPARE_MAX: Duration = Duration::from_secs(120);
+
+/// So far a vtgate's sequences are taken past the keys that there are: more are generated until the
+/// switch.
+const SEQUENCES_AHEAD: u64 = 10_000;
+
+/// Before the hold the shadow is no further behind than this, for sessions wait as long.
+const LAG_MAX: Duration = Duration::from_millis(100);
+
+impl Run {
+    pub(super) fn check(&mut self) {
+        self.taints = self.parts.ledger.taints();
+        let (parts, is_back) = (self.parts.clone(), self.is_back);
+        let force = self.order.as_ref().map(|order| order.force.clone());
+        let together = self.together();
+        self.beside(async move {
+            if let Some(together) = &together
+                && let Err(why) = together.here().await
+            {
+                return Report::Checked(Err(why));
+            }
+            let figures = looks::figures(&parts, is_back).await;
+            let config = &parts.config;
+            let force = force.unwrap_or_default();
+            let verdict = figures
+                .map(|figures| guards::judge(&figures, &config.readiness, &config.cutover, &force));
+            Report::Checked(match (verdict, together) {
+                (Ok(verdict), Some(together)) => together.checked(verdict).await,
+                (verdict, _) => verdict,
+            })
+        });
+    }
+
+    pub(super) async fn judged(&mut self, verdict: Verdict) -> Event {
+        self.recorder.figure("guards", json!(verdict.guards));
+        self.recorder.keep_figures().await;
+        let event = if verdict.pass {
+            let overridden = verdict.overridden();
+            if !overridden.is_empty() {
+                self.because(&format!("overridden: {}", overridden.join(", ")));
+            }
+            Event::GuardsPassed
+        } else {
+            self.because(&verdict.refusal());
+            Event::GuardsRefused
+        };
+        self.verdict = Some(verdict);
+        event
+    }
+
+    pub(super) fn prepare(&mut self, dry_run: bool) {
+        let (hands, parts) = (self.hands.clone(), self.parts.clone());
+        let told = self.told();
+        // Forced past servers that cannot be asked, it asks them nothing.
+        let blind = self
+            .order
+            .as_ref()
+            .is_some_and(|order| order.force.contains(&"reachability"));
+        let mut ready = std::mem::take(&mut self.ready);
+        let together = self.together();
+        self.beside(async move {
+            let until = Instant::now() + PREPARE_MAX;
+            // A second look finds those that came meanwhile.
+            let mut failed = Ok(BTreeMap::new());
+            for _ in 0..2 {
+                failed = hands.prepare(&mut ready, until).await;
+            }
+            let failed = match failed {
+                Ok(failed) => failed,
+                Err(why) => return Report::Prepared(Err(why)),
+            };
+            let config = &parts.config.cutover;
+            if !dry_run {
+                let told: Vec<_> = told
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
+                let ran = hooks::run(&config.before_hold, &told, config.hook_timeout).await;
+                if let Err(error) = ran {
+                    return Report::Prepared(Err(error.to_string()));
+                }
+            }
+            // A key that the new primary generates must be none that the old one has given.
+            if let Err(error) = parts.mirror.advance_sequences(SEQUENCES_AHEAD).await {
+                if !blind {
+                    return Report::Prepared(Err(error.to_string()));
+                }
+                tracing::warn!(%error, "sequences were not taken past the keys");
+            }
+            let most = LAG_MAX.min(config.hold_max / 2);
+            if let Err(why) = near(&parts, most).await {
+                return Report::Prepared(Err(why));
+            }
+            // Sessions that cannot be carried may be in the way: that is this proxy's to say first.
+            let goes_on = failed.is_empty() || config.stuck == Stuck::End;
+            Report::Prepared(match together {
+                Some(together) if goes_on => together.prepared().await.map(|()| (ready, failed)),
+                _ => Ok((ready, failed)),
+            })
+        });
+    }
+
+    /// Sessions whose connections cannot be prepared would be in the way of the hold.
+    pub(super) fn prepared(&mut self, ready: Ready, failed: Failed) -> Event {
+        self.recorder.figure("prepared", json!(ready.len()));
+        self.ready = ready;
+        let ends = self.parts.config.cutover.stuck == Stuck::End && !is_the_servers(&failed);
+        if failed.is_empty() || ends {
+            return Event::Prepared;
+        }
+        let why = format!("sessions cannot be carried across: {}", in_words(&failed));
+        self.say(Event::PrepareFailed, &why)
+    }
+}
+
+/// Waits until the shadow is only so far behind.
+async fn near(parts: &Parts, most: Duration) -> Result<(), String> {
+    let until = Instant::now() + PREPARE_MAX;
+    loop {
+        let figures = parts.mirror.figures();
+        if figures.oldest <= most {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(format!(
+                "the shadow stays behind by more than {} ms: {} commands wait for it, the oldest for {} ms",
+                most.as_millis(),
+                figures.waiting,
+                figures.oldest.as_millis()
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

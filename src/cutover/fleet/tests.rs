@@ -1,0 +1,199 @@
+use super::memory::{Line, Manner, Memory};
+use super::*;
+
+/// Three proxies that have joined, and legacy as their primary.
+pub(in crate::cutover) struct Three {
+    pub(in crate::cutover) memory: Arc<Mutex<Memory>>,
+    pub(in crate::cutover) proxies: Vec<Arc<Fleet>>,
+    pub(in crate::cutover) lines: Vec<Arc<Mutex<Manner>>>,
+}
+
+impl Three {
+    pub(in crate::cutover) async fn new(seed: u64) -> Self {
+        let memory = Arc::default();
+        let mut three = Self {
+            memory,
+            proxies: Vec::new(),
+            lines: Vec::new(),
+        };
+        for name in ["a", "b", "c"] {
+            three.start(name, seed).await;
+        }
+        three
+    }
+
+    /// One more, or one anew.
+    pub(in crate::cutover) async fn start(&mut self, name: &str, seed: u64) -> Joined {
+        let number = u64::try_from(self.proxies.len()).unwrap();
+        let (line, manner) = Line::to(&self.memory, seed * 100 + number);
+        let fleet = Fleet::with(name, Keys::below("/understudy"), Arc::new(line));
+        let joined = fleet.join(Duration::from_secs(1)).await.unwrap();
+        fleet.declare("legacy").await.unwrap();
+        self.proxies.push(Arc::new(fleet));
+        self.lines.push(manner);
+        joined
+    }
+
+    pub(in crate::cutover) async fn call(&self) -> Call {
+        self.proxies[0]
+            .call(&order(), "legacy", false)
+            .await
+            .unwrap()
+    }
+
+    /// What stands there, past every line.
+    pub(in crate::cutover) async fn board(&self) -> Board {
+        let (line, _) = Line::to(&self.memory, 0);
+        let fleet = Fleet::with("looker", Keys::below("/understudy"), Arc::new(line));
+        fleet.board().await.unwrap()
+    }
+}
+
+fn order() -> Order {
+    Order {
+        to: "vitess".into(),
+        dry_run: false,
+        force: vec!["taint"],
+        who: "dba".into(),
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(2)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_is_a_member_and_learns_the_primary_and_who_leaves_is_none() {
+    let mut three = Three::new(1).await;
+    let board = three.board().await;
+    let names: Vec<_> = board.members.keys().cloned().collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert_eq!(board.primary.unwrap().name, "legacy");
+    let joined = three.start("b", 2).await;
+    assert_eq!(joined.primary.unwrap().name, "legacy");
+    // Another run of b has its place: the first one leaves nothing behind.
+    three.proxies[1].leave().await.unwrap();
+    assert!(three.proxies[3].is_in(&three.board().await));
+    assert!(!three.proxies[1].is_in(&three.board().await));
+    three.proxies[3].leave().await.unwrap();
+    assert_eq!(three.board().await.members.len(), 2);
+    let gone = three.proxies[0].forget("b").await.unwrap_err();
+    assert!(gone.to_string().contains("its proxies are a, c"), "{gone}");
+    let itself = three.proxies[0].forget("a").await.unwrap_err();
+    assert!(itself.to_string().contains("SIGTERM"), "{itself}");
+    three.proxies[0].forget("c").await.unwrap();
+    assert_eq!(three.board().await.members.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_one_call_at_a_time_and_only_of_those_who_agree() {
+    let three = Three::new(1).await;
+    let [a, b, ..] = &three.proxies[..] else {
+        panic!("three")
+    };
+    let call = three.call().await;
+    assert_eq!(call.force, ["taint"]);
+    let second = b.call(&order(), "legacy", false).await.unwrap_err();
+    assert!(
+        second.to_string().contains("a leads it to vitess, for dba"),
+        "{second}"
+    );
+    b.abort(&call.id, "an operator said so").await.unwrap();
+    let told = a.all(&call, Word::Here, soon()).await.err().unwrap();
+    assert_eq!(told, "the proxy b: an operator said so");
+    let other = b.call(&order(), "vitess", false).await.unwrap_err();
+    assert!(
+        other
+            .to_string()
+            .contains("etcd says that legacy is primary"),
+        "{other}"
+    );
+    let call = b.call(&order(), "legacy", false).await.unwrap();
+    assert_eq!(three.board().await.said.len(), 0, "earlier words are gone");
+    assert!(b.leads(&call) && !a.leads(&call) && a.is_called(&call));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_proxy_is_named() {
+    let three = Three::new(1).await;
+    let call = three.call().await;
+    for proxy in &three.proxies[..2] {
+        proxy.say(&call, Word::Checked, Vec::new()).await.unwrap();
+    }
+    let why = three.proxies[0]
+        .all(&call, Word::Here, soon())
+        .await
+        .err()
+        .unwrap();
+    assert!(why.starts_with("of the fleet c does not answer"), "{why}");
+    let why = three.proxies[0]
+        .all(&call, Word::Prepared, soon())
+        .await
+        .err()
+        .unwrap();
+    assert!(why.contains("a, b, c has not prepared"), "{why}");
+    *three.lines[0].lock() = Manner::Cut;
+    let why = three.proxies[0]
+        .all(&call, Word::Here, soon())
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(why, "the line is cut");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_needs_every_word_as_it_was_seen() {
+    let mut three = Three::new(1).await;
+    let call = three.call().await;
+    for proxy in &three.proxies {
+        proxy.say(&call, Word::Whole, Vec::new()).await.unwrap();
+    }
+    let a = Arc::clone(&three.proxies[0]);
+    let everybody = a.all(&call, Word::Whole, soon()).await.ok().unwrap();
+    // It starts anew between the look and the switch: what it said before does not count.
+    three.start("c", 2).await;
+    let decided = a.switch(&call, &everybody).await.unwrap();
+    assert_eq!(
+        decided,
+        Decision::Aborted("the proxy c: started in its midst".into())
+    );
+    assert_eq!(three.board().await.primary.unwrap().name, "legacy");
+    // Nor does a new proxy come late.
+    let call = three.call().await;
+    for proxy in [&three.proxies[0], &three.proxies[1], &three.proxies[3]] {
+        proxy.say(&call, Word::Whole, Vec::new()).await.unwrap();
+    }
+    let everybody = a.all(&call, Word::Whole, soon()).await.ok().unwrap();
+    let decided = a.switch(&call, &everybody).await.unwrap();
+    assert_eq!(decided, Decision::Switched);
+    let board = three.board().await;
+    assert_eq!(board.primary.as_ref().unwrap().name, "vitess");
+    let late = three.proxies[1].abort(&call.id, "too late").await.unwrap();
+    assert_eq!(late, Decision::Switched);
+    let joined = three.start("d", 3).await;
+    assert_eq!(joined.primary.unwrap().name, "vitess");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_etcd_fails_and_says_what_to_do() {
+    let memory = Arc::default();
+    let (line, manner) = Line::to(&memory, 1);
+    *manner.lock() = Manner::Cut;
+    let fleet = Fleet::with("a", Keys::below("/understudy"), Arc::new(line));
+    let error = fleet.join(Duration::from_secs(5)).await.unwrap_err();
+    assert!(error.to_string().contains("--primary NAME"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_none_of_ours_in_etcd_is_said() {
+    let three = Three::new(1).await;
+    let change = Change {
+        puts: vec![("/understudy/members".into(), b"[1]".to_vec())],
+        ..Change::default()
+    };
+    three.proxies[0].change(change).await.unwrap();
+    let error = three.proxies[0].board().await.unwrap_err();
+    assert!(error.to_string().contains("fleet.prefix"), "{error}");
+    let shown = three.proxies[0].shown().await;
+    assert!(!shown.etcd.reachable);
+}
