@@ -16,5 +16,6 @@ set -euo pipefail
 . "$LAB/lib/legacy.sh"
 . "$LAB/lib/store.sh"
 . "$LAB/lib/vtcombo.sh"
+. "$LAB/lib/etcd.sh"
 . "$LAB/lib/env.sh"
 . "$LAB/lib/end.sh"

@@ -7,7 +7,7 @@ take_down() {
   local name
   rm -f "$LAB_RUN/env"
   if [ -e "$WORK/servers" ]; then
-    for name in shadow legacy store watchdog; do stop "$name"; done
+    for name in shadow legacy store etcd watchdog; do stop "$name"; done
   fi
   rm -rf "$WORK"
   rm -f "$LAB_RUN/probe.log" "$LAB_RUN/legacy-ca.pem" "$LAB_RUN/env.new"

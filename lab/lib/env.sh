@@ -20,6 +20,10 @@ write_env() {
         SHADOW_STORE_USER=understudy SHADOW_STORE_PASSWORD=understudy \
         "SHADOW_STORE_PID=$(pid_of store)" "SHADOW_STORE_ROOT_SOCKET=$SHADOW_STORE_ROOT_SOCKET"
     fi
+    if has_part etcd; then
+      printf '%s\n' "ETCD_URL=http://127.0.0.1:$ETCD_PORT" "ETCD_PORT=$ETCD_PORT" "ETCD_PEER_PORT=$ETCD_PEER_PORT" \
+        "ETCD_PID=$(pid_of etcd)"
+    fi
   } >"$LAB_RUN/env.new"
   mv "$LAB_RUN/env.new" "$LAB_RUN/env"
 }
