@@ -1,5 +1,6 @@
 //! Makes the old primary refuse the writes of others: `read_only`, which those with SUPER pass, the
-//! proxy's own replay among them. `super_read_only` would stop the dark writes that keep the way back
+//! proxy's own account among them, with which the shadow side replays on a server that is fenced.
+//! `super_read_only` would stop the dark writes that keep the way back
 //! open. vtgate has no such switch, and is left alone.
 
 use super::coordinator::Parts;

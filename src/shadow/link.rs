@@ -5,6 +5,7 @@ use super::journal::{Entry, Journal, Untold};
 use super::likeness::{Fate, Likeness};
 use super::shared::Shared;
 use super::talk::{Reply, Talk};
+use crate::ask::rows;
 use crate::compare::verdict::Reason;
 use crate::config::Account;
 use crate::connect::{self, ConnectError, Connection, Login, Stream};
@@ -166,7 +167,7 @@ impl Link {
         Self::open_with(shared, facts, journal, permit).await
     }
 
-    fn new(shared: &Shared, connection: Connection, permit: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(shared: &Shared, connection: Connection) -> Self {
         Self {
             thread_id: connection.thread_id,
             vitess: connection.server_version.contains("Vitess"),
@@ -174,7 +175,7 @@ impl Link {
             prepared: HashMap::new(),
             others: HashMap::new(),
             retired: Vec::new(),
-            _permit: permit,
+            _permit: None,
         }
     }
 
@@ -194,7 +195,7 @@ impl Link {
             )));
         };
         let (connection, has_database) = log_in(shared, facts, journal, account).await?;
-        let mut link = Self::new(shared, connection, None);
+        let mut link = Self::new(shared, connection);
         link.init(shared).await?;
         Ok((link, has_database))
     }
@@ -212,14 +213,33 @@ impl Link {
                 facts.user
             )));
         };
-        let (connection, has_database) = log_in(shared, facts, journal, account).await?;
-        let mut link = Self::new(shared, connection, Some(permit));
+        let (connection, mut has_database) = log_in(shared, facts, journal, account).await?;
+        let mut link = Self::new(shared, connection);
+        if let Some(own) = own_account(shared, account)
+            && link.is_fenced().await?
+        {
+            let again = log_in(shared, facts, journal, own).await?;
+            link = Self::new(shared, again.0);
+            has_database = again.1;
+        }
+        link._permit = Some(permit);
         let mut likeness = Likeness::opened(has_database);
         if journal.lacks_something() {
             likeness.missed(Untold::Variables);
         }
         link.prepare_session(shared, journal, &mut likeness).await?;
         Ok((link, likeness))
+    }
+
+    /// Whether it takes writes only of who has SUPER: a cutover has fenced it. vtgate cannot be.
+    async fn is_fenced(&mut self) -> Result<bool, Trouble> {
+        if self.vitess {
+            return Ok(false);
+        }
+        let reply = self.query(b"SELECT @@global.read_only").await?;
+        let rows = rows(&reply.answer).map_err(|error| Trouble::Down(error.to_string()))?;
+        let said = rows.first().and_then(|row| row.first()?.as_deref());
+        Ok(said.is_some_and(|said| said != "0" && said != "OFF"))
     }
 
     /// Runs what the config asks for, then what the client had set. What the shadow refuses now it
@@ -413,6 +433,13 @@ impl Link {
         let status = self.talk.status();
         (self.talk.into_stream(), self.thread_id, status)
     }
+}
+
+/// The proxy's own account at the shadow, where a fence may hold back the one that a user's commands are
+/// replayed with.
+fn own_account<'a>(shared: &'a Shared, account: &Account) -> Option<&'a Account> {
+    let own = shared.server.account.as_ref();
+    own.filter(|own| shared.config.cutover.fence && own.user != account.user)
 }
 
 /// Logs in with the account, in the session's database; or in none, where
