@@ -41,8 +41,15 @@ struct Thread<'a> {
 pub(super) struct Threads(Vec<Row>);
 
 impl Threads {
-    /// `ours` are the thread ids of the sessions that the proxy serves, `account` is its own user.
-    pub(super) fn sort(&self, ours: &BTreeSet<u32>, account: &str) -> Crowd {
+    /// The one that came last.
+    pub(super) fn newest(&self) -> Option<u32> {
+        let ids = self.0.iter().filter_map(|row| row.first()?.as_deref());
+        ids.filter_map(|id| id.parse().ok()).max()
+    }
+
+    /// `ours` are the thread ids of the sessions that the proxies serve, `account` is their own user. Who
+    /// came after `newest` may be anybody's.
+    pub(super) fn sort(&self, ours: &BTreeSet<u32>, account: &str, newest: Option<u32>) -> Crowd {
         let threads = self.0.iter().filter_map(|row| {
             let cell = |at: usize| row.get(at).and_then(Option::as_deref);
             Some(Thread {
@@ -54,7 +61,7 @@ impl Threads {
                 statement: cell(5).unwrap_or_default(),
             })
         });
-        sort(threads, ours, account)
+        sort(threads, ours, account, newest)
     }
 }
 
@@ -87,6 +94,7 @@ fn sort<'a>(
     threads: impl Iterator<Item = Thread<'a>>,
     ours: &BTreeSet<u32>,
     account: &str,
+    newest: Option<u32>,
 ) -> Crowd {
     let mut crowd = Crowd::default();
     for thread in threads {
@@ -106,6 +114,7 @@ fn sort<'a>(
             ));
         }
         let is_known = ours.contains(&thread.id)
+            || newest.is_some_and(|newest| thread.id > newest)
             || thread.user == account
             || SERVERS_OWN.contains(&thread.user)
             || REPLICAS.contains(&thread.command);
@@ -157,7 +166,9 @@ mod tests {
             thread(6, "dba", "Query", "alter table orders add secret int"),
         ];
         let ours = BTreeSet::from([2]);
-        let crowd = sort(threads.into_iter(), &ours, "proxy");
+        let late = sort(threads.into_iter(), &ours, "proxy", Some(2));
+        assert_eq!((late.past.len(), late.ddl.len()), (0, 1));
+        let crowd = sort(threads.into_iter(), &ours, "proxy", None);
         assert_eq!(
             crowd.past,
             [

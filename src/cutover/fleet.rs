@@ -29,7 +29,7 @@ pub use board::{Call, Member, Primary};
 pub use joining::{JoinError, Joined};
 pub use store::Down;
 
-pub(super) use board::{Board, Phase, RefusedGuard, Word};
+pub(super) use board::{Board, Phase, RefusedGuard, Sessions, Word};
 pub(super) use watch::watch;
 
 use super::helm::Order;
@@ -290,7 +290,7 @@ impl Fleet {
                     (self.keys.primary(), board.primary_at),
                 ],
                 puts: vec![(self.keys.cutover(), json(&call))],
-                clears: vec![self.keys.all_said()],
+                clears: vec![self.keys.all_said(), self.keys.all_sessions()],
             };
             if self.change(change).await? {
                 return Ok(call);
@@ -338,17 +338,37 @@ impl Fleet {
         word: Word,
         refused: Vec<RefusedGuard>,
     ) -> Result<(), FleetError> {
+        self.change(self.saying(call, word, refused)).await?;
+        Ok(())
+    }
+
+    /// Says that this proxy has heard a call, and which sessions are its own.
+    ///
+    /// # Errors
+    /// As [`Fleet::say`].
+    pub(super) async fn here(&self, call: &Call, own: &Sessions) -> Result<(), FleetError> {
+        let mut change = self.saying(call, Word::Here, Vec::new());
+        let sessions = self.keys.sessions(&call.id, &self.name);
+        change.puts.push((sessions, json(own)));
+        self.change(change).await?;
+        Ok(())
+    }
+
+    fn saying(&self, call: &Call, word: Word, refused: Vec<RefusedGuard>) -> Change {
         let said = Said {
             word,
             instance: self.instance.clone(),
             refused,
         };
-        let change = Change {
+        let mut change = Change {
             puts: vec![(self.keys.said(&call.id, &self.name), json(&said))],
             ..Change::default()
         };
-        self.change(change).await?;
-        Ok(())
+        if word > Word::Checked {
+            // All have judged their guards by then, and what stands there is read at every look.
+            change.clears.push(self.keys.all_sessions());
+        }
+        change
     }
 
     /// Waits until every proxy of the call has said the word.
@@ -547,6 +567,13 @@ impl Fleet {
 
 /// A look at which everybody had said the word that was waited for.
 pub(super) struct Everybody(Board);
+
+impl Everybody {
+    /// The sessions of all of them.
+    pub(super) fn sessions(&self) -> Sessions {
+        self.0.all_sessions()
+    }
+}
 
 /// How a call has ended; none where it has not. One that is not there any more was replaced, which only an
 /// ended one can be: the primary tells how that was.

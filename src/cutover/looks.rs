@@ -2,7 +2,8 @@
 
 use super::carry::login_of;
 use super::coordinator::Parts;
-use super::crowd::{self, Crowd};
+use super::crowd::{self, Crowd, Threads};
+use super::fleet::Sessions;
 use super::guards::{Feature, Figures, Holds, Known, Reach, Session, Side, User};
 use crate::ask::{Asker, Manner, Questions};
 use crate::config::{Account, FedBy, Server, Writes};
@@ -41,11 +42,35 @@ const NOT_IN_VITESS: [&str; 9] = [
     "xa",
 ];
 
-/// Everything, as it is now. `is_back`: the other server was the primary before the last switch.
+/// A fleet waits for each proxy's sessions, and takes one that is slow for dead.
+const OWN_MAX: Duration = Duration::from_secs(2);
+
+/// This proxy's sessions at the primary, for the others of its fleet.
+pub(super) async fn sessions(parts: &Parts) -> Sessions {
+    let server = Arc::clone(&parts.roles.borrow().primary);
+    let looked = tokio::time::timeout(OWN_MAX, list(parts, &server)).await;
+    let newest = looked.ok().and_then(Result::ok);
+    Sessions {
+        newest: newest.and_then(|(threads, _)| threads.newest()),
+        threads: ours(parts).collect(),
+    }
+}
+
+fn ours(parts: &Parts) -> impl Iterator<Item = u32> + use<> {
+    let unheld = parts.relay.census().unheld.into_iter();
+    unheld.map(|one| one.thread_id)
+}
+
+/// Everything, as it is now. `is_back`: the other server was the primary before the last switch. `fleet`:
+/// the sessions of all its proxies.
 ///
 /// # Errors
 /// The ledger cannot be read, or the mirror has ended.
-pub(super) async fn figures(parts: &Parts, is_back: bool) -> Result<Figures, String> {
+pub(super) async fn figures(
+    parts: &Parts,
+    is_back: bool,
+    fleet: &Sessions,
+) -> Result<Figures, String> {
     let roles = parts.roles.borrow().clone();
     let (from, to) = (side(parts, &roles.primary), side(parts, &roles.shadow));
     let (here, there) = tokio::join!(visit(parts, &from), visit(parts, &to));
@@ -57,7 +82,7 @@ pub(super) async fn figures(parts: &Parts, is_back: bool) -> Result<Figures, Str
     let looked = if vitess_here {
         Err("vtgate does not list who is connected to it".to_owned())
     } else {
-        look_around(parts, &from.server).await
+        look_around(parts, &from.server, fleet).await
     };
     let (crowd, ages) = match looked {
         Ok((crowd, ages)) => (Ok(crowd), ages),
@@ -130,28 +155,28 @@ fn is_vitess(version: &str) -> bool {
 async fn look_around(
     parts: &Parts,
     server: &Arc<Server>,
+    fleet: &Sessions,
 ) -> Result<(Crowd, BTreeMap<u32, Duration>), String> {
-    let questions = Questions::new(&parts.dial, server, PER_SECOND);
-    let questions = questions.map_err(|error| error.to_string())?;
-    let (Some(questions), Some(account)) = (questions, &server.account) else {
-        return Err(format!("the proxy has no account on {}", server.name));
-    };
-    let ours = || {
-        parts
-            .relay
-            .census()
-            .unheld
-            .into_iter()
-            .map(|one| one.thread_id)
-    };
-    let mut known: BTreeSet<u32> = ours().collect();
-    let threads = crowd::look(&questions).await;
-    let threads = threads.map_err(|error| error.to_string())?;
+    let mut known: BTreeSet<u32> = ours(parts).chain(fleet.threads.iter().copied()).collect();
+    let (threads, questions) = list(parts, server).await?;
     // Who has logged in meanwhile is no stranger.
-    known.extend(ours());
-    let crowd = threads.sort(&known, &account.user);
+    known.extend(ours(parts));
+    let account = server.account.as_ref();
+    let account = account.map_or("", |account| account.user.as_str());
+    let crowd = threads.sort(&known, account, fleet.newest);
     let ages = crowd::transactions(&questions).await.unwrap_or_default();
     Ok((crowd, ages))
+}
+
+/// The primary's list of threads, and who gave it.
+async fn list(parts: &Parts, server: &Arc<Server>) -> Result<(Threads, Questions), String> {
+    let questions = Questions::new(&parts.dial, server, PER_SECOND);
+    let questions = questions.map_err(|error| error.to_string())?;
+    let Some(questions) = questions else {
+        return Err(format!("the proxy has no account on {}", server.name));
+    };
+    let threads = crowd::look(&questions).await;
+    Ok((threads.map_err(|error| error.to_string())?, questions))
 }
 
 fn ledger(parts: &Parts) -> Option<String> {

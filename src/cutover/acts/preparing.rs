@@ -3,6 +3,7 @@
 use super::Run;
 use crate::config::Stuck;
 use crate::cutover::coordinator::{Parts, Report};
+use crate::cutover::fleet::Sessions;
 use crate::cutover::guards::{self, Verdict};
 use crate::cutover::hold::{Failed, Ready, in_words, is_the_servers};
 use crate::cutover::machine::Event;
@@ -29,12 +30,15 @@ impl Run {
         let force = self.order.as_ref().map(|order| order.force.clone());
         let together = self.together();
         self.beside(async move {
-            if let Some(together) = &together
-                && let Err(why) = together.here().await
-            {
-                return Report::Checked(Err(why));
+            let mut known = Sessions::default();
+            if let Some(together) = &together {
+                let own = looks::sessions(&parts).await;
+                match together.here(&own).await {
+                    Ok(all) => known = all,
+                    Err(why) => return Report::Checked(Err(why)),
+                }
             }
-            let figures = looks::figures(&parts, is_back).await;
+            let figures = looks::figures(&parts, is_back, &known).await;
             let config = &parts.config;
             let force = force.unwrap_or_default();
             let verdict = figures

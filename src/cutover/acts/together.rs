@@ -1,6 +1,6 @@
 //! What a proxy does with the others of its fleet: it says how far it is, and waits until all are there.
 
-use crate::cutover::fleet::{Call, Decision, Fleet, FleetError, RefusedGuard, Word};
+use crate::cutover::fleet::{Call, Decision, Fleet, FleetError, RefusedGuard, Sessions, Word};
 use crate::cutover::guards::Verdict;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,12 +36,20 @@ impl Together {
         self.fleet.leads(&self.call)
     }
 
-    /// Every proxy is there.
+    /// Every proxy is there; the sessions of all.
     ///
     /// # Errors
     /// Who is not, in words.
-    pub(super) async fn here(&self) -> Result<(), String> {
-        self.meet(Word::Here, Instant::now() + HERE_MAX).await
+    pub(super) async fn here(&self, own: &Sessions) -> Result<Sessions, String> {
+        let until = Instant::now() + HERE_MAX;
+        while let Err(error) = self.fleet.here(&self.call, own).await {
+            if Instant::now() >= until {
+                return Err(error.to_string());
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        let everybody = self.fleet.all(&self.call, Word::Here, until).await?;
+        Ok(everybody.sessions())
     }
 
     /// What the guards of all say: where this proxy's let it pass, and another's do not, they are among

@@ -1,14 +1,14 @@
 //! What stands in the store, and how it is read: who belongs to the fleet, which cutover is called, what
 //! each proxy has said of it, and who is primary.
 //!
-//! Pure. Below the prefix: `primary`, `members`, `cutover`, and `said/ID/NAME` for each proxy's last word
-//! in the cutover ID. All are JSON, so that an operator can read them with `etcdctl get --prefix`.
+//! Pure. Below the prefix: `primary`, `members`, `cutover`, `said/ID/NAME` for each proxy's last word
+//! in the cutover ID, and `sessions/ID/NAME` for its sessions while the guards are judged. All are JSON, so that an operator can read them with `etcdctl get --prefix`.
 
 use super::store::{Look, Revision};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A proxy of the fleet. It has no lease: who is silent still counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +114,15 @@ pub(in crate::cutover) struct Said {
     pub(in crate::cutover) refused: Vec<RefusedGuard>,
 }
 
+/// A proxy's sessions at the primary, so that no other takes them for clients past the proxies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cutover) struct Sessions {
+    /// The primary's newest thread when this was said; none where the primary does not tell.
+    pub(in crate::cutover) newest: Option<u32>,
+    /// Their threads.
+    pub(in crate::cutover) threads: BTreeSet<u32>,
+}
+
 /// A guard that refuses at another proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cutover) struct RefusedGuard {
@@ -138,6 +147,8 @@ pub(in crate::cutover) struct Board {
     pub(in crate::cutover) primary_at: Revision,
     /// Of the present call alone.
     pub(in crate::cutover) said: BTreeMap<String, (Said, Revision)>,
+    /// Likewise, while the guards are judged.
+    pub(super) sessions: BTreeMap<String, Sessions>,
 }
 
 /// The keys below a prefix.
@@ -181,6 +192,15 @@ impl Keys {
         format!("{}said/{call}/{name}", self.prefix)
     }
 
+    /// Of all calls.
+    pub(super) fn all_sessions(&self) -> String {
+        format!("{}sessions/", self.prefix)
+    }
+
+    pub(super) fn sessions(&self, call: &str, name: &str) -> String {
+        format!("{}sessions/{call}/{name}", self.prefix)
+    }
+
     /// What a look has seen.
     ///
     /// # Errors
@@ -190,7 +210,7 @@ impl Keys {
             revision: look.revision,
             ..Board::default()
         };
-        let mut said = Vec::new();
+        let mut of_calls = Vec::new();
         for entry in &look.entries {
             let value = &entry.value;
             match entry.key.strip_prefix(&self.prefix) {
@@ -206,7 +226,9 @@ impl Keys {
                     board.call = Some(read(&entry.key, value)?);
                     board.call_at = entry.revision;
                 }
-                Some(other) if other.starts_with("said/") => said.push(entry),
+                Some(other) if other.starts_with("said/") || other.starts_with("sessions/") => {
+                    of_calls.push(entry);
+                }
                 // A later version's, or somebody else's.
                 _ => {}
             }
@@ -214,11 +236,14 @@ impl Keys {
         let Some(call) = &board.call else {
             return Ok(board);
         };
-        let here = self.said(&call.id, "");
-        for entry in said {
-            if let Some(name) = entry.key.strip_prefix(&here) {
+        let (said, sessions) = (self.said(&call.id, ""), self.sessions(&call.id, ""));
+        for entry in of_calls {
+            if let Some(name) = entry.key.strip_prefix(&said) {
                 let one = (read(&entry.key, &entry.value)?, entry.revision);
                 board.said.insert(name.to_owned(), one);
+            } else if let Some(name) = entry.key.strip_prefix(&sessions) {
+                let one = read(&entry.key, &entry.value)?;
+                board.sessions.insert(name.to_owned(), one);
             }
         }
         Ok(board)
@@ -244,6 +269,16 @@ impl Board {
             !said.is_some_and(|(said, _)| said.word >= word && said.instance == **instance)
         });
         missing.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The sessions of all proxies of the call. A thread that one of them may not have known when it said
+    /// its own is judged by nobody.
+    pub(super) fn all_sessions(&self) -> Sessions {
+        let all = self.sessions.values();
+        Sessions {
+            newest: all.clone().filter_map(|one| one.newest).min(),
+            threads: all.flat_map(|one| &one.threads).copied().collect(),
+        }
     }
 
     /// The call, where it is this one.

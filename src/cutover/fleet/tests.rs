@@ -114,6 +114,30 @@ async fn there_is_one_call_at_a_time_and_only_of_those_who_agree() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_judged_its_guards_knows_the_sessions_of_all() {
+    let three = Three::new(1).await;
+    let call = three.call().await;
+    for (at, proxy) in three.proxies.iter().enumerate() {
+        let thread = u32::try_from(at).unwrap();
+        let own = Sessions {
+            newest: Some(100 - thread),
+            threads: [thread].into(),
+        };
+        proxy.here(&call, &own).await.unwrap();
+    }
+    // One that is quick does not take its sessions from one that is slow.
+    let quick = &three.proxies[0];
+    quick.say(&call, Word::Checked, Vec::new()).await.unwrap();
+    let slow = &three.proxies[2];
+    let all = slow.all(&call, Word::Here, soon()).await.ok().unwrap();
+    let all = all.sessions();
+    assert_eq!((all.newest, all.threads), (Some(98), [0, 1, 2].into()));
+    // They are looked at no more.
+    quick.say(&call, Word::Prepared, Vec::new()).await.unwrap();
+    assert_eq!(three.board().await.sessions.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_proxy_is_named() {
     let three = Three::new(1).await;
     let call = three.call().await;
