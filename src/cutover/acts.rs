@@ -137,8 +137,13 @@ impl Run {
     pub(super) fn refusal(&self) -> Refused {
         match &self.verdict {
             Some(verdict) => Refused::Guards(verdict.guards.clone()),
-            None => Refused::Unable(self.recorder.why().to_owned()),
+            None => Refused::Unable(self.recorder.last().to_owned()),
         }
+    }
+
+    /// Why the last cutover ended as it did.
+    pub(super) fn ended(&self) -> &str {
+        self.recorder.last()
     }
 
     /// What an earlier process left is told.
@@ -320,7 +325,7 @@ impl Run {
     }
 
     async fn end_record(&mut self, outcome: Outcome) {
-        let why = self.recorder.why().to_owned();
+        let why = self.recorder.last().to_owned();
         self.recorder.keep_figures().await;
         self.recorder.end(outcome.name()).await;
         match outcome {
@@ -331,7 +336,7 @@ impl Run {
     }
 
     async fn refuse(&mut self) {
-        let why = self.recorder.why().to_owned();
+        let why = self.recorder.last().to_owned();
         self.recorder.refuse().await;
         self.hang_up(&why).await;
     }

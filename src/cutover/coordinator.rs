@@ -381,7 +381,8 @@ impl Coordinator {
     /// Nothing is under way any more.
     fn rest(&mut self) {
         if let Some(to) = self.ordered.take() {
-            let _ = to.send(Err(Refused::NotNow("it was aborted".to_owned())));
+            let why = format!("it was aborted: {}", self.run.ended());
+            let _ = to.send(Err(Refused::NotNow(why)));
         }
         for to in self.aborting.drain(..) {
             let _ = to.send(Ok(self.run.record()));

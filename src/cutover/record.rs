@@ -25,6 +25,8 @@ pub(super) struct Recorder {
     steps: BTreeMap<i64, OpenStep>,
     figures: Map<String, Value>,
     why: String,
+    /// What was said last of the cutover that was begun last.
+    last: String,
     fault: Option<String>,
     alerted: Option<Instant>,
 }
@@ -40,6 +42,7 @@ impl Recorder {
             steps: BTreeMap::new(),
             figures: Map::new(),
             why: String::new(),
+            last: String::new(),
             fault: None,
             alerted: None,
         }
@@ -53,12 +56,14 @@ impl Recorder {
         self.shown
     }
 
-    pub(super) fn why(&self) -> &str {
-        &self.why
+    /// What was said last of the cutover that was begun last, whether it is written already or not.
+    pub(super) fn last(&self) -> &str {
+        &self.last
     }
 
     pub(super) fn because(&mut self, why: &str) {
         why.clone_into(&mut self.why);
+        why.clone_into(&mut self.last);
     }
 
     pub(super) fn figure(&mut self, name: &str, value: Value) {
@@ -84,6 +89,7 @@ impl Recorder {
         self.shown = id;
         self.figures.clear();
         self.why.clear();
+        self.last.clear();
         self.fault = None;
         self.alerted = None;
         Ok(())
