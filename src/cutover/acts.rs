@@ -168,6 +168,8 @@ impl Run {
                 FleetError::Down(why) => Refused::Unable(why),
             })?);
         }
+        // A proxy that came after the last switch has no record of it: the fleet has.
+        let is_back = self.call.as_ref().map_or(is_back, |call| call.is_back);
         let begun = self.record_it(order, is_back).await;
         if let Err(refused) = &begun {
             self.hang_up(&format!("{refused:?}")).await;

@@ -266,6 +266,11 @@ impl Fleet {
                 )));
             }
             self.may_take_part(&board, from)?;
+            // Of two servers the other one was primary before a switch.
+            let switched = board
+                .primary
+                .as_ref()
+                .and_then(|told| told.cutover.as_ref());
             let members = board.members.iter();
             let call = Call {
                 id: id.clone(),
@@ -274,7 +279,7 @@ impl Fleet {
                 to: order.to.clone(),
                 who: order.who.clone(),
                 dry_run: order.dry_run,
-                is_back,
+                is_back: is_back || switched.is_some(),
                 force: order.force.iter().map(|name| (*name).to_owned()).collect(),
                 members: members
                     .map(|(name, member)| (name.clone(), member.instance.clone()))
