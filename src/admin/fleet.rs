@@ -4,8 +4,10 @@
 use super::Parts;
 use super::answer::{Asked, Refusal, Told};
 use super::status::Nothing;
+use crate::config::FedBy;
 use crate::cutover::Fleet;
 use crate::cutover::fleet::{FleetError, Shown};
+use crate::sql::Table;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -25,20 +27,33 @@ pub(super) struct Which {
     name: String,
 }
 
-/// The fleet without it.
+/// The fleet without it. What it had not yet brought to the shadow went with it, and only its own ledger
+/// would tell of which tables: here it may be any.
 pub(super) async fn forget(
     State(parts): State<Parts>,
     Told(which): Told<Which>,
 ) -> Result<Json<Shown>, Refusal> {
     let fleet = of(&parts)?;
-    fleet
-        .forget(&which.name)
-        .await
-        .map_err(|error| match error {
-            FleetError::No(why) => Refusal::conflict(why),
-            FleetError::Down(why) => Refusal::unavailable(why),
-        })?;
+    let name = &which.name;
+    fleet.forget(name).await.map_err(|error| match error {
+        FleetError::No(why) => Refusal::conflict(why),
+        FleetError::Down(why) => Refusal::unavailable(why),
+    })?;
+    let fed_by = parts.roles.borrow().shadow.fed_by;
+    if fed_by == FedBy::Mirror {
+        let cause = format!(
+            "gap: the proxy {name} was taken out of the fleet, and dark writes that waited in it are lost"
+        );
+        parts.ledger.taint(&[everything()], &cause.as_str().into());
+    }
     Ok(Json(fleet.shown().await))
+}
+
+fn everything() -> Table {
+    Table {
+        database: None,
+        name: "*".to_owned(),
+    }
 }
 
 fn of(parts: &Parts) -> Result<Arc<Fleet>, Refusal> {
