@@ -73,31 +73,37 @@ const LEDGER_CLOSE: Duration = Duration::from_secs(10);
 pub fn run(config: Config, primary: Option<&str>) -> Result<(), AppError> {
     limits::raise_descriptors(&config);
     let config = Arc::new(config);
+    let fleet = fleet::of(&config)?;
     let threads = Threads::new(&config).map_err(AppError::failed("threads cannot be started"))?;
-    let served = threads.block_on(serve(&config, primary, &threads));
+    let served = threads.block_on(serve(&config, primary, fleet.as_ref(), &threads));
     threads.end();
+    // No session is left: the others need not wait for this proxy any more.
+    if let Some(fleet) = fleet {
+        fleet::leave(&fleet);
+    }
     served
 }
 
 async fn serve(
     config: &Arc<Config>,
     primary: Option<&str>,
+    fleet: Option<&Arc<Fleet>>,
     threads: &Threads,
 ) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(AppError::failed("signals cannot be listened for"))?;
     let started = tokio::time::Instant::now();
     let (tee, receiver) = tee::door(limits::tee(config));
     // A second start with the same config fails here, before it can touch the first one's ledger.
-    let doors = Doors::bind(threads, config)?;
-    let fleet = fleet::of(config)?;
+    let operators = Operators::bind(config)?;
+    // And no client is let in before it is known who answers.
     let joined = tokio::select! {
-        joined = fleet::join(fleet.as_deref(), config, primary) => joined?,
+        joined = fleet::join(fleet.map(Arc::as_ref), config, primary) => joined?,
         signal = signals.next() => {
             tracing::info!("{signal}: it had not begun to serve");
-            fleet::leave(fleet.as_deref()).await;
             return Ok(());
         }
     };
+    let doors = Doors::bind(threads, config, operators)?;
     let begun = Begun {
         signals,
         started,
@@ -106,12 +112,9 @@ async fn serve(
         receiver,
         told: primary,
         joined,
-        fleet: fleet.clone(),
+        fleet: fleet.cloned(),
     };
-    let served = serve_as(config, begun, threads).await;
-    // No session is left: the others need not wait for this proxy any more.
-    fleet::leave(fleet.as_deref()).await;
-    served
+    serve_as(config, begun, threads).await
 }
 
 /// What there is before anything is built that lasts.
@@ -170,7 +173,7 @@ async fn serve_as(
     let house = Arc::new(Running::new(relay.clone(), Arc::clone(&mirror), tee));
     house.set_ledger_open();
     let (helm, cutovers) = match records {
-        None => (unmanned(), None),
+        None => (unmanned(fleet.as_ref()), None),
         Some(records) => {
             let (cutovers, running) = Cutovers::start(cutover::Parts {
                 config: Arc::clone(config),
@@ -206,29 +209,28 @@ async fn serve_as(
         .admin(doors.admin, doors.console, parts, stop.clone())
         .map_err(AppError::failed("the admin's thread cannot be started"))?;
     let probes = probe::start(&roles, &dial, &house, offer, &stop, FIRST_LOOK).await;
+    let relay_side = relay.clone();
     let relay = start_relay(threads, relay, doors.clients, &drain);
     house.set_listening();
     say_started(config, &roles.borrow(), client_at, admin_at, console_at);
     let cutovers = cutovers.as_ref().map(|(one, _)| one);
     let ended = tokio::select! {
         ended = until_told(signals, relay, &house, cutovers, &drain) => ended,
-        why = lost(fleet.as_deref()) => Err(AppError::Failed(why)),
+        why = fleet::lost(fleet.as_ref(), cutovers.is_some(), &roles, &relay_side) => {
+            house.set_draining();
+            Err(AppError::Failed(why))
+        }
     };
     house.drain_mirror(MIRROR_DRAIN).await;
+    if let Some(fleet) = &fleet {
+        fleet::takes_along(fleet, &roles.borrow(), &house, &ledger);
+    }
     close_ledger(ledger).await;
     stop.cancel();
     for probe in probes {
         let _ = probe.await;
     }
     ended
-}
-
-/// Resolves once this proxy must not go on in its fleet, and why.
-async fn lost(fleet: Option<&Fleet>) -> String {
-    match fleet {
-        Some(fleet) => fleet.lost().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Opens the ledger, which says who is primary where no fleet does.
@@ -264,11 +266,9 @@ fn open_ledger(
 }
 
 /// Nobody steers the cutovers.
-fn unmanned() -> Arc<dyn Helm> {
-    Arc::new(Unmanned::new(
-        "there is no ledger that could record it",
-        None,
-    ))
+fn unmanned(fleet: Option<&Arc<Fleet>>) -> Arc<dyn Helm> {
+    let why = "there is no ledger that could record it";
+    Arc::new(Unmanned::new(why, None, fleet.cloned()))
 }
 
 /// Asks for what readiness is judged by.
@@ -303,14 +303,29 @@ struct Doors {
     console_at: Option<SocketAddr>,
 }
 
-impl Doors {
-    fn bind(threads: &Threads, config: &Config) -> Result<Self, AppError> {
-        let taken = |key: &str, address| format!("{key} {address} cannot be listened on");
+/// The operators' listener, bound.
+struct Operators {
+    admin: std::net::TcpListener,
+    at: SocketAddr,
+}
+
+impl Operators {
+    fn bind(config: &Config) -> Result<Self, AppError> {
         let at = config.admin.address;
         let failed = || AppError::failed(taken("admin.address", at));
         let admin = std::net::TcpListener::bind(at).map_err(failed())?;
         admin.set_nonblocking(true).map_err(failed())?;
-        let admin_at = admin.local_addr().map_err(failed())?;
+        let at = admin.local_addr().map_err(failed())?;
+        Ok(Self { admin, at })
+    }
+}
+
+fn taken(key: &str, at: SocketAddr) -> String {
+    format!("{key} {at} cannot be listened on")
+}
+
+impl Doors {
+    fn bind(threads: &Threads, config: &Config, operators: Operators) -> Result<Self, AppError> {
         let at = config.listen.address;
         let failed = || AppError::failed(taken("listen.address", at));
         let _on_its_threads = threads.relay.enter();
@@ -320,8 +335,8 @@ impl Doors {
         Ok(Self {
             clients,
             client_at,
-            admin,
-            admin_at,
+            admin: operators.admin,
+            admin_at: operators.at,
             console_at: console.as_ref().and_then(|door| door.local_addr().ok()),
             console,
         })

@@ -35,15 +35,18 @@ pub(super) async fn forget(
 ) -> Result<Json<Shown>, Refusal> {
     let fleet = of(&parts)?;
     let name = &which.name;
-    fleet.forget(name).await.map_err(|error| match error {
-        FleetError::No(why) => Refusal::conflict(why),
-        FleetError::Down(why) => Refusal::unavailable(why),
-    })?;
     let fed_by = parts.roles.borrow().shadow.fed_by;
-    if fed_by == FedBy::Mirror {
-        let cause = format!(
-            "gap: the proxy {name} was taken out of the fleet, and dark writes that waited in it are lost"
-        );
+    let lost = (fed_by == FedBy::Mirror)
+        .then_some("was taken out of the fleet, and dark writes that waited in it are lost");
+    fleet
+        .forget(name, lost)
+        .await
+        .map_err(|error| match error {
+            FleetError::No(why) => Refusal::conflict(why),
+            FleetError::Down(why) => Refusal::unavailable(why),
+        })?;
+    if let Some(how) = lost {
+        let cause = format!("gap: the proxy {name} {how}");
         parts.ledger.taint(&[everything()], &cause.as_str().into());
     }
     Ok(Json(fleet.shown().await))

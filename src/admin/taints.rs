@@ -47,6 +47,14 @@ pub(super) async fn clear(
     for (key, text) in [("who", &clear.who), ("why", &clear.why)] {
         config::said(key, text).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
     }
+    let fleet = parts.helm.fleet();
+    if let Some(fleet) = fleet.filter(|_| clear.tables.iter().any(|table| table == "*")) {
+        // What went with proxies may be in any table.
+        fleet
+            .forgive()
+            .await
+            .map_err(|down| Refusal::unavailable(format!("nothing was cleared: {down}")))?;
+    }
     let (cleared, left) = change(move || {
         let ledger = &parts.ledger;
         let cleared = ledger.clear_taints(&clear.tables, &clear.who, &clear.why);

@@ -96,7 +96,7 @@ fn built(
         roles,
         ledger: ledger.clone(),
         house: Arc::clone(&cards) as Arc<dyn House>,
-        helm: Arc::new(Unmanned::new("nobody is here", None)),
+        helm: Arc::new(Unmanned::new("nobody is here", None, None)),
         metrics: Arc::new(Metrics::new()),
         started: tokio::time::Instant::now(),
         console: Arc::clone(console),

@@ -2,14 +2,21 @@
 //! it is left once nobody is.
 
 use super::AppError;
-use crate::config::Config;
+use super::house::Running;
+use crate::config::{Config, FedBy};
 use crate::cutover::Fleet;
 use crate::cutover::fleet::{FleetError, Primary};
+use crate::ledger::Ledger;
+use crate::relay::Relay;
+use crate::roles::{Roles, RolesWatch};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A start whose primary an operator names asks etcd for so long.
 const TOLD: Duration = Duration::from_secs(3);
+
+/// Between two looks where nobody steers cutovers.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// To leave takes no longer.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -46,7 +53,7 @@ pub(super) async fn declare(fleet: Option<&Fleet>, primary: &str) -> Result<(), 
     let Some(fleet) = fleet else {
         return Ok(());
     };
-    match fleet.declare(primary).await {
+    match fleet.declare(primary, false).await {
         Ok(told) if told.name == primary => Ok(()),
         Ok(told) => Err(AppError::Failed(format!(
             "{primary} is primary here, and another proxy of the fleet has said just now that {} is: make them agree ([primary] of the configs, or the ledgers), then start both again",
@@ -60,17 +67,75 @@ pub(super) async fn declare(fleet: Option<&Fleet>, primary: &str) -> Result<(), 
     }
 }
 
-/// Leaves it: no session is left.
-pub(super) async fn leave(fleet: Option<&Fleet>) {
-    let Some(fleet) = fleet else { return };
+/// Resolves once this proxy must not go on in its fleet, and why. Where nobody steers cutovers, nobody hears
+/// of the fleet's: then it is looked for here.
+pub(super) async fn lost(
+    fleet: Option<&Arc<Fleet>>,
+    is_steered: bool,
+    roles: &RolesWatch,
+    relay: &Relay,
+) -> String {
+    let Some(fleet) = fleet else {
+        return std::future::pending().await;
+    };
+    if is_steered {
+        return fleet.lost().await;
+    }
+    let here = roles.borrow().primary.name.clone();
+    loop {
+        if let Ok(joined) = fleet.join_now().await
+            && let Some(told) = joined.primary
+            && told.name != here
+        {
+            relay.hold();
+            return format!(
+                "etcd says that {} is the fleet's primary, and this proxy answers from {here}, as --primary says: it ends. Start it without --primary",
+                told.name
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Dark writes that go with this proxy are told to the others, whose ledgers know nothing of them.
+pub(super) fn takes_along(fleet: &Fleet, roles: &Roles, house: &Running, ledger: &Ledger) {
+    if roles.shadow.fed_by != FedBy::Mirror {
+        return;
+    }
+    let (waiting, taints) = (house.waiting(), ledger.taints().len());
+    if waiting > 0 {
+        fleet.takes_along(&format!(
+            "was stopped before {waiting} commands had come to the shadow"
+        ));
+    } else if taints > 0 {
+        fleet.takes_along(&format!(
+            "was stopped while {taints} tables were tainted there"
+        ));
+    }
+}
+
+/// Leaves it: no session is left, and the runtimes have ended.
+pub(super) fn leave(fleet: &Fleet) {
+    if !fleet.is_registered() {
+        return;
+    }
     let name = fleet.name();
-    match tokio::time::timeout(LEAVE, fleet.leave()).await {
-        Ok(Ok(())) => tracing::info!("{name} has left the fleet"),
-        Ok(Err(error)) => tracing::error!(
-            "{name} could not leave the fleet: {error}. The others wait for it at the next cutover: start it again, or `understudy fleet forget {name}`"
-        ),
-        Err(_) => tracing::error!(
-            "{name} could not leave the fleet, for etcd does not answer. The others wait for it at the next cutover: start it again, or `understudy fleet forget {name}`"
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let left = runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| {
+            let leaving = async { tokio::time::timeout(LEAVE, fleet.leave()).await };
+            let left = runtime.block_on(leaving);
+            runtime.shutdown_background();
+            left.map_err(|_| "etcd does not answer".to_owned())?
+                .map_err(|error| error.to_string())
+        });
+    match left {
+        Ok(()) => tracing::info!("{name} has left the fleet"),
+        Err(why) => tracing::error!(
+            "{name} could not leave the fleet: {why}. The others wait for it at the next cutover: start it again, or `understudy fleet forget {name}`"
         ),
     }
 }

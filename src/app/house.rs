@@ -85,6 +85,11 @@ impl Running {
         self.seen.lock().insert(server.to_owned(), seen);
     }
 
+    /// Commands that have not come to the shadow.
+    pub(super) fn waiting(&self) -> u64 {
+        self.mirror.figures().waiting
+    }
+
     /// Lets the shadow side finish what was handed over, within a time.
     pub(super) async fn drain_mirror(&self, at_most: Duration) {
         self.mirror.drain(at_most).await;

@@ -59,6 +59,9 @@ impl Start {
             tracing::warn!("{words}");
         }
         let records = Arc::new(Records::at(&config.ledger.path));
+        if told.is_some() && fleet.is_none() && !config.fleet.etcd.is_empty() {
+            may_be_told(&records).inspect_err(|_| ledger.close())?;
+        }
         bring_up(&records, &ledger, &chosen, fleet);
         Ok(Self {
             ledger,
@@ -87,6 +90,17 @@ struct Chosen {
     /// It is to be recorded, for an operator said so.
     declare: bool,
     words: Option<String>,
+}
+
+/// A proxy that ended in the midst of a fleet's switch may have been switched: nobody here knows.
+fn may_be_told(records: &Records) -> Result<(), AppError> {
+    let left = records.left_at_a_switch_of_a_fleet();
+    if left.unwrap_or(false) {
+        return Err(AppError::Failed(
+            "this proxy ended in the midst of the fleet's switch, and etcd, which alone knows whether that was made, does not answer: --primary would be a guess. Start it when etcd answers; or ask another proxy of the fleet who is primary, move the ledger aside and start with --primary".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// `--primary` does not beat the fleet either.
@@ -199,6 +213,11 @@ fn bring_up(records: &Records, ledger: &Ledger, chosen: &Chosen, fleet: Option<&
     }
     if !ledger.health().ok {
         return;
+    }
+    if let Some(fleet) = fleet
+        && let Err(fault) = records.end_others(&fleet.name)
+    {
+        tracing::warn!(%fault, "a soak that the fleet has gone on from could not be closed");
     }
     match records.take_over() {
         Ok(Some(record)) => {

@@ -30,7 +30,7 @@ pub(super) fn read(
     let listen = listen(&mut root, &mut reading);
     let primary = server(&mut root, &mut reading, &PRIMARY);
     let shadow = server(&mut root, &mut reading, &SHADOW);
-    let mut config = Config {
+    let config = Config {
         listen,
         primary,
         mirror: mirror(&mut root, &mut reading),
@@ -47,9 +47,6 @@ pub(super) fn read(
         .iter()
         .map(|(section, key)| format!("{section}.{key}"))
         .collect();
-    if config.fleet.name.is_empty() {
-        config.fleet.name = config.listen.address.to_string();
-    }
     if reading.faults.is_empty() {
         across(&config, &mut reading);
     }
@@ -287,7 +284,7 @@ fn mirror(root: &mut Table, reading: &mut Reading) -> Mirror {
         breaker_errors: u32::try_from(section.number("breaker_errors", 5, 1..=1_000_000))
             .unwrap_or(u32::MAX),
         breaker_lag: section.time("breaker_lag_ms", Duration::from_secs(30), 100..=86_400_000),
-        breaker_pause: section.time("breaker_pause_ms", Duration::from_secs(1), 10..=60_000),
+        breaker_pause: section.time("breaker_pause_ms", Duration::from_secs(1), 10..=5_000),
     };
     if mirror.session_queue_bytes > mirror.queue_bytes {
         section.fault(
@@ -578,10 +575,23 @@ fn fleet(root: &mut Table, reading: &mut Reading) -> Fleet {
             format!("found {name:?}"),
             "write a name without \"/\"",
         );
+    } else if name.is_empty() && !etcd.is_empty() {
+        section.fault(
+            "name",
+            "this proxy of a fleet has no name",
+            "give each proxy a name of its own, which it keeps when it is started again",
+        );
     }
     let prefix = section
         .text("prefix")
         .unwrap_or_else(|| "/understudy/".to_owned());
+    if prefix.trim_matches('/').is_empty() {
+        section.fault(
+            "prefix",
+            format!("found {prefix:?}: everything in etcd would be read"),
+            "write a prefix of this deployment's own, such as \"/understudy/\"",
+        );
+    }
     let tls_ca = section.path("tls_ca");
     if tls_ca.is_none() && etcd.iter().any(is_secure) {
         section.fault(
@@ -603,7 +613,7 @@ fn fleet(root: &mut Table, reading: &mut Reading) -> Fleet {
         etcd,
         name,
         prefix,
-        timeout: section.time("timeout_ms", Duration::from_secs(1), 10..=60_000),
+        timeout: section.time("timeout_ms", Duration::from_secs(1), 10..=5_000),
         start_timeout: section.time("start_timeout_s", Duration::from_secs(60), 1..=86_400),
         tls_ca,
         tls,

@@ -29,6 +29,7 @@ use crate::task;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -58,6 +59,10 @@ pub(super) struct Run {
     leads: bool,
     /// The last call that was heard.
     heard: String,
+    /// The last one that was under way here, and since when it is over.
+    left: Option<(String, Instant)>,
+    /// The fleet has gone on without this proxy: nothing is done any more.
+    is_lost: bool,
     is_back: bool,
     verdict: Option<Verdict>,
     /// What was tainted before the guards were judged.
@@ -73,6 +78,8 @@ pub(super) struct Run {
     stage: Arc<Stage>,
     /// It has gone back by itself since the last switch.
     went_back: bool,
+    /// How many fences were set.
+    fences: Arc<AtomicU64>,
     /// The soak's time is over.
     soaked: bool,
 }
@@ -97,6 +104,8 @@ impl Run {
             call: None,
             leads: false,
             heard: String::new(),
+            left: None,
+            is_lost: false,
             is_back: false,
             verdict: None,
             taints: Vec::new(),
@@ -110,6 +119,7 @@ impl Run {
             published: false,
             stage: Arc::default(),
             went_back: false,
+            fences: Arc::default(),
             soaked: false,
         }
     }
@@ -219,7 +229,7 @@ impl Run {
                 if let Err(why) = &ran {
                     tracing::error!("{why}");
                 } else if name == "after_switch" {
-                    self.confirm().await;
+                    self.confirm_everywhere().await;
                 }
                 self.recorder.note(name, took, outcome, &why).await;
                 return None;
@@ -247,6 +257,7 @@ impl Run {
             }
             Report::CaughtUp(Ok((legs, failed))) => self.caught_up(legs, failed),
             Report::CaughtUp(Err(why)) => self.say(Event::CatchUpFailed, &why),
+            Report::OthersFailed(why) => self.say(Event::AbortAsked, &why),
             Report::Watched(..) | Report::Hooked { .. } => return None,
         })
     }
@@ -259,6 +270,11 @@ impl Run {
     pub(super) async fn act(&mut self, action: Action, plan: Option<Plan>) -> Option<Event> {
         if let Some(event) = self.unrecorded(action) {
             return Some(event);
+        }
+        let lets_go = matches!(action, Action::Unfence | Action::Release) && !self.published;
+        if self.is_lost || (lets_go && self.is_left_behind().await) {
+            self.is_lost = true;
+            return None;
         }
         match action {
             Action::Check => self.check(),

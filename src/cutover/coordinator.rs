@@ -34,6 +34,9 @@ const MESSAGES_MAX: usize = 64;
 /// What readiness is judged by, at this moment; it blocks.
 pub type Judge = Arc<dyn Fn() -> Result<readiness::Figures, String> + Send + Sync>;
 
+/// Why nothing can be asked then.
+const SWITCHING: &str = "the switch is being recorded: what it says is what holds";
+
 /// What cutovers are made of.
 #[derive(Clone)]
 pub struct Parts {
@@ -80,6 +83,8 @@ pub(super) enum Report {
     Prepared(Result<(Ready, Failed), String>),
     Gathered(Result<Vec<SessionState>, Failed>),
     CaughtUp(Result<(BTreeMap<u64, Leg>, Failed), String>),
+    /// Other proxies of the fleet have not come so far, or have aborted it.
+    OthersFailed(String),
     /// The watch: an event, and why.
     Watched(Event, String),
     /// A hook after the switch has ended.
@@ -151,6 +156,12 @@ impl Cutovers {
         }
     }
 
+    /// The coordinator hears nobody until the switch is recorded, which a disk or etcd may hold up.
+    fn not_while_switching(&self) -> Option<Refused> {
+        let switches = matches!(*self.seen.state.lock(), State::Switching(_));
+        switches.then(|| Refused::NotNow(SWITCHING.to_owned()))
+    }
+
     async fn ask<T>(
         &self,
         message: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Message,
@@ -210,10 +221,16 @@ impl Helm for Cutovers {
     }
 
     fn order(&self, order: Order) -> Soon<'_, Result<i64, Refused>> {
+        if let Some(refused) = self.not_while_switching() {
+            return Box::pin(std::future::ready(Err(refused)));
+        }
         Box::pin(self.ask(|to| Message::Order(order, to)))
     }
 
     fn abort(&self, who: String) -> Soon<'_, Result<i64, Refused>> {
+        if let Some(refused) = self.not_while_switching() {
+            return Box::pin(std::future::ready(Err(refused)));
+        }
         Box::pin(self.ask(|to| Message::Abort(who, to)))
     }
 
@@ -317,7 +334,14 @@ impl Coordinator {
         let next = self.state.next(Event::AbortAsked, &self.run.policy());
         if matches!(next, Next::NotNow) {
             let refused = match self.state {
-                State::Switching(_) => "the switch is being recorded: what it says is what holds",
+                State::Switching(_) => SWITCHING,
+                _ if self
+                    .run
+                    .abort_call(&format!("{who} asked for its end"))
+                    .await =>
+                {
+                    "no cutover is under way here; the fleet's was ended"
+                }
                 _ => "no cutover is under way",
             };
             let _ = to.send(Err(Refused::NotNow(refused.to_owned())));

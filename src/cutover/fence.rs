@@ -39,11 +39,11 @@ pub(super) async fn set(parts: &Parts, server: &Server, on: bool) -> Result<(), 
 }
 
 /// Takes the fence away from a server that did not let it be taken away; gives up after a while, and where
-/// it is not the primary any more.
-pub(super) async fn lift(parts: Parts, server: Arc<Server>) {
+/// it is not the primary any more, or `holds` says that another fence was set since.
+pub(super) async fn lift(parts: Parts, server: Arc<Server>, holds: impl Fn() -> bool + Send) {
     for _ in 0..TRIES {
         tokio::time::sleep(AGAIN).await;
-        if parts.roles.borrow().primary.name != server.name {
+        if parts.roles.borrow().primary.name != server.name || !holds() {
             return;
         }
         match set(&parts, &server, false).await {

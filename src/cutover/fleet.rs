@@ -25,7 +25,7 @@ pub(super) mod memory;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub use board::{Call, Member, Primary};
+pub use board::{Call, Lost, Member, Primary};
 pub use joining::{JoinError, Joined};
 pub use store::Down;
 
@@ -37,18 +37,25 @@ use crate::config;
 use board::{Keys, Said};
 use parking_lot::Mutex;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use store::{Change, Look, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks while a call is under way: sessions may be held.
+/// Between two looks while sessions are held.
 const LOOK: Duration = Duration::from_millis(4);
+
+/// Between two looks before.
+const LOOK_EARLY: Duration = Duration::from_millis(40);
 
 /// Between two looks where etcd did not answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// For one look that sessions wait for.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Tries of a change that others come before.
 const TRIES: u32 = 50;
@@ -61,6 +68,13 @@ pub struct Fleet {
     store: Arc<dyn Store>,
     /// Why etcd did not answer at the last time; none where it did.
     down: Mutex<Option<String>>,
+    /// Calls of this proxy that nobody leads.
+    withdrawn: Mutex<BTreeSet<String>>,
+    /// It has joined since its start.
+    joined: AtomicBool,
+    registered: AtomicBool,
+    /// How dark writes go with it, should it leave.
+    along: Mutex<Option<String>>,
     /// Set where this proxy must not go on, and why.
     lost: CancellationToken,
     why_lost: Mutex<String>,
@@ -83,6 +97,9 @@ pub(super) enum Decision {
     Aborted(String),
     /// It was to end before the hold.
     Ended,
+    /// It is over, and meanwhile another cutover has made another server the primary: this one, by its
+    /// name. A proxy that hears it was not in that one.
+    Lost(String),
 }
 
 /// Why there is no answer.
@@ -115,6 +132,8 @@ pub struct Shown {
     pub members: Vec<ShownMember>,
     /// The last cutover that they were called to.
     pub cutover: Option<Call>,
+    /// Proxies that took dark writes with them, and how.
+    pub lost: BTreeMap<String, Lost>,
 }
 
 /// Whether etcd answers.
@@ -162,6 +181,10 @@ impl Fleet {
             keys,
             store,
             down: Mutex::default(),
+            withdrawn: Mutex::default(),
+            joined: AtomicBool::new(false),
+            registered: AtomicBool::new(false),
+            along: Mutex::default(),
             lost: CancellationToken::new(),
             why_lost: Mutex::default(),
         }
@@ -213,15 +236,16 @@ impl Fleet {
             primary: board.primary.as_ref().map(|primary| primary.name.clone()),
             members: members.collect(),
             cutover: board.call.clone(),
+            lost: board.lost.clone(),
         }
     }
 
     /// What stands in etcd now.
     pub(super) async fn board(&self) -> Result<Board, FleetError> {
         let looked = self.store.look(self.keys.prefix()).await;
-        self.hear(looked.as_ref().err());
-        let look: Look = looked?;
-        self.keys.read(&look).map_err(FleetError::Down)
+        let read = looked.and_then(|look: Look| self.keys.read(&look).map_err(Down));
+        self.hear(read.as_ref().err());
+        Ok(read?)
     }
 
     async fn change(&self, change: Change) -> Result<bool, Down> {
@@ -246,7 +270,7 @@ impl Fleet {
     /// Calls every proxy to a cutover, and leads it.
     ///
     /// # Errors
-    /// One is under way; etcd has another primary, or does not answer.
+    /// One is under way; dark writes were lost with a proxy; etcd has another primary, or does not answer.
     pub(super) async fn call(
         &self,
         order: &Order,
@@ -254,9 +278,24 @@ impl Fleet {
         is_back: bool,
     ) -> Result<Call, FleetError> {
         let id = unique(&self.name);
+        let called = self.call_as(&id, order, from, is_back).await;
+        if matches!(called, Err(FleetError::Down(_))) {
+            // Its answer may be lost, and nobody would lead it.
+            self.withdrawn.lock().insert(id);
+        }
+        called
+    }
+
+    async fn call_as(
+        &self,
+        id: &str,
+        order: &Order,
+        from: &str,
+        is_back: bool,
+    ) -> Result<Call, FleetError> {
         for _ in 0..TRIES {
             let board = self.board().await?;
-            if let Some(call) = board.call_of(&id) {
+            if let Some(call) = board.call_of(id) {
                 return Ok(call.clone());
             }
             if let Some(call) = board.under_way() {
@@ -266,6 +305,11 @@ impl Fleet {
                 )));
             }
             self.may_take_part(&board, from)?;
+            if !order.force.contains(&"taint")
+                && let Some(why) = board.why_lost()
+            {
+                return Err(FleetError::No(why));
+            }
             // Of two servers the other one was primary before a switch.
             let switched = board
                 .primary
@@ -273,7 +317,7 @@ impl Fleet {
                 .and_then(|told| told.cutover.as_ref());
             let members = board.members.iter();
             let call = Call {
-                id: id.clone(),
+                id: id.to_owned(),
                 leader: self.name.clone(),
                 from: from.to_owned(),
                 to: order.to.clone(),
@@ -391,13 +435,15 @@ impl Fleet {
             let late = Instant::now() >= until;
             match board {
                 Ok(board) => {
-                    match decided(&board, &call.id) {
+                    match decided(&board, call) {
                         Some(Decision::Aborted(why)) => return Err(why),
+                        Some(Decision::Lost(primary)) => return Err(left_behind(&primary)),
                         // A dry run that the leader has ended: all had come so far.
                         Some(Decision::Ended) => return Ok(Everybody(board)),
                         Some(Decision::Switched) => {
                             return Err("it has switched already".to_owned());
                         }
+                        None if board.call_of(&call.id).is_none() => return Err(EMPTIED.to_owned()),
                         None => {}
                     }
                     let missing = board.missing(word);
@@ -407,7 +453,8 @@ impl Fleet {
                     if late {
                         return Err(silent(&missing, word));
                     }
-                    tokio::time::sleep(LOOK).await;
+                    let pause = if word < Word::Held { LOOK_EARLY } else { LOOK };
+                    tokio::time::sleep(pause).await;
                 }
                 Err(error) if late => return Err(error.to_string()),
                 Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
@@ -447,7 +494,7 @@ impl Fleet {
             .collect();
         if now != call.members {
             let why = "the fleet's proxies are not those that were called any more";
-            return self.abort(&call.id, why).await;
+            return self.abort(call, why).await;
         }
         let mut seen = vec![
             (self.keys.cutover(), board.call_at),
@@ -477,15 +524,15 @@ impl Fleet {
             return Ok(Decision::Switched);
         }
         let why = "what stands in etcd changed in the midst of the switch";
-        self.abort(&call.id, why).await
+        self.abort(call, why).await
     }
 
     /// Ends a call that has not switched; how it has ended, where it has.
     ///
     /// # Errors
     /// Whether it was done is not known.
-    pub(super) async fn abort(&self, id: &str, why: &str) -> Result<Decision, FleetError> {
-        self.close(id, Phase::Aborted, why).await
+    pub(super) async fn abort(&self, call: &Call, why: &str) -> Result<Decision, FleetError> {
+        self.close(call, Phase::Aborted, why).await
     }
 
     /// Ends a call that has not switched, whichever way.
@@ -494,17 +541,17 @@ impl Fleet {
     /// Whether it was done is not known.
     pub(super) async fn close(
         &self,
-        id: &str,
+        call: &Call,
         phase: Phase,
         why: &str,
     ) -> Result<Decision, FleetError> {
         for _ in 0..TRIES {
             let board = self.board().await?;
-            if let Some(decision) = decided(&board, id) {
+            if let Some(decision) = decided(&board, call) {
                 return Ok(decision);
             }
-            let Some(call) = board.call_of(id) else {
-                return Err(FleetError::Down("the call is gone".to_owned()));
+            let Some(call) = board.call_of(&call.id) else {
+                return Err(FleetError::Down(EMPTIED.to_owned()));
             };
             let closed = Call {
                 phase,
@@ -535,17 +582,77 @@ impl Fleet {
         loop {
             let board = self.board().await;
             if let Ok(board) = &board
-                && let Some(decision) = decided(board, &call.id)
+                && let Some(decision) = decided(board, call)
             {
                 return Ok(decision);
             }
             if Instant::now() >= until {
                 let why = format!("{}, who leads, did not switch in time", call.leader);
-                return self.abort(&call.id, &why).await;
+                return self.abort(call, &why).await;
             }
             let pause = if board.is_ok() { LOOK } else { LOOK_AGAIN };
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether a call of this proxy's is one that nobody leads.
+    pub(super) fn is_withdrawn(&self, call: &Call) -> bool {
+        self.withdrawn.lock().contains(&call.id)
+    }
+
+    /// Whether it is a member since its start.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Acquire)
+    }
+
+    /// Dark writes go with this proxy when it leaves, and how.
+    pub fn takes_along(&self, how: &str) {
+        *self.along.lock() = Some(how.to_owned());
+    }
+
+    /// Whether it has joined since its start.
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
+    }
+
+    /// Whether another run goes by this proxy's name: which, in words.
+    pub(super) fn replaced(&self, board: &Board) -> Option<String> {
+        let member = board.members.get(&self.name)?;
+        (member.instance != self.instance).then(|| {
+            format!(
+                "another process ({}) has come to the fleet as {}, which is this proxy's name: give each a name of its own (fleet.name) and start this one again; it is in no cutover until then",
+                member.instance, self.name
+            )
+        })
+    }
+
+    /// Says that forward replication has ended since the fleet's last switch, so that dark writes flow back
+    /// at every proxy.
+    pub(super) async fn say_stopped(&self) -> Result<(), FleetError> {
+        let board = self.board().await?;
+        let Some(cutover) = board.primary.and_then(|primary| primary.cutover) else {
+            return Ok(());
+        };
+        let change = Change {
+            puts: vec![(self.keys.stopped(), json(&cutover))],
+            ..Change::default()
+        };
+        self.change(change).await?;
+        Ok(())
+    }
+
+    /// An operator has put right what was lost with proxies.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub async fn forgive(&self) -> Result<(), FleetError> {
+        let change = Change {
+            clears: vec![self.keys.all_lost()],
+            ..Change::default()
+        };
+        self.change(change).await?;
+        Ok(())
     }
 
     /// Whether this run of this proxy is called.
@@ -564,6 +671,14 @@ impl Fleet {
         !board.members.contains_key(&self.name)
     }
 
+    /// The primary, where the fleet has made another one while this proxy was in a call: it slept. Where
+    /// etcd does not tell at once, none.
+    pub(super) async fn has_gone_on(&self, call: &Call) -> Option<String> {
+        let looked = tokio::time::timeout(GLANCE, self.board()).await;
+        let primary = looked.ok()?.ok()?.primary?;
+        (primary.name != call.from).then_some(primary.name)
+    }
+
     /// Whether this proxy leads the call.
     pub(super) fn leads(&self, call: &Call) -> bool {
         call.leader == self.name
@@ -580,26 +695,34 @@ impl Everybody {
     }
 }
 
-/// How a call has ended; none where it has not. One that is not there any more was replaced, which only an
-/// ended one can be: the primary tells how that was.
-fn decided(board: &Board, id: &str) -> Option<Decision> {
-    match board.call_of(id) {
-        Some(call) => match call.phase {
+/// What stood in etcd is gone.
+const EMPTIED: &str = "the cutover is not in etcd any more: was its data lost? Then stop every proxy of the fleet, find out which server took the last writes, and start each with --primary NAME";
+
+/// How a call has ended; none where it has not, or where nothing tells. One that is not there any more was
+/// replaced, which only an ended one can be: the primary tells how that was.
+fn decided(board: &Board, call: &Call) -> Option<Decision> {
+    if let Some(seen) = board.call_of(&call.id) {
+        return match seen.phase {
             Phase::Called => None,
             Phase::Switched => Some(Decision::Switched),
             Phase::Ended => Some(Decision::Ended),
-            Phase::Aborted => Some(Decision::Aborted(call.why.clone())),
-        },
-        None => {
-            let primary = board.primary.as_ref()?;
-            let by = primary.cutover.as_deref();
-            if by == Some(id) {
-                return Some(Decision::Switched);
-            }
-            board.call.as_ref()?;
-            Some(Decision::Aborted("another cutover followed".to_owned()))
-        }
+            Phase::Aborted => Some(Decision::Aborted(seen.why.clone())),
+        };
     }
+    let primary = board.primary.as_ref()?;
+    if primary.cutover.as_deref() == Some(&call.id) {
+        return Some(Decision::Switched);
+    }
+    board.call.as_ref()?;
+    Some(if primary.name == call.from {
+        Decision::Aborted("another cutover followed".to_owned())
+    } else {
+        Decision::Lost(primary.name.clone())
+    })
+}
+
+fn left_behind(primary: &str) -> String {
+    format!("the fleet has gone on without this proxy, and {primary} is primary")
 }
 
 fn silent(missing: &[&str], word: Word) -> String {

@@ -91,13 +91,14 @@ pub struct Unmanned {
     records: Option<Arc<Records>>,
     state: State,
     record: Option<i64>,
+    fleet: Option<Arc<Fleet>>,
 }
 
 impl Unmanned {
     /// With the reason, in words that end a sentence which begins with `there can be no cutover:`.
     /// Reads the records.
     #[must_use]
-    pub fn new(why: &str, records: Option<Arc<Records>>) -> Self {
+    pub fn new(why: &str, records: Option<Arc<Records>>, fleet: Option<Arc<Fleet>>) -> Self {
         let last = records
             .as_ref()
             .and_then(|records| records.last_acted().ok().flatten());
@@ -106,6 +107,7 @@ impl Unmanned {
             records,
             state: restored(last.as_ref()),
             record: last.map(|last| last.id),
+            fleet,
         }
     }
 
@@ -144,7 +146,7 @@ impl Helm for Unmanned {
     }
 
     fn fleet(&self) -> Option<Arc<Fleet>> {
-        None
+        self.fleet.clone()
     }
 }
 
@@ -187,7 +189,7 @@ mod tests {
         records.take_over().unwrap();
         assert_eq!(state(), State::Aborted);
         assert_eq!(back(), [true, false]);
-        let unmanned = Unmanned::new("nobody is here", Some(Arc::new(records)));
+        let unmanned = Unmanned::new("nobody is here", Some(Arc::new(records)), None);
         assert_eq!(unmanned.state(), State::Aborted);
         assert_eq!(unmanned.record(), Some(second));
         assert_eq!(unmanned.records(9).unwrap().len(), 3);

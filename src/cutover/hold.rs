@@ -87,11 +87,6 @@ pub(super) fn is_the_servers(failed: &Failed) -> bool {
     failed.values().any(|why| why.of_server)
 }
 
-/// Other proxies are in the way, and why.
-pub(super) fn of_others(why: String) -> Failed {
-    BTreeMap::from([(0, Why::of_server(why))])
-}
-
 /// The first few, in words.
 pub(super) fn in_words(failed: &Failed) -> String {
     let named = failed.iter().take(NAMED_MAX);

@@ -3,6 +3,7 @@
 
 use super::machine::State;
 use crate::ledger::{Begun, OpenStep, Record, RecordError, Records, StepEnd, SwitchError};
+use crate::task;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,12 @@ use tokio::time::Instant;
 
 /// What an operator was told is not told again before.
 const ALERT_AGAIN: Duration = Duration::from_secs(600);
+
+/// Between two tries to record a switch that is done already.
+const SWITCH_AGAIN: Duration = Duration::from_secs(2);
+
+/// So often it is tried.
+const SWITCH_TRIES: u32 = 1_800;
 
 /// See the module.
 pub(super) struct Recorder {
@@ -264,6 +271,22 @@ impl Recorder {
         let switched = tokio::task::spawn_blocking(move || records.switch(id)).await;
         // Where it broke, nobody knows how far it had come.
         switched.unwrap_or_else(|broken| Err(SwitchError::Unknown(broken.to_string())))
+    }
+
+    /// Records the switch whenever the disk lets it, within an hour.
+    pub(super) fn switch_later(&self) {
+        let (records, id) = (Arc::clone(&self.records), self.current);
+        // It ends once it is recorded.
+        drop(task::spawn("record", async move {
+            for _ in 0..SWITCH_TRIES {
+                tokio::time::sleep(SWITCH_AGAIN).await;
+                let records = Arc::clone(&records);
+                let switched = tokio::task::spawn_blocking(move || records.switch(id)).await;
+                if let Ok(Ok(())) = switched {
+                    return tracing::info!("cutover {id}: the fleet's switch is recorded");
+                }
+            }
+        }));
     }
 
     pub(super) async fn settle(&self) -> Result<bool, String> {

@@ -1,6 +1,7 @@
 //! Ends a hold that nobody ends: whatever the coordinator waits for, production goes on. It never acts
 //! once the switch is under way, for then only the record says who is primary.
 
+use super::fleet::{Call, Fleet};
 use super::hold::Hands;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -41,9 +42,22 @@ impl Stage {
 
 /// Lets everybody go where the coordinator has not come to its end in time: it may wait for a disk or
 /// a server that hangs. What is recorded is not touched. `until`: when the hold should have ended.
-pub(super) async fn watch(hands: Hands, stage: Arc<Stage>, until: Instant) {
+/// One that has slept meanwhile asks its fleet whether that has gone on without it.
+pub(super) async fn watch(
+    hands: Hands,
+    stage: Arc<Stage>,
+    until: Instant,
+    fleet: Option<(Arc<Fleet>, Call)>,
+) {
     tokio::time::sleep_until(until + SLACK).await;
     if stage.lets_go() {
+        if let Some((fleet, call)) = fleet
+            && let Some(primary) = fleet.has_gone_on(&call).await
+        {
+            let why = format!("the fleet has gone on without this proxy, and {primary} is primary");
+            hands.end_all(&why);
+            return fleet.lose(why);
+        }
         tracing::error!("the hold has not ended in time: every session goes on as before");
         hands.carrier.let_go();
         hands.relay.resume();

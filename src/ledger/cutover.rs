@@ -425,6 +425,31 @@ impl Records {
         self.write(Sync::Full, |transaction| switch(transaction, left.id))
     }
 
+    /// Ends the soaks of other servers than this one, which the fleet has gone on from without this proxy.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn end_others(&self, primary: &str) -> Result<(), RecordError> {
+        self.write(Sync::Full, |transaction| {
+            transaction.execute(
+                "UPDATE cutovers SET ended = ?2, outcome = 'done', why = 'the fleet went on without this proxy'
+                 WHERE ended IS NULL AND switched IS NOT NULL AND to_server <> ?1",
+                params![primary, now()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Whether a fleet's cutover was left here at its switch: only etcd then knows who is primary.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn left_at_a_switch_of_a_fleet(&self) -> Result<bool, RecordError> {
+        let open = "ended IS NULL AND switched IS NULL AND state = 'switching'";
+        let left = self.newest(open, [])?;
+        Ok(left.is_some_and(|left| left.figures.get(FLEET).is_some_and(Value::is_string)))
+    }
+
     /// The newest cutover that was neither refused nor a dry run. Reads the file.
     ///
     /// # Errors

@@ -95,15 +95,23 @@ fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
             "c.toml:1: miror: unknown section; did you mean [mirror]?",
         ),
         (
-            "[fleet]\netcd = [\"127.0.0.1:2379\"]",
-            "c.toml:2: fleet.etcd: found \"127.0.0.1:2379\"; write etcd's client URLs, such as [\"http://127.0.0.1:2379\"]",
+            "[cutover]\nfence = true\n[fleet]\netcd = [\"http://a:2379\"]",
+            "c.toml: fleet.name: this proxy of a fleet has no name; give each proxy a name of its own, which it keeps when it is started again",
         ),
         (
-            "[fleet]\netcd = [\"http://127.0.0.1:2379/\"]",
+            "[fleet]\nprefix = \"/\"",
+            "c.toml:2: fleet.prefix: found \"/\": everything in etcd would be read; write a prefix of this deployment's own, such as \"/understudy/\"",
+        ),
+        (
+            "[fleet]\nname = \"a\"\netcd = [\"127.0.0.1:2379\"]",
+            "c.toml:3: fleet.etcd: found \"127.0.0.1:2379\"; write etcd's client URLs, such as [\"http://127.0.0.1:2379\"]",
+        ),
+        (
+            "[fleet]\nname = \"a\"\netcd = [\"http://127.0.0.1:2379/\"]",
             "c.toml: cutover.fence: a proxy of a fleet may be cut off from the others: what it then still holds must not be able to write to the old primary; set cutover.fence = true, or take fleet.etcd out",
         ),
         (
-            "[cutover]\nfence = true\n[fleet]\netcd = [\"https://a:2379\"]",
+            "[cutover]\nfence = true\n[fleet]\nname = \"a\"\netcd = [\"https://a:2379\"]",
             "c.toml: fleet.tls_ca: etcd has URLs with https, and nobody is named who signs its certificate; name the CA's file (PEM)",
         ),
         (

@@ -22,10 +22,27 @@ impl Run {
         self.parts.mirror.set_control(control);
     }
 
+    /// Whether dark writes wait for the word that forward replication has ended.
+    pub(super) fn is_waiting_for_replication(&self) -> bool {
+        self.is_away_from_replication() && self.parts.mirror.control().writes != Writes::Apply
+    }
+
+    /// The same, and every proxy of the fleet hears it.
+    pub(super) async fn confirm_everywhere(&mut self) -> bool {
+        let waits = self.confirm().await;
+        if let Some(fleet) = &self.parts.fleet
+            && let Err(error) = fleet.say_stopped().await
+        {
+            tracing::error!(
+                "the other proxies do not hear that forward replication has ended: {error}; say it at each of them, or once more here"
+            );
+        }
+        waits
+    }
+
     /// Forward replication has ended: dark writes flow back from here on, after a restart too.
     pub(super) async fn confirm(&mut self) -> bool {
-        let waits =
-            self.is_away_from_replication() && self.parts.mirror.control().writes != Writes::Apply;
+        let waits = self.is_waiting_for_replication();
         if waits {
             self.recorder.confirm(STOPPED).await;
             self.set_writes(Writes::Apply);
@@ -48,7 +65,7 @@ impl Run {
         &mut self,
         who: &str,
     ) -> Result<(), Refused> {
-        if self.confirm().await {
+        if self.confirm_everywhere().await {
             tracing::warn!(who, "forward replication has ended: dark writes flow back");
             return Ok(());
         }

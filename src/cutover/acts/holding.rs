@@ -5,7 +5,7 @@ use crate::config::Stuck;
 use crate::cutover::catch_up::{self, Expected};
 use crate::cutover::coordinator::Report;
 use crate::cutover::fence;
-use crate::cutover::hold::{Failed, in_words, is_the_servers, of_others};
+use crate::cutover::hold::{Failed, in_words, is_the_servers};
 use crate::cutover::machine::Event;
 use crate::cutover::watchdog::{self, Stage};
 use crate::relay::Leg;
@@ -13,6 +13,7 @@ use crate::task;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,7 +36,12 @@ impl Run {
         self.held_since = Some(now);
         self.until = now + self.parts.config.cutover.hold_max;
         self.stage = Arc::new(Stage::default());
-        let watchdog = watchdog::watch(self.hands.clone(), Arc::clone(&self.stage), self.until);
+        let watchdog = watchdog::watch(
+            self.hands.clone(),
+            Arc::clone(&self.stage),
+            self.until,
+            self.together().map(|one| (one.fleet, one.call)),
+        );
         // It ends once the hold has ended, or with it.
         drop(task::spawn("watchdog", watchdog));
         self.gather();
@@ -44,15 +50,19 @@ impl Run {
     pub(super) fn gather(&mut self) {
         let (hands, until) = (self.hands.clone(), self.until);
         let together = self.together();
+        // Others may still be ending those that are in the way there.
+        let others_until = match self.parts.config.cutover.stuck {
+            Stuck::Abort => until,
+            Stuck::End => until + ENDING_MAX,
+        };
         self.beside(async move {
             let gathered = hands.gather(until).await;
-            Report::Gathered(match (gathered, together) {
-                (Ok(states), Some(together)) => match together.held(until).await {
-                    Ok(()) => Ok(states),
-                    Err(why) => Err(of_others(why)),
-                },
-                (gathered, _) => gathered,
-            })
+            if let (Ok(_), Some(together)) = (&gathered, together)
+                && let Err(why) = together.held(others_until).await
+            {
+                return Report::OthersFailed(why);
+            }
+            Report::Gathered(gathered)
         });
     }
 
@@ -115,6 +125,13 @@ impl Run {
     }
 
     pub(super) async fn fence(&mut self, on: bool) -> Option<Event> {
+        if on {
+            if let Err(why) = self.is_in_time().await {
+                return Some(self.say(Event::CatchUpFailed, &why));
+            }
+            // A lift of an earlier one that is still tried would undo this one.
+            self.fences.fetch_add(1, Ordering::AcqRel);
+        }
         let roles = self.parts.roles.borrow().clone();
         let setting = fence::set(&self.parts, &roles.primary, on);
         let done = tokio::time::timeout(FENCE_MAX, setting).await;
@@ -124,16 +141,36 @@ impl Run {
         };
         tracing::error!("{why}");
         if !on {
-            let lifting = fence::lift(self.parts.clone(), Arc::clone(&roles.primary));
+            let current = self.fences.load(Ordering::Acquire);
+            let fences = Arc::clone(&self.fences);
+            let holds = move || fences.load(Ordering::Acquire) == current;
+            let lifting = fence::lift(self.parts.clone(), Arc::clone(&roles.primary), holds);
             // It ends once the server takes writes again, or another fence is set.
             drop(task::spawn("fence", lifting));
         }
         on.then(|| self.say(Event::CatchUpFailed, &why))
     }
 
-    /// An earlier process may have ended between a fence and its end: the primary takes writes.
+    /// Before a fleet's old primary is fenced: the others may have given up and gone on there.
+    async fn is_in_time(&self) -> Result<(), String> {
+        let Some(together) = self.together() else {
+            return Ok(());
+        };
+        if Instant::now() >= self.until {
+            return Err("the hold is over, and the others may have gone on".to_owned());
+        }
+        together.still_called().await
+    }
+
+    /// An earlier process may have ended between a fence and its end: the primary takes writes. One that
+    /// could not ask its fleet does not know who that is.
     pub(in crate::cutover) async fn lift_fence(&mut self) {
-        if self.parts.config.cutover.fence {
+        let knows = self
+            .parts
+            .fleet
+            .as_ref()
+            .is_none_or(|fleet| fleet.has_joined());
+        if self.parts.config.cutover.fence && knows {
             let _ = self.fence(false).await;
         }
     }

@@ -1,6 +1,7 @@
 //! Before the hold: the guards, and the connections to the other side.
 
 use super::Run;
+use super::together::Together;
 use crate::config::Stuck;
 use crate::cutover::coordinator::{Parts, Report};
 use crate::cutover::fleet::Sessions;
@@ -77,6 +78,7 @@ impl Run {
             .is_some_and(|order| order.force.contains(&"reachability"));
         let mut ready = std::mem::take(&mut self.ready);
         let together = self.together();
+        let runs_hook = !dry_run && together.as_ref().is_none_or(Together::leads);
         self.beside(async move {
             let until = Instant::now() + PREPARE_MAX;
             // A second look finds those that came meanwhile.
@@ -89,7 +91,7 @@ impl Run {
                 Err(why) => return Report::Prepared(Err(why)),
             };
             let config = &parts.config.cutover;
-            if !dry_run {
+            if runs_hook {
                 let told: Vec<_> = told
                     .iter()
                     .map(|(name, value)| (*name, value.as_str()))

@@ -49,7 +49,9 @@ impl Run {
             "after_switch" => config.after_switch.clone(),
             _ => config.after_rollback.clone(),
         };
-        if command.is_empty() {
+        // One deployment, one command: who leads runs it.
+        let is_others = self.parts.fleet.is_some() && !self.leads;
+        if command.is_empty() || is_others {
             return;
         }
         let (told, at_most, messages) = (self.told(), config.hook_timeout, self.messages.clone());
@@ -90,7 +92,6 @@ impl Run {
         ];
         if let Some(fleet) = &self.parts.fleet {
             told.push(("PROXY", fleet.name().to_owned()));
-            told.push(("LEADS", u8::from(self.leads).to_string()));
         }
         told
     }
@@ -111,7 +112,9 @@ impl Run {
                 is_back,
             }),
             Err(refused) => {
-                tracing::error!(?refused, "it cannot be rolled back by itself");
+                // The next look says it again.
+                self.went_back = false;
+                tracing::error!(?refused, "it cannot be rolled back by itself now");
                 None
             }
         }

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The shadow side is turned within this time, or while sessions go on already.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
+/// A fleet's switch is recorded within this time, or while sessions go on already.
+const RECORD_MAX: Duration = Duration::from_secs(1);
+
 /// Between two tries to find out what was recorded. Sessions wait meanwhile.
 const SETTLE_AGAIN: Duration = Duration::from_millis(50);
 
@@ -49,30 +52,48 @@ impl Run {
             Decision::Aborted(why) => self.say(Event::SwitchFailed, &why),
             Decision::Ended => self.say(Event::SwitchFailed, "it was to end before the hold"),
             Decision::Switched => {
-                if let Err(error) = self.recorder.switch().await {
-                    tracing::error!("the fleet has switched, and {error}");
-                }
-                self.call = None;
+                self.record_switch().await;
+                let _ = self.leave_call();
                 Event::Switched
+            }
+            Decision::Lost(primary) => {
+                if let Some(together) = self.together() {
+                    self.lose(&together.fleet, &primary, &together.call.from);
+                }
+                self.is_lost = true;
+                self.say(
+                    Event::SwitchFailed,
+                    "the fleet has gone on without this proxy",
+                )
             }
         }
     }
 
+    /// The disk is not waited for: the others serve already.
+    async fn record_switch(&self) {
+        let why = match tokio::time::timeout(RECORD_MAX, self.recorder.switch()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the disk does not answer".to_owned(),
+        };
+        tracing::error!(
+            "the fleet has switched, and it cannot be recorded here: {why}; it is tried again"
+        );
+        self.recorder.switch_later();
+    }
+
     /// Cut off from etcd after its last word, this proxy is shut until it knows who is primary.
     async fn settle_together(&mut self, together: &Together) -> Event {
-        let mut said = false;
+        let words =
+            |why: &dyn std::fmt::Display| format!("this proxy cannot tell who is primary: {why}");
+        // What led here has waited for etcd long enough.
+        let mut why = words(&self.recorder.last());
+        tracing::error!("{why}; its sessions are ended, and none is served until it knows");
         loop {
+            self.hands.end_all(&why);
             match together.settle().await {
                 Ok(decision) => return self.decided(decision).await,
-                Err(why) => {
-                    let why = format!("this proxy cannot tell who is primary: {why}");
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::error!(
-                            "{why}; its sessions are ended, and none is served until it knows"
-                        );
-                    }
-                    self.hands.end_all(&why);
-                }
+                Err(error) => why = words(&error),
             }
             tokio::time::sleep(SETTLE_AGAIN).await;
         }

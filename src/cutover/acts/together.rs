@@ -10,7 +10,7 @@ use tokio::time::Instant;
 const HERE_MAX: Duration = Duration::from_secs(5);
 
 /// All guards are judged within this time.
-const CHECKED_MAX: Duration = Duration::from_secs(60);
+const CHECKED_MAX: Duration = Duration::from_secs(15);
 
 /// All sessions are prepared within this time of this proxy's: longer than it takes any of them.
 const PREPARED_MAX: Duration = Duration::from_secs(180);
@@ -20,6 +20,9 @@ const WHOLE_MIN: Duration = Duration::from_secs(1);
 
 /// So much later the others give up: the leader decides first.
 const FOLLOWERS: Duration = Duration::from_secs(1);
+
+/// For one look.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Between two tries to say a word.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -133,12 +136,24 @@ impl Together {
         let everybody = self.fleet.all(&self.call, Word::Whole, until).await;
         let decided = match &everybody {
             Ok(everybody) => self.fleet.switch(&self.call, everybody).await,
-            Err(why) => self.fleet.abort(&self.call.id, why).await,
+            Err(why) => self.fleet.abort(&self.call, why).await,
         };
         match decided {
             Ok(decision) => Ok(decision),
             Err(_) => self.fleet.decision(&self.call, later).await,
         }
+    }
+
+    /// The call still stands, asked now.
+    ///
+    /// # Errors
+    /// It does not, or etcd does not tell.
+    pub(super) async fn still_called(&self) -> Result<(), String> {
+        let all = self.fleet.all(&self.call, Word::Held, Instant::now());
+        let looked = tokio::time::timeout(GLANCE, all).await;
+        looked
+            .map_err(|_| "etcd does not answer".to_owned())?
+            .map(drop)
     }
 
     /// How it was decided, asked now; where it was not, it is aborted.
@@ -176,7 +191,7 @@ mod tests {
     }
 
     /// Lines are cut, lose answers and heal; a proxy dies and comes back; an operator aborts.
-    async fn disturb(three: &mut Three, id: &str, random: &mut StdRng) {
+    async fn disturb(three: &mut Three, call: &Call, random: &mut StdRng) {
         for _ in 0..random.random_range(0..6) {
             tokio::time::sleep(Duration::from_millis(random.random_range(0..900))).await;
             let at = random.random_range(0..three.lines.len());
@@ -187,7 +202,7 @@ mod tests {
             };
             *three.lines[at].lock() = manner;
             if random.random_range(0..12) == 0 {
-                let _ = three.proxies[at].abort(id, "an operator said so").await;
+                let _ = three.proxies[at].abort(call, "an operator said so").await;
             }
         }
         for line in &three.lines {
@@ -218,7 +233,7 @@ mod tests {
                 victim.abort();
             }
         }));
-        disturb(&mut three, &call.id, &mut random).await;
+        disturb(&mut three, &call, &mut random).await;
         if dies < 3 {
             let name = ["a", "b", "c"][dies];
             tokio::time::sleep(after).await;

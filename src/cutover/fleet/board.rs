@@ -1,8 +1,10 @@
 //! What stands in the store, and how it is read: who belongs to the fleet, which cutover is called, what
 //! each proxy has said of it, and who is primary.
 //!
-//! Pure. Below the prefix: `primary`, `members`, `cutover`, `said/ID/NAME` for each proxy's last word
-//! in the cutover ID, and `sessions/ID/NAME` for its sessions while the guards are judged. All are JSON, so that an operator can read them with `etcdctl get --prefix`.
+//! Pure. Below the prefix: `primary`, `members`, `cutover`; `said/ID/NAME` for each proxy's last word in the
+//! cutover ID, and `sessions/ID/NAME` for its sessions while the guards are judged; `lost/NAME` for a proxy
+//! that took dark writes with it, and `replication_stopped`. All are JSON, so that an operator can read them
+//! with `etcdctl get --prefix`. Who may write there can order a cutover.
 
 use super::store::{Look, Revision};
 use serde::de::DeserializeOwned;
@@ -28,6 +30,15 @@ pub struct Primary {
     pub cutover: Option<String>,
     /// Since when.
     pub at: jiff::Timestamp,
+}
+
+/// A proxy that took dark writes with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// When it went.
+    pub at: jiff::Timestamp,
+    /// How.
+    pub why: String,
 }
 
 /// A cutover that every proxy is called to.
@@ -149,6 +160,10 @@ pub(in crate::cutover) struct Board {
     pub(in crate::cutover) said: BTreeMap<String, (Said, Revision)>,
     /// Likewise, while the guards are judged.
     pub(super) sessions: BTreeMap<String, Sessions>,
+    /// Proxies that took dark writes with them.
+    pub(super) lost: BTreeMap<String, Lost>,
+    /// The switch since which forward replication has ended.
+    pub(super) stopped: Option<String>,
 }
 
 /// The keys below a prefix.
@@ -181,6 +196,19 @@ impl Keys {
 
     pub(super) fn cutover(&self) -> String {
         format!("{}cutover", self.prefix)
+    }
+
+    /// Since which switch forward replication has ended.
+    pub(super) fn stopped(&self) -> String {
+        format!("{}replication_stopped", self.prefix)
+    }
+
+    pub(super) fn all_lost(&self) -> String {
+        format!("{}lost/", self.prefix)
+    }
+
+    pub(super) fn lost(&self, name: &str) -> String {
+        format!("{}lost/{name}", self.prefix)
     }
 
     /// Of all calls.
@@ -225,6 +253,11 @@ impl Keys {
                 Some("cutover") => {
                     board.call = Some(read(&entry.key, value)?);
                     board.call_at = entry.revision;
+                }
+                Some("replication_stopped") => board.stopped = read(&entry.key, value)?,
+                Some(other) if other.starts_with("lost/") => {
+                    let name = other.trim_start_matches("lost/").to_owned();
+                    board.lost.insert(name, read(&entry.key, value)?);
                 }
                 Some(other) if other.starts_with("said/") || other.starts_with("sessions/") => {
                     of_calls.push(entry);
@@ -281,13 +314,36 @@ impl Board {
         }
     }
 
+    /// Why there can be no cutover, where proxies took dark writes with them.
+    pub(super) fn why_lost(&self) -> Option<String> {
+        let told = self.lost.iter();
+        let told: Vec<String> = told
+            .map(|(name, lost)| format!("{name} {}", lost.why))
+            .collect();
+        (!told.is_empty()).then(|| {
+            format!(
+                "dark writes may be missing on the shadow: {}. Compare the tables and put them right, then POST /api/v1/taints/clear with tables [\"*\"]; or override the guard taint",
+                told.join("; ")
+            )
+        })
+    }
+
+    /// Whether forward replication has ended since the last switch.
+    pub(in crate::cutover) fn has_stopped(&self) -> bool {
+        let switched = self
+            .primary
+            .as_ref()
+            .and_then(|primary| primary.cutover.as_ref());
+        switched.is_some() && self.stopped.as_ref() == switched
+    }
+
     /// The call, where it is this one.
     pub(super) fn call_of(&self, id: &str) -> Option<&Call> {
         self.call.as_ref().filter(|call| call.id == id)
     }
 
     /// The call, where it is under way.
-    pub(super) fn under_way(&self) -> Option<&Call> {
+    pub(in crate::cutover) fn under_way(&self) -> Option<&Call> {
         let called = |call: &&Call| call.phase == Phase::Called;
         self.call.as_ref().filter(called)
     }

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// An answer longer than this is none of a fleet's.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
@@ -30,6 +32,8 @@ struct Inner {
     /// The one that answered last.
     answered: AtomicUsize,
     agent: ureq::Agent,
+    /// For one request; two of these for all endpoints.
+    at_most: Duration,
     account: Option<Account>,
     /// What etcd gave for the account.
     token: Mutex<Option<String>>,
@@ -37,8 +41,8 @@ struct Inner {
 
 /// What went wrong with one request.
 enum Wrong {
-    /// The token is not known any more.
-    Token,
+    /// The token may not be known any more.
+    Token(String),
     Words(String),
 }
 
@@ -67,6 +71,7 @@ impl Etcd {
                 endpoints: fleet.etcd.clone(),
                 answered: AtomicUsize::new(0),
                 agent,
+                at_most: fleet.timeout,
                 account: fleet.account.clone(),
                 token: Mutex::default(),
             }),
@@ -85,7 +90,11 @@ impl Inner {
     fn ask(&self, path: &str, body: &Value) -> Result<Value, Down> {
         let first = self.answered.load(Ordering::Relaxed);
         let mut failed = Vec::new();
+        let until = Instant::now() + 2 * self.at_most;
         for turn in 0..self.endpoints.len() {
+            if Instant::now() >= until {
+                break;
+            }
             let at = (first + turn) % self.endpoints.len();
             let Some(endpoint) = self.endpoints.get(at) else {
                 continue;
@@ -104,8 +113,7 @@ impl Inner {
     /// As the account, where there is one: a token does not last.
     fn ask_as_somebody(&self, endpoint: &str, path: &str, body: &Value) -> Result<Value, String> {
         let said = |wrong| match wrong {
-            Wrong::Token => "it does not take the token that it gave".to_owned(),
-            Wrong::Words(words) => words,
+            Wrong::Token(words) | Wrong::Words(words) => words,
         };
         let Some(account) = &self.account else {
             return self.ask_one(endpoint, path, body, None).map_err(said);
@@ -113,7 +121,7 @@ impl Inner {
         let known = self.token.lock().clone();
         if let Some(token) = known {
             match self.ask_one(endpoint, path, body, Some(&token)) {
-                Err(Wrong::Token) => {}
+                Err(Wrong::Token(_)) => {}
                 asked => return asked.map_err(said),
             }
         }
@@ -144,11 +152,14 @@ impl Inner {
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         let text = body.read_to_string().map_err(|error| error.to_string())?;
         if status != 200 {
-            if status == 401 && token.is_some() {
-                return Err(Wrong::Token);
-            }
             let start: String = text.chars().take(200).collect();
-            return Err(format!("HTTP {status}: {}", start.trim()).into());
+            let words = format!("HTTP {status}: {}", start.trim());
+            // 401, or 400 where its store of accounts has changed since.
+            return Err(if matches!(status, 400..500) && token.is_some() {
+                Wrong::Token(words)
+            } else {
+                Wrong::Words(words)
+            });
         }
         serde_json::from_str(&text).map_err(|error| format!("no answer of etcd's: {error}").into())
     }

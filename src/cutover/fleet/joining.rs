@@ -4,9 +4,10 @@
 //! that has not switched, in which an earlier run of it may have said its word; then it reads who is
 //! primary. In that order whatever it reads holds until it takes part itself.
 
-use super::board::Member;
+use super::board::{Lost, Member};
 use super::store::Change;
 use super::{Fleet, FleetError, Primary, TRIES, json};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,6 +16,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Between two words of it.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// So long a proxy that starts waits for those that serve to say who is primary: more than the time
+/// between two of their looks.
+const OTHERS_SAY: Duration = Duration::from_secs(3);
 
 /// Why a proxy has not joined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,13 +72,14 @@ impl Fleet {
     }
 
     /// Joins, or fails at once.
-    pub(in crate::cutover) async fn join_now(&self) -> Result<Joined, FleetError> {
+    pub(crate) async fn join_now(&self) -> Result<Joined, FleetError> {
         self.register().await?;
         let board = self.board().await?;
         if let Some(call) = board.under_way() {
-            self.abort(&call.id, "started in its midst").await?;
+            self.abort(call, "started in its midst").await?;
         }
         let primary = self.board().await?.primary;
+        self.joined.store(true, Ordering::Release);
         Ok(Joined { primary })
     }
 
@@ -86,7 +92,10 @@ impl Fleet {
                 .get(&self.name)
                 .is_some_and(|member| member.instance == self.instance)
             {
-                return Ok(());
+                {
+                    self.registered.store(true, Ordering::Release);
+                    return Ok(());
+                }
             }
             let member = Member {
                 instance: self.instance.clone(),
@@ -99,21 +108,30 @@ impl Fleet {
                 clears: Vec::new(),
             };
             if self.change(change).await? {
-                return Ok(());
+                {
+                    self.registered.store(true, Ordering::Release);
+                    return Ok(());
+                }
             }
         }
         Err(super::busy())
     }
 
-    /// Says who is primary where nobody has; who is.
+    /// Says who is primary where nobody has; who is. A proxy that has just started gives those that serve
+    /// a moment to say it: etcd may have lost its data, and they know.
     ///
     /// # Errors
     /// etcd does not answer.
-    pub async fn declare(&self, name: &str) -> Result<Primary, FleetError> {
+    pub async fn declare(&self, name: &str, serves: bool) -> Result<Primary, FleetError> {
+        let until = Instant::now() + OTHERS_SAY;
         for _ in 0..TRIES {
             let board = self.board().await?;
             if let Some(primary) = board.primary {
                 return Ok(primary);
+            }
+            if !serves && board.members.len() > 1 && Instant::now() < until {
+                tokio::time::sleep(OTHERS_SAY / 10).await;
+                continue;
             }
             let primary = Primary {
                 name: name.to_owned(),
@@ -132,19 +150,21 @@ impl Fleet {
         Err(super::busy())
     }
 
-    /// Leaves: this proxy has no session any more.
+    /// Leaves: this proxy has no session any more. What it takes along is told.
     ///
     /// # Errors
     /// etcd does not answer.
     pub async fn leave(&self) -> Result<(), FleetError> {
-        self.remove(&self.name, Some(&self.instance)).await
+        let lost = self.along.lock().clone();
+        self.remove(&self.name, Some(&self.instance), lost.as_deref())
+            .await
     }
 
-    /// Takes a proxy out that is gone for good.
+    /// Takes a proxy out that is gone for good. `lost`: how dark writes may have gone with it.
     ///
     /// # Errors
     /// There is none of that name, or it is this one; etcd does not answer.
-    pub async fn forget(&self, name: &str) -> Result<(), FleetError> {
+    pub async fn forget(&self, name: &str, lost: Option<&str>) -> Result<(), FleetError> {
         if name == self.name {
             return Err(FleetError::No(format!(
                 "{name} is this proxy: it leaves by itself when it is stopped (SIGTERM)"
@@ -162,15 +182,20 @@ impl Fleet {
             && call.members.contains_key(name)
         {
             let why = format!("{name} is taken out of the fleet");
-            self.abort(&call.id, &why).await?;
+            self.abort(call, &why).await?;
         }
-        self.remove(name, None).await?;
+        self.remove(name, None, lost).await?;
         tracing::warn!("{name} was taken out of the fleet");
         Ok(())
     }
 
     /// `instance`: only this run of it.
-    async fn remove(&self, name: &str, instance: Option<&str>) -> Result<(), FleetError> {
+    async fn remove(
+        &self,
+        name: &str,
+        instance: Option<&str>,
+        lost: Option<&str>,
+    ) -> Result<(), FleetError> {
         for _ in 0..TRIES {
             let board = self.board().await?;
             let mut members = board.members;
@@ -181,9 +206,17 @@ impl Fleet {
                 return Ok(());
             }
             members.remove(name);
+            let mut puts = vec![(self.keys.members(), json(&members))];
+            puts.extend(lost.map(|why| {
+                let lost = Lost {
+                    at: jiff::Timestamp::now(),
+                    why: why.to_owned(),
+                };
+                (self.keys.lost(name), json(&lost))
+            }));
             let change = Change {
                 seen: vec![(self.keys.members(), board.members_at)],
-                puts: vec![(self.keys.members(), json(&members))],
+                puts,
                 clears: Vec::new(),
             };
             if self.change(change).await? {

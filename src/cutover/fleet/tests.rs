@@ -24,11 +24,16 @@ impl Three {
 
     /// One more, or one anew.
     pub(in crate::cutover) async fn start(&mut self, name: &str, seed: u64) -> Joined {
+        self.start_as(name, seed, "legacy").await
+    }
+
+    /// The same, with this server as its primary.
+    async fn start_as(&mut self, name: &str, seed: u64, primary: &str) -> Joined {
         let number = u64::try_from(self.proxies.len()).unwrap();
         let (line, manner) = Line::to(&self.memory, seed * 100 + number);
         let fleet = Fleet::with(name, Keys::below("/understudy"), Arc::new(line));
         let joined = fleet.join(Duration::from_secs(1)).await.unwrap();
-        fleet.declare("legacy").await.unwrap();
+        fleet.declare(primary, false).await.unwrap();
         self.proxies.push(Arc::new(fleet));
         self.lines.push(manner);
         joined
@@ -77,11 +82,11 @@ async fn who_joins_is_a_member_and_learns_the_primary_and_who_leaves_is_none() {
     assert!(!three.proxies[1].is_in(&three.board().await));
     three.proxies[3].leave().await.unwrap();
     assert_eq!(three.board().await.members.len(), 2);
-    let gone = three.proxies[0].forget("b").await.unwrap_err();
+    let gone = three.proxies[0].forget("b", None).await.unwrap_err();
     assert!(gone.to_string().contains("its proxies are a, c"), "{gone}");
-    let itself = three.proxies[0].forget("a").await.unwrap_err();
+    let itself = three.proxies[0].forget("a", None).await.unwrap_err();
     assert!(itself.to_string().contains("SIGTERM"), "{itself}");
-    three.proxies[0].forget("c").await.unwrap();
+    three.proxies[0].forget("c", None).await.unwrap();
     assert_eq!(three.board().await.members.len(), 1);
 }
 
@@ -98,7 +103,7 @@ async fn there_is_one_call_at_a_time_and_only_of_those_who_agree() {
         second.to_string().contains("a leads it to vitess, for dba"),
         "{second}"
     );
-    b.abort(&call.id, "an operator said so").await.unwrap();
+    b.abort(&call, "an operator said so").await.unwrap();
     let told = a.all(&call, Word::Here, soon()).await.err().unwrap();
     assert_eq!(told, "the proxy b: an operator said so");
     let other = b.call(&order(), "vitess", false).await.unwrap_err();
@@ -192,7 +197,7 @@ async fn a_switch_needs_every_word_as_it_was_seen() {
     assert_eq!(decided, Decision::Switched);
     let board = three.board().await;
     assert_eq!(board.primary.as_ref().unwrap().name, "vitess");
-    let late = three.proxies[1].abort(&call.id, "too late").await.unwrap();
+    let late = three.proxies[1].abort(&call, "too late").await.unwrap();
     assert_eq!(late, Decision::Switched);
     let joined = three.start("d", 3).await;
     assert_eq!(joined.primary.unwrap().name, "vitess");
@@ -220,4 +225,125 @@ async fn what_is_none_of_ours_in_etcd_is_said() {
     assert!(error.to_string().contains("fleet.prefix"), "{error}");
     let shown = three.proxies[0].shown().await;
     assert!(!shown.etcd.reachable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_slept_through_another_cutover_is_told_that_it_was_left_behind() {
+    let three = Three::new(1).await;
+    let [a, b, c] = &three.proxies[..] else {
+        panic!("three")
+    };
+    let slept = three.call().await;
+    a.abort(&slept, "c does not answer").await.unwrap();
+    assert_eq!(c.has_gone_on(&slept).await, None);
+    a.forget("c", None).await.unwrap();
+    let next = three.call().await;
+    let still = c.decision(&slept, soon()).await.unwrap();
+    assert_eq!(still, Decision::Aborted("another cutover followed".into()));
+    for proxy in [a, b] {
+        proxy.say(&next, Word::Whole, Vec::new()).await.unwrap();
+    }
+    let everybody = a.all(&next, Word::Whole, soon()).await.ok().unwrap();
+    a.switch(&next, &everybody).await.unwrap();
+    let lost = c.decision(&slept, soon()).await.unwrap();
+    assert_eq!(lost, Decision::Lost("vitess".into()));
+    assert_eq!(c.has_gone_on(&slept).await, Some("vitess".into()));
+    assert!(c.is_absent(&three.board().await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_took_dark_writes_along_bars_the_next_cutover_until_an_operator_has_put_it_right() {
+    let three = Three::new(1).await;
+    let [a, b, c] = &three.proxies[..] else {
+        panic!("three")
+    };
+    let careful = || Order {
+        force: Vec::new(),
+        ..order()
+    };
+    c.takes_along("was stopped before 7 commands had come to the shadow");
+    c.leave().await.unwrap();
+    let refused = a.call(&careful(), "legacy", false).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("c was stopped before 7 commands"),
+        "{refused}"
+    );
+    assert!(a.shown().await.lost.contains_key("c"));
+    // Overridden by name.
+    let call = a.call(&order(), "legacy", false).await.unwrap();
+    a.abort(&call, "enough").await.unwrap();
+    b.forgive().await.unwrap();
+    a.call(&careful(), "legacy", false).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_etcd_that_lost_its_data_is_no_agreement_and_who_serves_says_who_is_primary() {
+    let mut three = Three::new(1).await;
+    let call = three.call().await;
+    for proxy in &three.proxies {
+        proxy.say(&call, Word::Whole, Vec::new()).await.unwrap();
+    }
+    *three.memory.lock() = Memory::default();
+    let a = Arc::clone(&three.proxies[0]);
+    let why = a.all(&call, Word::Whole, soon()).await.err().unwrap();
+    assert!(why.contains("was its data lost?"), "{why}");
+    let unknown = a.decision(&call, soon()).await.unwrap_err();
+    assert!(unknown.to_string().contains("--primary NAME"), "{unknown}");
+    // One that starts now would say what its config says; those that serve know better.
+    a.join_now().await.unwrap();
+    let serving = Arc::clone(&a);
+    let said = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        serving.declare("vitess", true).await.unwrap()
+    });
+    three.start_as("d", 4, "legacy").await;
+    assert_eq!(said.await.unwrap().name, "vitess");
+    assert_eq!(three.board().await.primary.unwrap().name, "vitess");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_answer_was_lost_is_known_for_one_that_nobody_leads() {
+    let three = Three::new(1).await;
+    *three.lines[0].lock() = Manner::Deaf;
+    let a = &three.proxies[0];
+    let error = a.call(&order(), "legacy", false).await.unwrap_err();
+    assert!(matches!(error, FleetError::Down(_)), "{error:?}");
+    *three.lines[0].lock() = Manner::Whole;
+    // What was heard of it: the look before the change failed, so nothing stands there.
+    assert_eq!(three.board().await.call, None);
+    // A look takes its time, and so does the change behind it.
+    let (asked, mut withdrawn) = (order(), 0);
+    for wait in 1..60 {
+        let line = Arc::clone(&three.lines[0]);
+        let goes_deaf = async move {
+            tokio::time::sleep(Duration::from_micros(wait * 200)).await;
+            *line.lock() = Manner::Deaf;
+        };
+        let ((), called) = tokio::join!(goes_deaf, a.call(&asked, "legacy", false));
+        *three.lines[0].lock() = Manner::Whole;
+        let Some(call) = three
+            .board()
+            .await
+            .call
+            .filter(|call| call.phase == Phase::Called)
+        else {
+            continue;
+        };
+        assert_eq!(called.is_err(), a.is_withdrawn(&call), "{called:?}");
+        withdrawn += u32::from(called.is_err());
+        a.abort(&call, "enough").await.unwrap();
+    }
+    assert!(withdrawn > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_name_another_has_taken_says_so() {
+    let mut three = Three::new(1).await;
+    assert_eq!(three.proxies[1].replaced(&three.board().await), None);
+    three.start("b", 2).await;
+    let why = three.proxies[1].replaced(&three.board().await).unwrap();
+    assert!(why.contains("fleet.name"), "{why}");
+    let refused = three.proxies[1].call(&order(), "legacy", false).await;
+    assert!(refused.is_err());
 }
