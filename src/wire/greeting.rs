@@ -85,6 +85,12 @@ impl Greeting {
             auth_plugin: plugin(reader.rest(), capabilities),
         })
     }
+
+    /// Whether it is a vtgate's, which has neither KILL nor CHANGE_USER.
+    #[must_use]
+    pub fn is_vitess(&self) -> bool {
+        self.version.contains("Vitess")
+    }
 }
 
 fn nonce(begin: &[u8], end: &[u8]) -> Result<[u8; NONCE_LEN], Short> {
@@ -140,6 +146,15 @@ pub fn restrict(payload: &mut [u8], keep: Capabilities) -> Result<(), Short> {
     Ok(())
 }
 
+/// Writes another thread id into a greeting; nothing else changes.
+pub fn set_thread_id(payload: &mut [u8], id: u32) -> Result<(), Short> {
+    let version_end = payload.iter().position(|byte| *byte == 0).ok_or(Short)?;
+    let fields = payload.get_mut(version_end + 1..).ok_or(Short)?;
+    let field: &mut [u8; 4] = fields.first_chunk_mut().ok_or(Short)?;
+    *field = id.to_le_bytes();
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +194,18 @@ mod tests {
             .filter(|at| payload[*at] != MYSQL56[*at])
             .count();
         assert_eq!(changed, 1);
+    }
+
+    #[test]
+    fn another_thread_id_changes_four_bytes() {
+        let mut payload = MYSQL56.to_vec();
+        set_thread_id(&mut payload, 0x0102_0304).unwrap();
+        let expected = Greeting {
+            thread_id: 0x0102_0304,
+            ..Greeting::parse(MYSQL56).unwrap()
+        };
+        assert_eq!(Greeting::parse(&payload).unwrap(), expected);
+        assert!(set_thread_id(&mut payload[..9], 1).is_err());
     }
 
     #[test]

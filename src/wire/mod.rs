@@ -25,6 +25,7 @@ pub mod row;
 pub mod sample;
 
 pub mod execute;
+pub mod kill;
 pub mod parameter;
 pub mod query;
 
