@@ -81,6 +81,14 @@ pub struct Connection {
     pub status: Status,
 }
 
+impl Connection {
+    /// Whether the server is a vtgate.
+    #[must_use]
+    pub fn is_vitess(&self) -> bool {
+        self.server_version.contains("Vitess")
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {

@@ -168,7 +168,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 36] = [
+pub const RELAY: [Metric; 37] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -300,6 +300,10 @@ pub const RELAY: [Metric; 36] = [
     counter(
         "understudy_sessions_untranslated_total",
         "Moved sessions ended because their statements' ids could be translated no longer.",
+    ),
+    counter(
+        "understudy_kills_total",
+        "KILLs that the proxy carried out itself, as the primary has none.",
     ),
     counter(
         "understudy_logins_held_total",

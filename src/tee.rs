@@ -38,7 +38,7 @@ pub struct Facts {
     pub collation: u16,
     /// The server that answers (its config name).
     pub primary: Arc<str>,
-    /// The thread id that the primary's greeting gave.
+    /// The connection's id that the client was told in the greeting.
     pub thread_id: u32,
     /// The session's share of the budget, and whether its journal is still known.
     pub share: Arc<Share>,

@@ -215,6 +215,7 @@ impl House for Running {
                 "understudy_sessions_untranslated_total",
                 count.untranslated.value(),
             ),
+            ("understudy_kills_total", count.kills.value()),
             ("understudy_logins_held_total", count.logins_held.value()),
             ("understudy_client_bytes_total", count.bytes_up.value()),
             ("understudy_primary_bytes_total", count.bytes_down.value()),

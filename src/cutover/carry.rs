@@ -306,12 +306,15 @@ async fn open(dial: &dyn Dial, server: &Server, facts: &Facts) -> Result<Leg, St
             ));
         }
     }
+    let vitess = connection.is_vitess();
     Ok(Leg {
         stream: connection.stream,
         server: Arc::from(server.name.as_str()),
         thread_id: connection.thread_id,
         status: connection.status,
+        vitess,
         statements: Vec::new(),
+        stand_ins: Vec::new(),
         last: None,
     })
 }

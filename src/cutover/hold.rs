@@ -5,8 +5,8 @@
 //! why, and the coordinator lets everybody go.
 
 use super::carry::Carrier;
-use crate::relay::{Leg, Relay};
-use crate::shadow::{Carried, CarryError, Mirror, SessionState, Soft, Values};
+use crate::relay::{Leg, Relay, StandIn};
+use crate::shadow::{Carried, CarryError, Mirror, SessionState, Soft, Unprepared, Values};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -395,7 +395,17 @@ fn leg(carried: Carried) -> Leg {
         server: parts.server,
         thread_id: parts.thread_id,
         status: parts.status,
+        vitess: parts.vitess,
         statements: parts.statements,
+        stand_ins: parts.unprepared.into_iter().map(stand_in).collect(),
         last: parts.last,
     }
+}
+
+fn stand_in((id, unprepared): (u32, Unprepared)) -> (u32, StandIn) {
+    let stands_in = match unprepared {
+        Unprepared::Text(text) => StandIn::Text(text.to_vec()),
+        Unprepared::Refused(failure) => StandIn::Error(failure),
+    };
+    (id, stands_in)
 }

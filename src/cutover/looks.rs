@@ -30,9 +30,8 @@ const TRYING_MAX: Duration = Duration::from_secs(10);
 const PER_SECOND: u32 = 20;
 
 /// What vtgate does not have, or not for every keyspace.
-const NOT_IN_VITESS: [&str; 9] = [
+const NOT_IN_VITESS: [&str; 8] = [
     "call",
-    "change_user",
     "cursors",
     "handler",
     "local_infile",

@@ -20,9 +20,11 @@ pub(super) enum Broken {
     Primary(io::Error),
     /// The plugin needs TLS on both legs or on none. The sequence number is the refusal's.
     Mixed(Refusal, u8),
+    /// It cannot be led to its end. The sequence number is the refusal's.
+    Refused(Refusal, u8),
     /// It took too long.
     Late,
-    /// The session is to end, in the middle of it.
+    /// The session is to end, in the middle of it; that was counted.
     Ended(Refusal),
 }
 
@@ -48,10 +50,8 @@ impl Broken {
                 tracing::warn!(primary = %name, %error, "the primary broke a login off");
                 Some((Refusal::primary_lost(name), next_seq))
             }
-            Self::Ended(refusal) => {
-                counters.ended.add(1);
-                Some((refusal, next_seq))
-            }
+            Self::Ended(refusal) => Some((refusal, next_seq)),
+            Self::Refused(refusal, seq) => Some((refusal, seq)),
             Self::Mixed(refusal, seq) => {
                 counters.logins_mixed.add(1);
                 Some((refusal, seq))

@@ -5,10 +5,14 @@
 
 use super::carry::Leg;
 use super::counters::Counters;
-use super::statements::{Look, Statements};
+use super::own::{Ahead, Own};
+use super::statements::{Look, StandIn, Statements};
+use crate::connect::Packet;
 use crate::tee::{Blank, Charge, Exchange, Facts, STUB_COMMAND_BYTES, Tee};
-use crate::wire::answer::{AnswerTracker, Progress};
+use crate::wire::answer::{AnswerTracker, Outcome, Progress};
+use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, CommandScanner, Expect, Scanned, Turn};
+use crate::wire::reply;
 use crate::wire::status::Status;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,9 +33,11 @@ pub(super) enum ClientThen {
     /// Go on.
     Go,
     /// The last command changes how the connection is read: nothing after it may be looked at
-    /// before it is the first unanswered one. See [`Book::barrier`].
+    /// before it is the first unanswered one. See [`Book::barrier`]. Or the next one is the proxy's
+    /// own, see [`Book::is_own_ahead`].
     Barrier,
-    /// What is left is a part of a statement's id, and waits for the rest of it.
+    /// What is left is a part of a statement's id, or too little of a command to tell whether it is
+    /// the proxy's own, and waits for the rest of it.
     Partial,
     /// The command is longer than the config allows.
     TooLarge,
@@ -103,6 +109,11 @@ pub(super) struct Book {
     quit: bool,
     /// A barrier was seen and not dealt with yet.
     behind_barrier: bool,
+    own: Own,
+    /// The next command is the proxy's own.
+    own_ahead: bool,
+    /// The next command passes through: it was in hand.
+    passes: bool,
     seen: u64,
     sent: u64,
     seq: u64,
@@ -128,6 +139,7 @@ impl Book {
         limits: Limits,
         status: Status,
         counters: Arc<Counters>,
+        own: Own,
     ) -> Self {
         let tracker = AnswerTracker::new(facts.capabilities, limits.sample_bytes);
         Self {
@@ -142,6 +154,9 @@ impl Book {
             file: false,
             quit: false,
             behind_barrier: false,
+            own,
+            own_ahead: false,
+            passes: false,
             seen: 0,
             sent: 0,
             seq: 0,
@@ -225,6 +240,11 @@ impl Book {
         let mut done = 0_usize;
         while done < piece.len() {
             let rest = piece.get_mut(done..).unwrap_or_default();
+            match self.look_ahead(rest) {
+                Ahead::Through => {}
+                Ahead::Own => return (done, ClientThen::Barrier),
+                Ahead::Cut => return (done, ClientThen::Partial),
+            }
             let step = if self.file {
                 self.scan_file(rest)
             } else if self.statements.is_some() {
@@ -247,6 +267,16 @@ impl Book {
             }
         }
         (done, ClientThen::Go)
+    }
+
+    /// Whether the command that begins here, if one does, is the proxy's own.
+    fn look_ahead(&mut self, rest: &[u8]) -> Ahead {
+        if self.is_mid_command() || std::mem::take(&mut self.passes) {
+            return Ahead::Through;
+        }
+        let ahead = self.own.look(rest, self.statements.as_deref());
+        self.own_ahead = ahead == Ahead::Own;
+        ahead
     }
 
     fn scan_file(&mut self, rest: &[u8]) -> Step {
@@ -467,7 +497,39 @@ impl Book {
 
     /// Nothing of the client's may be looked at before the barrier is dealt with.
     pub(super) fn is_behind_barrier(&self) -> bool {
-        self.behind_barrier
+        self.behind_barrier || self.own_ahead
+    }
+
+    /// The client's next command is the proxy's own.
+    pub(super) fn is_own_ahead(&self) -> bool {
+        self.own_ahead
+    }
+
+    /// That command was taken out of what the client has sent.
+    pub(super) fn is_in_hand(&mut self) {
+        self.own_ahead = false;
+    }
+
+    /// The client's next command passes through, whatever it is.
+    pub(super) fn pass_next(&mut self) {
+        self.passes = true;
+    }
+
+    /// What stands in for a statement that the primary could not prepare.
+    pub(super) fn stand_in(&self, id: u32) -> Option<StandIn> {
+        self.statements.as_ref()?.stand_in(id).cloned()
+    }
+
+    /// A command that was in hand, to be handed by [`Book::hand`].
+    pub(super) fn flight(&self, command: &[u8], began: Instant) -> Flight {
+        let mut flight = Flight::new(self.tee.blank(), began);
+        let copy = command.get(..self.limits.copy_bytes_max).unwrap_or(command);
+        flight.blank.command.extend_from_slice(copy);
+        flight.command_bytes = command.len() as u64;
+        if command.first() == Some(&Command::CHANGE_USER.0) {
+            scrub(&mut flight.blank.command);
+        }
+        flight
     }
 
     /// Takes the first unanswered command, to be handed by [`Book::hand`].
@@ -543,21 +605,29 @@ impl Book {
         super::refuse::seq_after(self.scanner.payload_bytes())
     }
 
-    /// The session has logged in anew. The primary has forgotten its statements.
-    pub(super) fn renew(&mut self, facts: Arc<Facts>) {
+    /// The session has logged in anew. The primary has forgotten its statements. `status`: what it
+    /// has told since, if anything.
+    pub(super) fn renew(&mut self, facts: Arc<Facts>, status: Option<Status>) {
         self.facts = facts;
+        self.was_reset(status);
+    }
+
+    /// The primary has forgotten the session's statements.
+    pub(super) fn was_reset(&mut self, status: Option<Status>) {
+        self.status = status.unwrap_or(self.status);
         if let Some(statements) = &mut self.statements {
             statements.forget();
         }
     }
 
     /// Another server answers from here on, between two commands and in the same dialect.
-    pub(super) fn take_over(&mut self, facts: Arc<Facts>, leg: &Leg) {
+    pub(super) fn take_over(&mut self, facts: Arc<Facts>, leg: &Leg, has_init: bool) {
         self.facts = facts;
         self.status = leg.status;
+        self.own.take_over(leg.vitess, has_init);
         let before = self.statements.take();
-        if before.is_some() || !leg.statements.is_empty() {
-            let mut statements = Statements::new(&leg.statements, leg.last);
+        if before.is_some() || !leg.statements.is_empty() || !leg.stand_ins.is_empty() {
+            let mut statements = Statements::new(&leg.statements, &leg.stand_ins, leg.last);
             if let Some(before) = before {
                 statements = statements.after(&before);
             }
@@ -632,6 +702,24 @@ impl Flight {
             room: Charge::default(),
             cut: false,
         }
+    }
+
+    /// Writes a packet down as the whole answer; says whether it is no error.
+    pub(super) fn is_answered(&mut self, packet: &Packet, capabilities: Capabilities) -> bool {
+        let payload = packet.payload();
+        let answer = &mut self.blank.answer;
+        answer.bytes = packet.bytes().len() as u64;
+        answer.sample.extend_from_slice(packet.bytes());
+        answer.sample_whole = true;
+        if reply::is_err(payload) {
+            let failure = reply::parse_err(payload);
+            answer.results.push(Outcome::Error(failure));
+            return false;
+        }
+        let done = reply::parse_ok(payload, capabilities).unwrap_or_default();
+        answer.status = Some(done.status);
+        answer.results.push(Outcome::Ok(done));
+        true
     }
 
     /// Takes room for what the copy has grown to; without it lets all but a stub of the copy go.

@@ -1,6 +1,7 @@
 //! What the relay asks of whoever changes the primary: a session that is held gives its primary
 //! away and waits to be told with which one it goes on. The relay knows no more of a cutover.
 
+use super::statements::StandIn;
 use crate::connect::{Packet, Stream, write_one};
 use crate::task;
 use crate::tee::Facts;
@@ -62,8 +63,12 @@ pub struct Leg {
     pub thread_id: u32,
     /// The last status flags that the server told.
     pub status: Status,
+    /// Whether the server is a vtgate, which has neither KILL nor CHANGE_USER.
+    pub vitess: bool,
     /// Prepared statements: the client's ids and the server's.
     pub statements: Vec<(u32, u32)>,
+    /// Those that the server cannot prepare: the client's ids, and what stands in for them.
+    pub stand_ins: Vec<(u32, StandIn)>,
     /// The client's id of the statement that it prepared last.
     pub last: Option<u32>,
 }

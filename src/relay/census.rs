@@ -3,12 +3,14 @@
 //! the gate asks; never for a command.
 
 use super::counters::{Gauge, Ticket};
+use super::kills::Summons;
 use crate::tee::Facts;
+use crate::wire::kill::Victim;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// Sessions, as the gate sees them.
@@ -44,11 +46,17 @@ pub struct Unheld {
 const HELD: u8 = 1;
 const TUNNEL: u8 = 2;
 const IN_TRANSACTION: u8 = 4;
+const VITESS: u8 = 8;
 
-/// All sessions. Its lock is taken where a session begins and ends, and for a census.
+/// All sessions. Its locks are taken where a session begins and ends, for a census and for a KILL.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     places: Mutex<BTreeMap<u64, Arc<Place>>>,
+    /// The ids that clients were told, those in their login included: each with the server that told
+    /// it, and how many were told it.
+    told: Mutex<BTreeMap<u32, (String, usize)>>,
+    /// A client may know another id than its server's, or its server has no KILL.
+    ids_differ: Arc<AtomicBool>,
     /// Open and not held: one number, so that one look can tell that nobody is left.
     unheld: AtomicU64,
     in_login: Gauge,
@@ -61,6 +69,7 @@ struct Place {
     facts: ArcSwap<Facts>,
     thread_id: AtomicU32,
     flags: AtomicU8,
+    summons: Summons,
 }
 
 impl Place {
@@ -79,20 +88,68 @@ impl Roster {
         self.in_login.enter(usize::MAX)
     }
 
+    /// The id that a client is to be told where its server gave this one: that, unless another
+    /// server's client was told it and is still here. So an id means one session, whichever server it
+    /// was told by. Taken until what is returned is dropped.
+    pub(super) fn tell(self: &Arc<Self>, server: &str, id: u32) -> Told {
+        let mut told = self.told.lock();
+        let id = match told.get(&id) {
+            Some((by, _)) if by != server => {
+                // No server comes as far as the last ones.
+                let mut last = (0..u32::MAX).rev();
+                last.find(|one| !told.contains_key(one)).unwrap_or(id)
+            }
+            Some(_) | None => id,
+        };
+        let entry = told.entry(id).or_insert_with(|| (server.to_owned(), 0));
+        entry.1 = entry.1.saturating_add(1);
+        Told {
+            roster: Arc::clone(self),
+            id,
+        }
+    }
+
+    /// Whether a KILL must be looked at: once a client may know another id than its server's, or is
+    /// answered by a server that has no KILL.
+    pub(super) fn ids_differ(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ids_differ)
+    }
+
     /// Enters a session. It must look at the gate after this and before its first command.
-    pub(super) fn enter(self: &Arc<Self>, facts: &Arc<Facts>) -> Seat {
+    pub(super) fn enter(self: &Arc<Self>, facts: &Arc<Facts>, newcomer: Newcomer) -> Seat {
+        let Newcomer {
+            told,
+            thread_id,
+            vitess,
+        } = newcomer;
         let place = Arc::new(Place {
             facts: ArcSwap::from(Arc::clone(facts)),
-            thread_id: AtomicU32::new(facts.thread_id),
-            flags: AtomicU8::new(0),
+            thread_id: AtomicU32::new(thread_id),
+            flags: AtomicU8::new(if vitess { VITESS } else { 0 }),
+            summons: Summons::default(),
         });
+        if vitess || thread_id != facts.thread_id {
+            self.ids_differ.store(true, Ordering::Relaxed);
+        }
         self.places.lock().insert(facts.session, Arc::clone(&place));
         self.unheld.fetch_add(1, Ordering::SeqCst);
         Seat {
             roster: Arc::clone(self),
             session: facts.session,
             place,
+            _told: told,
         }
+    }
+
+    /// The session that a KILL of this id means: the one whose client was told it, or else the one
+    /// that its server knows by it now.
+    pub(super) fn find(&self, id: u32) -> Option<Known> {
+        let places = self.places.lock();
+        let told = places
+            .values()
+            .find(|place| place.facts.load().thread_id == id);
+        let found = told.or_else(|| places.values().find(|place| place.thread_id() == id));
+        found.map(|place| Known(Arc::clone(place)))
     }
 
     pub(super) fn census(&self) -> Census {
@@ -154,15 +211,79 @@ impl Place {
         self.flags.load(Ordering::SeqCst) & HELD != 0
     }
 
+    fn thread_id(&self) -> u32 {
+        self.thread_id.load(Ordering::Relaxed)
+    }
+
+    fn is_vitess(&self) -> bool {
+        self.flags.load(Ordering::SeqCst) & VITESS != 0
+    }
+
     fn unheld(&self, session: u64) -> Unheld {
         let flags = self.flags.load(Ordering::SeqCst);
         Unheld {
             session,
             user: self.facts.load().user.clone(),
-            thread_id: self.thread_id.load(Ordering::Relaxed),
+            thread_id: self.thread_id(),
             in_transaction: flags & IN_TRANSACTION != 0,
             tunnel: flags & TUNNEL != 0,
         }
+    }
+}
+
+/// An id that a client was told, taken until this is dropped.
+#[derive(Debug)]
+pub(super) struct Told {
+    roster: Arc<Roster>,
+    id: u32,
+}
+
+impl Told {
+    pub(super) const fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let mut told = self.roster.told.lock();
+        if let Some(entry) = told.get_mut(&self.id) {
+            entry.1 = entry.1.saturating_sub(1);
+            if entry.1 == 0 {
+                told.remove(&self.id);
+            }
+        }
+    }
+}
+
+/// What the census must know of a new session besides its facts.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    /// The id that its client was told.
+    pub(super) told: Option<Told>,
+    /// Its connection's id at the server.
+    pub(super) thread_id: u32,
+    /// Whether the server is a vtgate.
+    pub(super) vitess: bool,
+}
+
+/// A session that a KILL means.
+#[derive(Debug)]
+pub(super) struct Known(Arc<Place>);
+
+impl Known {
+    pub(super) fn facts(&self) -> Arc<Facts> {
+        self.0.facts.load_full()
+    }
+
+    /// Its connection's id at the server that answers it now.
+    pub(super) fn thread_id(&self) -> u32 {
+        self.0.thread_id()
+    }
+
+    /// Asks it to end what it does.
+    pub(super) fn summon(&self, victim: Victim) {
+        self.0.summons.call(victim);
     }
 }
 
@@ -172,6 +293,7 @@ pub(super) struct Seat {
     roster: Arc<Roster>,
     session: u64,
     place: Arc<Place>,
+    _told: Option<Told>,
 }
 
 impl Seat {
@@ -187,7 +309,17 @@ impl Seat {
 
     /// The id of its connection at the server that answers it now.
     pub(super) fn thread_id(&self) -> u32 {
-        self.place.thread_id.load(Ordering::Relaxed)
+        self.place.thread_id()
+    }
+
+    /// Whether a vtgate answers it now.
+    pub(super) fn is_vitess(&self) -> bool {
+        self.place.is_vitess()
+    }
+
+    /// What another's KILL asks of it.
+    pub(super) fn summons(&self) -> &Summons {
+        &self.place.summons
     }
 
     /// The session's facts have changed.
@@ -195,9 +327,11 @@ impl Seat {
         self.place.facts.store(Arc::clone(facts));
     }
 
-    /// Another server answers the session from here on.
-    pub(super) fn moved(&self, thread_id: u32) {
+    /// Another connection answers the session from here on.
+    pub(super) fn moved(&self, thread_id: u32, vitess: bool) {
         self.place.thread_id.store(thread_id, Ordering::Relaxed);
+        self.place.set(VITESS, vitess);
+        self.roster.ids_differ.store(true, Ordering::Relaxed);
     }
 
     /// Counts the session as held, until what is returned is dropped.

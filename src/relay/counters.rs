@@ -99,6 +99,8 @@ pub struct Counters {
     pub ended: Count,
     /// Sessions ended because their statements' ids could be translated no longer.
     pub untranslated: Count,
+    /// KILLs that the proxy carried out itself, as the primary has none.
+    pub kills: Count,
     /// Logins given up because the gate held for longer than a login may take.
     pub logins_held: Count,
     /// Bytes from clients to the primary, of ended sessions.

@@ -27,7 +27,7 @@ pub(super) async fn arrive(
         match event.await {
             None => break,
             Some(Event::Over(end)) => return Err(end),
-            Some(Event::Held | Event::Login) => wait(shared, pump, ear).await,
+            Some(Event::Held | Event::Login | Event::Own) => wait(shared, pump, ear).await,
         }
         if pump.is_ending() {
             return Ok(());
@@ -68,7 +68,8 @@ pub(super) async fn wait(shared: &Arc<Shared>, pump: &mut Pump, ear: &mut Ear<'_
         Some(Then::Once(primary)) => pump.go_once(primary),
         Some(Then::Moved(leg)) => {
             shared.counters.moved.add(1);
-            pump.go_over(*leg);
+            let has_init = !shared.server(&leg.server).init.is_empty();
+            pump.go_over(*leg, has_init);
         }
         Some(Then::End(why)) => {
             shared.counters.ended.add(1);

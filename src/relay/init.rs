@@ -1,6 +1,9 @@
 //! The statements that the config wants on every connection of a server: run on the primary's leg
-//! of a new client, before the client is told that it is in.
+//! of a new client, before the client is told that it is in, and again wherever the server has
+//! forgotten them (CHANGE_USER, RESET_CONNECTION). No client sees their answers.
 
+use super::Shared;
+use super::refuse::Refusal;
 use crate::config::Server;
 use crate::connect::{Packet, Stream, write_one};
 use crate::wire::answer::{Answer, AnswerTracker, Failure, Progress};
@@ -9,10 +12,11 @@ use crate::wire::command::{Command, Expect};
 use crate::wire::status::Status;
 use std::io;
 use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout_at};
 
 /// Why a leg is not as the config wants it.
 #[derive(Debug)]
-pub(super) enum Uninit {
+enum Uninit {
     /// The server refused one.
     Refused(String, Failure),
     /// The leg broke, or the answer cannot be read.
@@ -25,10 +29,39 @@ impl From<io::Error> for Uninit {
     }
 }
 
+/// Runs them all. The status flags after the last one; `None` where there are none. After an error
+/// the leg can only be closed: it says what the client is to be told.
+pub(super) async fn again(
+    shared: &Shared,
+    leg: &mut Stream,
+    server: &Server,
+    capabilities: Capabilities,
+    deadline: Instant,
+) -> Result<Option<Status>, Refusal> {
+    let name = &server.name;
+    match timeout_at(deadline, run(leg, server, capabilities)).await {
+        Ok(Ok(status)) => Ok(status),
+        Ok(Err(Uninit::Refused(statement, failure))) => {
+            tracing::warn!(primary = %name, %statement, code = failure.code, "init was refused");
+            Err(Refusal::init(name, &statement, &failure))
+        }
+        Ok(Err(Uninit::Broken(error))) => {
+            shared.counters.primary_lost.add(1);
+            tracing::warn!(primary = %name, %error, "the primary broke off during its init");
+            Err(Refusal::primary_lost(name))
+        }
+        Err(_) => {
+            shared.counters.logins_timed_out.add(1);
+            let why = "the statements of its init do not end in time";
+            Err(Refusal::primary_down(name, why))
+        }
+    }
+}
+
 /// Runs them in turn. The status flags after the last one; `None` where there are none.
 ///
 /// Not cancel-safe: after a time-out the leg can only be closed.
-pub(super) async fn run(
+async fn run(
     leg: &mut Stream,
     server: &Server,
     capabilities: Capabilities,

@@ -4,9 +4,10 @@
 
 use super::Shared;
 use super::auth::{Broken, Dialogue, needs_equal_legs};
+use super::census::{Newcomer, Told};
 use super::drain::Phase;
 use super::gate;
-use super::init::{self, Uninit};
+use super::init;
 use super::probe;
 use super::refuse::{Refusal, close};
 use crate::config::Server;
@@ -15,7 +16,7 @@ use crate::connect::{
 };
 use crate::tee::{Facts, Share};
 use crate::wire::capability::Capabilities;
-use crate::wire::greeting::{Greeting, restrict};
+use crate::wire::greeting::{Greeting, restrict, set_thread_id};
 use crate::wire::login::{Login, SslRequest, set_capabilities};
 use crate::wire::reply;
 use crate::wire::status::Status;
@@ -47,6 +48,7 @@ pub(super) struct Legs {
     pub(super) client: Stream,
     pub(super) primary: Stream,
     pub(super) facts: Arc<Facts>,
+    pub(super) newcomer: Newcomer,
     pub(super) status: Status,
     /// What the client sent behind its login.
     pub(super) ahead: Vec<u8>,
@@ -67,6 +69,8 @@ struct Heard {
     packet: Packet,
     login: Login,
     greeted: Greeted,
+    /// The connection's id that it was told.
+    told: Told,
     /// What the client was offered.
     keep: Capabilities,
 }
@@ -113,7 +117,7 @@ async fn wait_at_gate(shared: &Shared) -> Result<(), Refusal> {
 }
 
 /// Why the primary has not greeted.
-enum Unreached {
+pub(super) enum Unreached {
     Down(Refusal),
     /// It refused the connection: its own words, as it said them.
     Refused(Packet),
@@ -136,7 +140,8 @@ impl Unreached {
     }
 }
 
-async fn reach(
+/// Dials a server and hears its greeting.
+pub(super) async fn reach(
     shared: &Shared,
     server: &Arc<Server>,
     deadline: Instant,
@@ -180,10 +185,16 @@ async fn hear(
     shared: &Arc<Shared>,
     client: Stream,
     greeted: Greeted,
-    greeting: Packet,
+    mut greeting: Packet,
     deadline: Instant,
 ) -> Option<Heard> {
     let keep = offerable(shared.offer());
+    let id = greeted.greeting.thread_id;
+    let told = shared.roster.tell(&greeted.server.name, id);
+    if told.id() != id {
+        // What was parsed as a greeting has one.
+        let _ = set_thread_id(greeting.payload_mut(), told.id());
+    }
     let hearing = listen(shared, client, greeting, keep);
     let unheard = match timeout_at(deadline, hearing).await {
         Ok(Ok((client, packet, login))) => {
@@ -192,6 +203,7 @@ async fn hear(
                 packet,
                 login,
                 greeted,
+                told,
                 keep,
             });
         }
@@ -271,6 +283,7 @@ struct Ready {
     packet: Packet,
     login: Login,
     greeting: Greeting,
+    told: Told,
     server: Arc<Server>,
     asked: Capabilities,
     plugin: Vec<u8>,
@@ -287,6 +300,7 @@ async fn prepare(shared: &Arc<Shared>, heard: Heard, deadline: Instant) -> Optio
         mut packet,
         login,
         greeted,
+        told,
         keep,
     } = heard;
     let next_seq = packet.seq().wrapping_add(1);
@@ -345,6 +359,7 @@ async fn prepare(shared: &Arc<Shared>, heard: Heard, deadline: Instant) -> Optio
         packet,
         login,
         greeting,
+        told,
         server,
         asked,
         plugin,
@@ -353,7 +368,8 @@ async fn prepare(shared: &Arc<Shared>, heard: Heard, deadline: Instant) -> Optio
     })
 }
 
-async fn request_tls(
+/// Asks a server for TLS, and shakes hands.
+pub(super) async fn request_tls(
     mut primary: Stream,
     config: Arc<rustls::ClientConfig>,
     server: &Server,
@@ -431,28 +447,9 @@ async fn init(
     let agreed = ready.agreed();
     let told = reply::parse_ok(verdict.payload(), agreed).map(|done| done.status);
     let told = told.unwrap_or_default();
-    if ready.server.init.is_empty() {
-        return Ok(told);
-    }
-    let running = init::run(&mut ready.primary, &ready.server, agreed);
-    let name = &ready.server.name;
-    match timeout_at(deadline, running).await {
-        Ok(Ok(status)) => Ok(status.unwrap_or(told)),
-        Ok(Err(Uninit::Refused(statement, failure))) => {
-            tracing::warn!(primary = %name, %statement, code = failure.code, "init was refused");
-            Err(Refusal::init(name, &statement, &failure))
-        }
-        Ok(Err(Uninit::Broken(error))) => {
-            shared.counters.primary_lost.add(1);
-            tracing::warn!(primary = %name, %error, "the primary broke off during its init");
-            Err(Refusal::primary_lost(name))
-        }
-        Err(_) => {
-            shared.counters.logins_timed_out.add(1);
-            let why = "the statements of its init do not end in time";
-            Err(Refusal::primary_down(name, why))
-        }
-    }
+    let server = Arc::clone(&ready.server);
+    let ran = init::again(shared, &mut ready.primary, &server, agreed, deadline);
+    Ok(ran.await?.unwrap_or(told))
 }
 
 impl Ready {
@@ -485,13 +482,19 @@ async fn conclude(
         capabilities: agreed,
         collation: u16::from(ready.login.collation),
         primary: Arc::from(ready.server.name.as_str()),
-        thread_id: ready.greeting.thread_id,
+        thread_id: ready.told.id(),
         share: Arc::new(Share::default()),
+    };
+    let newcomer = Newcomer {
+        told: Some(ready.told),
+        thread_id: ready.greeting.thread_id,
+        vitess: ready.greeting.is_vitess(),
     };
     Some(Legs {
         client: ready.client,
         primary: ready.primary,
         facts: Arc::new(facts),
+        newcomer,
         status,
         ahead,
     })

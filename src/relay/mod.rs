@@ -8,6 +8,7 @@
 mod listener;
 mod session;
 
+mod anew;
 mod auth;
 mod login;
 mod probe;
@@ -23,6 +24,8 @@ mod census;
 mod ear;
 mod gate;
 mod held;
+mod kills;
+mod own;
 mod statements;
 
 mod counters;
@@ -37,6 +40,7 @@ pub use carry::{Carry, Carrying, Held, Leg, NoCarry, Then, part_with};
 pub use census::{Census, Unheld};
 pub use counters::{Count, Counters, Sessions};
 pub use listener::bind;
+pub use statements::StandIn;
 pub use tls::CertificateError;
 
 use crate::config::{Listen, Server};
@@ -170,6 +174,16 @@ impl Shared {
         self.last_session
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1)
+    }
+
+    /// One of the two servers, by its name.
+    fn server(&self, name: &str) -> Arc<Server> {
+        let roles = self.roles.borrow();
+        if roles.shadow.name == name {
+            Arc::clone(&roles.shadow)
+        } else {
+            Arc::clone(&roles.primary)
+        }
     }
 
     fn tls(&self, server: &Server) -> Result<TlsContext, TlsError> {

@@ -29,6 +29,8 @@ use call::Call;
 pub(super) enum Event {
     /// CHANGE_USER was sent: what follows is a login.
     Login,
+    /// The client's next command is the proxy's own.
+    Own,
     /// The gate asks for the session, and it stands between two transactions.
     Held,
     /// The session is over.
@@ -108,6 +110,11 @@ impl Pump {
         word: u32,
         (gate, drain): (&Gate, &Drain),
     ) -> Poll<Event> {
+        if self.seat.summons().is_there()
+            && let Some(event) = self.be_killed(context)
+        {
+            return Poll::Ready(event);
+        }
         loop {
             self.call.open = word != self.call.settled;
             // Before the client is read: what it sends from here on may be for another primary.
@@ -257,11 +264,8 @@ impl Pump {
             // It may still read the answers.
             return Stand::Blocked;
         }
-        let end = if self.book.is_mid_command() {
-            End::Vanished
-        } else {
-            End::Left
-        };
+        let has_begun = self.book.is_mid_command() || !self.up.is_empty();
+        let end = if has_begun { End::Vanished } else { End::Left };
         Stand::Event(Event::Over(end))
     }
 
@@ -361,6 +365,11 @@ impl Pump {
 
     /// Deals with a command that ends the plain course, once it is the first unanswered one.
     fn barrier(&mut self) -> Option<Event> {
+        if self.book.is_own_ahead() {
+            let is_due = !self.book.awaits_answer() && !self.is_ending();
+            let is_settled = self.up.is_settled() && self.down.is_settled();
+            return (is_due && is_settled).then_some(Event::Own);
+        }
         match self.book.barrier()? {
             // A login writes to both legs itself: what came before must be gone.
             Barrier::Login => {

@@ -53,6 +53,33 @@ impl Refusal {
         )
     }
 
+    /// A statement that a KILL has cut.
+    pub(super) fn interrupted() -> Self {
+        Self::new(1317, b"70100", "Query execution was interrupted")
+    }
+
+    pub(super) fn unknown_thread(id: u64) -> Self {
+        Self::new(1094, b"HY000", format!("Unknown thread id: {id}"))
+    }
+
+    pub(super) fn not_owner(id: u64) -> Self {
+        let message = format!("You are not owner of thread {id}");
+        Self::new(1095, b"HY000", message)
+    }
+
+    /// A client that cannot be asked to prove itself by another nonce.
+    pub(super) fn old_client() -> Self {
+        let message = "Client does not support authentication protocol requested by server; \
+                       consider upgrading MySQL client";
+        Self::new(1251, b"08004", message)
+    }
+
+    /// An error in a server's own words.
+    pub(super) fn of(failure: &Failure) -> Self {
+        let message = String::from_utf8_lossy(&failure.message);
+        Self::new(failure.code, &failure.sqlstate, message)
+    }
+
     pub(super) fn primary_down(name: &str, why: &str) -> Self {
         Self::new(
             2003,

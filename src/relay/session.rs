@@ -1,22 +1,20 @@
 //! One client, from login to close.
 
 use super::Shared;
-use super::auth::{Broken, Dialogue};
-use super::book::{Book, Flight};
+use super::anew;
+use super::book::Book;
 use super::ear::Ear;
 use super::held;
 use super::login::{self, Legs};
+use super::own::{self, Own};
 use super::pump::{Event, Pump};
-use super::refuse::{Refusal, close};
-use crate::connect::{Packet, PacketReader, Stream, write_one};
-use crate::tee::{End, Facts};
-use crate::wire::answer::Outcome;
-use crate::wire::login::ChangeUser;
-use crate::wire::reply;
+use super::refuse::close;
+use crate::connect::Stream;
+use crate::tee::End;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::time::{Instant, timeout};
+use std::task::Poll;
 
 /// Serves a client to its end.
 pub(super) async fn serve(shared: Arc<Shared>, client: Stream, peer: SocketAddr) {
@@ -44,17 +42,25 @@ fn pump(shared: &Arc<Shared>, legs: Legs) -> (Pump, Vec<u8>) {
         client,
         primary,
         facts,
+        newcomer,
         status,
         ahead,
     } = legs;
     let counters = Arc::clone(&shared.counters);
-    let seat = shared.roster.enter(&facts);
+    let has_init = !shared.server(&facts.primary).init.is_empty();
+    let own = Own::new(
+        shared.roster.ids_differ(),
+        facts.capabilities,
+        (newcomer.vitess, has_init),
+    );
+    let seat = shared.roster.enter(&facts, newcomer);
     let book = Book::new(
         facts,
         shared.tee.clone(),
         shared.limits.book,
         status,
         Arc::clone(&counters),
+        own,
     );
     let at_gate = (seat, shared.gate.word_never());
     (Pump::new(client, primary, book, counters, at_gate), ahead)
@@ -62,6 +68,11 @@ fn pump(shared: &Arc<Shared>, legs: Legs) -> (Pump, Vec<u8>) {
 
 async fn run(shared: &Arc<Shared>, pump: &mut Pump, ahead: Vec<u8>) -> End {
     let mut ear = Ear::new(&shared.drain, &shared.gate, &shared.bell);
+    poll_fn(|context| {
+        pump.seat().summons().wakes(context.waker());
+        Poll::Ready(())
+    })
+    .await;
     if let Err(end) = Box::pin(held::arrive(shared, pump, &mut ear, ahead)).await {
         return end;
     }
@@ -74,7 +85,12 @@ async fn run(shared: &Arc<Shared>, pump: &mut Pump, ahead: Vec<u8>) -> End {
             Event::Over(end) => return end,
             Event::Held => Box::pin(held::wait(shared, pump, &mut ear)).await,
             Event::Login => {
-                if let Err(end) = Box::pin(log_in_anew(shared, pump)).await {
+                if let Err(end) = Box::pin(anew::relay(shared, pump)).await {
+                    return end;
+                }
+            }
+            Event::Own => {
+                if let Err(end) = Box::pin(own::deal(shared, pump)).await {
                     return end;
                 }
             }
@@ -97,98 +113,4 @@ async fn finish(shared: &Shared, mut pump: Pump, end: End) {
     // Nothing more can come to the primary.
     drop(seat);
     close(client, client_ended).await;
-}
-
-/// CHANGE_USER: relays the login in the middle, then goes on with the new facts.
-async fn log_in_anew(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), End> {
-    let Some(mut flight) = pump.book.take_first() else {
-        return Ok(());
-    };
-    let facts = Arc::clone(pump.book.facts());
-    let renewed = renewed(&facts, &flight);
-    let (up, down) = pump.take_unseen();
-    let mut dialogue = Dialogue {
-        client: &mut pump.client,
-        primary: &mut pump.primary,
-        from_client: PacketReader::with_ahead(up),
-        from_primary: PacketReader::with_ahead(down),
-        shift: 0,
-        plugin: renewed
-            .as_ref()
-            .map(|(_, plugin)| plugin.clone())
-            .unwrap_or_default(),
-        name: &facts.primary,
-        next_seq: 1,
-    };
-    let verdict = tokio::select! {
-        biased;
-        // Who is in the middle of a login cannot be held.
-        why = shared.gate.ended() => Err(Broken::Ended(Refusal::ended(&why))),
-        verdict = timeout(shared.limits.login_timeout, dialogue.verdict()) => {
-            verdict.unwrap_or(Err(Broken::Late))
-        }
-    };
-    let next_seq = dialogue.next_seq;
-    let (up, down) = dialogue.into_ahead();
-    let verdict = match verdict {
-        Ok(verdict) => verdict,
-        Err(broken) => {
-            pump.book.hand(flight, Instant::now(), false);
-            if let Some((refusal, seq)) = broken.refusal(&shared.counters, &facts.primary, next_seq)
-            {
-                let _ = write_one(&mut pump.client, &refusal.as_packet(seq)).await;
-            }
-            return Err(End::Vanished);
-        }
-    };
-    let granted = record(&mut flight, &verdict, &facts);
-    pump.book.hand(flight, Instant::now(), true);
-    match renewed {
-        Some((renewed, _)) if granted => pump.renew(Arc::new(renewed)),
-        None if granted => pump.become_tunnel("a change of user that cannot be read"),
-        Some(_) | None => {}
-    }
-    write_one(&mut pump.client, &verdict)
-        .await
-        .map_err(|_| End::Vanished)?;
-    pump.book.ring();
-    pump.put_unseen(&up, &down);
-    Ok(())
-}
-
-/// What the session's facts are if the primary grants the change; the plugin that it begins with.
-fn renewed(facts: &Facts, flight: &Flight) -> Option<(Facts, Vec<u8>)> {
-    let change = ChangeUser::parse(&flight.blank.command, facts.capabilities).ok()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let renewed = Facts {
-        session: facts.session,
-        login: facts.login.saturating_add(1),
-        user: text(change.user),
-        database: text(change.database),
-        capabilities: facts.capabilities,
-        collation: change.collation.unwrap_or(facts.collation),
-        primary: Arc::clone(&facts.primary),
-        thread_id: facts.thread_id,
-        share: Arc::clone(&facts.share),
-    };
-    Some((renewed, change.auth_plugin.to_vec()))
-}
-
-/// Writes the verdict down as the command's answer; says whether it was granted.
-fn record(flight: &mut Flight, verdict: &Packet, facts: &Facts) -> bool {
-    let payload = verdict.payload();
-    let answer = &mut flight.blank.answer;
-    answer.bytes = verdict.bytes().len() as u64;
-    answer.sample.extend_from_slice(verdict.bytes());
-    answer.sample_whole = true;
-    if reply::is_err(payload) {
-        answer
-            .results
-            .push(Outcome::Error(reply::parse_err(payload)));
-        return false;
-    }
-    let done = reply::parse_ok(payload, facts.capabilities).unwrap_or_default();
-    answer.status = Some(done.status);
-    answer.results.push(Outcome::Ok(done));
-    true
 }

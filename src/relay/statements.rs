@@ -7,6 +7,7 @@
 //! within an id, its bytes wait for the rest.
 
 use crate::wire::HEADER_LEN;
+use crate::wire::answer::Failure;
 use crate::wire::command::Command;
 use crate::wire::reply;
 use std::collections::BTreeMap;
@@ -82,11 +83,23 @@ impl Window {
     }
 }
 
+/// What stands in for a statement that the client has prepared and this server cannot prepare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StandIn {
+    /// Its text: the statement has no parameters and answers without rows, so that the answer to the
+    /// text is the same, byte for byte.
+    Text(Vec<u8>),
+    /// The server's refusal to prepare it, which each execution is answered with.
+    Error(Failure),
+}
+
 /// The ids of one session. See the module.
 #[derive(Debug)]
 pub(super) struct Statements {
     /// The client's ids and the server's.
     ids: BTreeMap<u32, u32>,
+    /// The client's ids of what the server could not prepare.
+    stand_ins: BTreeMap<u32, StandIn>,
     /// The client's id of the statement prepared last.
     last: Option<u32>,
     /// The next id that the client will be given.
@@ -96,12 +109,15 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    /// From here on the client's ids are these of the server's.
-    pub(super) fn new(ids: &[(u32, u32)], last: Option<u32>) -> Self {
+    /// From here on the client's ids are these of the server's, or have these to stand in for them.
+    pub(super) fn new(ids: &[(u32, u32)], stand_ins: &[(u32, StandIn)], last: Option<u32>) -> Self {
         let ids: BTreeMap<_, _> = ids.iter().copied().collect();
-        let largest = ids.last_key_value().map_or(0, |(id, _)| *id);
+        let stand_ins: BTreeMap<_, _> = stand_ins.iter().cloned().collect();
+        let largest = ids.keys().chain(stand_ins.keys()).max();
+        let largest = largest.copied().unwrap_or_default();
         Self {
             ids,
+            stand_ins,
             last,
             next: largest.wrapping_add(1),
             up: Window::default(),
@@ -121,6 +137,20 @@ impl Statements {
             .iter()
             .map(|(client, server)| (*client, *server))
             .collect()
+    }
+
+    /// Whether the server lacks a statement that the client has prepared.
+    pub(super) fn has_stand_ins(&self) -> bool {
+        !self.stand_ins.is_empty()
+    }
+
+    /// What stands in for the statement that the client means.
+    pub(super) fn stand_in(&self, client: u32) -> Option<&StandIn> {
+        let client = match client {
+            PREPARED_LAST => self.last?,
+            client => client,
+        };
+        self.stand_ins.get(&client)
     }
 
     /// A command begins.
@@ -148,6 +178,7 @@ impl Statements {
         id.copy_from_slice(&server.to_le_bytes());
         if Command(self.up.first) == Command::STMT_CLOSE {
             self.ids.remove(&client);
+            self.stand_ins.remove(&client);
         }
     }
 
@@ -178,6 +209,7 @@ impl Statements {
     /// The server has forgotten all statements.
     pub(super) fn forget(&mut self) {
         self.ids.clear();
+        self.stand_ins.clear();
         self.last = None;
     }
 
@@ -185,7 +217,8 @@ impl Statements {
         loop {
             let id = self.next;
             self.next = self.next.wrapping_add(1);
-            let taken = id == NOBODYS || id == PREPARED_LAST || self.ids.contains_key(&id);
+            let known = self.ids.contains_key(&id) || self.stand_ins.contains_key(&id);
+            let taken = known || id == NOBODYS || id == PREPARED_LAST;
             if !taken {
                 return id;
             }

@@ -4,6 +4,7 @@
 //! It refuses what would be another session: under another user's name, without a setting that
 //! changes what is written or read, without a statement that the client has prepared.
 
+use super::desk::UNSUPPORTED_PS;
 use super::journal::{Habit, Journal, Statement};
 use super::likeness::Likeness;
 use super::link::{Link, Trouble};
@@ -12,7 +13,7 @@ use super::shared::Shared;
 use super::state::{SessionState, Stuck};
 use super::values::{Values, is_plain};
 use crate::connect::Stream;
-use crate::sql::redact_error;
+use crate::sql::{Class, redact_error};
 use crate::tee::Facts;
 use crate::wire::answer::Failure;
 use crate::wire::command::Command;
@@ -110,8 +111,36 @@ pub struct Carried {
     /// The types that were taken in ahead.
     bound: BTreeMap<u32, Arc<[Type]>>,
     refused: BTreeSet<String>,
+    /// What the server cannot prepare.
+    unprepared: BTreeMap<u32, Unprepared>,
     /// Something of what was run may have left a warning.
     warns: bool,
+}
+
+/// A statement that the client has prepared, and that this server says cannot be prepared at all
+/// (error 1295). Most often it is a BEGIN: vtgate prepares it, a MySQL 5.6 does not. The session is
+/// carried all the same: to leave it behind would end it for a statement that it may never run again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unprepared {
+    /// It has no parameters and answers without rows: its text, run as text, is answered with the very
+    /// same bytes.
+    Text(Arc<[u8]>),
+    /// What the server says of it, which an execution would have to be told.
+    Refused(Failure),
+}
+
+impl Unprepared {
+    fn new(statement: &Statement, text: Arc<[u8]>, failure: &Failure) -> Self {
+        let without_rows = matches!(
+            statement.prepared.analysis.class,
+            Class::Session | Class::Transaction | Class::Ddl
+        );
+        if without_rows && statement.prepared.parameters == 0 {
+            Self::Text(text)
+        } else {
+            Self::Refused(failure.clone())
+        }
+    }
 }
 
 /// What a connection is made of, once it is the session's.
@@ -125,8 +154,12 @@ pub struct Parts {
     pub thread_id: u32,
     /// Its last status flags.
     pub status: Status,
+    /// Whether the server is a vtgate.
+    pub vitess: bool,
     /// The client's statement ids, each with the server's.
     pub statements: Vec<(u32, u32)>,
+    /// Those of statements that the server cannot prepare.
+    pub unprepared: Vec<(u32, Unprepared)>,
     /// The client's id of the statement that was prepared last, while there is one.
     pub last: Option<u32>,
 }
@@ -152,6 +185,7 @@ impl Carried {
             values: BTreeSet::new(),
             bound: BTreeMap::new(),
             refused: BTreeSet::new(),
+            unprepared: BTreeMap::new(),
             warns: false,
             shared,
         };
@@ -221,13 +255,16 @@ impl Carried {
         let own = |(id, _)| Some((id, self.link.statement(id)?));
         let statements = self.journal.statements().filter_map(own).collect();
         let last = self.journal.last_prepared();
+        let vitess = self.link.is_vitess();
         let (stream, thread_id, status) = self.link.into_parts();
         Parts {
             stream,
             server: Arc::clone(&self.shared.name),
             thread_id,
             status,
+            vitess,
             statements,
+            unprepared: self.unprepared.into_iter().collect(),
             last,
         }
     }
@@ -311,9 +348,13 @@ impl Carried {
         for id in gone {
             self.link.close(id).await?;
             self.bound.remove(&id);
+            self.unprepared.remove(&id);
         }
         let mut database = journal.database();
         for (id, statement) in journal.statements() {
+            if self.unprepared.contains_key(&id) {
+                continue;
+            }
             if self.link.statement(id).is_none() {
                 let own = &*statement.prepared.database;
                 if own != database && !own.is_empty() {
@@ -325,8 +366,17 @@ impl Carried {
                     CarryError::Database("that a prepared statement names".to_owned())
                 })?;
                 let reply = self.link.prepare(id, &text).await?;
-                if let Some(failure) = reply.answer.error() {
-                    return Err(CarryError::refused("a prepared statement", failure));
+                match reply.answer.error() {
+                    Some(failure) if failure.code == UNSUPPORTED_PS => {
+                        self.warns = true;
+                        let instead = Unprepared::new(statement, text, failure);
+                        self.unprepared.insert(id, instead);
+                        continue;
+                    }
+                    Some(failure) => {
+                        return Err(CarryError::refused("a prepared statement", failure));
+                    }
+                    None => {}
                 }
             }
             self.bind(id, statement).await?;

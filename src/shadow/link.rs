@@ -170,7 +170,7 @@ impl Link {
     fn new(shared: &Shared, connection: Connection) -> Self {
         Self {
             thread_id: connection.thread_id,
-            vitess: connection.server_version.contains("Vitess"),
+            vitess: connection.is_vitess(),
             talk: Talk::new(&shared.config, connection),
             prepared: HashMap::new(),
             others: HashMap::new(),

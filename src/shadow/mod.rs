@@ -71,7 +71,7 @@ mod model;
 
 pub use control::Control;
 
-pub use carry::{Carried, CarryError, Parts};
+pub use carry::{Carried, CarryError, Parts, Unprepared};
 pub use census::Users;
 pub use errand::Ended;
 pub use pulse::Beat;

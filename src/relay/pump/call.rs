@@ -2,13 +2,15 @@
 //! a boundary and goes on as it is told, or ends. Nothing here is run for a session that has
 //! settled.
 
-use super::super::carry::{Held, Leg};
+use super::super::carry::{Held, Leg, part_with};
 use super::super::census::Seat;
 use super::super::gate::{self, Gate};
 use super::super::refuse::Refusal;
 use super::{Event, Pump};
 use crate::connect::Stream;
 use crate::tee::{End, Facts};
+use crate::wire::kill::Victim;
+use crate::wire::status::Status;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -96,23 +98,46 @@ impl Pump {
         self.is_quiet() && !self.up.has_ended() && !self.book.has_quit()
     }
 
-    /// Whether the client's next command is for the gate to let in.
+    /// Whether the client's next command is for the gate to let in. One of which a part has been read
+    /// has begun.
     pub(super) fn waits_at_gate(&self) -> bool {
-        !self.book.is_mid_command() && !self.book.in_transaction() && !self.has_one_more()
+        self.up.is_empty()
+            && !self.book.is_mid_command()
+            && !self.book.in_transaction()
+            && !self.has_one_more()
     }
 
     /// Ends a session that cannot be held, as far as can be said at once.
     fn end_now(&mut self, why: &str, context: &mut Context<'_>) -> Event {
         self.counters.ended.add(1);
-        let silent = self.is_tunnel() || self.is_ending() || !self.down.is_empty();
         let seq = match self.book.awaits_answer() {
-            _ if silent => None,
             true => self.book.next_answer_seq(),
             false if self.book.is_mid_command() => Some(self.book.refused_seq()),
             false => Some(1),
         };
-        if let Some(seq) = seq {
-            self.down.put(&Refusal::ended(why).packet(seq));
+        self.say_last(&Refusal::ended(why), seq, context)
+    }
+
+    /// Another's KILL: ends the command that runs, and the session with it, as the server goes on with
+    /// the command and would still answer it. Where nothing runs, a KILL QUERY means nothing.
+    #[cold]
+    pub(super) fn be_killed(&mut self, context: &mut Context<'_>) -> Option<Event> {
+        match self.seat.summons().take()? {
+            Victim::Connection => Some(Event::Over(End::Vanished)),
+            Victim::Query if self.is_tunnel() => Some(Event::Over(End::Vanished)),
+            Victim::Query if !self.book.awaits_answer() => None,
+            Victim::Query => {
+                let seq = self.book.next_answer_seq();
+                Some(self.say_last(&Refusal::interrupted(), seq, context))
+            }
+        }
+    }
+
+    /// Says the last that the client hears, where it can still be said, and ends.
+    fn say_last(&mut self, last: &Refusal, seq: Option<u8>, context: &mut Context<'_>) -> Event {
+        let silent = self.is_tunnel() || self.is_ending() || !self.down.is_empty();
+        if let Some(seq) = seq.filter(|_| !silent) {
+            self.down.put(&last.packet(seq));
             self.down.clear_all();
             // A client that does not read is not waited for.
             let _ = self.down.poll_drain(&mut self.client, context);
@@ -153,8 +178,8 @@ impl Pump {
         self.call.once = Some((self.call.heard, self.book.seq()));
     }
 
-    /// Goes on with another primary.
-    pub(in crate::relay) fn go_over(&mut self, leg: Leg) {
+    /// Goes on with another primary. `has_init`: whether its connections begin with statements.
+    pub(in crate::relay) fn go_over(&mut self, leg: Leg, has_init: bool) {
         let was = self.book.facts();
         let facts = Arc::new(Facts {
             session: was.session,
@@ -168,17 +193,28 @@ impl Pump {
             thread_id: was.thread_id,
             share: Arc::clone(&was.share),
         });
-        self.seat.moved(leg.thread_id);
+        self.seat.moved(leg.thread_id, leg.vitess);
         self.seat.renew(&facts);
-        self.book.take_over(facts, &leg);
+        self.book.take_over(facts, &leg, has_init);
         self.primary = leg.stream;
         self.settle();
     }
 
-    /// The session has logged in anew.
-    pub(in crate::relay) fn renew(&mut self, facts: Arc<Facts>) {
+    /// Leaves its connection, to log in over another one of the same server.
+    pub(in crate::relay) fn leave(&mut self) {
+        part_with(std::mem::replace(&mut self.primary, Stream::gone()));
+    }
+
+    /// Goes on with another connection to the vtgate that it had.
+    pub(in crate::relay) fn enter(&mut self, primary: Stream, thread_id: u32) {
+        self.primary = primary;
+        self.seat.moved(thread_id, true);
+    }
+
+    /// The session has logged in anew. `status`: what its server has told since, if anything.
+    pub(in crate::relay) fn renew(&mut self, facts: Arc<Facts>, status: Option<Status>) {
         self.seat.renew(&facts);
-        self.book.renew(facts);
+        self.book.renew(facts, status);
     }
 
     /// Tells the client why its session ends, as the answer to its next command.

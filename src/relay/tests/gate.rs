@@ -53,7 +53,9 @@ pub(super) fn leg(statements: &[(u32, u32)]) -> (Box<Leg>, End) {
         server: "vitess".into(),
         thread_id: 70,
         status: crate::wire::status::Status(2),
+        vitess: false,
         statements: statements.to_vec(),
+        stand_ins: Vec::new(),
         last: statements.last().map(|(client, _)| *client),
     };
     (Box::new(leg), End(far))

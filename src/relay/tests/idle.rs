@@ -3,7 +3,9 @@
 use super::world::*;
 use crate::connect::Stream;
 use crate::relay::book::Book;
+use crate::relay::census::Newcomer;
 use crate::relay::ear::Ear;
+use crate::relay::own::Own;
 use crate::relay::pump::{Event, Pump};
 use crate::tee::{Facts, Share};
 use crate::wire::status::Status;
@@ -28,10 +30,16 @@ fn pump(world: &World) -> (Pump, DuplexStream, DuplexStream) {
         thread_id: 7,
         share: Arc::new(Share::default()),
     });
-    let seat = shared.roster.enter(&facts);
+    let newcomer = Newcomer {
+        told: None,
+        thread_id: 7,
+        vitess: false,
+    };
+    let seat = shared.roster.enter(&facts, newcomer);
+    let own = Own::new(shared.roster.ids_differ(), CLIENT, (false, false));
     let counters = Arc::clone(&shared.counters);
     let (tee, book) = (shared.tee.clone(), shared.limits.book);
-    let book = Book::new(facts, tee, book, Status(2), Arc::clone(&counters));
+    let book = Book::new(facts, tee, book, Status(2), Arc::clone(&counters), own);
     let (client, far_client) = tokio::io::duplex(64 << 10);
     let (primary, far_primary) = tokio::io::duplex(64 << 10);
     let (client, primary) = (Stream::Memory(client), Stream::Memory(primary));

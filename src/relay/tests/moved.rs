@@ -4,8 +4,10 @@ use super::gate::{exchange, leg, rest, world};
 use super::world::*;
 use crate::relay::book::{Book, ClientThen, Limits, PrimaryThen};
 use crate::relay::counters::Counters;
-use crate::relay::{Leg, Then};
+use crate::relay::own::Own;
+use crate::relay::{Leg, StandIn, Then};
 use crate::tee::{self, Facts, Handed, Receiver, Share};
+use crate::wire::answer::Failure;
 use crate::wire::capability::Capabilities;
 use crate::wire::status::Status;
 use proptest::prelude::*;
@@ -155,7 +157,7 @@ async fn ids_are_translated_however_the_bytes_are_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_bytes_of_an_id_wait_for_the_rest() {
+async fn only_the_bytes_of_an_id_and_the_first_of_a_command_wait_for_the_rest() {
     let (mut world, mut desk) = world(Setting::default());
     let (mut client, _old) = world.session().await;
     world.relay.hold();
@@ -168,6 +170,9 @@ async fn only_the_bytes_of_an_id_wait_for_the_rest() {
     for at in 0..says.len() {
         client.send(&says[at..=at]).await;
         match at {
+            // It may be a KILL.
+            0..4 => assert!(new.is_silent().await, "{at}"),
+            4 => new.expect(&hears[..5]).await,
             5..8 => assert!(new.is_silent().await, "{at}"),
             8 => new.expect(&hears[5..9]).await,
             _ => new.expect(&hears[at..=at]).await,
@@ -292,6 +297,72 @@ async fn a_session_moved_without_statements_is_as_any_other() {
     assert_eq!(world.relay.sessions().tunnelled, 1);
 }
 
+/// A statement that the new primary cannot prepare is not lost: its text stands in for it, or the
+/// refusal does.
+#[tokio::test(start_paused = true)]
+async fn what_the_new_primary_cannot_prepare_is_run_as_text_or_answered_for_it() {
+    let (mut world, mut desk) = world(Setting::default());
+    let (mut client, _old) = world.session().await;
+    world.relay.hold();
+    let (mut leg, mut new) = leg(&[(1, 101)]);
+    let failure = Failure {
+        code: 1295,
+        sqlstate: *b"HY000",
+        message: b"not in the prepared statement protocol".to_vec(),
+    };
+    leg.stand_ins = vec![
+        (4, StandIn::Text(b"BEGIN".to_vec())),
+        (5, StandIn::Error(failure)),
+    ];
+    leg.last = Some(4);
+    desk.recv().await.unwrap().say(|_| Then::Moved(leg));
+    world.flip();
+    world.relay.resume();
+    for id in [4, u32::MAX] {
+        let execution = packet(0, &naming(0x17, id, b"\0\x01\0\0\0"));
+        for cut in 0..execution.len() {
+            client.send(&execution[..cut]).await;
+            rest().await;
+            client.send(&execution[cut..]).await;
+            assert_eq!(new.hear().await, (0, b"\x03BEGIN".to_vec()), "{id}, {cut}");
+            new.say(1, &ok(3)).await;
+            assert_eq!(client.hear().await, (1, ok(3)));
+        }
+    }
+    // What was executed is what the rest sees: a transaction is open.
+    world.relay.call();
+    rest().await;
+    assert!(world.relay.census().unheld[0].in_transaction);
+    exchange(&mut client, &mut new, b"\x03COMMIT", 2).await;
+    // Others beside it, and behind it in one piece.
+    let pieces = [naming(0x1a, 4, b""), naming(0x17, 5, b"\0\x01\0\0\0")];
+    let other = naming(0x17, 1, b"\0\x01\0\0\0");
+    let piece: Vec<u8> = [&pieces[0], &pieces[1], &other]
+        .iter()
+        .flat_map(|payload| packet(0, payload))
+        .collect();
+    client.send(&piece).await;
+    assert_eq!(client.hear().await, (1, ok(2)), "there is nothing to reset");
+    let (seq, refusal) = client.hear().await;
+    let refusal = crate::wire::reply::parse_err(&refusal);
+    assert_eq!((seq, refusal.code), (1, 1295));
+    assert_eq!(refusal.message, b"not in the prepared statement protocol");
+    let translated = naming(0x17, 101, b"\0\x01\0\0\0");
+    assert_eq!(new.hear().await.1, translated);
+    new.say(1, &ok(2)).await;
+    client.hear().await;
+    // An id that stands for nothing on the server is not given to another statement.
+    client.say(0, b"\x16select 1").await;
+    new.hear().await;
+    new.say(1, &prepared(1)).await;
+    assert_eq!(client.hear().await.1, prepared(6));
+    // Closed it is gone.
+    client.say(0, &naming(0x19, 4, b"")).await;
+    assert_eq!(new.hear().await.1, naming(0x19, 0, b""));
+    client.say(0, &naming(0x17, 4, b"\0\x01\0\0\0")).await;
+    assert_eq!(new.hear().await.1, naming(0x17, 0, b"\0\x01\0\0\0"));
+}
+
 /// A book that has been moved, without sockets.
 fn book() -> (Book, Receiver) {
     let (tee, receiver) = tee::door(tee::Limits {
@@ -316,17 +387,20 @@ fn book() -> (Book, Receiver) {
         sample_bytes: 1 << 16,
     };
     let counters = Arc::new(Counters::default());
-    let mut book = Book::new(Arc::clone(&facts), tee, limits, Status(2), counters);
+    let own = Own::new(Arc::default(), facts.capabilities, (false, false));
+    let mut book = Book::new(Arc::clone(&facts), tee, limits, Status(2), counters, own);
     let (near, _far) = tokio::io::duplex(1);
     let leg = Leg {
         stream: crate::connect::Stream::Memory(near),
         server: "vitess".into(),
         thread_id: 70,
         status: Status(2),
+        vitess: false,
         statements: vec![(1, 101), (2, 102), (3, 0xFFFF_FF00)],
+        stand_ins: Vec::new(),
         last: Some(2),
     };
-    book.take_over(facts, &leg);
+    book.take_over(facts, &leg, false);
     (book, receiver)
 }
 

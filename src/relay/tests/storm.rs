@@ -61,7 +61,9 @@ impl Carry for Mover {
                 server: now.into(),
                 thread_id: 7,
                 status: Status(2),
+                vitess: false,
                 statements: vec![(1, 100)],
+                stand_ins: Vec::new(),
                 last: None,
             }))
         })

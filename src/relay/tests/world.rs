@@ -6,6 +6,7 @@ use crate::relay::{Carry, NoCarry, Offer, Relay, RelayParts};
 use crate::roles::Roles;
 use crate::tee::{self, Handed, Limits, Receiver};
 use crate::wire::capability::Capabilities;
+use crate::wire::greeting::Greeting;
 use crate::wire::packet::write_packet;
 use crate::wire::reply;
 use std::io;
@@ -112,8 +113,17 @@ pub(super) fn rows(cells: &[&[u8]], status: u8) -> Vec<u8> {
 }
 
 pub(super) fn greeting(capabilities: Capabilities) -> Vec<u8> {
+    greeting_of(MYSQL, 7, capabilities)
+}
+
+/// The versions that servers tell of themselves.
+pub(super) const MYSQL: &str = "5.6.24";
+pub(super) const VTGATE: &str = "8.4.6-Vitess";
+
+/// A greeting of this version, with this connection's id.
+pub(super) fn greeting_of(version: &str, id: u32, capabilities: Capabilities) -> Vec<u8> {
     let [a, b, c, d] = capabilities.0.to_le_bytes();
-    let mut payload = b"\x0a5.6.24\x00\x07\x00\x00\x00".to_vec();
+    let mut payload = [b"\x0a", version.as_bytes(), b"\0", &id.to_le_bytes()].concat();
     payload.extend_from_slice(&NONCE[..8]);
     payload.extend_from_slice(&[0, a, b, 45, 2, 0, c, d, 21, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     payload.extend_from_slice(&NONCE[8..]);
@@ -122,11 +132,15 @@ pub(super) fn greeting(capabilities: Capabilities) -> Vec<u8> {
 }
 
 pub(super) fn login(capabilities: Capabilities) -> Vec<u8> {
+    login_as("app", capabilities)
+}
+
+pub(super) fn login_as(user: &str, capabilities: Capabilities) -> Vec<u8> {
     crate::wire::login::Login {
         capabilities,
         max_packet: 1 << 24,
         collation: 45,
-        user: b"app".to_vec(),
+        user: user.into(),
         auth_response: vec![7; 20],
         database: Some(b"shop".to_vec()),
         auth_plugin: Some(b"mysql_native_password".to_vec()),
@@ -293,6 +307,36 @@ impl World {
         server.say(2, &ok(2)).await;
         assert_eq!(client.hear().await, (2, ok(2)));
         (client, server, name)
+    }
+
+    /// A user's client and a primary of this version, logged in, and the connection's id that the
+    /// client was told; `id`: the one that the server gave. The statements of an `init` are done.
+    pub(super) async fn session_as(
+        &mut self,
+        user: &str,
+        version: &str,
+        id: u32,
+    ) -> (End, End, u32) {
+        let (mut client, _) = self.knock();
+        let (name, mut server) = self.dialled().await;
+        server.say(0, &greeting_of(version, id, SERVER)).await;
+        let (_, greeting) = client.hear().await;
+        let told = Greeting::parse(&greeting).unwrap().thread_id;
+        client.say(1, &login_as(user, CLIENT)).await;
+        server.hear().await;
+        server.say(2, &ok(2)).await;
+        let init = {
+            let roles = self.roles.borrow();
+            let primary = Arc::clone(&roles.primary);
+            assert_eq!(name, primary.name);
+            primary.init.len()
+        };
+        for _ in 0..init {
+            server.hear().await;
+            server.say(1, &ok(2)).await;
+        }
+        assert_eq!(client.hear().await, (2, ok(2)));
+        (client, server, told)
     }
 
     /// Makes the shadow the primary.

@@ -166,9 +166,28 @@ pub async fn until_state(proxy: &Proxy, states: &[&str], within: Duration) -> Va
     .await
 }
 
+/// The same without evidence: for tests of what comes after it.
+pub async fn flip_unproven(proxy: &Proxy, to: &str) -> Value {
+    let unproven = [
+        "divergences",
+        "coverage",
+        "evidence",
+        "latency",
+        "writers",
+        "features",
+        "taint",
+    ];
+    flip_by(proxy, &json!({"to": to, "force": unproven})).await
+}
+
 /// Makes the server primary, and waits until it serves; the record.
 pub async fn flip(proxy: &Proxy, to: &str) -> Value {
-    let (status, answer) = ask(proxy, &json!({"to": to}));
+    flip_by(proxy, &json!({"to": to})).await
+}
+
+async fn flip_by(proxy: &Proxy, body: &Value) -> Value {
+    let to = body["to"].as_str().expect("a name");
+    let (status, answer) = ask(proxy, body);
     assert_eq!(status, 202, "{answer:#}\n{}", proxy.log());
     let cutover = until_state(
         proxy,
