@@ -318,3 +318,6 @@ async fn open(dial: &dyn Dial, server: &Server, facts: &Facts) -> Result<Leg, St
         last: None,
     })
 }
+
+#[cfg(test)]
+mod tests;
