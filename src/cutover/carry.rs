@@ -12,7 +12,7 @@ use crate::relay::{Carry, Carrying, Held, Leg, Then, part_with};
 use crate::roles::RolesWatch;
 use crate::tee::Facts;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -36,6 +36,9 @@ impl std::fmt::Debug for Carrier {
 struct Hold {
     on: bool,
     seats: BTreeMap<u64, Seat>,
+    /// Sessions that were let go on for a command and have not come again. They are counted as held
+    /// until they are awake.
+    going: BTreeSet<u64>,
     /// Seats whose connections are being asked something.
     lent: usize,
 }
@@ -114,10 +117,18 @@ impl Carrier {
 
     /// Lets a session go on for one command, by which it may let go what it holds.
     pub(super) fn let_once(&self, session: u64) {
-        let seat = self.hold.lock().seats.remove(&session);
-        if let Some(seat) = seat {
-            seat.answer(Then::Once);
-        }
+        let mut hold = self.hold.lock();
+        let Some(seat) = hold.seats.remove(&session) else {
+            return;
+        };
+        hold.going.insert(session);
+        drop(hold);
+        seat.answer(Then::Once);
+    }
+
+    /// The sessions that were let go on for a command and have not come again; some may have ended.
+    pub(super) fn going(&self) -> BTreeSet<u64> {
+        self.hold.lock().going.clone()
     }
 
     /// Ends a session that cannot be moved.
@@ -169,6 +180,7 @@ impl Carrier {
     fn end_hold(&self) -> BTreeMap<u64, Seat> {
         let mut hold = self.hold.lock();
         hold.on = false;
+        hold.going.clear();
         std::mem::take(&mut hold.seats)
     }
 
@@ -186,6 +198,7 @@ impl Carrier {
         let not_held = {
             let mut hold = self.hold.lock();
             if hold.on {
+                hold.going.remove(&session);
                 hold.seats.insert(session, seat);
                 None
             } else {

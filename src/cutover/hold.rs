@@ -214,7 +214,7 @@ impl Hands {
             if timeout_at(until, self.relay.all_held()).await.is_err() {
                 return Err(self.unheld(&stuck));
             }
-            stuck = match timeout_at(until, self.look(began)).await {
+            stuck = match timeout_at(until, self.look(began, &stuck)).await {
                 Ok(Ok(states)) => return Ok(states),
                 Ok(Err(stuck)) => stuck,
                 Err(_) => {
@@ -253,8 +253,8 @@ impl Hands {
     }
 
     /// All sessions as they wait, or those that hold what cannot be moved. `began`: since when all are
-    /// asked to wait.
-    async fn look(&self, began: Instant) -> Result<Vec<SessionState>, Failed> {
+    /// asked to wait; `known`: what the look before this one saw.
+    async fn look(&self, began: Instant, known: &Failed) -> Result<Vec<SessionState>, Failed> {
         let seats = self.carrier.seats();
         let states = self.states().await;
         let states = states.map_err(|ended| BTreeMap::from([(0, Why::of_server(ended))]))?;
@@ -286,6 +286,17 @@ impl Hands {
                     stuck.insert(session, why);
                 }
                 None => all.push(state),
+            }
+        }
+        // One that was let go on before, and may not even be awake: it would speak to the old primary.
+        let going = self.carrier.going();
+        if !going.is_empty() {
+            let open = self.relay.open_sessions();
+            let here = open.iter().map(|facts| facts.session);
+            for session in here.filter(|session| going.contains(session)) {
+                let why = || Why::own("it goes on for a command");
+                let why = known.get(&session).cloned().unwrap_or_else(why);
+                stuck.entry(session).or_insert(why);
             }
         }
         if self.carrier.lent() > 0 {

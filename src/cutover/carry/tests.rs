@@ -278,10 +278,19 @@ async fn one_that_goes_on_for_a_command_comes_again() {
     assert!(is_one(primary, &mut session.leg).await);
     assert!(world.waiting().is_empty());
     world.carrier.let_once(1);
+    world.carrier.let_once(9);
+    assert_eq!(
+        world.carrier.going(),
+        [1].into(),
+        "it counts until it is back"
+    );
     let again = world.comes(1, 6, "legacy").await;
     assert_eq!(world.carrier.seats()[0].1, 6);
+    assert!(world.carrier.going().is_empty());
+    world.carrier.let_once(1);
     world.carrier.let_go();
-    again.goes_back().await;
+    assert!(world.carrier.going().is_empty(), "with the hold it is over");
+    assert!(matches!(Session::told(&mut { again }).await, Then::Once(_)));
 }
 
 #[tokio::test(start_paused = true)]
