@@ -66,7 +66,8 @@ pub fn measures() -> Option<Measured> {
 
 /// How long a cutover of this process pauses at a place of that name, by the environment variable
 /// `UNDERSTUDY_PLANTED_PAUSE` (`switching:2000`: there, for two seconds), so that a test can kill it
-/// there. The places are the states of the machine, entered and recorded, before they act; and
+/// there. The places are the states of the machine, entered and recorded, before they act; `whole`: a
+/// proxy of a fleet has said so, and nobody has switched yet; and
 /// `switched`: the record of the roles is committed, and no session is let go yet.
 #[must_use]
 pub fn pause(at: &str) -> Option<Duration> {

@@ -1,5 +1,6 @@
 //! What a proxy does with the others of its fleet: it says how far it is, and waits until all are there.
 
+use crate::cutover::coordinator::pause;
 use crate::cutover::fleet::{Call, Decision, Fleet, FleetError, RefusedGuard, Sessions, Word};
 use crate::cutover::guards::Verdict;
 use std::sync::Arc;
@@ -130,6 +131,7 @@ impl Together {
         let until = until.max(Instant::now() + WHOLE_MIN);
         let later = until + FOLLOWERS;
         let said = self.say(Word::Whole, until).await;
+        pause("whole").await;
         if said.is_err() || !self.leads() {
             return self.fleet.decision(&self.call, later).await;
         }

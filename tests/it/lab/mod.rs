@@ -7,6 +7,7 @@ mod console;
 mod cutover;
 mod differences;
 mod faults;
+mod fleet;
 mod healthy;
 mod load;
 mod logins;

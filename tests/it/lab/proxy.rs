@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Proxy {
     child: Child,
     dir: tempfile::TempDir,
+    arguments: &'static [&'static str],
     planted: [(&'static str, String); 2],
     /// Where clients connect.
     pub address: String,
@@ -54,6 +55,8 @@ pub struct Setup {
     pub console: Option<u16>,
     /// Anything else: whole sections.
     pub more: String,
+    /// Arguments behind `serve --config FILE`.
+    pub arguments: &'static [&'static str],
     /// What is measured; nothing where empty. See `planted::measures`.
     pub measures: &'static str,
     /// Where a cutover pauses, as `switching:2000`; nowhere where empty. See `planted::pause`.
@@ -69,7 +72,7 @@ impl Proxy {
     /// As `setup` says, and ready to serve.
     pub fn start_with(lab: &Lab, setup: &Setup) -> Self {
         let mut proxy = Self::launch(lab, setup);
-        proxy.wait_until("/readyz");
+        proxy.wait_until_ready();
         proxy
     }
 
@@ -85,7 +88,8 @@ impl Proxy {
         proxy
     }
 
-    fn launch(lab: &Lab, setup: &Setup) -> Self {
+    /// As `setup` says; nobody waits for anything.
+    pub fn launch(lab: &Lab, setup: &Setup) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let console = setup.console.unwrap_or_else(free_port);
         let ports = [free_port(), free_port(), console];
@@ -98,8 +102,9 @@ impl Proxy {
             ("UNDERSTUDY_PLANTED_PAUSE", setup.pause.clone()),
         ];
         Self {
-            child: serve(dir.path(), &planted),
+            child: serve(dir.path(), setup.arguments, &planted),
             dir,
+            arguments: setup.arguments,
             planted,
             address,
             admin: format!("http://127.0.0.1:{admin}"),
@@ -109,8 +114,18 @@ impl Proxy {
 
     /// Starts again, with the same files, after the process has ended.
     pub fn start_again(&mut self) {
+        self.launch_again();
+        self.wait_until_ready();
+    }
+
+    /// The same; nobody waits until it serves.
+    pub fn launch_again(&mut self) {
         let _reaped = self.child.wait();
-        self.child = serve(self.dir.path(), &self.planted);
+        self.child = serve(self.dir.path(), self.arguments, &self.planted);
+    }
+
+    /// Waits until it serves.
+    pub fn wait_until_ready(&mut self) {
         self.wait_until("/readyz");
     }
 
@@ -154,7 +169,8 @@ impl Proxy {
         self.dir.path().join(name)
     }
 
-    fn try_get(&self, path: &str) -> Result<String, String> {
+    /// A GET that may fail, and why.
+    pub fn try_get(&self, path: &str) -> Result<String, String> {
         let url = format!("{}{path}", self.admin);
         let answer = ureq::get(&url).call().map_err(|fault| fault.to_string())?;
         let mut text = String::new();
@@ -292,7 +308,7 @@ impl Drop for Proxy {
     }
 }
 
-fn serve(dir: &Path, planted: &[(&str, String)]) -> Child {
+fn serve(dir: &Path, arguments: &[&str], planted: &[(&str, String)]) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -304,6 +320,7 @@ fn serve(dir: &Path, planted: &[(&str, String)]) -> Child {
         .envs(planted.map(|(name, value)| (*name, value)))
         .args(["serve", "--config"])
         .arg(dir.join("understudy.toml"))
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

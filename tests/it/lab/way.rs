@@ -1,4 +1,4 @@
-//! A way to the shadow that a test can look into: what was said on it, answers that turn to nonsense,
+//! A way to a server that a test can look into: what was said on it, answers that turn to nonsense,
 //! and a cut, after which nothing passes and nobody is told. It runs beside its test, which must have a thread for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +15,13 @@ pub struct Way {
     pub nonsense: Arc<AtomicBool>,
     /// Whether nothing passes.
     cut: watch::Sender<bool>,
-    /// All that the proxy has said to the shadow.
+    /// All that the proxy has said to the server.
     said: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Way {
-    /// To the shadow at `shadow`.
-    pub async fn to(shadow: String) -> Self {
+    /// To the server at this address.
+    pub async fn to(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let way = Self {
             address: listener.local_addr().expect("an address").to_string(),
@@ -34,9 +34,9 @@ impl Way {
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let (nonsense, said) = (Arc::clone(&nonsense), Arc::clone(&said));
-                let (shadow, cut) = (shadow.clone(), cut.clone());
+                let (server, cut) = (server.clone(), cut.clone());
                 tokio::spawn(async move {
-                    let far = TcpStream::connect(&shadow).await?;
+                    let far = TcpStream::connect(&server).await?;
                     pipe(near, far, &nonsense, &said, cut).await
                 });
             }
@@ -49,7 +49,7 @@ impl Way {
         self.cut.send_replace(cut);
     }
 
-    /// Whether these words were said to the shadow.
+    /// Whether these words were said to the server.
     pub fn has_said(&self, words: &str) -> bool {
         let said = self.said.lock().expect("nobody panics with it");
         said.windows(words.len())

@@ -8,6 +8,7 @@ use mysql_async::{Error, Opts};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -54,7 +55,8 @@ impl Fault {
 /// See the module.
 pub struct Client {
     opts: Opts,
-    accounts: i64,
+    /// Those of its checker, between any two of which it moves amounts.
+    accounts: Range<i64>,
     /// Whether it writes by prepared statements.
     prepares: bool,
     next: i64,
@@ -63,7 +65,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(number: i64, accounts: i64, opts: Opts) -> Self {
+    pub fn new(number: i64, accounts: Range<i64>, opts: Opts) -> Self {
         Self {
             opts,
             accounts,
@@ -249,8 +251,10 @@ impl Client {
 
     async fn transfer(&mut self, session: &mut Session) -> Result<(), Fault> {
         let n = self.next();
-        let source = self.random.random_range(0..self.accounts);
-        let target = (source + self.random.random_range(1..self.accounts)) % self.accounts;
+        let (first, number) = (self.accounts.start, self.accounts.end - self.accounts.start);
+        let one = self.random.random_range(0..number);
+        let other = (one + self.random.random_range(1..number)) % number;
+        let (source, target) = (first + one, first + other);
         let transfer = Move {
             id: id(self.memory.client, n),
             source,

@@ -34,7 +34,7 @@ pub struct Load {
 impl Load {
     /// Accounts: so many that clients seldom wait for each other.
     fn accounts(self) -> i64 {
-        self.clients * 4
+        self.clients * ACCOUNTS
     }
 
     /// All clients, whatever their driver.
@@ -47,6 +47,9 @@ impl Load {
         Duration::from_secs(self.clients.unsigned_abs()) / self.rate.max(1)
     }
 }
+
+/// Accounts for each client.
+const ACCOUNTS: i64 = 4;
 
 /// Lines that must not be there; the first of them are shown.
 pub fn assert_none(what: &str, lines: &[String]) {
@@ -70,16 +73,23 @@ pub struct Checker {
 impl Checker {
     /// All log in to `address`, and begin. The tables are there: `set_up`.
     pub async fn start(address: &str, load: Load) -> Self {
+        Self::start_from(0, address, load).await
+    }
+
+    /// The same, numbered from `first`: checkers whose numbers differ share the tables, and no row. The
+    /// first rows must be there for all of them.
+    pub async fn start_from(first: i64, address: &str, load: Load) -> Self {
+        let accounts = first * ACCOUNTS..first * ACCOUNTS + load.accounts();
         let mut checker = Self {
             load,
             stop: Arc::default(),
             clients: Vec::new(),
             guests: Vec::new(),
         };
-        for number in 0..load.clients {
+        for number in first..first + load.clients {
             // Half of them choose their database after the login.
             let database = if number % 2 == 0 { "scratch" } else { "app" };
-            let client = Client::new(number, load.accounts(), options(address, database));
+            let client = Client::new(number, accounts.clone(), options(address, database));
             let (session, client) = client.log_in().await.expect("the login");
             let stop = Arc::clone(&checker.stop);
             let run = client.run(session, stop, load.rest(), load.reconnects);
@@ -127,6 +137,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// What the clients of several checkers remember, whose numbers follow each other from 0.
+    pub fn joined(reports: Vec<Self>) -> Self {
+        let loads = || reports.iter().map(|report| report.load);
+        let load = Load {
+            clients: loads().map(|load| load.clients).sum(),
+            guests: loads().map(|load| load.guests).sum(),
+            rate: loads().map(|load| load.rate).sum(),
+            reconnects: loads().any(|load| load.reconnects),
+        };
+        let memories = reports.into_iter().flat_map(|report| report.memories);
+        Self {
+            load,
+            memories: memories.collect(),
+        }
+    }
+
     /// What they were refused, and where a connection broke.
     pub fn errors(&self) -> Vec<String> {
         let named = |memory: &Memory| {
