@@ -258,7 +258,7 @@ fn open_ledger(
         floor: floor.map_err(|error| AppError::Config(error.to_string()))?,
     };
     let asked = Arc::clone(&commands);
-    let fed_by = config.shadow.fed_by;
+    let fed_by = primary::fed_by(config, primary, fleet);
     let open = move || Ledger::open(&config.ledger, fed_by, judged, asked);
     Start::with(config, primary, fleet, open, move || {
         Ledger::in_memory(commands)

@@ -5,7 +5,7 @@
 //! does not beat a record, for one that was left in a unit file would undo a cutover at each start.
 
 use super::AppError;
-use crate::config::{self, Config};
+use crate::config::{self, Config, FedBy};
 use crate::cutover::fleet::Primary;
 use crate::ledger::{Ledger, LedgerError, Recorded, Records, recorded};
 use crate::roles::Roles;
@@ -69,6 +69,13 @@ impl Start {
             roles: chosen.roles,
         })
     }
+}
+
+/// Who feeds the server that is the shadow at this start: after a cutover that is another one than the
+/// config's. Where nobody can tell yet, the one whose loss taints.
+pub(super) fn fed_by(config: &Config, told: Option<&str>, fleet: Option<&Primary>) -> FedBy {
+    let chosen = choose(config, &recorded(&config.ledger.path), told, fleet);
+    chosen.map_or(FedBy::Mirror, |chosen| chosen.roles.shadow.fed_by)
 }
 
 const WITHOUT: &str = "Which server is primary stands in the ledger, and a start without one takes the config's [primary]: if you know who it is, `understudy serve --primary NAME` serves all the same, without this ledger";

@@ -62,6 +62,7 @@ use lasting::Lasting;
 use latency::Latency;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use store::{Change, Message, Store};
 
@@ -113,8 +114,9 @@ struct Inner {
     lasting: Arc<Lasting>,
     commands: AskCommands,
     literals: Literals,
-    /// Whether the mirror feeds the shadow, so that what it wrote may be missing there.
-    feeds: bool,
+    /// Whether the mirror feeds the shadow, so that what it wrote may be missing there. Changes with the
+    /// roles.
+    feeds: AtomicBool,
     stale_after: Duration,
     floor: Option<Floor>,
     store: Option<Store>,
@@ -156,7 +158,7 @@ impl Ledger {
                 lasting,
                 commands,
                 literals: config.literals,
-                feeds,
+                feeds: AtomicBool::new(feeds),
                 stale_after: judged.stale_after,
                 floor: judged.floor,
                 store: Some(store),
@@ -174,12 +176,19 @@ impl Ledger {
                 lasting: Arc::new(Lasting::new(2000)),
                 commands,
                 literals: Literals::Redact,
-                feeds: true,
+                feeds: AtomicBool::new(true),
                 stale_after: Duration::ZERO,
                 floor: None,
                 store: None,
             }),
         }
+    }
+
+    /// Who feeds the server that is the shadow from now on: what a mirror wrote that does not feed it
+    /// cannot be missing there.
+    pub fn is_fed_by(&self, fed_by: FedBy) {
+        let feeds = fed_by == FedBy::Mirror;
+        self.inner.feeds.store(feeds, Ordering::Relaxed);
     }
 
     /// Writes what waits and sets the mark of a clean stop. Waits for the writer; later records
@@ -208,7 +217,7 @@ impl Ledger {
             self.tally_lost();
             store.tell(Message::Tallies(None));
         }
-        let applied = observation.shadow.is_some() && inner.feeds;
+        let applied = observation.shadow.is_some() && inner.feeds.load(Ordering::Relaxed);
         if applied && inner.lasting.mirrored.add(&observation.written) {
             store.tell(Message::Wake);
         }

@@ -744,6 +744,20 @@ fn a_crash_leaves_no_gap_where_replication_feeds_the_shadow() {
 }
 
 #[test]
+fn after_a_cutover_away_from_replication_a_crash_leaves_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let ledger = open_when_free(&config, FedBy::Replication);
+    ledger.record(wrote("rehearsed"));
+    ledger.is_fed_by(FedBy::Mirror);
+    ledger.record(wrote("written"));
+    drop(ledger);
+    let again = open_when_free(&config, FedBy::Mirror);
+    assert!(again.is_tainted(&table("written")));
+    assert!(!again.is_tainted(&table("rehearsed")));
+}
+
+#[test]
 fn a_second_process_is_refused_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
