@@ -399,6 +399,11 @@ impl Glimpse {
         self.written_between(shared, from, self.from)
     }
 
+    /// Whether anybody wrote to the tables from its beginning to the shadow's answer.
+    pub(super) fn written_meanwhile(&self, shared: &Shared) -> bool {
+        self.written_between(shared, self.from, self.done)
+    }
+
     /// Whether anybody wrote to the tables between two instants, this session included.
     pub(super) fn written_between(&self, shared: &Shared, from: Instant, to: Instant) -> bool {
         let recent = shared.recent.lock();

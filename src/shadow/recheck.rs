@@ -677,13 +677,14 @@ impl Case {
         }
     }
 
-    /// Whether what the shadow lacks may be on its way: replication feeds it, and somebody had
-    /// written to the tables shortly before.
+    /// Whether what the shadow lacks may be on its way, or what it has more may have come already:
+    /// replication feeds it, and somebody had written to the tables shortly before, or did so until it
+    /// answered. That may be the read's own transaction, which was rehearsed behind its own rows.
     fn may_lag(&self, shared: &Shared) -> bool {
+        let glimpse = &self.glimpse;
         !shared.feeds()
-            && self
-                .glimpse
-                .written_before(shared, shared.config.compare.recheck_for)
+            && (glimpse.written_before(shared, shared.config.compare.recheck_for)
+                || glimpse.written_meanwhile(shared))
     }
 
     /// The shadow answers now as the primary did.
