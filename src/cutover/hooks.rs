@@ -78,9 +78,9 @@ pub(super) async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(start)?;
+    let mut group = Group(child.id());
     let mut said = Vec::new();
     let stderr = child.stderr.take();
-    let group = child.id();
     let ending = async {
         if let Some(mut stderr) = stderr {
             let _ = (&mut stderr).take(SAID_MAX).read_to_end(&mut said).await;
@@ -90,13 +90,13 @@ pub(super) async fn run(
         child.wait().await
     };
     let Ok(ended) = tokio::time::timeout(at_most, ending).await else {
-        kill_group(group);
         return Err(HookError::Timeout {
             program: program.clone(),
             at_most,
         });
     };
     let status = ended.map_err(start)?;
+    group.has_ended();
     if status.success() {
         return Ok(());
     }
@@ -107,14 +107,27 @@ pub(super) async fn run(
     })
 }
 
-/// Ends the hook and what it has started.
-fn kill_group(group: Option<u32>) {
-    let group = group.and_then(|id| i32::try_from(id).ok());
-    let Some(group) = group.and_then(rustix::process::Pid::from_raw) else {
-        return;
-    };
-    if let Err(error) = rustix::process::kill_process_group(group, rustix::process::Signal::KILL) {
-        tracing::debug!(%error, "a hook's processes were not ended");
+/// A hook and what it has started: ended where nobody waits for it any more, because its time is over or
+/// because the cutover is aborted.
+struct Group(Option<u32>);
+
+impl Group {
+    /// It has ended by itself: the number may be another's from now on.
+    const fn has_ended(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = self.0.and_then(|id| i32::try_from(id).ok());
+        let Some(group) = group.and_then(rustix::process::Pid::from_raw) else {
+            return;
+        };
+        let killed = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        if let Err(error) = killed {
+            tracing::debug!(%error, "a hook's processes were not ended");
+        }
     }
 }
 
@@ -140,21 +153,47 @@ mod tests {
         assert!(matches!(none, Err(HookError::Start { .. })), "{none:?}");
     }
 
-    #[tokio::test]
-    async fn a_hook_that_hangs_is_killed() {
-        let dir = tempfile::tempdir().unwrap();
-        let mark = dir.path().join("pid");
-        let script = format!("echo $$ > {}; exec sleep 600", mark.display());
-        let late = shell(&script, Duration::from_secs(2)).await;
-        assert!(matches!(late, Err(HookError::Timeout { .. })), "{late:?}");
-        let pid = std::fs::read_to_string(&mark).unwrap();
-        let alive = || std::path::Path::new(&format!("/proc/{}/cmdline", pid.trim())).exists();
+    /// A hook that waits for a child of its own, whose number it leaves in a file.
+    fn hanging(dir: &std::path::Path) -> (String, impl Fn() -> bool + use<>) {
+        let mark = dir.join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", mark.display());
+        let runs = move || {
+            let pid = std::fs::read_to_string(&mark).unwrap_or_default();
+            let pid: Option<u32> = pid.trim().parse().ok();
+            let stat = pid.map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")));
+            stat.is_some_and(|stat| stat.is_ok_and(|stat| !stat.contains(") Z ")))
+        };
+        (script, runs)
+    }
+
+    async fn until(what: &str, holds: impl Fn() -> bool) {
         for _ in 0..500 {
-            if !alive() {
+            if holds() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("the hook still runs");
+        panic!("{what}");
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_hangs_is_killed_with_what_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let (script, runs) = hanging(dir.path());
+        let late = shell(&script, Duration::from_secs(2)).await;
+        assert!(matches!(late, Err(HookError::Timeout { .. })), "{late:?}");
+        until("its child still runs", || !runs()).await;
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_nobody_waits_for_any_more_is_killed_with_what_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let (script, runs) = hanging(dir.path());
+        let hook = crate::task::spawn("a hook", async move {
+            shell(&script, Duration::from_secs(600)).await
+        });
+        until("it never began", &runs).await;
+        hook.abort();
+        until("its child still runs", || !runs()).await;
     }
 }
