@@ -5,8 +5,7 @@ use super::Parts;
 use super::answer::{Asked, Refusal, Told, ToldOrNothing, read};
 use super::status::Nothing;
 use crate::config;
-use crate::cutover::{GUARDS, Judged, Order, Refused, State as Stand, guards};
-use crate::ledger::Record;
+use crate::cutover::{GUARDS, Judged, Order, Refused, guards};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -24,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(25);
 /// Who says so, where the body does not tell.
 const SOMEBODY: &str = "operator";
 
-/// The state, the primary, the record that the state is of, and the newest records.
+/// The state, the primary, where a rollback leads, the record that the state is of, and the newest records.
 pub(super) async fn standing(
     State(parts): State<Parts>,
     Asked(Nothing {}): Asked<Nothing>,
@@ -174,12 +173,23 @@ async fn told(parts: Parts, id: Option<i64>) -> Result<Value, Refusal> {
         let id = id.or_else(|| helm.record());
         let primary = parts.roles.borrow().primary.name.clone();
         let records = helm.records(HISTORY)?;
-        Ok::<_, String>(shown(state, &primary, id, &records))
+        let known = records.iter().find(|record| Some(record.id) == id);
+        let record = match (known, id) {
+            (Some(record), _) => Some(record.clone()),
+            // It has long been in its soak, and many were refused since.
+            (None, Some(id)) => helm.kept(id)?,
+            (None, None) => None,
+        };
+        let last = helm.last_switched()?;
+        // Where an operator has said since who is primary, no switch leads back.
+        let way_back = last.filter(|last| last.to == primary).map(|last| last.from);
+        Ok::<_, String>(json!({
+            "state": state.name(),
+            "primary": primary,
+            "way_back": way_back,
+            "record": record,
+            "history": records,
+        }))
     })
     .await
-}
-
-fn shown(state: Stand, primary: &str, id: Option<i64>, records: &[Record]) -> Value {
-    let record = records.iter().find(|record| Some(record.id) == id);
-    json!({"state": state.name(), "primary": primary, "record": record, "history": records})
 }

@@ -226,6 +226,15 @@ impl Helm for Cutovers {
         }
         Box::pin(self.ask(|to| Message::Order(order, to)))
     }
+    fn kept(&self, id: i64) -> Result<Option<Record>, String> {
+        self.records.cutover(id).map_err(|fault| fault.to_string())
+    }
+
+    fn last_switched(&self) -> Result<Option<Record>, String> {
+        let last = self.records.last_switched();
+        last.map_err(|fault| fault.to_string())
+    }
+
 
     fn abort(&self, who: String) -> Soon<'_, Result<i64, Refused>> {
         if let Some(refused) = self.not_while_switching() {

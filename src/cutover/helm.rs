@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// An answer that takes its time.
 pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Steers the cutovers. Every method but [`Helm::records`] may be called on a runtime's thread. An answer
+/// Steers the cutovers. Every method but those that read the file may be called on a runtime's thread. An answer
 /// that is no longer waited for takes nothing back: what was asked is done all the same.
 pub trait Helm: Send + Sync + 'static {
     /// Where the machine stands.
@@ -24,6 +24,16 @@ pub trait Helm: Send + Sync + 'static {
     /// # Errors
     /// The file cannot be read, and why.
     fn records(&self, limit: usize) -> Result<Vec<Record>, String>;
+    /// One record, by its number, however old. As [`Helm::records`].
+    ///
+    /// # Errors
+    /// Likewise.
+    fn kept(&self, id: i64) -> Result<Option<Record>, String>;
+    /// The newest record of a switch, however many were refused since. As [`Helm::records`].
+    ///
+    /// # Errors
+    /// Likewise.
+    fn last_switched(&self) -> Result<Option<Record>, String>;
     /// Asks for a cutover; its record's number once the guards have let it pass.
     fn order(&self, order: Order) -> Soon<'_, Result<i64, Refused>>;
     /// Asks for the end of the one under way; its record's number once that has ended.
@@ -133,6 +143,18 @@ impl Helm for Unmanned {
         }
     }
 
+    fn kept(&self, id: i64) -> Result<Option<Record>, String> {
+        let records = self.records.as_ref();
+        let kept = records.map(|records| records.cutover(id)).transpose();
+        kept.map(Option::flatten).map_err(|fault| fault.to_string())
+    }
+
+    fn last_switched(&self) -> Result<Option<Record>, String> {
+        let records = self.records.as_ref();
+        let last = records.map(|records| records.last_switched()).transpose();
+        last.map(Option::flatten).map_err(|fault| fault.to_string())
+    }
+
     fn order(&self, _order: Order) -> Soon<'_, Result<i64, Refused>> {
         self.refused()
     }
@@ -193,5 +215,8 @@ mod tests {
         assert_eq!(unmanned.state(), State::Aborted);
         assert_eq!(unmanned.record(), Some(second));
         assert_eq!(unmanned.records(9).unwrap().len(), 3);
+        let last = unmanned.last_switched().unwrap().unwrap();
+        assert_eq!(last.id, first, "whatever came after it");
+        assert_eq!(unmanned.kept(first).unwrap().unwrap(), last);
     }
 }

@@ -620,15 +620,20 @@ fn end(
     Ok(())
 }
 
-/// Lets the oldest go. One that has not ended is among the newest.
+/// Lets the oldest go. One that has not ended is among the newest; the one that switched last stays, for
+/// it says where the way back leads.
 fn forget(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let old = "SELECT id FROM cutovers ORDER BY id DESC LIMIT 1 OFFSET ?1";
     let old: Option<i64> = transaction
         .query_row(old, [CUTOVERS_MAX], |row| row.get(0))
         .optional()?;
     if let Some(old) = old {
-        transaction.execute("DELETE FROM cutover_steps WHERE cutover_id <= ?1", [old])?;
-        transaction.execute("DELETE FROM cutovers WHERE id <= ?1", [old])?;
+        const LAST: &str = "(SELECT coalesce(max(id), 0) FROM cutovers WHERE switched IS NOT NULL)";
+        let steps =
+            format!("DELETE FROM cutover_steps WHERE cutover_id <= ?1 AND cutover_id <> {LAST}");
+        transaction.execute(&steps, [old])?;
+        let records = format!("DELETE FROM cutovers WHERE id <= ?1 AND id <> {LAST}");
+        transaction.execute(&records, [old])?;
     }
     Ok(())
 }

@@ -40,7 +40,12 @@ impl Wheel {
 
     fn begin(&self, order: &Order) -> i64 {
         let begun = Begun {
-            from: "legacy".into(),
+            from: if order.to == "legacy" {
+                "vitess"
+            } else {
+                "legacy"
+            }
+            .into(),
             to: order.to.clone(),
             dry_run: order.dry_run,
             is_back: false,
@@ -79,6 +84,15 @@ impl Helm for Wheel {
         self.records
             .cutovers(limit)
             .map_err(|fault| fault.to_string())
+    }
+
+    fn kept(&self, id: i64) -> Result<Option<Record>, String> {
+        self.records.cutover(id).map_err(|fault| fault.to_string())
+    }
+
+    fn last_switched(&self) -> Result<Option<Record>, String> {
+        let last = self.records.last_switched();
+        last.map_err(|fault| fault.to_string())
     }
 
     fn order(&self, order: Order) -> Soon<'_, Result<i64, Refused>> {
@@ -159,8 +173,38 @@ async fn before_the_first_cutover_there_is_no_record() {
     assert_eq!(status, 200);
     assert_eq!(
         body,
-        json!({"state": "idle", "primary": "legacy", "record": null, "history": []})
+        json!({"state": "idle", "primary": "legacy", "way_back": null, "record": null, "history": []})
     );
+}
+
+#[tokio::test]
+async fn what_counts_is_told_however_much_was_refused_since() {
+    let (door, wheel) = manned().await;
+    let order = |to: &str| Order {
+        to: to.into(),
+        dry_run: false,
+        force: Vec::new(),
+        who: "dba".into(),
+    };
+    let there = wheel.begin(&order("vitess"));
+    wheel.records.switch(there).expect("recorded");
+    let (_, seen) = door.get("/api/v1/cutover").await;
+    let legacy_is_primary = &seen["primary"] == "legacy";
+    assert!(
+        legacy_is_primary && seen["way_back"].is_null(),
+        "somebody has said otherwise since: {seen}"
+    );
+    let switched = wheel.begin(&order("legacy"));
+    wheel.records.switch(switched).expect("recorded");
+    *wheel.record.lock() = Some(switched);
+    for _ in 0..30 {
+        let refused = wheel.begin(&order("vitess"));
+        wheel.records.end(refused, "refused", "lag").expect("ended");
+    }
+    let (_, seen) = door.get("/api/v1/cutover").await;
+    assert_eq!(seen["history"].as_array().map(Vec::len), Some(20));
+    assert_eq!(seen["record"]["id"], switched, "it soaks");
+    assert_eq!(seen["way_back"], "vitess", "{seen}");
 }
 
 #[tokio::test]

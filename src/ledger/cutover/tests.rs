@@ -304,6 +304,9 @@ fn the_oldest_cutovers_go_with_their_steps() {
     let world = World::new();
     let first = world.in_step("checking");
     world.records.end(first, "aborted", "").unwrap();
+    let switched = world.in_step("switching");
+    world.records.switch(switched).unwrap();
+    world.records.end(switched, "done", "").unwrap();
     let connection = Connection::open(world.path()).unwrap();
     let more = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
                 INSERT INTO cutovers (from_server, to_server, who, dry_run, is_back, forced, started, ended, state)
@@ -311,9 +314,11 @@ fn the_oldest_cutovers_go_with_their_steps() {
     connection.execute_batch(more).unwrap();
     world.in_step("checking");
     let count = |ask: &str| connection.query_row(ask, (), |row| row.get::<_, i64>(0));
-    assert_eq!(count("SELECT count(*) FROM cutovers").unwrap(), 1_000);
-    assert_eq!(count("SELECT count(*) FROM cutover_steps").unwrap(), 1);
+    assert_eq!(count("SELECT count(*) FROM cutovers").unwrap(), 1_001);
+    assert_eq!(count("SELECT count(*) FROM cutover_steps").unwrap(), 6);
     assert_eq!(world.records.cutover(first).unwrap(), None);
+    let last = world.records.last_switched().unwrap().unwrap();
+    assert_eq!(last.id, switched, "it says where the way back leads");
 }
 
 #[test]
