@@ -11,6 +11,7 @@ use super::guards::Verdict;
 use super::helm::{Helm, Order, Refused, Soon, restored};
 use super::hold::{Failed, Ready};
 use super::machine::{Event, Next, Plan, Policy, Soak, State};
+use super::fence;
 use crate::config::Config;
 use crate::connect::Dial;
 use crate::ledger::{Ledger, Record, Records};
@@ -116,6 +117,7 @@ impl Cutovers {
     #[must_use]
     pub fn start(parts: Parts) -> (Self, JoinHandle<()>) {
         let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
+        fence::recall(&parts);
         let records = Arc::clone(&parts.records);
         let fleet = parts.fleet.clone();
         if let Some(fleet) = &fleet {
@@ -220,12 +222,6 @@ impl Helm for Cutovers {
             .map_err(|fault| fault.to_string())
     }
 
-    fn order(&self, order: Order) -> Soon<'_, Result<i64, Refused>> {
-        if let Some(refused) = self.not_while_switching() {
-            return Box::pin(std::future::ready(Err(refused)));
-        }
-        Box::pin(self.ask(|to| Message::Order(order, to)))
-    }
     fn kept(&self, id: i64) -> Result<Option<Record>, String> {
         self.records.cutover(id).map_err(|fault| fault.to_string())
     }
@@ -235,6 +231,12 @@ impl Helm for Cutovers {
         last.map_err(|fault| fault.to_string())
     }
 
+    fn order(&self, order: Order) -> Soon<'_, Result<i64, Refused>> {
+        if let Some(refused) = self.not_while_switching() {
+            return Box::pin(std::future::ready(Err(refused)));
+        }
+        Box::pin(self.ask(|to| Message::Order(order, to)))
+    }
 
     fn abort(&self, who: String) -> Soon<'_, Result<i64, Refused>> {
         if let Some(refused) = self.not_while_switching() {
@@ -265,8 +267,8 @@ struct Coordinator {
 
 impl Coordinator {
     async fn serve(mut self, mut inbox: mpsc::Receiver<Message>, last: Option<(i64, Duration)>) {
-        self.run.lift_fence().await;
         self.run.restore_flow().await;
+        self.run.lift_fence().await;
         if let Some((id, soaked)) = last {
             self.run.remember(id);
             if let State::Soaking(Soak { is_back }) = self.state {

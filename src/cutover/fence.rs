@@ -1,13 +1,20 @@
-//! Makes the old primary refuse the writes of others: `read_only`, which those with SUPER pass, the
-//! proxy's own account among them, with which the shadow side replays on a server that is fenced.
-//! `super_read_only` would stop the dark writes that keep the way back
-//! open. vtgate has no such switch, and is left alone.
+//! Makes the old primary refuse the writes of others: `read_only`, which those with SUPER pass (or what
+//! it was split into). `super_read_only` would stop the dark writes that keep the way back open.
+//!
+//! Behind the fence replay logs in with the proxy's own account, the only one that need pass it: were the
+//! applications' own users let through, so were their clients that go past the proxy. vtgate has no such
+//! switch, and is left alone.
 
 use super::coordinator::Parts;
-use crate::ask::{Asker, Manner};
+use crate::ask::{AskError, Asker, Manner};
 use crate::config::Server;
+use crate::task;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The server gives up by itself to wait for a lock on all tables: a fence that nobody waits for any
+/// more must not come up later.
+const PATIENCE: &str = "SET SESSION lock_wait_timeout = 1";
 
 /// Between two tries to take a fence away.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -28,14 +35,98 @@ pub(super) async fn set(parts: &Parts, server: &Server, on: bool) -> Result<(), 
     };
     let opened = Asker::open(&*parts.dial, server, account, &Manner::default()).await;
     let mut asker = opened.map_err(|error| failed(&error))?;
-    if asker.version().contains("Vitess") {
+    if is_vitess(asker.version()) {
         asker.leave().await;
         return Ok(());
     }
-    let set = format!("SET GLOBAL read_only = {}", u8::from(on));
-    let asked = asker.ask(&set).await;
+    let asked = write(&mut asker, on).await;
     asker.leave().await;
-    asked.map(drop).map_err(|error| failed(&error))
+    asked.map_err(|error| failed(&error))
+}
+
+async fn write(asker: &mut Asker, on: bool) -> Result<(), AskError> {
+    if on {
+        asker.ask(PATIENCE).await?;
+    }
+    let set = format!("SET GLOBAL read_only = {}", u8::from(on));
+    asker.ask(&set).await.map(drop)
+}
+
+fn is_vitess(version: &str) -> bool {
+    version.contains("Vitess")
+}
+
+/// What an earlier process fenced stays so while it is the shadow, also where that server was restarted
+/// meanwhile and has forgotten it. Not in a fleet, whose other proxies may be about to let it write. Reads
+/// the records: it blocks.
+pub(super) fn recall(parts: &Parts) {
+    let shadow = Arc::clone(&parts.roles.borrow().shadow);
+    let last = parts.records.last_switched().ok().flatten();
+    let was_primary = last.is_some_and(|last| last.from == shadow.name);
+    if !parts.config.cutover.fence || !was_primary || parts.fleet.is_some() {
+        return;
+    }
+    let parts = parts.clone();
+    // It ends with its one question.
+    drop(task::spawn("fence", async move {
+        if parts.roles.borrow().shadow.name != shadow.name {
+            return;
+        }
+        if let Err(why) = set(&parts, &shadow, true).await {
+            tracing::warn!("{why}");
+        }
+    }));
+}
+
+/// What an account lacks to set the fence on a server of this version, and to pass it, by the lines of its
+/// SHOW GRANTS; nothing where a role may have it.
+#[must_use]
+pub fn lacks_for_fence(version: &str, grants: &[String]) -> Vec<&'static str> {
+    let needed: &[&str] = if version.contains("MariaDB") {
+        &["READ_ONLY ADMIN"]
+    } else if is_split(version) {
+        &["SYSTEM_VARIABLES_ADMIN", "CONNECTION_ADMIN"]
+    } else {
+        &["SUPER"]
+    };
+    let is_role = |grant: &String| !grant.contains(" ON ");
+    let has = |right: &str| {
+        let global = grants.iter().filter(|grant| grant.contains(" ON *.* "));
+        let mut rights = global.filter_map(|grant| {
+            let (rights, _) = grant.split_once(" ON ")?;
+            rights.strip_prefix("GRANT ")
+        });
+        rights.any(|rights| {
+            let mut rights = rights.split(',').map(str::trim);
+            rights.any(|one| one.eq_ignore_ascii_case(right) || one.starts_with("ALL PRIVILEGES"))
+        })
+    };
+    // MariaDB took READ_ONLY ADMIN out of SUPER in 10.11.
+    let by_super = !is_modern_mariadb(version) && has("SUPER");
+    if by_super || grants.iter().any(is_role) {
+        return Vec::new();
+    }
+    needed.iter().copied().filter(|right| !has(right)).collect()
+}
+
+/// Whether SUPER was split up there: MySQL 8.
+fn is_split(version: &str) -> bool {
+    let major = version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| major >= 8)
+}
+
+fn is_modern_mariadb(version: &str) -> bool {
+    let Some((numbers, _)) = version.split_once("-MariaDB") else {
+        return false;
+    };
+    // It calls itself 5.5.5 first.
+    let numbers = numbers.strip_prefix("5.5.5-").unwrap_or(numbers);
+    let mut numbers = numbers.split('.').filter_map(|n| n.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (10, 11)
 }
 
 /// Takes the fence away from a server that did not let it be taken away; gives up after a while, and where
@@ -61,7 +152,7 @@ pub(super) async fn kill(parts: Parts, server: Arc<Server>, threads: Vec<u32>) {
     };
     let opened = Asker::open(&*parts.dial, &server, account, &Manner::default()).await;
     let Ok(mut asker) = opened else { return };
-    if !asker.version().contains("Vitess") {
+    if !is_vitess(asker.version()) {
         for thread in threads {
             if let Err(error) = asker.ask(&format!("KILL {thread}")).await {
                 tracing::debug!(%error, thread, "a connection was not ended at the server");
@@ -69,4 +160,59 @@ pub(super) async fn kill(parts: Parts, server: Arc<Server>, threads: Vec<u32>) {
         }
     }
     asker.leave().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lacking(version: &str, grants: &[&str]) -> Vec<&'static str> {
+        let grants: Vec<String> = grants.iter().map(|grant| (*grant).to_owned()).collect();
+        lacks_for_fence(version, &grants)
+    }
+
+    #[test]
+    fn whoever_is_to_set_a_fence_and_pass_it_needs_what_that_version_asks_for() {
+        const SUPER: &str = "GRANT PROCESS, SUPER ON *.* TO `understudy`@`%`";
+        const NONE: &str = "GRANT USAGE ON *.* TO `understudy`@`%`";
+        for (version, grants, lacks) in [
+            ("5.6.24-log", &[NONE][..], &["SUPER"][..]),
+            ("5.6.24-log", &[SUPER], &[]),
+            ("9.7.0", &[SUPER], &[]),
+            (
+                "9.7.0",
+                &[NONE],
+                &["SYSTEM_VARIABLES_ADMIN", "CONNECTION_ADMIN"],
+            ),
+            (
+                "8.0.36",
+                &[
+                    NONE,
+                    "GRANT CONNECTION_ADMIN,XA_RECOVER_ADMIN ON *.* TO `understudy`@`%`",
+                ],
+                &["SYSTEM_VARIABLES_ADMIN"],
+            ),
+            ("8.0.36", &["GRANT ALL PRIVILEGES ON *.* TO `u`@`%`"], &[]),
+            (
+                "8.0.36",
+                &["GRANT ALL PRIVILEGES ON `app`.* TO `u`@`%`"],
+                &["SYSTEM_VARIABLES_ADMIN", "CONNECTION_ADMIN"],
+            ),
+            // What a role gives is not looked into.
+            (
+                "8.0.36",
+                &[NONE, "GRANT `dba`@`%` TO `understudy`@`%`"],
+                &[],
+            ),
+            ("5.5.5-10.11.6-MariaDB-log", &[SUPER], &["READ_ONLY ADMIN"]),
+            (
+                "5.5.5-10.11.6-MariaDB",
+                &["GRANT SUPER, READ_ONLY ADMIN ON *.* TO `u`@`%`"],
+                &[],
+            ),
+            ("10.6.12-MariaDB", &[SUPER], &[]),
+        ] {
+            assert_eq!(lacking(version, grants), lacks, "{version} {grants:?}");
+        }
+    }
 }

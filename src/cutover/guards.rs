@@ -49,6 +49,11 @@ const NAME_CHARS: usize = 320;
 /// Free space below which the ledger may not be able to record the switch, in bytes.
 const DISK_BYTES_MIN: u64 = 64 << 20;
 
+/// Memory that must be left for the proxy, in bytes; and for the second connection of each session, with
+/// what it holds of its statements.
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
+const SESSION_BYTES: u64 = 128 << 10;
+
 /// What cannot be told is an error, which says why.
 pub type Known<T> = Result<T, String>;
 
@@ -79,6 +84,8 @@ pub struct Figures {
     pub sessions: Vec<Session>,
     /// Why nothing feeds the shadow, so that it misses what the primary commits; none where it is fed.
     pub unfed: Option<String>,
+    /// Rights that the proxy's account on the primary lacks for a fence, where one is asked for.
+    pub unfenced: Vec<&'static str>,
 }
 
 /// A server, and where the config has it.
@@ -101,6 +108,39 @@ pub struct Reach {
     pub ledger: Option<String>,
     /// Free bytes beside the ledger, where that can be told.
     pub disk_bytes: Option<u64>,
+    /// The proxy's memory.
+    pub memory: Memory,
+    /// How far each server's clock is ahead of ours, of those that answer.
+    pub clocks: Vec<(String, Known<Offset>)>,
+    /// So far they may be.
+    pub clock_max: Duration,
+    /// Who is to be primary refuses the writes of clients, and nothing is going to change that.
+    pub read_only: bool,
+}
+
+/// The proxy's memory in bytes, as far as the machine tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// What it has.
+    pub resident: Option<u64>,
+    /// What it may still take.
+    pub left: Option<u64>,
+}
+
+/// How far a server's clock is ahead of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offset {
+    /// In microseconds; negative where it is behind.
+    pub ahead_us: i64,
+    /// It is known to within this.
+    pub way: Duration,
+}
+
+impl Offset {
+    /// The least that it can be, whichever way.
+    fn at_least(self) -> Duration {
+        Duration::from_micros(self.ahead_us.unsigned_abs()).saturating_sub(self.way)
+    }
 }
 
 /// A user that was seen.
@@ -299,19 +339,66 @@ fn reachability(figures: &Figures) -> Guard {
             faults.extend(fault.iter().map(|why| format!("{name}: {why}")));
         }
     }
+    if reach.read_only {
+        faults.push(format!(
+            "{to} is read-only, and would refuse what clients write: SET GLOBAL read_only = 0 there, or let understudy do it in the hold (cutover.fence = true)"
+        ));
+    }
     if let Some(free) = reach.disk_bytes.filter(|free| *free < DISK_BYTES_MIN) {
         faults.push(format!(
             "the ledger's disk has {} MiB left, and must be able to record the switch",
             free >> 20
         ));
     }
+    let memory_min = memory_min(figures.sessions.len());
+    if let Some(left) = reach.memory.left.filter(|left| *left < memory_min) {
+        faults.push(format!(
+            "{} MiB of memory are left to the proxy, which has {} MiB, and a second connection for each of {} sessions may take {} MiB: end what else runs here, or raise the limit",
+            left >> 20,
+            reach.memory.resident.unwrap_or_default() >> 20,
+            count(figures.sessions.len() as u64),
+            memory_min >> 20
+        ));
+    }
+    // A clock is no reason to stay with a new primary that fails.
+    if !figures.is_back {
+        faults.extend(clocks(reach));
+    }
+    let ahead = reach.clocks.iter().map(|(name, offset)| {
+        let ahead = offset.as_ref().map(|offset| offset.ahead_us / 1_000);
+        (name.clone(), json!(ahead.ok()))
+    });
+    let ahead: serde_json::Map<String, Value> = ahead.collect();
     guard(
         "reachability",
         &faults,
-        json!({"from": reach.from.is_none(), "to": reach.to.is_none(), "ledger": reach.ledger.is_none(), "disk_bytes": reach.disk_bytes}),
-        json!({"from": true, "to": true, "ledger": true, "disk_bytes": DISK_BYTES_MIN}),
+        json!({"from": reach.from.is_none(), "to": reach.to.is_none(), "ledger": reach.ledger.is_none(), "to_is_read_only": reach.read_only, "disk_bytes": reach.disk_bytes, "memory_bytes": reach.memory.left, "resident_bytes": reach.memory.resident, "clock_ms": ahead}),
+        json!({"from": true, "to": true, "ledger": true, "to_is_read_only": false, "disk_bytes": DISK_BYTES_MIN, "memory_bytes": memory_min, "clock_ms": whole_millis(reach.clock_max)}),
         format!("{from} and {to} answer, and the ledger can be written"),
     )
+}
+
+fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+const fn memory_min(sessions: usize) -> u64 {
+    MEMORY_BYTES_MIN.saturating_add((sessions as u64).saturating_mul(SESSION_BYTES))
+}
+
+/// After the switch the application sees the other server's clock.
+fn clocks(reach: &Reach) -> impl Iterator<Item = String> + '_ {
+    let most = reach.clock_max;
+    reach.clocks.iter().filter_map(move |(name, offset)| match offset {
+        Err(why) => Some(format!("{name}: {why}")),
+        Ok(offset) if offset.at_least() > most => Some(format!(
+            "{name}: its clock is {} {} the proxy's, and compare.clock_ms allows {} ms: synchronise them",
+            micros(offset.ahead_us.unsigned_abs()),
+            if offset.ahead_us < 0 { "behind" } else { "ahead of" },
+            most.as_millis()
+        )),
+        Ok(_) => None,
+    })
 }
 
 fn accounts(figures: &Figures) -> Guard {
@@ -326,6 +413,14 @@ fn accounts(figures: &Figures) -> Guard {
                 user.name, from.server.name, from.section
             ));
         }
+    }
+    if !figures.unfenced.is_empty() {
+        let lacks = figures.unfenced.join(", ");
+        let user = from.server.account.as_ref().map_or("", |own| &own.user);
+        faults.push(format!(
+            "{user}: cutover.fence needs {lacks} on {}, to set the fence and to pass it with dark writes: GRANT {lacks} ON *.* TO {user}",
+            from.server.name
+        ));
     }
     let refused = faults.len();
     let users = figures.users.len();

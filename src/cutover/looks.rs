@@ -4,13 +4,14 @@ use super::carry::login_of;
 use super::coordinator::Parts;
 use super::crowd::{self, Crowd, Threads};
 use super::fleet::Sessions;
-use super::guards::{Feature, Figures, Holds, Known, Reach, Session, Side, User};
+use super::guards::{Feature, Figures, Holds, Known, Offset, Reach, Session, Side, User};
+use super::room;
+use super::visit::{Visit, visit};
 use crate::ask::{Asker, Manner, Questions};
 use crate::config::{Account, FedBy, Server, Writes};
 use crate::roles::Roles;
 use crate::shadow::{SessionState, Stuck};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -76,8 +77,8 @@ pub(super) async fn figures(
     let states = parts.mirror.sessions().await;
     let states = states.map_err(|ended| ended.to_string())?;
     let reachable = there.is_ok();
-    let vitess_here = here.as_ref().is_ok_and(|version| is_vitess(version));
-    let vitess_there = there.as_ref().is_ok_and(|version| is_vitess(version));
+    let vitess_here = here.as_ref().is_ok_and(Visit::is_vitess);
+    let vitess_there = there.as_ref().is_ok_and(Visit::is_vitess);
     let looked = if vitess_here {
         Err("vtgate does not list who is connected to it".to_owned())
     } else {
@@ -94,14 +95,24 @@ pub(super) async fn figures(
         .collect();
     let judge = Arc::clone(&parts.judge);
     let readiness = tokio::task::spawn_blocking(move || judge()).await;
+    let config = &parts.config;
+    let fences = config.cutover.fence;
+    let unfenced = here.as_ref().ok().filter(|_| fences);
+    let unfenced = unfenced.map(|here| here.lacks.clone()).unwrap_or_default();
     Ok(Figures {
         readiness: readiness.map_err(|broken| broken.to_string())??,
         is_back,
+        unfenced,
         reach: Reach {
+            ledger: ledger(parts),
+            disk_bytes: room::disk(&config.ledger.path),
+            memory: room::memory(),
+            clocks: clocks([(&from, &here), (&to, &there)]),
+            clock_max: config.compare.clock,
+            // With a fence the new primary is let write in the hold.
+            read_only: !fences && there.as_ref().is_ok_and(|there| there.is_read_only),
             from: here.err(),
             to: there.err(),
-            ledger: ledger(parts),
-            disk_bytes: disk_bytes(&parts.config.ledger.path),
         },
         users: users(parts, &to.server, reachable).await,
         writers: of(&crowd, |crowd| crowd.past.clone()),
@@ -127,27 +138,18 @@ fn side(parts: &Parts, server: &Arc<Server>) -> Side {
     }
 }
 
-/// Logs in with the proxy's own account; the server's version.
-async fn visit(parts: &Parts, side: &Side) -> Result<String, String> {
-    let Some(account) = &side.server.account else {
-        let section = side.section;
-        return Err(format!(
-            "the proxy has no account there: set [{section}] user and password"
-        ));
-    };
-    let opened = open(parts, &side.server, account).await?;
-    let version = opened.version().to_owned();
-    opened.leave().await;
-    Ok(version)
+/// Of those that answered.
+fn clocks(visits: [(&Side, &Known<Visit>); 2]) -> Vec<(String, Known<Offset>)> {
+    let seen = visits.into_iter().filter_map(|(side, visit)| {
+        let visit = visit.as_ref().ok()?;
+        Some((side.server.name.clone(), visit.clock.clone()))
+    });
+    seen.collect()
 }
 
 async fn open(parts: &Parts, server: &Server, account: &Account) -> Result<Asker, String> {
     let opened = Asker::open(&*parts.dial, server, account, &Manner::default()).await;
     opened.map_err(|error| error.to_string())
-}
-
-fn is_vitess(version: &str) -> bool {
-    version.contains("Vitess")
 }
 
 /// Who else is on the primary, and how long the transactions of its threads have been open.
@@ -186,15 +188,6 @@ fn ledger(parts: &Parts) -> Option<String> {
             .unwrap_or_else(|| "it is not known why".to_owned());
         format!("it cannot be written: {fault}")
     })
-}
-
-fn disk_bytes(ledger: &Path) -> Option<u64> {
-    let beside = match ledger.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        Some(_) | None => Path::new("."),
-    };
-    let disk = rustix::fs::statvfs(beside).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Who was seen, and whether they can log in to the other side as themselves.

@@ -2,8 +2,9 @@
 
 use super::report::{Report, few};
 use super::server::Facts;
-use crate::config::{Config, FedBy, Writes};
+use crate::config::{Config, FedBy, Server, Writes};
 use crate::connect;
+use crate::cutover::lacks_for_fence;
 use crate::wire::capability::Capabilities;
 
 pub(super) fn check(config: &Config, primary: &Facts, shadow: &Facts, report: &mut Report) {
@@ -12,6 +13,9 @@ pub(super) fn check(config: &Config, primary: &Facts, shadow: &Facts, report: &m
     settings(primary, shadow, report);
     tables(config, primary, shadow, report);
     generated(config, primary, report);
+    for (server, facts) in [(&config.primary, primary), (&config.shadow, shadow)] {
+        fence(config, server, facts, report);
+    }
     if shadow.is_vitess() {
         vitess(&config.shadow.name, report);
     }
@@ -239,6 +243,30 @@ fn generated(config: &Config, primary: &Facts, report: &mut Report) {
     report.warn("both", "generated keys", found, remedy);
 }
 
+/// Each of the two may be the old primary, which a cutover fences; dark writes pass the fence with the
+/// proxy's own account.
+fn fence(config: &Config, server: &Server, facts: &Facts, report: &mut Report) {
+    const WHAT: &str = "fence";
+    let name = &server.name;
+    let Some(user) = server.account.as_ref().map(|account| &account.user) else {
+        if config.cutover.fence {
+            let found = "cutover.fence is on, and the proxy has no account there to set it with";
+            report.fail(name, WHAT, found, "set user and password_file");
+        }
+        return;
+    };
+    let Some(grants) = facts.grants.as_ref().filter(|_| config.cutover.fence) else {
+        return;
+    };
+    let lacks = lacks_for_fence(&facts.version, grants).join(", ");
+    if lacks.is_empty() {
+        return report.ok(name, WHAT, format!("{user} may set it, and pass it"));
+    }
+    let found =
+        format!("{user} lacks {lacks}: a cutover away from {name} is refused (cutover.fence)");
+    report.fail(name, WHAT, found, format!("GRANT {lacks} ON *.* TO {user}"));
+}
+
 /// What vtgate is known not to do, whatever the schema.
 fn vitess(name: &str, report: &mut Report) {
     for (what, found) in [
@@ -295,6 +323,7 @@ mod tests {
                 .map(|(name, names)| ((*name).to_owned(), set(names)))
                 .collect(),
             generated: vec!["shop.orders".to_owned()],
+            grants: Some(vec!["GRANT PROCESS ON *.* TO `u`@`%`".to_owned()]),
         }
     }
 
@@ -345,5 +374,27 @@ mod tests {
         told(Level::Warn, "AUTO_INCREMENT in shop.orders: each side");
         told(Level::Warn, "STMT_FETCH");
         assert!(report.is_good());
+    }
+
+    #[test]
+    fn who_is_to_set_a_fence_and_may_not_is_told_so() {
+        let primary = facts("5.6.24", &[], &[]);
+        let found = |config: &str| {
+            let config = Config::parse(config, &[]).expect("sound");
+            let mut report = Report::default();
+            fence(&config, &config.primary, &primary, &mut report);
+            let is_good = report.is_good();
+            let lines = report.lines.iter().map(|line| line.found.clone());
+            (is_good, lines.collect::<Vec<_>>().join("; "))
+        };
+        const OWN: &str = "[primary]\nuser = \"understudy\"\n";
+        assert_eq!(found(OWN), (true, String::new()), "nobody asks for it");
+        let (is_good, told) = found(&format!("{OWN}[cutover]\nfence = true"));
+        assert!(
+            !is_good && told.contains("understudy lacks SUPER"),
+            "{told}"
+        );
+        let (is_good, told) = found("[cutover]\nfence = true");
+        assert!(!is_good && told.contains("no account"), "{told}");
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub(super) tables: BTreeMap<String, Option<BTreeSet<String>>>,
     /// `database.table` with AUTO_INCREMENT.
     pub(super) generated: Vec<String>,
+    /// The lines of the own account's SHOW GRANTS; none where it cannot be asked, or of a vtgate.
+    pub(super) grants: Option<Vec<String>>,
 }
 
 impl Facts {
@@ -53,7 +55,7 @@ pub(super) async fn check(server: &Server, is_for: Use, report: &mut Report) -> 
     };
     encrypted(server, &asker, report);
     if !facts.is_vitess() {
-        granted(server, &mut asker, is_for, report).await;
+        facts.grants = granted(server, &mut asker, is_for, report).await;
     }
     facts.variables = variables(&mut asker).await;
     if !rehearses {
@@ -203,7 +205,12 @@ fn encrypted(server: &Server, asker: &Asker, report: &mut Report) {
 }
 
 /// What the account is for, and what that takes.
-async fn granted(server: &Server, asker: &mut Asker, is_for: Use, report: &mut Report) {
+async fn granted(
+    server: &Server,
+    asker: &mut Asker,
+    is_for: Use,
+    report: &mut Report,
+) -> Option<Vec<String>> {
     let grants = match asker.ask("SHOW GRANTS").await {
         Ok(rows) => rows.into_iter().flatten().flatten().collect::<Vec<_>>(),
         Err(error) => {
@@ -213,15 +220,20 @@ async fn granted(server: &Server, asker: &mut Asker, is_for: Use, report: &mut R
                 format!("cannot be read: {error}"),
                 "",
             );
-            return;
+            return None;
         }
     };
+    suffices(server, &grants, is_for, report);
+    Some(grants)
+}
+
+fn suffices(server: &Server, grants: &[String], is_for: Use, report: &mut Report) {
     let user = server.account.as_ref().map_or("", |account| &account.user);
     let (needed, place) = match is_for {
         Use::Answers => (vec!["PROCESS", "REPLICATION CLIENT"], "*.*"),
         Use::Rehearses(writes, ddl) => (replayed(writes, ddl), "the application's databases"),
     };
-    if matches!(is_for, Use::Answers) && !lacking(&grants, &["TRIGGER"], false).is_empty() {
+    if matches!(is_for, Use::Answers) && !lacking(grants, &["TRIGGER"], false).is_empty() {
         report.warn(
             &server.name,
             "triggers",
@@ -229,7 +241,7 @@ async fn granted(server: &Server, asker: &mut Asker, is_for: Use, report: &mut R
             format!("GRANT TRIGGER ON the application's databases TO {user}"),
         );
     }
-    let missing = lacking(&grants, &needed, matches!(is_for, Use::Answers));
+    let missing = lacking(grants, &needed, matches!(is_for, Use::Answers));
     if missing.is_empty() {
         return report.ok(&server.name, "grants", needed.join(", "));
     }
@@ -243,7 +255,7 @@ async fn granted(server: &Server, asker: &mut Asker, is_for: Use, report: &mut R
             remedy,
         ),
         // Rights may come from a role, which this does not look into; users may have their own login.
-        Use::Rehearses(..) if has_role(&grants) || !server.users.is_empty() => report.warn(
+        Use::Rehearses(..) if has_role(grants) || !server.users.is_empty() => report.warn(
             &server.name,
             "grants",
             format!("{user} itself lacks {missing}: what needs them is refused on replay"),

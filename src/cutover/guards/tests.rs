@@ -18,6 +18,14 @@ fn good(config: &Config) -> Figures {
         is_back: false,
         reach: Reach {
             disk_bytes: Some(1 << 30),
+            memory: Memory {
+                resident: Some(50 << 20),
+                left: Some(1 << 30),
+            },
+            clocks: ["legacy", "vitess"]
+                .map(|name| (name.to_owned(), Ok(ahead(120))))
+                .to_vec(),
+            clock_max: Duration::from_secs(1),
             ..Reach::default()
         },
         users: vec![user("app")],
@@ -27,6 +35,14 @@ fn good(config: &Config) -> Figures {
         renamed: Vec::new(),
         sessions: vec![session(None, Some(("a transaction", Some(20))))],
         unfed: None,
+        unfenced: Vec::new(),
+    }
+}
+
+fn ahead(ms: i64) -> Offset {
+    Offset {
+        ahead_us: ms * 1_000,
+        way: Duration::from_millis(1),
     }
 }
 
@@ -85,6 +101,31 @@ const CASES: &[Case] = &[
         |f| f.reach.disk_bytes = Some(10 << 20),
         "reachability",
         "10 MiB left",
+    ),
+    (
+        |f| f.reach.memory.left = Some(64 << 20),
+        "reachability",
+        "64 MiB of memory are left to the proxy, which has 50 MiB",
+    ),
+    (
+        |f| f.reach.clocks[1].1 = Ok(ahead(-1_002)),
+        "reachability",
+        "vitess: its clock is 1.00 s behind the proxy's, and compare.clock_ms allows 1000 ms",
+    ),
+    (
+        |f| f.reach.clocks[0].1 = Err("its clock cannot be read: no".into()),
+        "reachability",
+        "legacy: its clock cannot be read: no",
+    ),
+    (
+        |f| f.reach.read_only = true,
+        "reachability",
+        "vitess is read-only",
+    ),
+    (
+        |f| f.unfenced = vec!["SUPER"],
+        "accounts",
+        "understudy: cutover.fence needs SUPER on legacy",
     ),
     (
         |f| f.users[0].name = "report".into(),
