@@ -240,7 +240,10 @@ impl Run {
         Some(match report {
             Report::Checked(Ok(verdict)) => self.judged(verdict).await,
             Report::Checked(Err(why)) => self.say(Event::GuardsRefused, &why),
-            Report::Prepared(Ok((ready, failed))) => self.prepared(ready, failed),
+            Report::Prepared(Ok((ready, failed))) => {
+                self.measure().await;
+                self.prepared(ready, failed)
+            }
             Report::Prepared(Err(why)) => self.say(Event::PrepareFailed, &why),
             Report::Gathered(Ok(states)) => {
                 self.states = states;

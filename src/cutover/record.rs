@@ -88,6 +88,16 @@ impl Recorder {
         aside(move || records.last_switched()).await
     }
 
+    /// What was measured of a cutover; null where nobody can tell.
+    pub(super) async fn figures_of(&self, id: i64) -> Value {
+        let records = Arc::clone(&self.records);
+        let record = aside(move || records.cutover(id)).await;
+        record
+            .ok()
+            .flatten()
+            .map_or(Value::Null, |record| record.figures)
+    }
+
     pub(super) async fn begin(&mut self, begun: Begun) -> Result<(), String> {
         let records = Arc::clone(&self.records);
         let id = aside(move || records.begin(&begun)).await?;
@@ -135,13 +145,16 @@ impl Recorder {
             _ => Some(self.current),
         };
         let why = std::mem::take(&mut self.why);
-        let outcome = match to {
-            State::Aborted => "aborted",
-            State::Idle | State::Soaking(_) | State::Done if matches!(from, State::Checking(_)) => {
-                "refused"
-            }
+        let rests = to.rest().is_some();
+        let outcome = match from {
+            // A dry run has a reason only where it failed, wherever it came from.
+            State::Preparing(_) if rests && why.is_empty() => "done",
+            State::Preparing(_) if rests => "aborted",
+            _ if to == State::Aborted => "aborted",
+            State::Checking(_) if rests => "refused",
             _ => "done",
         };
+        let ends = rests && matches!(from, State::Checking(_) | State::Preparing(_));
         let ended = left.and_then(|id| self.steps.remove(&id));
         let entered = entered.filter(|id| !self.steps.contains_key(id));
         let (records, name) = (Arc::clone(&self.records), to.name());
@@ -169,13 +182,12 @@ impl Recorder {
         }
         let why = if self.why.is_empty() { "" } else { ": " };
         let stands = match to {
-            State::Aborted | State::Idle | State::Soaking(_) | State::Done if outcome != "done" => {
-                outcome
-            }
+            _ if rests && outcome != "done" => outcome,
+            _ if ends => "a dry run, and nothing was changed",
             _ => to.name(),
         };
         tracing::info!("cutover {}: {stands}{why}{}", self.current, self.why);
-        if !matches!(to, State::Aborted | State::Idle) {
+        if !ends && to != State::Aborted {
             self.why.clear();
         }
     }

@@ -7,6 +7,7 @@ use crate::ask::{Asker, Manner};
 use crate::config::{Cutover, Server};
 use crate::shadow::Beat;
 use crate::words::{micros, share};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -25,6 +26,35 @@ const ERRORS_SLACK: f64 = 0.005;
 
 /// So much longer nobody notices.
 const TIME_SLACK: Duration = Duration::from_millis(5);
+
+/// The figure of a record that says how the primary answered before its hold.
+pub(super) const BEFORE: &str = "before";
+
+/// That figure.
+pub(super) fn kept(before: &Beat) -> Value {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    json!({
+        "answers": before.answers,
+        "errors": before.errors,
+        "p50_us": micros(before.p50),
+        "p99_us": micros(before.p99),
+    })
+}
+
+/// Read back from a record's figures by a later process; nothing where it is not there, by which nobody is
+/// judged.
+pub(super) fn recalled(figures: &Value) -> Beat {
+    let number = |name: &str| figures.pointer(&format!("/{BEFORE}/{name}"))?.as_u64();
+    let read = || {
+        Some(Beat {
+            answers: number("answers")?,
+            errors: number("errors")?,
+            p50: Duration::from_micros(number("p50_us")?),
+            p99: Duration::from_micros(number("p99_us")?),
+        })
+    };
+    read().unwrap_or_default()
+}
 
 /// Looks until the time is over, and tells what it sees. `before`: how the old primary answered;
 /// `soaked`: for so long it was looked at by an earlier process.
@@ -114,6 +144,18 @@ mod tests {
             errors,
             p50: Duration::from_millis(1),
             p99: Duration::from_millis(p99_ms),
+        }
+    }
+
+    #[test]
+    fn the_time_before_outlives_the_process_in_the_record() {
+        let before = beat(12_000, 7, 31);
+        let figures = json!({BEFORE: kept(&before), "moved": 3});
+        let text = figures.to_string();
+        let read = serde_json::from_str(&text).unwrap();
+        assert_eq!(recalled(&read), before);
+        for other in [Value::Null, json!({}), json!({BEFORE: {"answers": 5}})] {
+            assert_eq!(recalled(&other), Beat::default(), "{other}");
         }
     }
 

@@ -23,16 +23,9 @@ const ENDING_MAX: Duration = Duration::from_secs(2);
 /// The fence, and its end, take no longer.
 const FENCE_MAX: Duration = Duration::from_secs(2);
 
-/// The time before the hold to which the new primary is compared.
-const BEFORE: Duration = Duration::from_secs(300);
-
 impl Run {
     pub(super) fn hold(&mut self) {
         let now = Instant::now();
-        self.before = self
-            .parts
-            .mirror
-            .pulse(now.checked_sub(BEFORE).unwrap_or(now), now);
         self.held_since = Some(now);
         self.until = now + self.parts.config.cutover.hold_max;
         self.stage = Arc::new(Stage::default());

@@ -8,7 +8,7 @@ use crate::cutover::fleet::Sessions;
 use crate::cutover::guards::{self, Verdict};
 use crate::cutover::hold::{Failed, Ready, in_words, is_the_servers};
 use crate::cutover::machine::Event;
-use crate::cutover::{hooks, looks};
+use crate::cutover::{hooks, looks, soak};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +23,9 @@ const SEQUENCES_AHEAD: u64 = 10_000;
 
 /// Before the hold the shadow is no further behind than this, for sessions wait as long.
 const LAG_MAX: Duration = Duration::from_millis(100);
+
+/// The time before the hold to which the new primary is compared.
+const BEFORE: Duration = Duration::from_secs(300);
 
 impl Run {
     pub(super) fn check(&mut self) {
@@ -119,6 +122,15 @@ impl Run {
                 _ => Ok((ready, failed)),
             })
         });
+    }
+
+    /// How the primary answers before the hold, which outlives the process: the soak is judged by it.
+    pub(super) async fn measure(&mut self) {
+        let now = Instant::now();
+        let from = now.checked_sub(BEFORE).unwrap_or(now);
+        self.before = self.parts.mirror.pulse(from, now);
+        self.recorder.figure(soak::BEFORE, soak::kept(&self.before));
+        self.recorder.keep_figures().await;
     }
 
     /// Sessions whose connections cannot be prepared would be in the way of the hold.

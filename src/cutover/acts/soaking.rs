@@ -13,6 +13,7 @@ impl Run {
     /// An earlier process left a cutover in its soak: it goes on.
     pub(in crate::cutover) async fn take_over(&mut self, id: i64, is_back: bool, soaked: Duration) {
         self.is_back = is_back;
+        self.before = soak::recalled(&self.recorder.figures_of(id).await);
         self.recorder.soaks(id);
         self.recorder.enter_soak().await;
         self.start_watch(soaked);
