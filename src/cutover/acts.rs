@@ -250,9 +250,11 @@ impl Run {
                 Event::AllHeld
             }
             Report::Gathered(Err(failed)) => {
-                let most = self.parts.config.cutover.hold_max.as_millis();
+                let waited = self
+                    .held_since
+                    .map_or(0, |since| since.elapsed().as_millis());
                 let why = format!(
-                    "after {most} ms not all could be held: {}",
+                    "after {waited} ms not all could be held: {}",
                     in_words(&failed)
                 );
                 self.failed = failed;

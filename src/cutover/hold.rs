@@ -5,7 +5,7 @@
 //! why, and the coordinator lets everybody go.
 
 use super::carry::Carrier;
-use crate::relay::{Leg, Relay, StandIn};
+use crate::relay::{Leg, Relay, StandIn, Unheld};
 use crate::shadow::{Carried, CarryError, Mirror, SessionState, Soft, Unprepared, Values};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +23,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// So long a session is let go on for a command that may ask for its warnings, or for FOUND_ROWS().
 /// An idle one would hold up all others.
 const SOFT_WAIT: Duration = Duration::from_millis(10);
+
+/// Between two looks at whether those that are missed do anything.
+const IDLE_LOOK: Duration = Duration::from_millis(20);
 
 /// Sessions that are named in a reason.
 const NAMED_MAX: usize = 5;
@@ -202,16 +205,22 @@ impl Hands {
     }
 
     /// Stops every session at its boundary. Those that hold what cannot move go on, one command at a
-    /// time, until they have let it go.
+    /// time, until they have let it go. `patience`: once nobody is missed but sessions that have done
+    /// nothing for so long, it is given up, for all others wait for them alone.
     ///
     /// # Errors
-    /// At the deadline: who is not there, and why.
-    pub(super) async fn gather(&self, until: Instant) -> Result<Vec<SessionState>, Failed> {
+    /// At the deadline, or then: who is not there, and why.
+    pub(super) async fn gather(
+        &self,
+        until: Instant,
+        patience: Option<Duration>,
+    ) -> Result<Vec<SessionState>, Failed> {
         self.carrier.begin();
         self.relay.hold();
         let (mut stuck, began) = (BTreeMap::new(), Instant::now());
+        let mut idlers = Idlers::default();
         loop {
-            if timeout_at(until, self.relay.all_held()).await.is_err() {
+            if !self.all_held(until, patience, &mut idlers).await {
                 return Err(self.unheld(&stuck));
             }
             stuck = match timeout_at(until, self.look(began, &stuck)).await {
@@ -229,22 +238,41 @@ impl Hands {
         }
     }
 
+    /// Whether all are there; false once it is given up.
+    async fn all_held(
+        &self,
+        until: Instant,
+        patience: Option<Duration>,
+        idlers: &mut Idlers,
+    ) -> bool {
+        loop {
+            let next = until.min(Instant::now() + IDLE_LOOK);
+            if timeout_at(next, self.relay.all_held()).await.is_ok() {
+                return true;
+            }
+            let now = Instant::now();
+            let unheld = self.relay.census().unheld;
+            let alone = patience.is_some_and(|patience| idlers.are_alone(&unheld, now, patience));
+            if now >= until || alone {
+                return false;
+            }
+        }
+    }
+
     /// Who is not there, and why; `known`: what was seen to hold some of them, who went on for a
     /// command.
     fn unheld(&self, known: &Failed) -> Failed {
         let unheld = self.relay.census().unheld;
-        let why = |in_transaction: bool, tunnel: bool| match (tunnel, in_transaction) {
-            (true, _) => "it became a tunnel, which cannot be moved",
-            (false, true) => "its transaction is still open",
-            (false, false) => "its command is still running",
+        let why = |one: &Unheld| match (one.tunnel, one.in_transaction, one.idle) {
+            (true, ..) => "it became a tunnel, which cannot be moved",
+            (false, true, true) => "its transaction is still open, and its client says nothing",
+            (false, true, false) => "its transaction is still open",
+            (false, false, _) => "its command is still running",
         };
         let named = unheld.into_iter().map(|one| {
             let why = || {
-                Why::own(format!(
-                    "({}) {}",
-                    one.user,
-                    why(one.in_transaction, one.tunnel)
-                ))
+                let why = why(&one);
+                Why::own(format!("({}) {why}", one.user))
             };
             let why = known.get(&one.session).cloned().unwrap_or_else(why);
             (one.session, why)
@@ -389,6 +417,29 @@ impl Hands {
     }
 }
 
+/// Sessions that are missed and do nothing: how many commands each has said, and since when no more.
+#[derive(Debug, Default)]
+struct Idlers(BTreeMap<u64, (u64, Instant)>);
+
+impl Idlers {
+    /// Whether nobody is missed but sessions that have done nothing for so long. Asked every so often:
+    /// what a session did in between shows in its number of commands.
+    fn are_alone(&mut self, unheld: &[Unheld], now: Instant, patience: Duration) -> bool {
+        let is_idle = |one: &&Unheld| one.idle || one.tunnel;
+        let idle = unheld.iter().filter(is_idle).map(|one| {
+            let known = self.0.get(&one.session);
+            let known = known.filter(|(seq, _)| *seq == one.seq);
+            let since = known.map_or(now, |(_, since)| *since);
+            (one.session, (one.seq, since))
+        });
+        self.0 = idle.collect();
+        let is_long = |since: &Instant| now.saturating_duration_since(*since) >= patience;
+        !unheld.is_empty()
+            && self.0.len() == unheld.len()
+            && self.0.values().all(|(_, since)| is_long(since))
+    }
+}
+
 /// What one more command of the session's may bring to its end: what its next command needs, and, for
 /// a moment, what it may ask for.
 fn waits_for(state: &SessionState, patient: bool) -> Option<&'static str> {
@@ -419,4 +470,56 @@ fn stand_in((id, unprepared): (u32, Unprepared)) -> (u32, StandIn) {
         Unprepared::Refused(failure) => StandIn::Error(failure),
     };
     (id, stands_in)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unheld(session: u64, idle: bool, seq: u64) -> Unheld {
+        Unheld {
+            session,
+            user: "app".into(),
+            thread_id: 7,
+            in_transaction: true,
+            tunnel: false,
+            idle,
+            seq,
+        }
+    }
+
+    #[test]
+    fn only_those_who_do_nothing_for_long_are_not_waited_for() {
+        let patience = Duration::from_secs(1);
+        let start = Instant::now();
+        let mut idlers = Idlers::default();
+        let mut look = |at_ms: u64, missed: &[Unheld]| {
+            let now = start + Duration::from_millis(at_ms);
+            idlers.are_alone(missed, now, patience)
+        };
+        assert!(!look(0, &[unheld(1, true, 4)]));
+        assert!(!look(990, &[unheld(1, true, 4)]), "not for so long");
+        assert!(!look(1_000, &[]), "nobody is missed");
+        assert!(
+            !look(1_100, &[unheld(1, true, 4)]),
+            "it was there meanwhile"
+        );
+        assert!(!look(2_000, &[unheld(1, true, 5)]), "it has said something");
+        let busy = unheld(2, false, 1);
+        assert!(!look(3_000, &[unheld(1, true, 5), busy]), "a command runs");
+        let other = unheld(3, true, 1);
+        assert!(
+            !look(3_100, &[unheld(1, true, 5), other.clone()]),
+            "one is new"
+        );
+        assert!(look(3_120, &[unheld(1, true, 5)]));
+        assert!(!look(3_130, &[unheld(1, true, 5), other.clone()]));
+        assert!(look(4_200, &[unheld(1, true, 5), other]));
+        let tunnel = Unheld {
+            tunnel: true,
+            ..unheld(4, false, 0)
+        };
+        assert!(!look(5_000, std::slice::from_ref(&tunnel)));
+        assert!(look(6_000, &[tunnel]), "no pipe can be moved");
+    }
 }

@@ -41,12 +41,17 @@ pub struct Unheld {
     pub in_transaction: bool,
     /// Whether it is a pipe now.
     pub tunnel: bool,
+    /// Whether no command was under way when the gate asked it last.
+    pub idle: bool,
+    /// How many commands it had handed by then.
+    pub seq: u64,
 }
 
 const HELD: u8 = 1;
 const TUNNEL: u8 = 2;
 const IN_TRANSACTION: u8 = 4;
 const VITESS: u8 = 8;
+const IDLE: u8 = 16;
 
 /// All sessions. Its locks are taken where a session begins and ends, for a census and for a KILL.
 #[derive(Debug, Default)]
@@ -70,6 +75,7 @@ struct Place {
     thread_id: AtomicU32,
     flags: AtomicU8,
     summons: Summons,
+    seq: AtomicU64,
 }
 
 impl Place {
@@ -127,6 +133,7 @@ impl Roster {
             thread_id: AtomicU32::new(thread_id),
             flags: AtomicU8::new(if vitess { VITESS } else { 0 }),
             summons: Summons::default(),
+            seq: AtomicU64::new(0),
         });
         if vitess || thread_id != facts.thread_id {
             self.ids_differ.store(true, Ordering::Relaxed);
@@ -227,6 +234,8 @@ impl Place {
             thread_id: self.thread_id(),
             in_transaction: flags & IN_TRANSACTION != 0,
             tunnel: flags & TUNNEL != 0,
+            idle: flags & IDLE != 0,
+            seq: self.seq.load(Ordering::Relaxed),
         }
     }
 }
@@ -300,6 +309,12 @@ impl Seat {
     /// Answers the gate.
     pub(super) fn answer(&self, in_transaction: bool) {
         self.place.set(IN_TRANSACTION, in_transaction);
+    }
+
+    /// The same: whether a command is under way, and how many were handed before.
+    pub(super) fn stands(&self, idle: bool, seq: u64) {
+        self.place.seq.store(seq, Ordering::Relaxed);
+        self.place.set(IDLE, idle);
     }
 
     /// The session is a pipe from here on.

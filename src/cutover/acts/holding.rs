@@ -23,6 +23,10 @@ const ENDING_MAX: Duration = Duration::from_secs(2);
 /// The fence, and its end, take no longer.
 const FENCE_MAX: Duration = Duration::from_secs(2);
 
+/// This part of `hold_ms_max` everybody waits for sessions that do nothing: an application may think in
+/// the midst of a transaction, but not for long.
+const IDLE_SHARE: u32 = 4;
+
 impl Run {
     pub(super) fn hold(&mut self) {
         let now = Instant::now();
@@ -43,13 +47,16 @@ impl Run {
     pub(super) fn gather(&mut self) {
         let (hands, until) = (self.hands.clone(), self.until);
         let together = self.together();
+        let config = &self.parts.config.cutover;
+        // Those that would be ended have all of the time that they were promised.
+        let patience = (config.stuck == Stuck::Abort).then(|| config.hold_max / IDLE_SHARE);
         // Others may still be ending those that are in the way there.
-        let others_until = match self.parts.config.cutover.stuck {
+        let others_until = match config.stuck {
             Stuck::Abort => until,
             Stuck::End => until + ENDING_MAX,
         };
         self.beside(async move {
-            let gathered = hands.gather(until).await;
+            let gathered = hands.gather(until, patience).await;
             if let (Ok(_), Some(together)) = (&gathered, together)
                 && let Err(why) = together.held(others_until).await
             {

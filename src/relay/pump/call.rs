@@ -70,6 +70,7 @@ impl Pump {
             return None;
         }
         self.seat.answer(self.book.in_transaction());
+        self.seat.stands(self.book.is_idle(), self.book.seq());
         let holds = gate::holds(word);
         if !holds && (self.is_tunnel() || gate.is_primary(&self.book.facts().primary)) {
             self.settle();

@@ -129,14 +129,22 @@ async fn a_session_in_a_transaction_is_held_when_it_ends() {
         thread_id: 7,
         in_transaction: true,
         tunnel: false,
+        idle: true,
+        seq: 1,
     };
-    assert_eq!(world.relay.census().unheld, [unheld]);
+    assert_eq!(world.relay.census().unheld, std::slice::from_ref(&unheld));
     exchange(&mut client, &mut server, b"\x03insert", 3).await;
     rest().await;
     assert!(desk.try_recv().is_err());
     client.say(0, b"\x03commit").await;
     server.hear().await;
     rest().await;
+    let busy = Unheld {
+        idle: false,
+        seq: 2,
+        ..unheld
+    };
+    assert_eq!(world.relay.census().unheld, [busy]);
     assert!(desk.try_recv().is_err(), "it is not answered yet");
     server.say(1, &ok(2)).await;
     let waiting = desk.recv().await.unwrap();
