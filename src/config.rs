@@ -438,6 +438,8 @@ pub struct Cutover {
     pub heartbeat_table: String,
     /// The command that says so, where `catch_up` is a hook.
     pub catch_up_hook: Vec<String>,
+    /// Replication into the shadow is stopped in the hold, once it has everything.
+    pub stop_replication: bool,
     /// How long the new primary is watched.
     pub soak: Duration,
     /// What becomes of a cutover whose new primary fails that.

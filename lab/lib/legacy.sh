@@ -11,7 +11,7 @@ set_legacy() {
 install_legacy() { "install_$LAB_LEGACY"; }
 
 start_legacy() {
-  local flags=(--server-id=1 --binlog-format=ROW --log-bin=mysql-bin --log-slave-updates
+  local flags=("--server-id=$LAB_SERVER_ID" --binlog-format=ROW --log-bin=mysql-bin --log-slave-updates
     --sync-binlog=0 --innodb-flush-log-at-trx-commit=2)
   case $LAB_LEGACY in
     mysql56) flags+=(--gtid-mode=ON --enforce-gtid-consistency) ;;

@@ -466,6 +466,7 @@ fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
         catch_up: section.choice("catch_up", by_default, &CATCH_UP),
         heartbeat_table: heartbeat(&mut section),
         catch_up_hook: hook(&mut section, "catch_up_hook"),
+        stop_replication: section.flag("stop_replication", false),
         soak: section.time("soak_s", Duration::from_secs(300), 0..=604_800),
         soak_action: section.choice("soak_action", SoakAction::Alert, &SOAK_ACTIONS),
         soak_errors_max: section.factor("soak_errors_max", 2.0),
@@ -489,6 +490,13 @@ fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
             "catch_up",
             "nothing but the mirror feeds this shadow: shadow.fed_by is \"mirror\"",
             "write \"mirror\", or take it out",
+        );
+    }
+    if cutover.stop_replication && fed_by == FedBy::Mirror {
+        section.fault(
+            "stop_replication",
+            "no replication feeds this shadow: shadow.fed_by is \"mirror\"",
+            "take it out",
         );
     }
     let has_hook = !cutover.catch_up_hook.is_empty();
@@ -678,6 +686,14 @@ fn across(config: &Config, reading: &mut Reading) {
             "shadow.name",
             format!("both servers are named {:?}", shadow.name),
             right,
+        );
+    }
+    if !config.fleet.etcd.is_empty() && config.cutover.stop_replication {
+        fault(
+            "cutover.stop_replication",
+            "one proxy of a fleet would stop it before the others have seen that all has come"
+                .to_owned(),
+            "take it out, and stop it in after_switch where UNDERSTUDY_LEADS is 1",
         );
     }
     if !config.fleet.etcd.is_empty() && !config.cutover.fence {

@@ -21,6 +21,7 @@ use super::helm::{Order, Refused, is_way_back};
 use super::hold::{Failed, Hands, Ready, in_words};
 use super::machine::{Action, Event, Outcome, Plan, Policy, State};
 use super::record::Recorder;
+use super::replication::Halt;
 use super::watchdog::Stage;
 use crate::ledger::{Begun, Taint};
 use crate::relay::Leg;
@@ -82,6 +83,7 @@ pub(super) struct Run {
     fences: Arc<AtomicU64>,
     /// The soak's time is over.
     soaked: bool,
+    halt: Halt,
 }
 
 impl Run {
@@ -121,6 +123,7 @@ impl Run {
             went_back: false,
             fences: Arc::default(),
             soaked: false,
+            halt: Halt::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 use super::coordinator::Parts;
 use super::hooks;
+use super::replication::{self, Halt};
 use crate::ask::Questions;
 use crate::config::{CatchUp, FedBy, Server, Writes};
 use crate::ledger::Taint;
@@ -107,15 +108,49 @@ impl Way {
     }
 }
 
+/// Waits before the hold until what replication brings comes within `most`: sessions would wait as long.
+/// A dry run writes no heartbeat. What the mirror feeds has a way of its own, and a hook is run once.
+///
+/// # Errors
+/// It does not come so soon within `hold_ms_max`. Nobody was held.
+pub(super) async fn comes_near(parts: &Parts, most: Duration, dry_run: bool) -> Result<(), String> {
+    let way = way(parts, Vec::new())?;
+    match way {
+        Way::Mirror(_) | Way::Hook { .. } => return Ok(()),
+        Way::Heartbeat { .. } if dry_run => return Ok(()),
+        Way::Heartbeat { .. } | Way::Gtid { .. } => {}
+    }
+    let until = Instant::now() + parts.config.cutover.hold_max;
+    loop {
+        let began = Instant::now();
+        let came = way.wait(until).await;
+        came.map_err(|why| format!("before the hold: {why}"))?;
+        let took = began.elapsed();
+        if took <= most {
+            return Ok(());
+        }
+        if Instant::now() + took >= until {
+            return Err(format!(
+                "before the hold: what the primary commits is on the shadow only {} ms later, and may not be later than {} ms: replication is behind",
+                took.as_millis(),
+                most.as_millis()
+            ));
+        }
+    }
+}
+
 /// What held when the guards were judged, and must hold when the roles change.
 pub(super) struct Expected {
     pub(super) taints: Vec<Taint>,
     /// Guards that are overridden.
     pub(super) forced: Vec<&'static str>,
+    /// Where it is written down that replication was stopped.
+    pub(super) halt: Halt,
 }
 
 /// Whether nothing was lost since the guards were judged: the mirror is drained and runs, and nothing
-/// more is tainted.
+/// more is tainted. Then replication has brought all that there is, and is stopped where the config says
+/// so.
 ///
 /// # Errors
 /// Something was, and what.
@@ -135,9 +170,14 @@ pub(super) async fn is_whole(
         ));
     }
     let feeds = parts.roles.borrow().shadow.fed_by == FedBy::Mirror;
-    if !feeds || expected.forced.contains(&"lag") {
-        return Ok(());
+    if feeds && !expected.forced.contains(&"lag") {
+        runs(parts)?;
     }
+    replication::settle(parts, &expected.halt, until).await
+}
+
+/// Whether the mirror has fed the shadow all along.
+fn runs(parts: &Parts) -> Result<(), String> {
     let control = parts.mirror.control();
     match parts.mirror.figures().suspended {
         Some(why) => Err(format!("mirroring was suspended meanwhile: {why}")),
@@ -212,6 +252,9 @@ async fn heartbeat(
     ))
 }
 
+const NOT_THERE: &str =
+    "the shadow did not have the primary's GTIDs in time: replication is behind or stopped";
+
 async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result<(), String> {
     let asked = timeout_at(until, primary.ask("SELECT @@GLOBAL.gtid_executed")).await;
     let rows = asked
@@ -222,13 +265,13 @@ async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result
     if set.is_empty() || set.contains('\'') {
         return Err("the primary has no GTIDs (gtid_mode is off): use cutover.catch_up = \"heartbeat\" or \"hook\"".to_owned());
     }
-    let left = until
-        .saturating_duration_since(Instant::now())
-        .as_secs_f64();
+    // To wait for 0 seconds is to wait for ever.
+    let left = until.saturating_duration_since(Instant::now());
+    let left = left.as_secs_f64().max(0.001);
     let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {left:.3})");
     let asked = timeout_at(until, shadow.ask(&wait)).await;
     let rows = asked
-        .map_err(|_| "the shadow did not have the primary's GTIDs in time".to_owned())?
+        .map_err(|_| NOT_THERE.to_owned())?
         .map_err(|error| format!("the shadow cannot wait for GTIDs: {error}"))?;
     match rows
         .first()
@@ -238,6 +281,6 @@ async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result
         .as_deref()
     {
         Some("0") => Ok(()),
-        _ => Err("the shadow did not have the primary's GTIDs in time".to_owned()),
+        _ => Err(NOT_THERE.to_owned()),
     }
 }

@@ -11,7 +11,7 @@ use super::guards::Verdict;
 use super::helm::{Helm, Order, Refused, Soon, restored};
 use super::hold::{Failed, Ready};
 use super::machine::{Event, Next, Plan, Policy, Soak, State};
-use super::fence;
+use super::{fence, replication};
 use crate::config::Config;
 use crate::connect::Dial;
 use crate::ledger::{Ledger, Record, Records};
@@ -118,6 +118,7 @@ impl Cutovers {
     pub fn start(parts: Parts) -> (Self, JoinHandle<()>) {
         let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
         fence::recall(&parts);
+        replication::recall(&parts);
         let records = Arc::clone(&parts.records);
         let fleet = parts.fleet.clone();
         if let Some(fleet) = &fleet {

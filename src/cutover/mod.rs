@@ -4,7 +4,7 @@
 //! what the operators' door asks of whoever runs it, and [`Cutovers`] runs it: the `coordinator`
 //! hears, `acts` does, `record` writes it down. The others are what is done: `looks` (with `crowd`,
 //! `visit` and `room`) gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry
-//! them across, `catch_up` waits for the shadow, `soak` watches the new
+//! them across, `catch_up` waits for the shadow, `replication` into it is stopped, `soak` watches the new
 //! primary, `fence` and `hooks` are options, the `watchdog` ends a hold that nobody ends, and [`fleet`] has
 //! several proxies do all this together.
 
@@ -23,6 +23,7 @@ mod hold;
 mod hooks;
 mod looks;
 mod record;
+mod replication;
 mod room;
 mod soak;
 mod visit;

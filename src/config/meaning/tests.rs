@@ -131,6 +131,10 @@ fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
             "c.toml: cutover.catch_up_hook: catch_up is \"hook\", and none is named; write a command, such as [\"/usr/local/bin/caught-up\"]",
         ),
         (
+            "[cutover]\nstop_replication = true",
+            "c.toml:2: cutover.stop_replication: no replication feeds this shadow: shadow.fed_by is \"mirror\"; take it out",
+        ),
+        (
             "[cutover]\ncatch_up_hook = [\"true\"]",
             "c.toml:2: cutover.catch_up_hook: a hook that nothing runs; set catch_up = \"hook\"",
         ),

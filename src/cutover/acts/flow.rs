@@ -4,6 +4,7 @@
 use super::Run;
 use crate::config::{FedBy, Writes};
 use crate::cutover::helm::Refused;
+use crate::roles::Roles;
 use serde_json::json;
 
 /// The figure of a record that says that forward replication has ended.
@@ -38,6 +39,26 @@ impl Run {
             );
         }
         waits
+    }
+
+    /// Dark writes go another way with these roles.
+    pub(super) fn redirect(&mut self, roles: &Roles) {
+        if self.parts.config.shadow.fed_by == FedBy::Replication {
+            // What flows forward would come back.
+            let writes = if roles.shadow.fed_by == FedBy::Replication {
+                self.parts.config.mirror.writes
+            } else if self.halt.take() {
+                self.recorder.figure(STOPPED, json!(true));
+                Writes::Apply
+            } else {
+                Writes::Off
+            };
+            self.set_writes(writes);
+        }
+        if let Some(stands) = self.halt.stands() {
+            self.recorder.figure("gtid_executed", json!(stands));
+        }
+        self.parts.ledger.is_fed_by(roles.shadow.fed_by);
     }
 
     /// Forward replication has ended: dark writes flow back from here on, after a restart too.

@@ -7,6 +7,7 @@ use crate::cutover::coordinator::Report;
 use crate::cutover::fence;
 use crate::cutover::hold::{Failed, in_words, is_the_servers};
 use crate::cutover::machine::Event;
+use crate::cutover::replication;
 use crate::cutover::watchdog::{self, Stage};
 use crate::relay::Leg;
 use crate::task;
@@ -97,6 +98,7 @@ impl Run {
         let expected = Expected {
             taints: std::mem::take(&mut self.taints),
             forced: forced.unwrap_or_default(),
+            halt: self.halt.clone(),
         };
         self.beside(async move {
             let way = match way {
@@ -187,6 +189,7 @@ impl Run {
             }
         } else {
             self.hands.carrier.let_go();
+            replication::go_on(&self.parts, &self.halt);
         }
         self.hands.relay.resume();
         let Some(since) = self.held_since.take() else {

@@ -8,7 +8,7 @@ use crate::cutover::fleet::Sessions;
 use crate::cutover::guards::{self, Verdict};
 use crate::cutover::hold::{Failed, Ready, in_words, is_the_servers};
 use crate::cutover::machine::Event;
-use crate::cutover::{hooks, looks, soak};
+use crate::cutover::{catch_up, hooks, looks, soak};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -79,6 +79,8 @@ impl Run {
             .order
             .as_ref()
             .is_some_and(|order| order.force.contains(&"reachability"));
+        let order = self.order.as_ref();
+        let lags = order.is_some_and(|order| order.force.contains(&"lag"));
         let mut ready = std::mem::take(&mut self.ready);
         let together = self.together();
         let runs_hook = !dry_run && together.as_ref().is_none_or(Together::leads);
@@ -112,7 +114,11 @@ impl Run {
                 tracing::warn!(%error, "sequences were not taken past the keys");
             }
             let most = LAG_MAX.min(config.hold_max / 2);
-            if let Err(why) = near(&parts, most).await {
+            let mut is_near = near(&parts, most).await;
+            if is_near.is_ok() && !lags {
+                is_near = catch_up::comes_near(&parts, most, dry_run).await;
+            }
+            if let Err(why) = is_near {
                 return Report::Prepared(Err(why));
             }
             // Sessions that cannot be carried may be in the way: that is this proxy's to say first.

@@ -2,7 +2,6 @@
 
 use super::Run;
 use super::together::Together;
-use crate::config::{FedBy, Writes};
 use crate::cutover::coordinator::pause;
 use crate::cutover::fleet::Decision;
 use crate::cutover::machine::Event;
@@ -130,14 +129,7 @@ impl Run {
             roles.primary.name,
             roles.shadow.name
         );
-        if self.parts.config.shadow.fed_by == FedBy::Replication {
-            // What flows forward would come back.
-            self.set_writes(if roles.shadow.fed_by == FedBy::Replication {
-                self.parts.config.mirror.writes
-            } else {
-                Writes::Off
-            });
-        }
+        self.redirect(&roles);
         self.parts.roles.send_replace(roles.clone());
         let turning = self.parts.mirror.turn(roles);
         match tokio::time::timeout(TURN_MAX, turning).await {

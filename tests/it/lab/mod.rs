@@ -81,6 +81,27 @@ impl Lab {
         Self::read(primary.variable())
     }
 
+    /// MySQL 9.7 as the legacy, and another one, which is no replica of it yet, in the shadow's place.
+    pub fn pair() -> Self {
+        let (mut pair, other) = (Self::of(Primary::MySql97), Self::read("LAB_ENV_REPLICA"));
+        for (key, of_other) in [
+            ("SHADOW_HOST", "LEGACY_HOST"),
+            ("SHADOW_PORT", "LEGACY_PORT"),
+            ("SHADOW_PID", "LEGACY_PID"),
+            ("SHADOW_ROOT_SOCKET", "LEGACY_ROOT_SOCKET"),
+        ] {
+            let value = other.value(of_other).to_owned();
+            pair.values.insert(key.to_owned(), value);
+        }
+        pair
+    }
+
+    /// The same lab with another value.
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.values.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
     /// A value of the `env` file.
     pub fn value(&self, key: &str) -> &str {
         self.values

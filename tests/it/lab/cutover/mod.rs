@@ -1,4 +1,5 @@
-//! The cutover on real servers, alone on the machine: MySQL 5.6 and vtgate, sysbench and the checker.
+//! The cutover on real servers, alone on the machine: MySQL 5.6 and vtgate, or a MySQL 9.7 and its replica,
+//! sysbench and the checker.
 //!
 //! | file | proves |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | `stuck` | sessions that cannot move stop a cutover, or end, as the config says |
 //! | `fenced` | a fenced old primary refuses everybody's writes but the dark ones |
 //! | `kills` | the proxy is killed at every step, and comes up with the one right primary |
+//! | `replicated` | replication feeds the shadow: each way of catching up, replication that stands still, a way back that waits for its end |
 //! | `servers` | a server that hangs, is cut off or dies at a step: an abort, or nobody notices; nothing is lost |
 //!
 //! `tests/bin/cutover` runs all of them in their long form.
@@ -21,6 +23,8 @@ mod flips;
 mod kills;
 mod kills_by_id;
 mod refusals;
+mod replica;
+mod replicated;
 pub mod scene;
 mod servers;
 mod sleepers;
