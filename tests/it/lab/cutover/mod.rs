@@ -13,6 +13,7 @@
 //! | `fenced` | a fenced old primary refuses everybody's writes but the dark ones |
 //! | `kills` | the proxy is killed at every step, and comes up with the one right primary |
 //! | `replicated` | replication feeds the shadow: each way of catching up, replication that stands still, a way back that waits for its end |
+//! | `options` | the fence in hard times, the hooks, what a soak that fails brings |
 //! | `servers` | a server that hangs, is cut off or dies at a step: an abort, or nobody notices; nothing is lost |
 //!
 //! `tests/bin/cutover` runs all of them in their long form.
@@ -22,6 +23,7 @@ mod fenced;
 mod flips;
 mod kills;
 mod kills_by_id;
+mod options;
 mod refusals;
 mod replica;
 mod replicated;
