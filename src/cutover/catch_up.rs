@@ -6,6 +6,7 @@
 //! is an error.
 
 use super::coordinator::Parts;
+use super::fleet::Fleet;
 use super::hooks;
 use super::replication::{self, Halt};
 use crate::ask::Questions;
@@ -18,6 +19,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// Between two looks for the heartbeat. The proxy holds its clients meanwhile.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// Rows of a fleet's proxies: with the first two they fit in an INT.
+const ROWS: u32 = i32::MAX.unsigned_abs() - 2;
 
 /// Taints that are named in a reason.
 const NAMED_MAX: usize = 5;
@@ -34,6 +38,7 @@ pub(super) enum Way {
         primary: Arc<Questions>,
         shadow: Arc<Questions>,
         table: String,
+        row: u32,
     },
     /// The shadow is told to wait for the primary's executed GTIDs.
     Gtid {
@@ -69,6 +74,7 @@ pub(super) fn way(parts: &Parts, told: Vec<(&'static str, String)>) -> Result<Wa
             primary: questions(&roles.primary)?,
             shadow: questions(&roles.shadow)?,
             table: config.heartbeat_table.clone(),
+            row: row_of(parts.fleet.as_deref().map(Fleet::name)),
         },
         CatchUp::Gtid => Way::Gtid {
             primary: questions(&roles.primary)?,
@@ -93,7 +99,8 @@ impl Way {
                 primary,
                 shadow,
                 table,
-            } => heartbeat(primary, shadow, table, until).await,
+                row,
+            } => heartbeat(primary, shadow, (table, *row), until).await,
             Self::Gtid { primary, shadow } => gtid(primary, shadow, until).await,
             Self::Hook { command, told } => {
                 let told: Vec<(&str, &str)> = told
@@ -218,11 +225,11 @@ async fn drained(mirror: &Mirror, until: Instant) -> Result<(), String> {
 async fn heartbeat(
     primary: &Questions,
     shadow: &Questions,
-    table: &str,
+    (table, row): (&str, u32),
     until: Instant,
 ) -> Result<(), String> {
     let beat = jiff::Timestamp::now().as_nanosecond();
-    let write = format!("REPLACE INTO {table} (id, beat) VALUES (1, '{beat}')");
+    let write = format!("REPLACE INTO {table} (id, beat) VALUES ({row}, '{beat}')");
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         format!("the heartbeat in {table} cannot be {what}: {error}")
     };
@@ -231,7 +238,7 @@ async fn heartbeat(
         Ok(Err(error)) => return Err(failed("written to the primary", &error)),
         Err(late) => return Err(failed("written to the primary", &late)),
     }
-    let read = format!("SELECT beat FROM {table} WHERE id = 1");
+    let read = format!("SELECT beat FROM {table} WHERE id = {row}");
     loop {
         let seen = match timeout_at(until, shadow.ask(&read)).await {
             Ok(Ok(rows)) => rows,
@@ -254,6 +261,14 @@ async fn heartbeat(
 
 const NOT_THERE: &str =
     "the shadow did not have the primary's GTIDs in time: replication is behind or stopped";
+
+/// The row of this proxy: of several in a fleet none may write over another's.
+fn row_of(name: Option<&str>) -> u32 {
+    let Some(name) = name else { return 1 };
+    let digest = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
+    let folded = u32::try_from(digest % u64::from(ROWS)).unwrap_or(0);
+    folded + 2
+}
 
 async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result<(), String> {
     let asked = timeout_at(until, primary.ask("SELECT @@GLOBAL.gtid_executed")).await;
@@ -282,5 +297,21 @@ async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result
     {
         Some("0") => Ok(()),
         _ => Err(NOT_THERE.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_proxy_of_a_fleet_has_a_row_of_its_own_for_its_heartbeat() {
+        assert_eq!(row_of(None), 1);
+        let rows = ["a", "b", "c", ""].map(|name| row_of(Some(name)));
+        for (at, row) in rows.iter().enumerate() {
+            assert!(*row > 1 && i32::try_from(*row).is_ok(), "{row}");
+            assert!(!rows[..at].contains(row));
+        }
+        assert_eq!(row_of(Some("a")), rows[0], "the same at every start");
     }
 }

@@ -293,7 +293,7 @@ async fn an_etcd_that_lost_its_data_is_no_agreement_and_who_serves_says_who_is_p
     // One that starts now would say what its config says; those that serve know better.
     a.join_now().await.unwrap();
     let serving = Arc::clone(&a);
-    let said = tokio::spawn(async move {
+    let said = crate::task::spawn("declares", async move {
         tokio::time::sleep(Duration::from_secs(1)).await;
         serving.declare("vitess", true).await.unwrap()
     });
