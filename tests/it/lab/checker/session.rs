@@ -3,10 +3,14 @@
 use super::client::Fault;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, Row, Statement};
+use std::time::Duration;
 
 /// What every session sets: neither is a default of either server.
 const SQL_MODE: &str = "STRICT_TRANS_TABLES,NO_ZERO_DATE";
 const TIME_ZONE: &str = "+05:30";
+
+/// As every application's pool has one.
+const LOGIN_MAX: Duration = Duration::from_secs(20);
 
 /// Statements prepared at the login, and run for as long as the session lives.
 pub struct Prepared {
@@ -29,7 +33,9 @@ pub struct Session {
 impl Session {
     /// Logs in, sets what a session sets, prepares what it will run.
     pub async fn open(opts: Opts) -> Result<Self, Fault> {
-        let mut conn = Conn::new(opts).await?;
+        // One that came while the listener died is never answered, and never told.
+        let opened = tokio::time::timeout(LOGIN_MAX, Conn::new(opts)).await;
+        let mut conn = opened.map_err(|_| Fault::Broken("no login in time".to_owned()))??;
         for statement in [
             "USE scratch".to_owned(),
             "SET NAMES utf8".to_owned(),
