@@ -85,7 +85,7 @@ async fn a_session_that_cannot_move_stops_a_cutover_until_it_is_free() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_cannot_move_is_told_so_and_ended_where_the_config_says_so() {
-    let scene = Scene::open(&setup("hold_ms_max = 500\nstuck = \"end\""), LIGHT).await;
+    let scene = Scene::open(&setup("hold_ms_max = 1500\nstuck = \"end\""), LIGHT).await;
     let (_, sticks, _, _) = STUCK[0];
     let mut session = stuck(&scene, sticks).await;
     let (status, answer) = ask(&scene.proxy, &forced());
