@@ -595,6 +595,24 @@ impl Fleet {
         }
     }
 
+    /// Waits until etcd answers: how the call has ended, where it has.
+    ///
+    /// # Errors
+    /// It does not by then.
+    pub(super) async fn answers(
+        &self,
+        call: &Call,
+        until: Instant,
+    ) -> Result<Option<Decision>, FleetError> {
+        loop {
+            match self.board().await {
+                Ok(board) => return Ok(decided(&board, call)),
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
     /// Whether a call of this proxy's is one that nobody leads.
     pub(super) fn is_withdrawn(&self, call: &Call) -> bool {
         self.withdrawn.lock().contains(&call.id)

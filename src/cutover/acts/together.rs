@@ -130,6 +130,12 @@ impl Together {
     pub(super) async fn switch(&self, until: Instant) -> Result<Decision, FleetError> {
         let until = until.max(Instant::now() + WHOLE_MIN);
         let later = until + FOLLOWERS;
+        // Until it is said nobody can switch, and this proxy need not ask anybody to go on as it was.
+        match self.fleet.answers(&self.call, until).await {
+            Ok(None) => {}
+            Ok(Some(decision)) => return Ok(decision),
+            Err(error) => return Ok(Decision::Aborted(error.to_string())),
+        }
         let said = self.say(Word::Whole, until).await;
         pause("whole").await;
         if said.is_err() || !self.leads() {
