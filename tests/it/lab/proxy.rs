@@ -24,8 +24,15 @@ pub struct Proxy {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
-    listener.local_addr().expect("it has an address").port()
+    let [port] = free_ports();
+    port
+}
+
+/// Ports that were free a moment ago, each another.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listen = |_| TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
+    let listeners: [TcpListener; N] = std::array::from_fn(listen);
+    listeners.map(|one| one.local_addr().expect("it has an address").port())
 }
 
 /// How a test's proxy differs from the usual.
@@ -91,9 +98,9 @@ impl Proxy {
     /// As `setup` says; nobody waits for anything.
     pub fn launch(lab: &Lab, setup: &Setup) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let console = setup.console.unwrap_or_else(free_port);
-        let ports = [free_port(), free_port(), console];
-        let [listen, admin, _] = ports;
+        let [listen, admin, console] = free_ports();
+        let console = setup.console.unwrap_or(console);
+        let ports = [listen, admin, console];
         let config = config(lab, setup, &dir.path().to_string_lossy(), ports);
         std::fs::write(dir.path().join("understudy.toml"), config).expect("the config is written");
         let address = format!("127.0.0.1:{listen}");

@@ -111,10 +111,10 @@ impl Fault {
         }
     }
 
-    /// Whether proxies that are not hit close their doors too: each has said `whole`, or may have, and
-    /// nobody can tell them what became of it.
+    /// Whether proxies that are not hit close their doors too: each has said `whole`, and nobody can tell
+    /// them what became of it.
     fn shuts_all(self, place: &str) -> bool {
-        self.hits().is_none() && ["switching", "whole", "switched"].contains(&place)
+        self.hits().is_none() && ["whole", "switched"].contains(&place)
     }
 
     /// So long.
@@ -339,9 +339,9 @@ async fn is_right(fleet: &mut Fleet, fault: Fault, place: &str, primary: &str) {
 
 #[test]
 fn only_etcd_shuts_those_that_are_not_hit() {
-    assert!(Fault::EtcdHangs.shuts_all("switching"));
-    assert!(!Fault::EtcdHangs.shuts_all("catching_up"));
-    assert!(!Fault::Hangs(LEADER).shuts_all("switching"));
+    assert!(Fault::EtcdHangs.shuts_all("whole"));
+    assert!(!Fault::EtcdHangs.shuts_all("switching"));
+    assert!(!Fault::Hangs(LEADER).shuts_all("whole"));
     assert_eq!(Fault::Dies(FOLLOWER).expected("holding"), Some("legacy"));
     assert_eq!(Fault::Dies(FOLLOWER).expected("whole"), Some("vitess"));
     assert_eq!(Fault::EtcdDies.expected("whole"), None);
