@@ -8,6 +8,7 @@ use super::desk::UNSUPPORTED_PS;
 use super::journal::{Habit, Journal, Statement};
 use super::likeness::Likeness;
 use super::link::{Link, Trouble};
+use super::primed;
 use super::reading::mapped;
 use super::shared::Shared;
 use super::state::{SessionState, Stuck};
@@ -17,7 +18,7 @@ use crate::sql::{Class, redact_error};
 use crate::tee::Facts;
 use crate::wire::answer::Failure;
 use crate::wire::command::Command;
-use crate::wire::execute::{Execute, Type};
+use crate::wire::execute::Type;
 use crate::wire::status::Status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,10 +31,6 @@ const NOT_SET: [&str; 5] = [
     "rand_seed1",
     "rand_seed2",
 ];
-
-/// ER_WRONG_ARGUMENTS of MySQL up to 5.7 and of MariaDB, CR_MALFORMED_PACKET of vtgate: they have
-/// taken in the types of an execution that lacked its values.
-const TYPES_TAKEN: [u16; 2] = [1210, 2027];
 
 /// Uses a table, and reads none.
 const CLEARS_WARNINGS: &str = "SELECT 1 FROM (SELECT 1) AS t";
@@ -387,8 +384,7 @@ impl Carried {
         Ok(())
     }
 
-    /// Has the server take in the types of the parameters, by an execution that lacks its values:
-    /// it runs nothing.
+    /// Has the server take in the types of the parameters, where the client may rely on them.
     async fn bind(&mut self, id: u32, statement: &Statement) -> Result<(), CarryError> {
         if statement.habit == Habit::Untold {
             return Err(CarryError::Types);
@@ -402,29 +398,19 @@ impl Carried {
         if self.bound.get(&id) == Some(types) {
             return Ok(());
         }
-        let execution = Execute {
-            statement_id: own,
-            flags: 0,
-            iterations: 1,
-            parameters: statement.prepared.parameters,
-            nulls: vec![0; usize::from(statement.prepared.parameters).div_ceil(8)],
-            types: Some(types.to_vec()),
-            attributes: 0,
-            values: &[],
-        };
         self.warns = true;
-        let payload = execution.encode(own, self.link.capabilities(), None);
-        let reply = self.link.ask(&payload).await?;
-        let code = reply.answer.error().map(|failure| failure.code);
-        if code.is_some_and(|code| TYPES_TAKEN.contains(&code)) {
-            self.bound.insert(id, Arc::clone(types));
-            return Ok(());
+        let link = &mut self.link;
+        if !primed::without_values(link, own, (statement, types)).await? {
+            if statement.habit == Habit::Always {
+                // The server forgets them, and the client does not mind.
+                return Ok(());
+            }
+            if !primed::with_nulls(link, own, (statement, types)).await? {
+                return Err(CarryError::Types);
+            }
         }
-        // This server forgets them; a client that sends them each time does not mind.
-        match statement.habit {
-            Habit::Always => Ok(()),
-            Habit::New | Habit::Once | Habit::Relies | Habit::Untold => Err(CarryError::Types),
-        }
+        self.bound.insert(id, Arc::clone(types));
+        Ok(())
     }
 
     async fn assign(&mut self, values: &Values) -> Result<(), CarryError> {

@@ -27,6 +27,7 @@ mod journal;
 mod long;
 mod policy;
 mod prepared;
+mod primed;
 mod reading;
 mod ties;
 mod transaction;

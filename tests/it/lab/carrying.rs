@@ -1,7 +1,7 @@
 //! A session is taken over on real servers: from MySQL 5.6 to vtgate and back, with all that its
 //! connection held.
 
-use super::Lab;
+use super::{Lab, Primary};
 use crate::handed::{Session, exchange};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +108,98 @@ fn row(answer: &Answer) -> String {
     let row = found.and_then(|mut rows| rows.next().map(<[u8]>::to_vec));
     let row = row.unwrap_or_else(|| panic!("{answer:?}"));
     row.escape_ascii().to_string()
+}
+
+/// Statements of a number and a text, and how often each is executed with its types before the move; behind
+/// it, it is executed without.
+const TYPED: [(&str, u32); 6] = [
+    ("SELECT ? + 1, CONCAT(?, 'x')", 1),
+    ("SELECT ? + 2, CONCAT(?, 'x')", 2),
+    (
+        "SELECT a, b FROM typed WHERE a < ? AND b = ? ORDER BY a FOR UPDATE",
+        1,
+    ),
+    (
+        "SELECT COUNT(*), MAX(b) FROM typed WHERE a < ? AND b = ?",
+        1,
+    ),
+    ("INSERT INTO typed (a, b) VALUES (?, ?)", 1),
+    ("UPDATE typed SET a = a + ? WHERE b <> ?", 1),
+];
+
+/// MySQL 8 and later forget the types of an execution that is refused.
+#[tokio::test]
+async fn the_types_of_parameters_move_to_a_mysql_97_with_nothing_run_there() {
+    let (lab, other) = (Lab::get(), Lab::of(Primary::MySql97));
+    let lab = lab
+        .with("SHADOW_PORT", other.value("LEGACY_PORT"))
+        .with("SHADOW_PROXY_USER", other.value("LEGACY_PROXY_USER"))
+        .with(
+            "SHADOW_PROXY_PASSWORD",
+            other.value("LEGACY_PROXY_PASSWORD"),
+        );
+    let config = Arc::new(config(&lab, false));
+    for server in [&config.primary, &config.shadow] {
+        let mut stream = log_in(server).await;
+        let mut tracker = AnswerTracker::new(CAPABILITIES, 1 << 20);
+        for text in [
+            "DROP TABLE IF EXISTS app.typed",
+            "CREATE TABLE app.typed (a BIGINT NOT NULL, b VARCHAR(9) NOT NULL)",
+            "INSERT INTO app.typed VALUES (1, 'hi'), (2, 'hi')",
+        ] {
+            let payload = [b"\x03", text.as_bytes()].concat();
+            let done = exchange(&mut stream, &mut tracker, &payload).await;
+            assert!(done.error().is_none(), "{text}: {done:?}");
+        }
+    }
+    let (mirror, tee, _ledger) = mirror(&config);
+    let mut session = Session::new(1, log_in(&config.primary).await, CAPABILITIES, &tee);
+    let mut ids = Vec::new();
+    for (text, times) in TYPED {
+        let prepared = session.say(&[b"\x16", text.as_bytes()].concat()).await;
+        let (id, _) = prepared.prepared().expect("a statement");
+        for n in 0..times {
+            session.say(&execution(id, 5 + i64::from(n), true)).await;
+        }
+        ids.push(id);
+    }
+    let state = session.state(&mirror).await;
+    let mut carried = mirror.prepare(&state).await.expect("prepared");
+    let values = session.values(&mirror, &state).await;
+    carried.set_values(&values).await.expect("set");
+    let before = rows(&config.shadow, "app", "SELECT a, b FROM typed ORDER BY a").await;
+    assert_eq!(before.len(), 2, "nothing was run there: {before:?}");
+    let mut parts = carried.into_parts();
+    assert!(!parts.status.in_transaction());
+    let mut tracker = AnswerTracker::new(CAPABILITIES, 64 << 10);
+    for (at, (text, times)) in TYPED.into_iter().enumerate() {
+        let (_, own) = parts
+            .statements
+            .iter()
+            .find(|(id, _)| *id == ids[at])
+            .expect("carried");
+        // Who sends them each time goes on to do so.
+        let with_types = times > 1;
+        let said = exchange(
+            &mut parts.stream,
+            &mut tracker,
+            &execution(*own, 7, with_types),
+        )
+        .await;
+        assert!(said.error().is_none(), "{text}: {said:?}");
+        if text.starts_with("SELECT ?") {
+            let here = row(&session.say(&execution(ids[at], 7, with_types)).await);
+            assert_eq!(here, row(&said), "{text}");
+        }
+    }
+    let limit = exchange(
+        &mut parts.stream,
+        &mut tracker,
+        b"\x03SELECT @@SESSION.max_execution_time",
+    )
+    .await;
+    assert_eq!(row(&limit), "\\x010", "as before");
+    mirror.drain(Duration::from_secs(10)).await;
 }
 
 /// Sets all of this, moves the session, and asks both connections the same.
