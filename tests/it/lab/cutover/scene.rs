@@ -98,25 +98,6 @@ impl Scene {
         .await;
     }
 
-    /// Waits until every session could be carried to a MySQL 8 or later: that forgets the types of a
-    /// statement's parameters, so that each client must have been seen to send them every time.
-    pub async fn until_carriable(&self, to: &str) {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let (status, answer) = ask(&self.proxy, &json!({"to": to, "dry_run": true}));
-            assert_eq!(status, 202, "{answer:#}");
-            let rests = ["idle", "soaking", "done", "aborted"];
-            let cutover = until_state(&self.proxy, &rests, Duration::from_secs(30)).await;
-            let dry_run = cutover["history"][0].clone();
-            if dry_run["outcome"] == "dry_run" {
-                return;
-            }
-            let why = dry_run["why"].to_string();
-            assert!(why.contains("types") && Instant::now() < end, "{why}");
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
-
     /// Where a server is, by its name.
     pub fn address(&self, server: &str) -> String {
         match server {
