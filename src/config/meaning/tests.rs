@@ -131,6 +131,10 @@ fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
             "c.toml: cutover.catch_up_hook: catch_up is \"hook\", and none is named; write a command, such as [\"/usr/local/bin/caught-up\"]",
         ),
         (
+            "[shadow]\nfed_by = \"replication\"\n[mirror]\nwrites = \"off\"\n[cutover]\nfence = true\nstop_replication = true\n[fleet]\nname = \"a\"\netcd = [\"http://127.0.0.1:2379\"]",
+            "c.toml:7: cutover.stop_replication: one proxy of a fleet would stop it before the others have seen that all has come; take it out, and stop it in after_switch where UNDERSTUDY_LEADS is 1",
+        ),
+        (
             "[cutover]\nstop_replication = true",
             "c.toml:2: cutover.stop_replication: no replication feeds this shadow: shadow.fed_by is \"mirror\"; take it out",
         ),
