@@ -80,6 +80,7 @@ pub(super) fn judge(shared: &Shared, by: &Facts, is_vitess: bool, kill: &Kill) -
     let sentence = sentence(&shared.roster, by, is_vitess, kill);
     if sentence == Sentence::Done {
         shared.counters.kills.add(1);
+        tracing::info!(session = by.session, user = %by.user, id = kill.id, victim = ?kill.victim, "a KILL was carried out");
     }
     sentence
 }

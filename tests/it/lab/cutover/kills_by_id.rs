@@ -1,7 +1,7 @@
 //! KILL by the id that a client was told at its login, as drivers' time-outs and Ctrl-C do it: on a
 //! second connection, before a cutover, after it, and after the way back.
 
-use super::scene::{flip_unproven, setup};
+use super::scene::{flip_unproven, primary, setup};
 use crate::lab::mirroring::connect;
 use crate::lab::{Lab, Proxy};
 use mysql_async::prelude::Queryable;
@@ -176,6 +176,33 @@ impl Terminal {
         let _reaped = self.child.wait();
         said
     }
+}
+
+/// `mysqladmin kill` says COM_PROCESS_KILL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_the_command_of_its_own() {
+    let lab = Lab::get();
+    let proxy = proxy(&lab);
+    let (host, port) = proxy.address.rsplit_once(':').expect("host:port");
+    let mut of_each = victims(&proxy).await.into_iter();
+    for on in ["legacy", "vitess", "legacy"] {
+        if primary(&proxy) != on {
+            flip_unproven(&proxy, on).await;
+        }
+        let mut victim = of_each.next().expect("one for each");
+        let mut other = connect(&proxy.address, "scratch").await;
+        assert!(lives(&mut victim).await, "on {on}");
+        let told = Command::new("mysqladmin")
+            .args(["--protocol=tcp", "-uapp", "-papp"])
+            .args([&format!("-h{host}"), &format!("-P{port}")])
+            .args(["kill", &victim.id().to_string()])
+            .output()
+            .expect("mysqladmin");
+        assert!(told.status.success(), "on {on}: {told:?}");
+        assert!(!lives(&mut victim).await, "on {on}");
+        assert!(lives(&mut other).await, "on {on}");
+    }
+    assert_eq!(proxy.metric("understudy_kills_total"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
