@@ -77,8 +77,7 @@ fn begins_text(text: &[u8], whole: bool, capabilities: Capabilities) -> Beginnin
     };
     if capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
         return match text {
-            [0, 1, text @ ..] => word(text, cut),
-            [0, _, ..] => Beginning::Other,
+            [0, 0..=0xFA, text @ ..] => word(text, cut),
             [] | [0] => cut,
             // With attributes of its own: where its text stands is found once it is whole.
             [_, ..] => Beginning::Kill,
@@ -240,6 +239,7 @@ impl<'a> Words<'a> {
 mod tests {
     use super::super::packet::write_packet;
     use super::*;
+    use proptest::prelude::*;
 
     const PLAIN: Capabilities = Capabilities::PROTOCOL_41;
     const ATTRIBUTES: Capabilities = PLAIN.with(Capabilities::QUERY_ATTRIBUTES);
@@ -372,5 +372,72 @@ mod tests {
         assert_eq!(begins(&wire(&[]), PLAIN), Beginning::Other);
         let long = text(&format!("KILL {}", " ".repeat(KILL_BYTES_MAX)));
         assert_eq!(begins(&wire(&long), PLAIN), Beginning::Other);
+    }
+
+    /// Texts that are KILLs, and others made of the same pieces.
+    fn texts() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![
+            "KILL",
+            "kill ",
+            "K",
+            " ",
+            "\n",
+            "/* a */",
+            "/*",
+            "*/",
+            "/*!",
+            "-- x\n",
+            "-- ",
+            "#\n",
+            "#",
+            "-",
+            "/",
+            "QUERY ",
+            "CONNECTION ",
+            "HARD ",
+            "5",
+            "4294967296",
+            "@id",
+            ";",
+            "\0",
+            "\u{1}",
+        ]);
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_as_a_kill_begins_like_one_however_much_has_come(
+            text in texts(),
+            attributes in any::<bool>(),
+        ) {
+            let (head, capabilities) = if attributes {
+                (&b"\x03\x00\x01"[..], ATTRIBUTES)
+            } else {
+                (&b"\x03"[..], PLAIN)
+            };
+            let payload = [head, &text].concat();
+            let bytes = wire(&payload);
+            if let Some(kill) = Kill::parse(&payload, capabilities) {
+                for len in 0..bytes.len() {
+                    prop_assert_ne!(begins(&bytes[..len], capabilities), Beginning::Other);
+                }
+                prop_assert_eq!(begins(&bytes, capabilities), Beginning::Kill);
+                let again = Kill::parse(&kill.with_id(&payload, 9), capabilities);
+                prop_assert_eq!(again.map(|again| (again.victim, again.id)), Some((kill.victim, 9)));
+            }
+        }
+
+        /// Once it is known to be none it stays none, and a whole one is never waited for.
+        #[test]
+        fn what_begins_otherwise_is_not_read_as_one(text in texts(), cut in 0..40_usize) {
+            let payload = [&b"\x03"[..], &text].concat();
+            let bytes = wire(&payload);
+            let part = bytes.get(..cut).unwrap_or(&bytes);
+            if begins(part, PLAIN) == Beginning::Other {
+                prop_assert_eq!(Kill::parse(&payload, PLAIN), None);
+            }
+            prop_assert_ne!(begins(&bytes, PLAIN), Beginning::Short);
+        }
     }
 }

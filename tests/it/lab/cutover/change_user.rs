@@ -86,6 +86,30 @@ async fn a_change_of_user_with_a_wrong_password_ends_the_session() {
     }
 }
 
+/// Whose session it is decides who may kill it where the proxy does it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_has_become_anothers_is_no_longer_its_first_users_to_kill() {
+    let lab = Lab::get();
+    let proxy = proxy(&lab);
+    let mut changed = connect(&proxy.address, "scratch").await;
+    let mut app = connect(&proxy.address, "scratch").await;
+    flip_unproven(&proxy, "vitess").await;
+    let (user, password) = ("SHADOW_PROXY_USER", "SHADOW_PROXY_PASSWORD");
+    let other = ChangeUserOpts::new()
+        .with_user(Some(lab.value(user).to_owned()))
+        .with_pass(Some(lab.value(password).to_owned()));
+    changed.change_user(other).await.expect("another user");
+    let said = one(&mut changed, "SELECT USER()").await;
+    assert!(!said.starts_with("app@"), "{said}");
+    for kill in ["KILL QUERY", "KILL"] {
+        match app.query_drop(format!("{kill} {}", changed.id())).await {
+            Err(Error::Server(said)) => assert_eq!(said.code, 1095, "{said}"),
+            other => panic!("{kill}: {other:?}"),
+        }
+    }
+    assert_eq!(one(&mut changed, "SELECT 'alive'").await, "alive");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_init_sets_holds_again_after_a_reset() {
     let lab = Lab::get();
