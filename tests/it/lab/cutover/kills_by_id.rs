@@ -178,6 +178,46 @@ impl Terminal {
     }
 }
 
+/// vtgate goes on with what was cut, so nobody knows whether it was written: there is no way back
+/// before somebody has looked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_cut_on_vtgate_taints_its_table() {
+    let lab = Lab::get();
+    for address in [lab.legacy(), lab.shadow()] {
+        let mut direct = connect(&address, "scratch").await;
+        for statement in [
+            "CREATE TABLE IF NOT EXISTS cut_writes (id INT PRIMARY KEY, n INT)",
+            "REPLACE INTO cut_writes (id, n) VALUES (1, 0)",
+        ] {
+            direct.query_drop(statement).await.expect(statement);
+        }
+    }
+    let proxy = proxy(&lab);
+    let mut victim = connect(&proxy.address, "scratch").await;
+    let mut killer = connect(&proxy.address, "scratch").await;
+    flip_unproven(&proxy, "vitess").await;
+    killer.query_drop("BEGIN").await.expect("BEGIN");
+    let write = "UPDATE cut_writes SET n = n + 1 WHERE id = 1";
+    killer.query_drop(write).await.expect(write);
+    let id = victim.id();
+    let cut = tokio::spawn(async move { victim.query_drop(write).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let taints = || proxy.get("/api/v1/taints")["items"].to_string();
+    assert!(!taints().contains("cut_writes"), "{}", taints());
+    let kill = format!("KILL QUERY {id}");
+    killer.query_drop(&kill).await.expect("in its transaction");
+    match cut.await.expect("it does not panic") {
+        Err(Error::Server(said)) => assert_eq!(said.code, 1317, "{said}"),
+        other => panic!("{other:?}"),
+    }
+    killer.query_drop("ROLLBACK").await.expect("ROLLBACK");
+    let tainted = Instant::now() + SOON;
+    while !taints().contains("cut_writes") {
+        assert!(Instant::now() < tainted, "{}", taints());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// `mysqladmin kill` says COM_PROCESS_KILL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_command_of_its_own() {
