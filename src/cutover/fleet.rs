@@ -9,8 +9,8 @@
 //! aborted or before it said `whole`, and with the new one only after the switch; one that cannot ask ends
 //! its sessions and stays shut until it can.
 //!
-//! [`board`] is what stands in etcd, [`store`] what a fleet needs of it, [`etcd`] how that is asked,
-//! [`joining`] how a proxy comes and goes, [`watch`] how it hears of a call. Refuses to tell from silence
+//! `board` is what stands in etcd, `store` what a fleet needs of it, `etcd` how that is asked,
+//! `joining` how a proxy comes and goes, `watch` how it hears of a call. Refuses to tell from silence
 //! that a proxy is dead: membership has no lease, and an operator says `understudy fleet forget NAME`.
 
 mod board;
