@@ -1,5 +1,7 @@
 use super::memory::{Line, Manner, Memory};
 use super::*;
+use crate::cutover::helm::Order;
+use tokio::time::Instant;
 
 /// Three proxies that have joined, and legacy as their primary.
 pub(in crate::cutover) struct Three {
