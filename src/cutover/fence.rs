@@ -154,6 +154,11 @@ pub(super) async fn kill(parts: Parts, server: Arc<Server>, threads: Vec<u32>) {
     let Ok(mut asker) = opened else { return };
     if !is_vitess(asker.version()) {
         for thread in threads {
+            // It may have come to its boundary meanwhile: held, it moves.
+            let unheld = parts.relay.census().unheld;
+            if !unheld.iter().any(|one| one.thread_id == thread) {
+                continue;
+            }
             if let Err(error) = asker.ask(&format!("KILL {thread}")).await {
                 tracing::debug!(%error, thread, "a connection was not ended at the server");
             }

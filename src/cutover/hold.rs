@@ -408,7 +408,11 @@ impl Hands {
         let stream = lent.take().ok_or_else(gone)?;
         let (mirror, state) = (Arc::clone(&self.mirror), state.clone());
         let asking = async move {
-            let (stream, values) = mirror.read_values(stream, &state).await?;
+            let read = mirror.read_values(stream, &state).await;
+            // One connection that breaks is the session's own: a server that is gone takes all of them.
+            let (stream, values) = read.map_err(|error| {
+                Why::own(format!("its connection to the primary broke: {error}"))
+            })?;
             lent.give_back(stream);
             values.map_err(|error| Why::own(format!("its variables cannot be read: {error}")))
         };

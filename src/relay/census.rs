@@ -8,7 +8,7 @@ use crate::tee::Facts;
 use crate::wire::kill::Victim;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Notify;
@@ -57,9 +57,8 @@ const IDLE: u8 = 16;
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     places: Mutex<BTreeMap<u64, Arc<Place>>>,
-    /// The ids that clients were told, those in their login included: each with the server that told
-    /// it, and how many were told it.
-    told: Mutex<BTreeMap<u32, (String, usize)>>,
+    /// The ids that clients were told, those in their login included.
+    told: Mutex<BTreeSet<u32>>,
     /// A client may know another id than its server's, or its server has no KILL.
     ids_differ: Arc<AtomicBool>,
     /// Open and not held: one number, so that one look can tell that nobody is left.
@@ -94,21 +93,19 @@ impl Roster {
         self.in_login.enter(usize::MAX)
     }
 
-    /// The id that a client is to be told where its server gave this one: that, unless another
-    /// server's client was told it and is still here. So an id means one session, whichever server it
-    /// was told by. Taken until what is returned is dropped.
-    pub(super) fn tell(self: &Arc<Self>, server: &str, id: u32) -> Told {
+    /// The id that a client is to be told where its server gave this one: that, unless another client was
+    /// told it and is still here: by another server, by one of several behind one address, or before a
+    /// restart. So an id means one session. Taken until what is returned is dropped.
+    pub(super) fn tell(self: &Arc<Self>, id: u32) -> Told {
         let mut told = self.told.lock();
-        let id = match told.get(&id) {
-            Some((by, _)) if by != server => {
-                // No server comes as far as the last ones.
-                let mut last = (0..u32::MAX).rev();
-                last.find(|one| !told.contains_key(one)).unwrap_or(id)
-            }
-            Some(_) | None => id,
+        let id = if told.contains(&id) {
+            // No server comes as far as the last ones.
+            let mut last = (0..u32::MAX).rev();
+            last.find(|one| !told.contains(one)).unwrap_or(id)
+        } else {
+            id
         };
-        let entry = told.entry(id).or_insert_with(|| (server.to_owned(), 0));
-        entry.1 = entry.1.saturating_add(1);
+        told.insert(id);
         Told {
             roster: Arc::clone(self),
             id,
@@ -155,8 +152,10 @@ impl Roster {
         let told = places
             .values()
             .find(|place| place.facts.load().thread_id == id);
-        let found = told.or_else(|| places.values().find(|place| place.thread_id() == id));
-        found.map(|place| Known(Arc::clone(place)))
+        // Several servers behind one address each have one of that number: then nobody is meant for certain.
+        let mut known = places.values().filter(|place| place.thread_id() == id);
+        let known = known.next().filter(|_| known.next().is_none());
+        told.or(known).map(|place| Known(Arc::clone(place)))
     }
 
     pub(super) fn census(&self) -> Census {
@@ -255,13 +254,7 @@ impl Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
-        let mut told = self.roster.told.lock();
-        if let Some(entry) = told.get_mut(&self.id) {
-            entry.1 = entry.1.saturating_sub(1);
-            if entry.1 == 0 {
-                told.remove(&self.id);
-            }
-        }
+        self.roster.told.lock().remove(&self.id);
     }
 }
 
@@ -380,5 +373,24 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.roster.unheld.fetch_add(1, Ordering::SeqCst);
         self.place.set(HELD, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_means_one_session_whoever_numbers_it() {
+        let roster = Arc::new(Roster::default());
+        let first = roster.tell(7);
+        let second = roster.tell(7);
+        let third = roster.tell(7);
+        assert_eq!(first.id(), 7);
+        assert!(second.id() > u32::MAX - 9 && third.id() > u32::MAX - 9);
+        assert_ne!(second.id(), third.id());
+        drop(first);
+        assert_eq!(roster.tell(7).id(), 7, "it is free again");
+        assert_ne!(roster.tell(second.id()).id(), second.id());
     }
 }

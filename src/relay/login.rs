@@ -190,7 +190,7 @@ async fn hear(
 ) -> Option<Heard> {
     let keep = offerable(shared.offer());
     let id = greeted.greeting.thread_id;
-    let told = shared.roster.tell(&greeted.server.name, id);
+    let told = shared.roster.tell(id);
     if told.id() != id {
         // What was parsed as a greeting has one.
         let _ = set_thread_id(greeting.payload_mut(), told.id());

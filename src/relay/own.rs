@@ -154,11 +154,19 @@ pub(super) async fn deal(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), En
         client,
         down,
     };
-    match hand.packet.first().map(Command) {
-        Some(Command::CHANGE_USER) => anew::by_new_leg(shared, pump, hand).await,
-        Some(Command::RESET_CONNECTION) => reset(shared, pump, hand).await,
-        Some(Command::STMT_EXECUTE | Command::STMT_RESET) => stand_in(pump, hand).await,
-        _ => kill(shared, pump, hand).await,
+    let dealing = async {
+        match hand.packet.first().map(Command) {
+            Some(Command::CHANGE_USER) => anew::by_new_leg(shared, pump, hand).await,
+            Some(Command::RESET_CONNECTION) => reset(shared, pump, hand).await,
+            Some(Command::STMT_EXECUTE | Command::STMT_RESET) => stand_in(pump, hand).await,
+            _ => kill(shared, pump, hand).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        done = dealing => done,
+        // What it does says so where it can; a client that does not read cannot be told.
+        _ = ended(shared) => Err(End::Vanished),
     }
 }
 
@@ -351,7 +359,14 @@ async fn reset(shared: &Arc<Shared>, pump: &mut Pump, hand: InHand) -> Result<()
             deadline,
         );
         match ran.await {
-            Ok(status) => pump.book.was_reset(status),
+            Ok(status) => {
+                // The answer first: it ends a transaction that is open.
+                pump.book.hand(flight, Instant::now(), true);
+                pump.book.was_reset(status);
+                let written = write_one(&mut pump.client, &verdict).await;
+                go_on(pump, hand);
+                return written.map_err(|_| End::Vanished);
+            }
             Err(refusal) => {
                 pump.book.hand(flight, Instant::now(), false);
                 return Err(say(pump, &refusal, seq).await);

@@ -119,8 +119,8 @@ pub struct Carried {
 /// carried all the same: to leave it behind would end it for a statement that it may never run again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unprepared {
-    /// It has no parameters and answers without rows: its text, run as text, is answered with the very
-    /// same bytes.
+    /// It has no parameters, answers without rows, and means the same in every database: its text, run as
+    /// text, is answered with the very same bytes.
     Text(Arc<[u8]>),
     /// What the server says of it, which an execution would have to be told.
     Refused(Failure),
@@ -130,7 +130,7 @@ impl Unprepared {
     fn new(statement: &Statement, text: Arc<[u8]>, failure: &Failure) -> Self {
         let without_rows = matches!(
             statement.prepared.analysis.class,
-            Class::Session | Class::Transaction | Class::Ddl
+            Class::Session | Class::Transaction
         );
         if without_rows && statement.prepared.parameters == 0 {
             Self::Text(text)

@@ -63,27 +63,40 @@ pub fn begins(piece: &[u8], capabilities: Capabilities) -> Beginning {
     match Command(*kind) {
         Command::PROCESS_KILL => Beginning::Kill,
         Command::QUERY if len <= KILL_BYTES_MAX => {
-            begins_text(text, payload.len() >= len, capabilities)
+            let whole = payload.get(..len);
+            if capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+                begins_with_attributes(text, whole, capabilities)
+            } else {
+                word(text, cut(whole.is_some()))
+            }
         }
         _ => Beginning::Other,
     }
 }
 
-fn begins_text(text: &[u8], whole: bool, capabilities: Capabilities) -> Beginning {
-    let cut = if whole {
+/// Where attributes come first, the text of a command that has some is found once that is whole.
+fn begins_with_attributes(
+    text: &[u8],
+    whole: Option<&[u8]>,
+    capabilities: Capabilities,
+) -> Beginning {
+    match (text, whole) {
+        ([0, 0..=0xFA, text @ ..], _) => word(text, cut(whole.is_some())),
+        (_, None) => Beginning::Short,
+        (_, Some(whole)) => match query_text(whole, capabilities) {
+            Ok(text) => word(text, Beginning::Other),
+            Err(_) => Beginning::Other,
+        },
+    }
+}
+
+/// What a text tells that ends within the word.
+const fn cut(whole: bool) -> Beginning {
+    if whole {
         Beginning::Other
     } else {
         Beginning::Short
-    };
-    if capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
-        return match text {
-            [0, 0..=0xFA, text @ ..] => word(text, cut),
-            [] | [0] => cut,
-            // With attributes of its own: where its text stands is found once it is whole.
-            [_, ..] => Beginning::Kill,
-        };
     }
-    word(text, cut)
 }
 
 fn word(text: &[u8], cut: Beginning) -> Beginning {
@@ -311,6 +324,17 @@ mod tests {
         let kill = Kill::parse(payload, PLAIN).unwrap();
         assert_eq!((kill.victim, kill.id), (Victim::Connection, 0x0100_0007));
         assert_eq!(kill.with_id(payload, 9), b"\x0c\x09\x00\x00\x00");
+    }
+
+    #[test]
+    fn a_statement_with_attributes_of_its_own_passes_through() {
+        // One attribute: a flag of nulls, types bound, a string without a name.
+        let with = |text: &[u8]| [&b"\x03\x01\x01\x00\x01\xFE\x00\x00\x01x"[..], text].concat();
+        let (select, kill) = (wire(&with(b"SELECT 1")), wire(&with(b"KILL 5")));
+        assert_eq!(begins(&select, ATTRIBUTES), Beginning::Other);
+        assert_eq!(begins(&kill, ATTRIBUTES), Beginning::Kill);
+        let cut = select.split_last().unwrap().1;
+        assert_eq!(begins(cut, ATTRIBUTES), Beginning::Short);
     }
 
     #[test]
