@@ -351,7 +351,9 @@ fn reachability(figures: &Figures) -> Guard {
         ));
     }
     let memory_min = memory_min(figures.sessions.len());
-    if let Some(left) = reach.memory.left.filter(|left| *left < memory_min) {
+    // What may not be enough is no reason to stay with a new primary that fails.
+    let short = reach.memory.left.filter(|left| *left < memory_min);
+    if let Some(left) = short.filter(|_| !figures.is_back) {
         faults.push(format!(
             "{} MiB of memory are left to the proxy, which has {} MiB, and a second connection for each of {} sessions may take {} MiB: end what else runs here, or raise the limit",
             left >> 20,

@@ -48,20 +48,21 @@ fn available(meminfo: &str) -> Option<u64> {
 struct Files {
     limit: &'static str,
     used: &'static str,
-    /// Of the used, what the kernel gives back first: files that nobody has read for a while.
-    given_back: &'static str,
+    /// Of the used, what the kernel gives back before it refuses any: the cache of files, whether they were
+    /// read lately or not, and its own caches. A ledger that is read and written fills the first.
+    given_back: &'static [&'static str],
 }
 
 const V2: Files = Files {
     limit: "memory.max",
     used: "memory.current",
-    given_back: "inactive_file ",
+    given_back: &["inactive_file ", "active_file ", "slab_reclaimable "],
 };
 
 const V1: Files = Files {
     limit: "memory.limit_in_bytes",
     used: "memory.usage_in_bytes",
-    given_back: "total_inactive_file ",
+    given_back: &["total_inactive_file ", "total_active_file "],
 };
 
 /// What each cgroup that this process is in has left, from its own one upwards. `told` is
@@ -91,10 +92,12 @@ fn left_in(group: &Path, files: &Files) -> Option<u64> {
     let number = |name: &str| read(group.join(name)).trim().parse::<u64>().ok();
     let (limit, used) = (number(files.limit)?, number(files.used)?);
     let stat = read(group.join("memory.stat"));
-    let given_back = stat
-        .lines()
-        .find_map(|line| line.strip_prefix(files.given_back));
-    let given_back = given_back.and_then(|n| n.trim().parse().ok()).unwrap_or(0);
+    let given_back = stat.lines().filter_map(|line| {
+        let mut names = files.given_back.iter();
+        let number = names.find_map(|name| line.strip_prefix(name))?;
+        number.trim().parse::<u64>().ok()
+    });
+    let given_back = given_back.fold(0, u64::saturating_add);
     Some(limit.saturating_sub(used.saturating_sub(given_back)))
 }
 
@@ -114,7 +117,8 @@ mod tests {
     fn of_nested_cgroups_each_limit_counts() {
         let dir = tempfile::tempdir().unwrap();
         let names = (V2.limit, V2.used);
-        let stat = "anon 10\ninactive_file 200\nactive_file 9\n";
+        let stat =
+            "anon 10\nfile 999\ninactive_file 100\nactive_file 70\nslab_reclaimable 30\nslab 50\n";
         let slice = dir.path().join("system.slice");
         group(&slice, "5000\n", [names, ("1000\n", stat)]);
         let service = slice.join("understudy.service");
@@ -134,10 +138,16 @@ mod tests {
         group(
             &at,
             "3000\n",
-            [names, ("1000\n", "total_inactive_file 1\n")],
+            [
+                names,
+                (
+                    "1000\n",
+                    "active_file 500\ntotal_inactive_file 1\ntotal_active_file 4\n",
+                ),
+            ],
         );
         let told = "9:name=systemd:/\n4:cpu,memory:/docker/abc\n3:cpuset:/\n0::/\n";
-        assert_eq!(groups(told, dir.path()), [2001]);
+        assert_eq!(groups(told, dir.path()), [2005]);
     }
 
     #[test]

@@ -294,6 +294,7 @@ fn on_the_way_back_quality_does_not_stand_in_the_way_and_lost_writes_do() {
     figures.is_back = true;
     figures.readiness.evidence = crate::ledger::Evidence::default();
     figures.readiness.paces.clear();
+    figures.reach.memory.left = Some(1 << 20);
     let verdict = judged(&config, &figures, &[]);
     assert!(verdict.pass, "{}", verdict.refusal());
     let latency = &verdict.guards[5].guard;
