@@ -138,7 +138,7 @@ pub(super) async fn comes_near(parts: &Parts, most: Duration, dry_run: bool) -> 
         }
         if Instant::now() + took >= until {
             return Err(format!(
-                "before the hold: what the primary commits is on the shadow only {} ms later, and may not be later than {} ms: replication is behind",
+                "before the hold: what the primary commits is on the shadow only {} ms later, and sessions would be held for as long, so it may not be later than {} ms: replication is behind. Choose a quieter time, raise cutover.hold_ms_max, of which a quarter is allowed, or override the guard lag (--force lag)",
                 took.as_millis(),
                 most.as_millis()
             ));
