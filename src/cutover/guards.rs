@@ -86,6 +86,8 @@ pub struct Figures {
     pub unfed: Option<String>,
     /// Rights that the proxy's account on the primary lacks for a fence, where one is asked for.
     pub unfenced: Vec<&'static str>,
+    /// Rights that it lacks on who is to be primary to stop replication there, where that is asked for.
+    pub unstopped: Vec<&'static str>,
 }
 
 /// A server, and where the config has it.
@@ -116,6 +118,8 @@ pub struct Reach {
     pub clock_max: Duration,
     /// Who is to be primary refuses the writes of clients, and nothing is going to change that.
     pub read_only: bool,
+    /// Rights that the proxy's account there lacks to change that, where the config asks it to.
+    pub unlifted: Vec<&'static str>,
 }
 
 /// The proxy's memory in bytes, as far as the machine tells.
@@ -340,9 +344,7 @@ fn reachability(figures: &Figures) -> Guard {
         }
     }
     if reach.read_only {
-        faults.push(format!(
-            "{to} is read-only, and would refuse what clients write: SET GLOBAL read_only = 0 there, or let understudy do it in the hold (cutover.fence = true)"
-        ));
+        faults.push(read_only(figures));
     }
     if let Some(free) = reach.disk_bytes.filter(|free| *free < DISK_BYTES_MIN) {
         faults.push(format!(
@@ -377,6 +379,25 @@ fn reachability(figures: &Figures) -> Guard {
         json!({"from": reach.from.is_none(), "to": reach.to.is_none(), "ledger": reach.ledger.is_none(), "to_is_read_only": reach.read_only, "disk_bytes": reach.disk_bytes, "memory_bytes": reach.memory.left, "resident_bytes": reach.memory.resident, "clock_ms": ahead}),
         json!({"from": true, "to": true, "ledger": true, "to_is_read_only": false, "disk_bytes": DISK_BYTES_MIN, "memory_bytes": memory_min, "clock_ms": whole_millis(reach.clock_max)}),
         format!("{from} and {to} answer, and the ledger can be written"),
+    )
+}
+
+/// What is read-only there stays so, and why.
+fn read_only(figures: &Figures) -> String {
+    let to = &figures.to.server;
+    let refuses = format!(
+        "{} is read-only, and would refuse what clients write",
+        to.name
+    );
+    let lacks = figures.reach.unlifted.join(", ");
+    if lacks.is_empty() {
+        return format!(
+            "{refuses}: SET GLOBAL read_only = 0 there, or let understudy do it in the hold (cutover.fence = true)"
+        );
+    }
+    let user = to.account.as_ref().map_or("", |own| &own.user);
+    format!(
+        "{refuses}; the fence would let it write in the hold, and {user} lacks {lacks} there: GRANT {lacks} ON *.* TO {user}, or SET GLOBAL read_only = 0"
     )
 }
 
@@ -422,6 +443,14 @@ fn accounts(figures: &Figures) -> Guard {
         faults.push(format!(
             "{user}: cutover.fence needs {lacks} on {}, to set the fence and to pass it with dark writes: GRANT {lacks} ON *.* TO {user}",
             from.server.name
+        ));
+    }
+    if !figures.unstopped.is_empty() {
+        let lacks = figures.unstopped.join(", ");
+        let user = to.server.account.as_ref().map_or("", |own| &own.user);
+        faults.push(format!(
+            "{user}: cutover.stop_replication needs {lacks} on {}, to stop replication in the hold and to start it again: GRANT {lacks} ON *.* TO {user}",
+            to.server.name
         ));
     }
     let refused = faults.len();

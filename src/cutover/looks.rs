@@ -5,6 +5,7 @@ use super::coordinator::Parts;
 use super::crowd::{self, Crowd, Threads};
 use super::fleet::Sessions;
 use super::guards::{Feature, Figures, Holds, Known, Offset, Reach, Session, Side, User};
+use super::rights::lacks_to_lift;
 use super::room;
 use super::visit::{Visit, visit};
 use crate::ask::{Asker, Manner, Questions};
@@ -99,18 +100,30 @@ pub(super) async fn figures(
     let fences = config.cutover.fence;
     let unfenced = here.as_ref().ok().filter(|_| fences);
     let unfenced = unfenced.map(|here| here.lacks.clone()).unwrap_or_default();
+    // With a fence the new primary is let write in the hold, by who may.
+    let is_read_only = there.as_ref().is_ok_and(|there| there.is_read_only);
+    let unlifted = there.as_ref().ok().filter(|_| fences && is_read_only);
+    let unlifted = unlifted
+        .map(|there| lacks_to_lift(&there.lacks))
+        .unwrap_or_default();
+    let stops = config.cutover.stop_replication && to.server.fed_by == FedBy::Replication;
+    let unstopped = there.as_ref().ok().filter(|_| stops);
+    let unstopped = unstopped
+        .map(|there| there.lacks_to_stop.clone())
+        .unwrap_or_default();
     Ok(Figures {
         readiness: readiness.map_err(|broken| broken.to_string())??,
         is_back,
         unfenced,
+        unstopped,
         reach: Reach {
             ledger: ledger(parts),
             disk_bytes: room::disk(&config.ledger.path),
             memory: room::memory(),
             clocks: clocks([(&from, &here), (&to, &there)]),
             clock_max: config.compare.clock,
-            // With a fence the new primary is let write in the hold.
-            read_only: !fences && there.as_ref().is_ok_and(|there| there.is_read_only),
+            read_only: is_read_only && (!fences || !unlifted.is_empty()),
+            unlifted,
             from: here.err(),
             to: there.err(),
         },

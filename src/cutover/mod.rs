@@ -3,7 +3,7 @@
 //! [`machine`] says what follows what, [`guards`] whether it may begin; both are pure. [`Helm`] is
 //! what the operators' door asks of whoever runs it, and [`Cutovers`] runs it: the `coordinator`
 //! hears, `acts` does, `record` writes it down. The others are what is done: `looks` (with `crowd`,
-//! `visit` and `room`) gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry
+//! `visit`, `rights` and `room`) gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry
 //! them across, `catch_up` waits for the shadow, `replication` into it is stopped, `soak` watches the new
 //! primary, `fence` and `hooks` are options, the `watchdog` ends a hold that nobody ends, and [`fleet`] has
 //! several proxies do all this together.
@@ -24,6 +24,7 @@ mod hooks;
 mod looks;
 mod record;
 mod replication;
+mod rights;
 mod room;
 mod soak;
 mod visit;
@@ -31,8 +32,8 @@ mod watchdog;
 
 pub use carry::Carrier;
 pub use coordinator::{Cutovers, Judge, Parts};
-pub use fence::lacks_for_fence;
 pub use fleet::Fleet;
 pub use guards::{GUARDS, Judged, Verdict};
 pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
 pub use machine::{Action, Event, State};
+pub use rights::lacks_for_fence;

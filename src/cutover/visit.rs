@@ -1,9 +1,10 @@
 //! A visit to a server before a cutover, with the proxy's own account: whether it answers, what it is, how
-//! its clock goes, whether it takes writes, and what the account lacks for a fence. Reads only.
+//! its clock goes, whether it takes writes, and what the account lacks for a fence and to stop replication.
+//! Reads only.
 
 use super::coordinator::Parts;
-use super::fence::lacks_for_fence;
 use super::guards::{Known, Offset, Side};
+use super::rights::{lacks_for_fence, lacks_to_stop};
 use crate::ask::{Asker, Manner, Row};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -20,6 +21,8 @@ pub(super) struct Visit {
     pub(super) is_read_only: bool,
     /// Rights that the account lacks to set a fence and pass it; nothing of a vtgate.
     pub(super) lacks: Vec<&'static str>,
+    /// Likewise, to stop replication into it.
+    pub(super) lacks_to_stop: Vec<&'static str>,
 }
 
 impl Visit {
@@ -46,10 +49,16 @@ pub(super) async fn visit(parts: &Parts, side: &Side) -> Result<Visit, String> {
         clock: clock(&mut asker).await,
         is_read_only: false,
         lacks: Vec::new(),
+        lacks_to_stop: Vec::new(),
     };
     if !visit.is_vitess() {
         visit.is_read_only = is_read_only(&mut asker).await;
-        visit.lacks = lacks(&mut asker, &visit.version).await;
+        // Where nobody tells, the server will when it is asked to.
+        if let Ok(said) = asker.ask("SHOW GRANTS").await {
+            let grants: Vec<String> = said.into_iter().flatten().flatten().collect();
+            visit.lacks = lacks_for_fence(&visit.version, &grants);
+            visit.lacks_to_stop = lacks_to_stop(&visit.version, &grants);
+        }
     }
     asker.leave().await;
     Ok(visit)
@@ -93,15 +102,6 @@ async fn is_read_only(asker: &mut Asker) -> bool {
     let mut said = said.unwrap_or_default().into_iter().flatten().flatten();
     // Where it is a word, it is another one than OFF.
     said.any(|word| word != "0" && word != "OFF")
-}
-
-async fn lacks(asker: &mut Asker, version: &str) -> Vec<&'static str> {
-    // Where nobody tells, the fence itself will.
-    let Ok(said) = asker.ask("SHOW GRANTS").await else {
-        return Vec::new();
-    };
-    let grants: Vec<String> = said.into_iter().flatten().flatten().collect();
-    lacks_for_fence(version, &grants)
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ fn good(config: &Config) -> Figures {
         sessions: vec![session(None, Some(("a transaction", Some(20))))],
         unfed: None,
         unfenced: Vec::new(),
+        unstopped: Vec::new(),
     }
 }
 
@@ -121,6 +122,19 @@ const CASES: &[Case] = &[
         |f| f.reach.read_only = true,
         "reachability",
         "vitess is read-only",
+    ),
+    (
+        |f| {
+            f.reach.read_only = true;
+            f.reach.unlifted = vec!["SYSTEM_VARIABLES_ADMIN"];
+        },
+        "reachability",
+        "lacks SYSTEM_VARIABLES_ADMIN there: GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO ",
+    ),
+    (
+        |f| f.unstopped = vec!["REPLICATION_SLAVE_ADMIN"],
+        "accounts",
+        "cutover.stop_replication needs REPLICATION_SLAVE_ADMIN on vitess",
     ),
     (
         |f| f.unfenced = vec!["SUPER"],
