@@ -15,13 +15,15 @@ mod together;
 pub(super) use called::News;
 
 use super::coordinator::{Message, Parts, Report, policy};
+use super::fence;
 use super::fleet::{Call, FleetError};
 use super::guards::Verdict;
 use super::helm::{Order, Refused, is_way_back};
 use super::hold::{Failed, Hands, Ready, in_words};
 use super::machine::{Action, Event, Outcome, Plan, Policy, State};
 use super::record::Recorder;
-use super::replication::Halt;
+use super::replication::{self, Halt};
+use super::turn::Turn;
 use super::watchdog::Stage;
 use crate::ledger::{Begun, Taint};
 use crate::relay::Leg;
@@ -30,7 +32,6 @@ use crate::task;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -79,8 +80,8 @@ pub(super) struct Run {
     stage: Arc<Stage>,
     /// It has gone back by itself since the last switch.
     went_back: bool,
-    /// How many fences were set.
-    fences: Arc<AtomicU64>,
+    /// Raised with each fence that is set.
+    fences: Turn,
     /// The soak's time is over.
     soaked: bool,
     halt: Halt,
@@ -121,10 +122,16 @@ impl Run {
             published: false,
             stage: Arc::default(),
             went_back: false,
-            fences: Arc::default(),
+            fences: Turn::default(),
             soaked: false,
             halt: Halt::default(),
         }
+    }
+
+    /// What an earlier process left undone at the servers. Reads the records: it blocks.
+    pub(super) fn recall(&self) {
+        fence::recall(&self.parts, &self.fences);
+        replication::recall(&self.parts);
     }
 
     pub(super) fn policy(&self) -> Policy {

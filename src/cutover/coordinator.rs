@@ -11,7 +11,6 @@ use super::guards::Verdict;
 use super::helm::{Helm, Order, Refused, Soon, restored};
 use super::hold::{Failed, Ready};
 use super::machine::{Event, Next, Plan, Policy, Soak, State};
-use super::{fence, replication};
 use crate::config::Config;
 use crate::connect::Dial;
 use crate::ledger::{Ledger, Record, Records};
@@ -117,8 +116,6 @@ impl Cutovers {
     #[must_use]
     pub fn start(parts: Parts) -> (Self, JoinHandle<()>) {
         let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
-        fence::recall(&parts);
-        replication::recall(&parts);
         let records = Arc::clone(&parts.records);
         let fleet = parts.fleet.clone();
         if let Some(fleet) = &fleet {
@@ -132,8 +129,10 @@ impl Cutovers {
             state: Mutex::new(state),
             record: AtomicI64::new(last.as_ref().map_or(0, |last| last.id)),
         });
+        let run = Run::new(parts, messages.downgrade());
+        run.recall();
         let coordinator = Coordinator {
-            run: Run::new(parts, messages.downgrade()),
+            run,
             seen: Arc::clone(&seen),
             state,
             ordered: None,

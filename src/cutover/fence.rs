@@ -3,9 +3,11 @@
 //!
 //! Behind the fence replay logs in with the proxy's own account, the only one that need pass it: were the
 //! applications' own users let through, so were their clients that go past the proxy. vtgate has no such
-//! switch, and is left alone.
+//! switch, and is left alone. What is tried again beside looks once more, after its login, whether it still
+//! holds: see [`Turn`](super::turn::Turn).
 
 use super::coordinator::Parts;
+use super::turn::Turn;
 use crate::ask::{AskError, Asker, Manner};
 use crate::config::Server;
 use crate::task;
@@ -17,16 +19,22 @@ use std::time::Duration;
 const PATIENCE: &str = "SET SESSION lock_wait_timeout = 1";
 
 /// Between two tries to take a fence away.
-const AGAIN: Duration = Duration::from_secs(2);
+pub(super) const AGAIN: Duration = Duration::from_secs(2);
 
 /// So often it is tried: an hour.
 const TRIES: u32 = 1_800;
 
-/// Sets the fence, or takes it away; on a vtgate nothing.
+/// Sets the fence, or takes it away; on a vtgate nothing, nor where `still` says, once it is its turn, that
+/// it is not to be any more. Whether it was done.
 ///
 /// # Errors
 /// The proxy's own account may not, or the server does not answer.
-pub(super) async fn set(parts: &Parts, server: &Server, on: bool) -> Result<(), String> {
+pub(super) async fn set(
+    parts: &Parts,
+    server: &Server,
+    on: bool,
+    (turn, still): (&Turn, impl Fn() -> bool + Send),
+) -> Result<bool, String> {
     let name = &server.name;
     let verb = if on { "fenced" } else { "let write again" };
     let failed = |why: &dyn std::fmt::Display| format!("{name} cannot be {verb}: {why}");
@@ -35,13 +43,16 @@ pub(super) async fn set(parts: &Parts, server: &Server, on: bool) -> Result<(), 
     };
     let opened = Asker::open(&*parts.dial, server, account, &Manner::default()).await;
     let mut asker = opened.map_err(|error| failed(&error))?;
-    if is_vitess(asker.version()) {
-        asker.leave().await;
-        return Ok(());
-    }
-    let asked = write(&mut asker, on).await;
+    let turn = turn.take().await;
+    let does = !is_vitess(asker.version()) && still();
+    let asked = if does {
+        write(&mut asker, on).await
+    } else {
+        Ok(())
+    };
+    drop(turn);
     asker.leave().await;
-    asked.map_err(|error| failed(&error))
+    asked.map(|()| does).map_err(|error| failed(&error))
 }
 
 async fn write(asker: &mut Asker, on: bool) -> Result<(), AskError> {
@@ -59,36 +70,58 @@ fn is_vitess(version: &str) -> bool {
 /// What an earlier process fenced stays so while it is the shadow, also where that server was restarted
 /// meanwhile and has forgotten it. Not in a fleet, whose other proxies may be about to let it write. Reads
 /// the records: it blocks.
-pub(super) fn recall(parts: &Parts) {
+pub(super) fn recall(parts: &Parts, fences: &Turn) {
     let shadow = Arc::clone(&parts.roles.borrow().shadow);
     let last = parts.records.last_switched().ok().flatten();
     let was_primary = last.is_some_and(|last| last.from == shadow.name);
     if !parts.config.cutover.fence || !was_primary || parts.fleet.is_some() {
         return;
     }
-    let parts = parts.clone();
-    // It ends with its one question.
-    drop(task::spawn("fence", async move {
-        if parts.roles.borrow().shadow.name != shadow.name {
-            return;
-        }
-        if let Err(why) = set(&parts, &shadow, true).await {
-            tracing::warn!("{why}");
-        }
-    }));
+    // It ends once the server is fenced or the primary again, or after a while.
+    drop(task::spawn(
+        "fence",
+        fence_again(parts.clone(), shadow, fences.clone()),
+    ));
 }
 
-/// Takes the fence away from a server that did not let it be taken away; gives up after a while, and where
-/// it is not the primary any more, or `holds` says that another fence was set since.
-pub(super) async fn lift(parts: Parts, server: Arc<Server>, holds: impl Fn() -> bool + Send) {
+async fn fence_again(parts: Parts, shadow: Arc<Server>, fences: Turn) {
+    let is_shadow = || parts.roles.borrow().shadow.name == shadow.name;
     for _ in 0..TRIES {
-        tokio::time::sleep(AGAIN).await;
-        if parts.roles.borrow().primary.name != server.name || !holds() {
+        if !is_shadow() {
             return;
         }
-        match set(&parts, &server, false).await {
-            Ok(()) => return tracing::info!("{} takes writes again", server.name),
-            Err(why) => tracing::error!("{why}; it is tried again"),
+        match set(&parts, &shadow, true, (&fences, is_shadow)).await {
+            Ok(_) => return,
+            Err(why) => tracing::warn!("{why}; it is tried again"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Takes the fence away, after a while, from a server that did not let it be taken away, or may have set it
+/// late; gives up after an hour, and where it is not the primary any more or another fence was set since.
+pub(super) fn lift(
+    parts: &Parts,
+    server: &Arc<Server>,
+    fences: &Turn,
+    after: Duration,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (parts, server, fences) = (parts.clone(), Arc::clone(server), fences.clone());
+    let current = fences.current();
+    async move {
+        let is_to_be =
+            || parts.roles.borrow().primary.name == server.name && fences.current() == current;
+        tokio::time::sleep(after).await;
+        for _ in 0..TRIES {
+            if !is_to_be() {
+                return;
+            }
+            match set(&parts, &server, false, (&fences, is_to_be)).await {
+                Ok(true) => return tracing::info!("{} takes writes again", server.name),
+                Ok(false) => return,
+                Err(why) => tracing::error!("{why}; it is tried again"),
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }

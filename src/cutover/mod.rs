@@ -5,7 +5,8 @@
 //! hears, `acts` does, `record` writes it down. The others are what is done: `looks` (with `crowd`,
 //! `visit`, `rights` and `room`) gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry
 //! them across, `catch_up` waits for the shadow, `replication` into it is stopped, `soak` watches the new
-//! primary, `fence` and `hooks` are options, the `watchdog` ends a hold that nobody ends, and [`fleet`] has
+//! primary, `fence` and `hooks` are options, `turn` keeps what is done late from undoing what is
+//! newer, the `watchdog` ends a hold that nobody ends, and [`fleet`] has
 //! several proxies do all this together.
 
 pub mod fleet;
@@ -27,6 +28,7 @@ mod replication;
 mod rights;
 mod room;
 mod soak;
+mod turn;
 mod visit;
 mod watchdog;
 

@@ -14,7 +14,6 @@ use crate::task;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,6 +22,9 @@ const ENDING_MAX: Duration = Duration::from_secs(2);
 
 /// The fence, and its end, take no longer.
 const FENCE_MAX: Duration = Duration::from_secs(2);
+
+/// A fence that was given up is taken away so much later once more: the server may have set it meanwhile.
+const LATE_FENCE: Duration = Duration::from_secs(3);
 
 /// This part of `hold_ms_max` everybody waits for sessions that do nothing: an application may think in
 /// the midst of a transaction, but not for long.
@@ -132,21 +134,25 @@ impl Run {
                 return Some(self.say(Event::CatchUpFailed, &why));
             }
             // A lift of an earlier one that is still tried would undo this one.
-            self.fences.fetch_add(1, Ordering::AcqRel);
+            self.fences.next();
         }
-        let roles = self.parts.roles.borrow().clone();
-        let setting = fence::set(&self.parts, &roles.primary, on);
+        let primary = Arc::clone(&self.parts.roles.borrow().primary);
+        let fences = self.fences.clone();
+        let setting = fence::set(&self.parts, &primary, on, (&fences, || true));
         let done = tokio::time::timeout(FENCE_MAX, setting).await;
-        let late = || format!("{} does not answer", roles.primary.name);
+        let is_late = done.is_err();
+        let late = || format!("{} does not answer", primary.name);
         let Err(why) = done.unwrap_or_else(|_| Err(late())) else {
             return None;
         };
         tracing::error!("{why}");
-        if !on {
-            let current = self.fences.load(Ordering::Acquire);
-            let fences = Arc::clone(&self.fences);
-            let holds = move || fences.load(Ordering::Acquire) == current;
-            let lifting = fence::lift(self.parts.clone(), Arc::clone(&roles.primary), holds);
+        // A fence that was asked for may come up behind the end that follows now.
+        let lifts = match on {
+            false => Some(fence::AGAIN),
+            true => is_late.then_some(LATE_FENCE),
+        };
+        if let Some(after) = lifts {
+            let lifting = fence::lift(&self.parts, &primary, &self.fences, after);
             // It ends once the server takes writes again, or another fence is set.
             drop(task::spawn("fence", lifting));
         }
