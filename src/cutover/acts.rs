@@ -131,7 +131,7 @@ impl Run {
     /// What an earlier process left undone at the servers. Reads the records: it blocks.
     pub(super) fn recall(&self) {
         fence::recall(&self.parts, &self.fences);
-        replication::recall(&self.parts);
+        replication::recall(&self.parts, &self.halt);
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -270,7 +270,7 @@ impl Run {
                 self.failed = failed;
                 self.say(Event::HoldTimedOut, &why)
             }
-            Report::CaughtUp(Ok((legs, failed))) => self.caught_up(legs, failed),
+            Report::CaughtUp(Ok((legs, failed))) => self.caught_up(legs, failed).await,
             Report::CaughtUp(Err(why)) => self.say(Event::CatchUpFailed, &why),
             Report::OthersFailed(why) => self.say(Event::AbortAsked, &why),
             Report::Watched(..) | Report::Hooked { .. } => return None,
@@ -379,5 +379,6 @@ impl Run {
         if let Some(watch) = self.watch.take() {
             watch.abort();
         }
+        self.halt.started().await;
     }
 }

@@ -151,8 +151,9 @@ pub(super) struct Expected {
     pub(super) taints: Vec<Taint>,
     /// Guards that are overridden.
     pub(super) forced: Vec<&'static str>,
-    /// Where it is written down that replication was stopped.
+    /// Where it is written down that replication was stopped, and for which cutover.
     pub(super) halt: Halt,
+    pub(super) record: i64,
 }
 
 /// Whether nothing was lost since the guards were judged: the mirror is drained and runs, and nothing
@@ -180,7 +181,7 @@ pub(super) async fn is_whole(
     if feeds && !expected.forced.contains(&"lag") {
         runs(parts)?;
     }
-    replication::settle(parts, &expected.halt, until).await
+    replication::settle(parts, (&expected.halt, expected.record), until).await
 }
 
 /// Whether the mirror has fed the shadow all along.

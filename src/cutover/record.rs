@@ -77,6 +77,11 @@ impl Recorder {
         self.figures.insert(name.to_owned(), value);
     }
 
+    /// What was measured does not hold any more.
+    pub(super) fn no_figure(&mut self, name: &str) {
+        self.figures.remove(name);
+    }
+
     /// Why the last write failed, if it did; once.
     pub(super) fn fault(&mut self) -> Option<String> {
         self.fault.take()

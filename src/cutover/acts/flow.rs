@@ -10,6 +10,9 @@ use serde_json::json;
 /// The figure of a record that says that forward replication has ended.
 const STOPPED: &str = "replication_stopped";
 
+/// The figure that says where the server stood that becomes the primary again.
+const STANDS: &str = "gtid_executed";
+
 impl Run {
     /// Whether what replication fed is the primary now: dark writes to the old one wait for a word.
     pub(super) fn is_away_from_replication(&self) -> bool {
@@ -48,17 +51,36 @@ impl Run {
             let writes = if roles.shadow.fed_by == FedBy::Replication {
                 self.parts.config.mirror.writes
             } else if self.halt.take() {
-                self.recorder.figure(STOPPED, json!(true));
                 Writes::Apply
             } else {
                 Writes::Off
             };
             self.set_writes(writes);
         }
-        if let Some(stands) = self.halt.stands() {
-            self.recorder.figure("gtid_executed", json!(stands));
-        }
         self.parts.ledger.is_fed_by(roles.shadow.fed_by);
+    }
+
+    /// What is known of replication is in the record before the switch is: a process that ends right behind
+    /// it leaves it to the next.
+    pub(super) async fn keep_flow(&mut self) {
+        let (done, stands) = (self.halt.is_done(), self.halt.stands());
+        if !done && stands.is_none() {
+            return;
+        }
+        if done {
+            self.recorder.figure(STOPPED, json!(true));
+        }
+        if let Some(stands) = stands {
+            self.recorder.figure(STANDS, json!(stands));
+        }
+        self.recorder.keep_figures().await;
+    }
+
+    /// There was no switch: of what was kept for it nothing holds any more.
+    pub(super) fn forget_flow(&mut self) {
+        let _ = self.halt.stands();
+        self.recorder.no_figure(STOPPED);
+        self.recorder.no_figure(STANDS);
     }
 
     /// Forward replication has ended: dark writes flow back from here on, after a restart too.

@@ -101,6 +101,7 @@ impl Run {
             taints: std::mem::take(&mut self.taints),
             forced: forced.unwrap_or_default(),
             halt: self.halt.clone(),
+            record: self.recorder.current(),
         };
         self.beside(async move {
             let way = match way {
@@ -118,10 +119,11 @@ impl Run {
         });
     }
 
-    pub(super) fn caught_up(&mut self, legs: BTreeMap<u64, Leg>, failed: Failed) -> Event {
+    pub(super) async fn caught_up(&mut self, legs: BTreeMap<u64, Leg>, failed: Failed) -> Event {
         self.legs = legs;
         let ends = self.parts.config.cutover.stuck == Stuck::End && !is_the_servers(&failed);
         if failed.is_empty() || ends {
+            self.keep_flow().await;
             return Event::CaughtUp;
         }
         let why = format!("sessions cannot be carried across: {}", in_words(&failed));
@@ -195,6 +197,7 @@ impl Run {
             }
         } else {
             self.hands.carrier.let_go();
+            self.forget_flow();
             replication::go_on(&self.parts, &self.halt);
         }
         self.hands.relay.resume();

@@ -282,8 +282,52 @@ async fn what_was_stopped_for_a_switch_that_does_not_come_is_started_again() {
     scene.proxy.kill_and_start_again();
     assert_eq!(primary(&scene.proxy), "legacy");
     pair.until_it_applies().await;
+    let began = record_of(&scene.proxy);
+    // Started once, it is left to whoever stops it then.
+    until(Duration::from_secs(10), || {
+        let record = record_of(&scene.proxy);
+        let noted = notes(&record) == ["stopped", "started"];
+        noted.then_some(()).ok_or(record)
+    })
+    .await;
+    pair.run(Of::Replica, &["STOP REPLICA"]).await;
+    scene.proxy.kill_and_start_again();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pair.applies().await, "No");
+    assert_eq!(record_of(&scene.proxy)["id"], began["id"]);
+    pair.run(Of::Replica, &["START REPLICA"]).await;
+    pair.until_replicated().await;
+    // And where it dies right behind the switch, the next one knows that replication has ended.
+    scene.proxy.pause_at("switched:5000");
+    scene.proxy.kill_and_start_again();
+    scene.proxy.ask_aside(
+        "/api/v1/cutover",
+        &json!({"to": "vitess", "force": ["taint"]}),
+    );
+    let switched = || {
+        let record = record_of(&scene.proxy);
+        (!record["switched"].is_null()).then_some(()).ok_or(record)
+    };
+    until(Duration::from_secs(30), switched).await;
+    scene.proxy.pause_at("");
+    scene.proxy.kill_and_start_again();
+    assert_eq!(primary(&scene.proxy), "vitess");
+    assert_eq!(writes(&scene.proxy), "apply");
+    assert_eq!(pair.applies().await, "No");
     let report = scene.checker.stop().await;
     report.print();
     assert_none("a client had a wrong answer", &report.wrong());
     pair.part().await;
+}
+
+/// The newest record.
+fn record_of(proxy: &Proxy) -> Value {
+    proxy.get("/api/v1/cutover")["record"].clone()
+}
+
+/// What a record says of replication.
+fn notes(record: &Value) -> Vec<&str> {
+    let steps = record["steps"].as_array().map_or(&[][..], Vec::as_slice);
+    let of = steps.iter().filter(|step| step["step"] == "replication");
+    of.filter_map(|step| step["outcome"].as_str()).collect()
 }
