@@ -312,7 +312,11 @@ async fn what_was_stopped_for_a_switch_that_does_not_come_is_started_again() {
     scene.proxy.pause_at("");
     scene.proxy.kill_and_start_again();
     assert_eq!(primary(&scene.proxy), "vitess");
-    assert_eq!(writes(&scene.proxy), "apply");
+    until(Duration::from_secs(10), || {
+        let writes = writes(&scene.proxy);
+        (writes == "apply").then_some(()).ok_or(json!(writes))
+    })
+    .await;
     assert_eq!(pair.applies().await, "No");
     let report = scene.checker.stop().await;
     report.print();
