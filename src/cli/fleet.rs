@@ -72,6 +72,17 @@ fn shown(fleet: &Value, now: jiff::Timestamp) -> String {
             if why.is_empty() { "" } else { ": " },
         ));
     }
+    for (name, lost) in fleet
+        .get("lost")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        words.push(format!(
+            "dark writes may be missing on the shadow, and there is no cutover until an operator has put that right: {name} {}",
+            text(lost, "/why")
+        ));
+    }
     let mut proxies = table(&["proxy", "running since", "said last"], &[]);
     for member in items_of(fleet, "members") {
         let name = text(member, "/name");
@@ -108,6 +119,7 @@ mod tests {
                 {"name": "a", "instance": "1", "at": at, "said": "checked"},
                 {"name": "b", "instance": "2", "at": at, "said": null},
             ],
+            "lost": {"c": {"at": at, "why": "was stopped before 7 commands had come to the shadow"}},
             "cutover": {"to": "vitess", "leader": "b", "at": at, "phase": "aborted", "why": "the proxy b: it was ended"},
         });
         let told = shown(&fleet, now);
@@ -115,6 +127,7 @@ mod tests {
             "legacy is primary",
             "a (this one)",
             "checked",
+            "put that right: c was stopped before 7 commands",
             "led by b",
             "aborted: the proxy b: it was ended",
         ] {
