@@ -103,6 +103,12 @@ impl Recorder {
             .map_or(Value::Null, |record| record.figures)
     }
 
+    /// Whether this proxy was in that switch of its fleet.
+    pub(super) async fn was_in(&self, cutover: &str) -> Result<bool, String> {
+        let (records, cutover) = (Arc::clone(&self.records), cutover.to_owned());
+        aside(move || records.was_in_switch_of_fleet(&cutover)).await
+    }
+
     pub(super) async fn begin(&mut self, begun: Begun) -> Result<(), String> {
         let records = Arc::clone(&self.records);
         let id = aside(move || records.begin(&begun)).await?;

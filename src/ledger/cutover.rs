@@ -440,6 +440,16 @@ impl Records {
         })
     }
 
+    /// Whether this cutover of the fleet was switched here, too.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn was_in_switch_of_fleet(&self, cutover: &str) -> Result<bool, RecordError> {
+        let all = self.cutovers(usize::try_from(CUTOVERS_MAX).unwrap_or(usize::MAX))?;
+        let is_it = |one: &Record| one.figures.get(FLEET).and_then(Value::as_str) == Some(cutover);
+        Ok(all.iter().any(|one| one.switched.is_some() && is_it(one)))
+    }
+
     /// Whether a fleet's cutover was left here at its switch: only etcd then knows who is primary.
     ///
     /// # Errors

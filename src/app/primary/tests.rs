@@ -251,8 +251,15 @@ fn a_process_that_ended_behind_the_fleets_switch_goes_on_with_its_soak() {
     let soak = Soak { is_back: false };
     let here = told_by_fleet("vitess", Some("a.1"));
     assert_eq!(start(&here), ("vitess".into(), State::Soaking(soak)));
+    let records = Records::at(&config.ledger.path);
+    let was_in = |cutover| records.was_in_switch_of_fleet(cutover).unwrap();
+    assert!(was_in("a.1") && !was_in("a.2"));
     // One that the fleet did not switch is closed.
     begin("a.2");
     let other = told_by_fleet("vitess", Some("a.3"));
     assert_eq!(start(&other), ("vitess".into(), State::Aborted));
+    assert!(
+        !was_in("a.2"),
+        "it was called to it, and it was not switched"
+    );
 }

@@ -135,12 +135,14 @@ impl Run {
         fleet.is_in(&board)
     }
 
-    /// etcd has another primary. Was that a switch after the last one here, this proxy was left behind;
-    /// else it is etcd that went back, and production is not ended for that.
+    /// etcd has another primary. Was that by a switch that this proxy was in, or by none, etcd went back, and
+    /// production is not ended for that; else the proxy was left behind. No clock is asked: each has its own.
     async fn disagree(&mut self, fleet: &Fleet, told: &Primary, here: &str) {
-        let last = self.recorder.last_switched().await.ok().flatten();
-        let switched = last.and_then(|last| last.switched);
-        let is_news = told.cutover.is_some() && switched.is_none_or(|here| told.at > here);
+        let is_news = match &told.cutover {
+            // Where the records cannot be read it may be.
+            Some(cutover) => !self.recorder.was_in(cutover).await.unwrap_or(false),
+            None => false,
+        };
         let name = &told.name;
         if is_news {
             return self.lose(fleet, name, here);
