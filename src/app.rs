@@ -23,6 +23,7 @@ use crate::ledger::{AskCommands, Commands, Floor, Judged, Ledger};
 use crate::metrics::Metrics;
 use crate::relay::{self, Offer, Relay, RelayParts};
 use crate::roles::{Roles, RolesWatch};
+use crate::task;
 use crate::tee::{self, Receiver, Tee};
 use house::Running;
 use primary::Start;
@@ -30,6 +31,7 @@ use runtime::Threads;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -164,6 +166,7 @@ async fn serve_as(
         tee: tee.clone(),
         offer: offer.clone(),
         carry: Arc::clone(&carrier) as Arc<dyn relay::Carry>,
+        threads: threads.relay.handles().to_vec(),
     })
     .inspect_err(|_| ledger.close())
     .map_err(|error| AppError::Config(error.to_string()))?;
@@ -184,7 +187,7 @@ async fn serve_as(
                 ledger: ledger.clone(),
                 records,
                 dial: Arc::clone(&dial),
-                threads: threads.relay.handle().clone(),
+                threads: threads.relay.handles().to_vec(),
                 judge: judge(config, &ledger, &house, &roles),
                 fleet: fleet.clone(),
             });
@@ -328,7 +331,7 @@ impl Doors {
     fn bind(threads: &Threads, config: &Config, operators: Operators) -> Result<Self, AppError> {
         let at = config.listen.address;
         let failed = || AppError::failed(taken("listen.address", at));
-        let _on_its_threads = threads.relay.enter();
+        let _on_the_first = threads.relay.handles().first().map(Handle::enter);
         let clients = relay::bind(at).map_err(failed())?;
         let client_at = clients.local_addr().map_err(failed())?;
         let console = config.admin.console.and_then(console);
@@ -365,9 +368,11 @@ fn start_relay(
     drain: &CancellationToken,
 ) -> JoinHandle<()> {
     let drain = drain.clone();
-    threads
-        .relay
-        .spawn(async move { relay.run(listener, drain).await })
+    let accepting = async move { relay.run(listener, drain).await };
+    // The listener was bound on the first.
+    let first = threads.relay.handles().first();
+    let first = first.cloned().unwrap_or_else(Handle::current);
+    task::spawn_on(&first, "listener", accepting)
 }
 
 /// SIGTERM and SIGINT.

@@ -168,7 +168,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 37] = [
+pub const RELAY: [Metric; 38] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -204,6 +204,10 @@ pub const RELAY: [Metric; 37] = [
     counter(
         "understudy_mirror_unsettled_total",
         "Differences that could not wait to be looked at again, as too many did.",
+    ),
+    counter(
+        "understudy_tee_wakes_total",
+        "How often the relay had to wake the shadow side; each costs it a system call.",
     ),
     counter(
         "understudy_mirror_broken_total",

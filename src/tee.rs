@@ -13,10 +13,13 @@ use tokio::time::Instant;
 
 mod bell;
 mod budget;
+mod charged;
 mod door;
+mod doze;
 
 pub use budget::{Budget, Charge, Share};
-pub use door::{Blank, Limits, Receiver, Tee, door};
+pub use charged::Charged;
+pub use door::{Limits, Receiver, Tee, door};
 
 /// How many bytes of a dropped command's payload a [`Stub`] keeps.
 pub const STUB_COMMAND_BYTES: usize = 1024;
@@ -166,7 +169,7 @@ pub enum End {
 #[derive(Debug)]
 pub enum Handed {
     /// A whole exchange. Its bytes stay charged to the budget until it is dropped.
-    Exchange(Box<Charged>),
+    Exchange(Charged),
     /// What stayed of one.
     Stub(Box<Stub>),
     /// Commands of this session came to nothing here: not even a stub had room. Its journal is
@@ -181,73 +184,6 @@ pub enum Handed {
         /// How it ended.
         end: End,
     },
-}
-
-/// An exchange and its share of the budget, given back when this is dropped.
-#[derive(Debug)]
-pub struct Charged {
-    /// The exchange.
-    pub exchange: Exchange,
-    /// Its share of the budget.
-    charge: Charge,
-    door: Option<Arc<door::Door>>,
-}
-
-impl Charged {
-    /// An exchange that no budget knows, for tests and for what never came through the door.
-    #[must_use]
-    pub fn free(exchange: Exchange) -> Self {
-        Self {
-            exchange,
-            charge: Charge::default(),
-            door: None,
-        }
-    }
-
-    /// Bytes charged to the budget.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.charge.bytes()
-    }
-
-    /// Lets the answer's sample go and gives its bytes back. The digests stay.
-    pub fn shed_sample(&mut self) {
-        self.charge.give_back(shed_sample(&mut self.exchange));
-    }
-}
-
-/// Frees the sample and says how many bytes that were.
-fn shed_sample(exchange: &mut Exchange) -> u64 {
-    let freed = exchange.answer.sample.capacity() as u64;
-    if !exchange.answer.sample.is_empty() {
-        exchange.answer.sample_whole = false;
-    }
-    exchange.answer.sample = Vec::new();
-    freed
-}
-
-impl std::ops::Deref for Charged {
-    type Target = Exchange;
-
-    fn deref(&self) -> &Exchange {
-        &self.exchange
-    }
-}
-
-impl std::ops::DerefMut for Charged {
-    fn deref_mut(&mut self) -> &mut Exchange {
-        &mut self.exchange
-    }
-}
-
-impl Drop for Charged {
-    fn drop(&mut self) {
-        let Some(door) = &self.door else { return };
-        door.recycle(Blank {
-            command: std::mem::take(&mut self.exchange.command),
-            answer: std::mem::take(&mut self.exchange.answer),
-        });
-    }
 }
 
 #[cfg(test)]

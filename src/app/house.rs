@@ -167,6 +167,7 @@ impl House for Running {
             ("understudy_mirror_transient_total", mirror.transient),
             ("understudy_mirror_overtakes_total", mirror.overtakes),
             ("understudy_mirror_unsettled_total", mirror.unsettled),
+            ("understudy_tee_wakes_total", self.tee.wakes()),
             ("understudy_mirror_broken_total", mirror.broken),
             ("understudy_plans_total", mirror.planned),
             ("understudy_plans_skipped_total", mirror.plans_skipped),

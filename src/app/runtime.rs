@@ -5,7 +5,7 @@ use crate::config::Config;
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 /// How much lower the shadow side's priority is (`nice`).
@@ -14,10 +14,13 @@ const SHADOW_NICE: i32 = 10;
 /// Threads for reads of the ledger and the like, on the admin's runtime.
 const BLOCKING_MAX: usize = 8;
 
+/// What still runs in the end is given this moment.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
 /// The runtimes.
 pub(super) struct Threads {
     main: Runtime,
-    pub(super) relay: Runtime,
+    pub(super) relay: RelayThreads,
     pub(super) shadow: Runtime,
 }
 
@@ -25,12 +28,7 @@ impl Threads {
     /// Starts the threads that the config asks for.
     pub(super) fn new(config: &Config) -> io::Result<Self> {
         let main = Builder::new_current_thread().enable_all().build()?;
-        let relay = Builder::new_multi_thread()
-            .worker_threads(config.listen.threads)
-            .max_blocking_threads(BLOCKING_MAX)
-            .thread_name("relay")
-            .enable_all()
-            .build()?;
+        let relay = RelayThreads::start(config.listen.threads)?;
         let shadow = Builder::new_multi_thread()
             .worker_threads(config.mirror.threads)
             .max_blocking_threads(BLOCKING_MAX)
@@ -79,10 +77,56 @@ impl Threads {
 
     /// Ends all of them; what still runs is given a moment.
     pub(super) fn end(self) {
-        self.relay.shutdown_timeout(Duration::from_millis(500));
-        self.shadow.shutdown_timeout(Duration::from_millis(500));
+        self.relay.end();
+        self.shadow.shutdown_timeout(LAST_MOMENT);
         // A ledger that cannot be closed must not hold the process.
-        self.main.shutdown_timeout(Duration::from_millis(500));
+        self.main.shutdown_timeout(LAST_MOMENT);
+    }
+}
+
+/// The relay's threads, each with a runtime of its own: a session lives and ends on one of them, so that
+/// nothing of it is ever handed to another thread, and no thread wakes another.
+pub(super) struct RelayThreads {
+    handles: Vec<Handle>,
+    stop: CancellationToken,
+    running: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl RelayThreads {
+    fn start(threads: usize) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let (mut handles, mut running) = (Vec::new(), Vec::new());
+        for _ in 0..threads.max(1) {
+            let runtime = Builder::new_current_thread()
+                .max_blocking_threads(BLOCKING_MAX)
+                .enable_all()
+                .build()?;
+            handles.push(runtime.handle().clone());
+            let stop = stop.clone();
+            let thread = std::thread::Builder::new().name("relay".to_owned());
+            running.push(thread.spawn(move || {
+                runtime.block_on(stop.cancelled());
+                runtime.shutdown_timeout(LAST_MOMENT);
+            })?);
+        }
+        Ok(Self {
+            handles,
+            stop,
+            running,
+        })
+    }
+
+    /// All of them. There is one at least.
+    pub(super) fn handles(&self) -> &[Handle] {
+        &self.handles
+    }
+
+    fn end(self) {
+        self.stop.cancel();
+        for thread in self.running {
+            // A thread that has panicked has ended, too.
+            drop(thread.join());
+        }
     }
 }
 

@@ -45,6 +45,23 @@ impl Stream {
         Self::Memory(near)
     }
 
+    /// Makes the leg known to the current thread's runtime, and to no other any more: one that was
+    /// opened elsewhere would wake this thread's task from there, for each of its bytes.
+    ///
+    /// # Errors
+    /// No descriptor is left for the moment of the change; the leg is as good as before.
+    pub fn come_home(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => *stream = known_here(stream)?,
+            Self::Tls(stream) => {
+                let (stream, _) = stream.get_mut();
+                *stream = known_here(stream)?;
+            }
+            Self::Memory(_) => {}
+        }
+        Ok(())
+    }
+
     /// Whether the leg is TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -59,6 +76,12 @@ impl Stream {
             Self::Tls(_) | Self::Memory(_) => Poll::Ready(Ok(())),
         }
     }
+}
+
+/// The same connection, by another descriptor.
+fn known_here(stream: &TcpStream) -> io::Result<TcpStream> {
+    let again = SockRef::from(stream).try_clone()?;
+    TcpStream::from_std(again.into())
 }
 
 macro_rules! each {

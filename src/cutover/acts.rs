@@ -93,7 +93,7 @@ impl Run {
             relay: parts.relay.clone(),
             mirror: Arc::clone(&parts.mirror),
             carrier: Arc::clone(&parts.carrier),
-            threads: parts.threads.clone(),
+            threads: parts.threads.as_slice().into(),
         };
         Self {
             recorder: Recorder::new(Arc::clone(&parts.records)),

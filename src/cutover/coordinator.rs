@@ -57,7 +57,7 @@ pub struct Parts {
     /// The way to servers.
     pub dial: Arc<dyn Dial>,
     /// The relay's threads, on which the sessions' new connections are opened.
-    pub threads: Handle,
+    pub threads: Vec<Handle>,
     /// Asks for readiness' figures.
     pub judge: Judge,
     /// The other proxies, where there are any.

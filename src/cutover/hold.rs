@@ -36,8 +36,8 @@ pub(super) struct Hands {
     pub(super) relay: Relay,
     pub(super) mirror: Arc<Mirror>,
     pub(super) carrier: Arc<Carrier>,
-    /// A session's new connection belongs to the threads that will serve it.
-    pub(super) threads: Handle,
+    /// The relay's threads: to open a session's new connection is theirs, too, shared out among them.
+    pub(super) threads: Arc<[Handle]>,
 }
 
 /// A connection to the other side, and the values that were set on it.
@@ -153,6 +153,14 @@ impl Hands {
         self.each(states, until, one).await
     }
 
+    /// One of the threads, the same for a session each time.
+    fn thread(&self, session: u64) -> Handle {
+        let threads = self.threads.len().max(1) as u64;
+        let one = usize::try_from(session % threads).ok();
+        let one = one.and_then(|one| self.threads.get(one));
+        one.cloned().unwrap_or_else(Handle::current)
+    }
+
     /// Does something with each session, some at a time, on the relay's threads.
     async fn each<T, F>(
         &self,
@@ -175,7 +183,7 @@ impl Hands {
                 let session = state.facts.session;
                 let doing = one(self.clone(), state);
                 let bounded = async move { (session, timeout_at(until, doing).await) };
-                tasks.spawn_on(bounded, &self.threads);
+                tasks.spawn_on(bounded, &self.thread(session));
             }
             let Some(ended) = tasks.join_next().await else {
                 break;
@@ -404,7 +412,8 @@ impl Hands {
     /// session's connection with half an answer on it.
     async fn ask(&self, state: &SessionState) -> Result<Values, Why> {
         let gone = || Why::own("it does not wait any more");
-        let mut lent = self.carrier.lend(state.facts.session).ok_or_else(gone)?;
+        let session = state.facts.session;
+        let mut lent = self.carrier.lend(session).ok_or_else(gone)?;
         let stream = lent.take().ok_or_else(gone)?;
         let (mirror, state) = (Arc::clone(&self.mirror), state.clone());
         let asking = async move {
@@ -416,7 +425,7 @@ impl Hands {
             lent.give_back(stream);
             values.map_err(|error| Why::own(format!("its variables cannot be read: {error}")))
         };
-        let asked = self.threads.spawn(asking).await;
+        let asked = self.thread(session).spawn(asking).await;
         asked.map_err(|broken| Why::of_server(broken.to_string()))?
     }
 }

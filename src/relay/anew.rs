@@ -35,7 +35,7 @@ pub(super) async fn relay(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), E
         return Ok(());
     };
     let facts = Arc::clone(pump.book.facts());
-    let renewed = renewed(&facts, &flight.blank.command);
+    let renewed = renewed(&facts, &flight.exchange.command);
     let (up, down) = pump.take_unseen();
     let mut dialogue = Dialogue {
         client: &mut pump.client,

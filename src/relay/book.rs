@@ -8,7 +8,7 @@ use super::counters::Counters;
 use super::own::{Ahead, Own};
 use super::statements::{Look, StandIn, Statements};
 use crate::connect::Packet;
-use crate::tee::{Blank, Charge, Exchange, Facts, STUB_COMMAND_BYTES, Tee};
+use crate::tee::{Charge, Charged, Facts, STUB_COMMAND_BYTES, Tee};
 use crate::wire::answer::{AnswerTracker, Outcome, Progress};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, CommandScanner, Expect, Scanned, Turn};
@@ -78,12 +78,11 @@ pub(super) struct Limits {
 /// A command on its way.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) blank: Blank,
+    /// The command and its answer, as far as they have come.
+    pub(super) exchange: Charged,
     expect: Expect,
-    pub(super) command_bytes: u64,
     /// Where it ends in the client's bytes.
     ends_at: u64,
-    began: Instant,
     sent: Option<Instant>,
     pub(super) first_byte: Option<Instant>,
     /// Room taken for a large copy while it is not handed over yet.
@@ -326,14 +325,14 @@ impl Book {
     fn scan_command(&mut self, rest: &[u8], now: Instant) -> Step {
         let flight = match &mut self.under_way {
             Some(flight) => flight,
-            none => none.insert(Flight::new(self.tee.blank(), now)),
+            none => none.insert(Flight::new(self.tee.blank(&self.facts), now)),
         };
         let scanned = if flight.cut {
             self.scanner.feed(rest, &mut Vec::new())
         } else {
-            self.scanner.feed(rest, &mut flight.blank.command)
+            self.scanner.feed(rest, &mut flight.exchange.command)
         };
-        if flight.blank.command.capacity() > UNCHARGED_MAX && !flight.reserve(&self.tee) {
+        if flight.exchange.command.capacity() > UNCHARGED_MAX && !flight.reserve(&self.tee) {
             self.counters.commands_cut.add(1);
         }
         match scanned {
@@ -359,15 +358,15 @@ impl Book {
         };
         flight.expect = self.scanner.expect();
         if flight.expect == Expect::Login {
-            scrub(&mut flight.blank.command);
+            scrub(&mut flight.exchange.command);
         }
-        flight.command_bytes = self.scanner.payload_bytes();
+        flight.exchange.command_bytes = self.scanner.payload_bytes();
         flight.ends_at = self.seen.saturating_add(used as u64);
         self.quit |= self.scanner.kind() == Some(Command::QUIT);
         let barrier = matches!(flight.expect, Expect::Login | Expect::Tunnel);
         self.unanswered_bytes = self
             .unanswered_bytes
-            .saturating_add(flight.blank.command.capacity());
+            .saturating_add(flight.exchange.command.capacity());
         if self.unanswered.capacity() == 0 {
             // One is what nearly every client needs; the default would be four.
             self.unanswered.reserve_exact(1);
@@ -446,7 +445,7 @@ impl Book {
                 rest = rest.get_mut(..before).unwrap_or_default();
             }
         }
-        match self.tracker.feed(rest, &mut front.blank.answer) {
+        match self.tracker.feed(rest, &mut front.exchange.answer) {
             Progress::More => (rest.len(), then),
             Progress::Ended { used } => {
                 if let Some(statements) = &mut self.statements {
@@ -488,8 +487,7 @@ impl Book {
         let Some(flight) = self.take_first() else {
             return;
         };
-        if flight.blank.command.first() == Some(&Command::QUIT.0) {
-            self.tee.recycle(flight.blank);
+        if flight.exchange.command.first() == Some(&Command::QUIT.0) {
             return;
         }
         self.hand(flight, acked, answered);
@@ -522,12 +520,12 @@ impl Book {
 
     /// A command that was in hand, to be handed by [`Book::hand`].
     pub(super) fn flight(&self, command: &[u8], began: Instant) -> Flight {
-        let mut flight = Flight::new(self.tee.blank(), began);
+        let mut flight = Flight::new(self.tee.blank(&self.facts), began);
         let copy = command.get(..self.limits.copy_bytes_max).unwrap_or(command);
-        flight.blank.command.extend_from_slice(copy);
-        flight.command_bytes = command.len() as u64;
+        flight.exchange.command.extend_from_slice(copy);
+        flight.exchange.command_bytes = command.len() as u64;
         if command.first() == Some(&Command::CHANGE_USER.0) {
-            scrub(&mut flight.blank.command);
+            scrub(&mut flight.exchange.command);
         }
         flight
     }
@@ -535,7 +533,7 @@ impl Book {
     /// Takes the first unanswered command, to be handed by [`Book::hand`].
     pub(super) fn take_first(&mut self) -> Option<Flight> {
         let flight = self.unanswered.pop_front()?;
-        let bytes = flight.blank.command.capacity();
+        let bytes = flight.exchange.command.capacity();
         self.unanswered_bytes = self.unanswered_bytes.saturating_sub(bytes);
         if matches!(flight.expect, Expect::Login | Expect::Tunnel) {
             self.behind_barrier = false;
@@ -545,25 +543,29 @@ impl Book {
 
     /// Hands a command and its answer.
     pub(super) fn hand(&mut self, flight: Flight, acked: Instant, answered: bool) {
-        let in_transaction_before = self.status.in_transaction();
-        if let Some(status) = flight.blank.answer.status {
+        let Flight {
+            mut exchange,
+            sent,
+            first_byte,
+            room,
+            ..
+        } = flight;
+        // What the exchange is charged now, it need not hold any more.
+        drop(room);
+        if !Arc::ptr_eq(&exchange.facts, &self.facts) {
+            exchange.facts = Arc::clone(&self.facts);
+        }
+        exchange.in_transaction_before = self.status.in_transaction();
+        if let Some(status) = exchange.answer.status {
             self.status = status;
         }
         self.seq = self.seq.saturating_add(1);
-        drop(flight.room);
-        self.tee.put(Exchange {
-            facts: Arc::clone(&self.facts),
-            seq: self.seq,
-            command: flight.blank.command,
-            command_bytes: flight.command_bytes,
-            in_transaction_before,
-            answer: flight.blank.answer,
-            answered,
-            began: flight.began,
-            sent: flight.sent.unwrap_or(acked),
-            first_byte: flight.first_byte.unwrap_or(acked),
-            acked,
-        });
+        exchange.seq = self.seq;
+        exchange.answered = answered;
+        exchange.sent = sent.unwrap_or(acked);
+        exchange.first_byte = first_byte.unwrap_or(acked);
+        exchange.acked = acked;
+        self.tee.put(exchange);
         self.ring = true;
     }
 
@@ -582,13 +584,11 @@ impl Book {
             if front.sent.is_some() {
                 let answered = front.expect == Expect::Nothing;
                 self.hand_first(now, answered);
-            } else if let Some(flight) = self.take_first() {
-                self.tee.recycle(flight.blank);
+            } else {
+                self.take_first();
             }
         }
-        if let Some(flight) = self.under_way.take() {
-            self.tee.recycle(flight.blank);
-        }
+        self.under_way = None;
         self.ring();
     }
 
@@ -597,7 +597,7 @@ impl Book {
     pub(super) fn next_answer_seq(&self) -> Option<u8> {
         let front = self.unanswered.front()?;
         let untouched = front.first_byte.is_none() && front.expect != Expect::Nothing;
-        untouched.then(|| super::refuse::seq_after(front.command_bytes))
+        untouched.then(|| super::refuse::seq_after(front.exchange.command_bytes))
     }
 
     /// The sequence number with which the client expects an error about the command under way.
@@ -670,8 +670,8 @@ fn translate_prepared(statements: &mut Statements, begins: bool, piece: &mut [u8
 
 /// What an answer means for the statements that the primary knows.
 fn note_answer(statements: &mut Statements, flight: &Flight) {
-    let failed = flight.blank.answer.error().is_some();
-    let reset = flight.blank.command.first() == Some(&Command::RESET_CONNECTION.0);
+    let failed = flight.exchange.answer.error().is_some();
+    let reset = flight.exchange.command.first() == Some(&Command::RESET_CONNECTION.0);
     if reset && !failed {
         statements.forget();
     } else if failed && flight.expect == Expect::Prepared {
@@ -690,13 +690,12 @@ impl Step {
 }
 
 impl Flight {
-    fn new(blank: Blank, began: Instant) -> Self {
+    fn new(mut exchange: Charged, began: Instant) -> Self {
+        exchange.began = began;
         Self {
-            blank,
+            exchange,
             expect: Expect::Tunnel,
-            command_bytes: 0,
             ends_at: u64::MAX,
-            began,
             sent: None,
             first_byte: None,
             room: Charge::default(),
@@ -707,7 +706,7 @@ impl Flight {
     /// Writes a packet down as the whole answer; says whether it is no error.
     pub(super) fn is_answered(&mut self, packet: &Packet, capabilities: Capabilities) -> bool {
         let payload = packet.payload();
-        let answer = &mut self.blank.answer;
+        let answer = &mut self.exchange.answer;
         answer.bytes = packet.bytes().len() as u64;
         answer.sample.extend_from_slice(packet.bytes());
         answer.sample_whole = true;
@@ -724,7 +723,7 @@ impl Flight {
 
     /// Takes room for what the copy has grown to; without it lets all but a stub of the copy go.
     fn reserve(&mut self, tee: &Tee) -> bool {
-        let capacity = self.blank.command.capacity() as u64;
+        let capacity = self.exchange.command.capacity() as u64;
         if capacity <= self.room.bytes() {
             return true;
         }
@@ -733,8 +732,8 @@ impl Flight {
             self.room = room;
             return true;
         }
-        self.blank.command.truncate(STUB_COMMAND_BYTES);
-        self.blank.command.shrink_to_fit();
+        self.exchange.command.truncate(STUB_COMMAND_BYTES);
+        self.exchange.command.shrink_to_fit();
         self.cut = true;
         false
     }

@@ -66,7 +66,10 @@ pub(super) async fn wait(shared: &Arc<Shared>, pump: &mut Pump, ear: &mut Ear<'_
         None => pump.shut_down(),
         Some(Then::Back(primary)) => pump.go_back(primary),
         Some(Then::Once(primary)) => pump.go_once(primary),
-        Some(Then::Moved(leg)) => {
+        Some(Then::Moved(mut leg)) => {
+            if let Err(error) = leg.stream.come_home() {
+                tracing::debug!(%error, "a session's new leg stays with another thread");
+            }
             shared.counters.moved.add(1);
             let has_init = !shared.server(&leg.server).init.is_empty();
             pump.go_over(*leg, has_init);

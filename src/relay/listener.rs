@@ -83,15 +83,26 @@ impl Relay {
         // and the relay has no timer to keep.
         let write_timeout = shared.limits.write_timeout;
         let limit = (write_timeout > Duration::ZERO).then_some(write_timeout);
-        let limited = SockRef::from(&stream).set_tcp_user_timeout(limit);
-        let (Ok(()), Ok(client)) = (limited, Stream::tcp(stream)) else {
+        if SockRef::from(&stream).set_tcp_user_timeout(limit).is_err() {
+            return;
+        }
+        // It is known to this thread's runtime; it will be to that of the thread where it lives.
+        let Ok(stream) = stream.into_std() else {
             return;
         };
+        let place = shared.homes.place();
+        let home = place.as_ref().map(|place| place.handle().clone());
+        let session = async move {
+            if let Ok(client) = TcpStream::from_std(stream).and_then(Stream::tcp) {
+                session::serve(shared, client, peer).await;
+            }
+            drop((open, place));
+        };
         // Its end is the client's, the primary's, or the drain's, which waits for `open`.
-        drop(task::spawn("session", async move {
-            session::serve(shared, client, peer).await;
-            drop(open);
-        }));
+        drop(match home {
+            Some(home) => task::spawn_on(&home, "session", session),
+            None => task::spawn("session", session),
+        });
     }
 
     pub(super) async fn drain(&self) {

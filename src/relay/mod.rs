@@ -5,6 +5,7 @@
 //! where a command and its answer end; it never decodes a row, never parses SQL, and never takes
 //! a lock that the shadow side can hold. What it cannot place it pipes on untouched.
 
+mod homes;
 mod listener;
 mod session;
 
@@ -53,11 +54,13 @@ use counters::Gauge;
 use drain::Drain;
 use ear::Bell;
 use gate::Gate;
+use homes::Homes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
 
 /// What a relay is made of.
@@ -78,6 +81,8 @@ pub struct RelayParts {
     pub offer: Offer,
     /// Who says how held sessions go on.
     pub carry: Arc<dyn Carry>,
+    /// The threads on which sessions live; without any, they live where the relay is run.
+    pub threads: Vec<Handle>,
 }
 
 impl std::fmt::Debug for RelayParts {
@@ -155,6 +160,7 @@ struct Shared {
     tee: Tee,
     offer: Offer,
     carry: Arc<dyn Carry>,
+    homes: Homes,
     bell: Bell,
     drain: Drain,
     gate: Gate,
@@ -238,6 +244,7 @@ impl Relay {
             tee: parts.tee,
             offer: parts.offer,
             carry: parts.carry,
+            homes: Homes::new(&parts.threads),
             drain: Drain::new(bell.clone()),
             bell,
             roster: Arc::default(),

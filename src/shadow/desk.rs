@@ -160,7 +160,7 @@ impl Desk {
     }
 
     /// Takes an exchange. `tight`: so much waits that reads are let go.
-    pub(super) fn exchange(&mut self, shared: &Arc<Shared>, charged: Box<Charged>, tight: bool) {
+    pub(super) fn exchange(&mut self, shared: &Arc<Shared>, charged: Charged, tight: bool) {
         self.log_in(shared, &charged.facts);
         self.seq = charged.seq;
         let reading = self.read(shared, &charged.command, missing(&charged));
@@ -375,7 +375,7 @@ impl Desk {
     fn run(
         &mut self,
         shared: &Arc<Shared>,
-        charged: Box<Charged>,
+        charged: Charged,
         reading: Reading,
         step: Step,
         mode: Mode,
@@ -423,7 +423,7 @@ impl Desk {
     fn skip(
         &mut self,
         shared: &Arc<Shared>,
-        charged: Box<Charged>,
+        charged: Charged,
         reading: &Reading,
         step: &Step,
         reason: Reason,
@@ -498,7 +498,7 @@ impl Desk {
     }
 
     /// A CLOSE has no answer and no verdict; the replay closes its own.
-    fn close_statement(&mut self, shared: &Shared, charged: Box<Charged>, entries: Vec<Entry>) {
+    fn close_statement(&mut self, shared: &Shared, charged: Charged, entries: Vec<Entry>) {
         self.apply(&shared.config, &entries);
         self.pass_on(Skip {
             entries,
@@ -643,9 +643,9 @@ impl Desk {
         }
     }
 
-    fn keep_long(&mut self, reading: &Reading, charged: Box<Charged>) {
+    fn keep_long(&mut self, reading: &Reading, charged: Charged) {
         if let Some((id, _)) = &reading.statement {
-            self.long.keep(*id, *charged);
+            self.long.keep(*id, charged);
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Run {
     /// What the primary committed with it.
     pub(super) stake: Option<Stake>,
     /// The exchange; its bytes stay charged until it has been judged.
-    pub(super) charged: Box<Charged>,
+    pub(super) charged: Charged,
     /// What it is.
     pub(super) reading: Reading,
     /// What it did to the transaction on the primary.
@@ -109,7 +109,7 @@ pub(super) struct End {
 #[derive(Debug)]
 pub(super) enum Held {
     /// The exchange.
-    Exchange(Box<Charged>),
+    Exchange(Charged),
     /// What stayed of it.
     Stub(Box<Stub>),
     /// Nothing did.

@@ -4,7 +4,7 @@
 
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::Waker;
 
 /// One sleeper, many ringers.
@@ -12,6 +12,7 @@ use std::task::Waker;
 pub(super) struct Bell {
     asleep: AtomicBool,
     sleeper: ArcSwapOption<Waker>,
+    woken: AtomicU64,
 }
 
 impl Bell {
@@ -22,8 +23,14 @@ impl Bell {
             && self.asleep.swap(false, Ordering::AcqRel)
             && let Some(waker) = &*self.sleeper.load()
         {
+            self.woken.fetch_add(1, Ordering::Relaxed);
             waker.wake_by_ref();
         }
+    }
+
+    /// How often the sleeper was woken: each costs a system call.
+    pub(super) fn woken(&self) -> u64 {
+        self.woken.load(Ordering::Relaxed)
     }
 
     /// The sleeper will sleep now. It must look once more after this, then sleep or [`Bell::up`].

@@ -81,10 +81,10 @@ impl Budget {
         over(self.used(), self.max()) || over(share.used(), self.session_max)
     }
 
-    /// Charges an exchange to the whole and to its session.
-    pub(super) fn charge(self: &Arc<Self>, share: &Arc<Share>, bytes: u64) -> Option<Charge> {
+    /// Charges an exchange to the whole and to its session, if both have room.
+    pub(super) fn charge(&self, share: &Share, bytes: u64) -> bool {
         if !take(&share.bytes, bytes, self.session_max) {
-            return None;
+            return false;
         }
         #[cfg(feature = "simulation")]
         let overfill = crate::planted::is(crate::planted::Bug::Overfill);
@@ -94,13 +94,15 @@ impl Budget {
             self.queue.used.fetch_add(bytes, Ordering::AcqRel);
         } else if !self.queue.take(bytes) {
             share.bytes.fetch_sub(bytes, Ordering::Release);
-            return None;
+            return false;
         }
-        let payer = Payer::Exchange(Arc::clone(self), Arc::clone(share));
-        Some(Charge {
-            bytes,
-            payer: Some(payer),
-        })
+        true
+    }
+
+    /// Gives back what was charged with [`Budget::charge`].
+    pub(super) fn give_back(&self, share: &Share, bytes: u64) {
+        self.queue.give(bytes);
+        share.bytes.fetch_sub(bytes, Ordering::Release);
     }
 
     /// Charges a command that is still being received.
@@ -153,7 +155,6 @@ impl Share {
 
 #[derive(Debug)]
 enum Payer {
-    Exchange(Arc<Budget>, Arc<Share>),
     Receiving(Arc<Budget>),
     Stub(Arc<Budget>),
 }
@@ -171,25 +172,14 @@ impl Charge {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
-
-    /// Gives some of the bytes back.
-    pub(super) fn give_back(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.bytes);
-        self.bytes = self.bytes.saturating_sub(bytes);
-        match &self.payer {
-            Some(Payer::Exchange(budget, share)) => {
-                budget.queue.give(bytes);
-                share.bytes.fetch_sub(bytes, Ordering::Release);
-            }
-            Some(Payer::Receiving(budget)) => budget.queue.give(bytes),
-            Some(Payer::Stub(budget)) => budget.stubs.give(bytes),
-            None => {}
-        }
-    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.give_back(self.bytes);
+        match &self.payer {
+            Some(Payer::Receiving(budget)) => budget.queue.give(self.bytes),
+            Some(Payer::Stub(budget)) => budget.stubs.give(self.bytes),
+            None => {}
+        }
     }
 }

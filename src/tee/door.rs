@@ -2,10 +2,10 @@
 
 use super::bell::Bell;
 use super::budget::{Budget, Charge, Purse, Share};
-use super::{Charged, End, Exchange, Facts, Handed, STUB_COMMAND_BYTES, Stub, shed_sample};
-use crate::wire::answer::{Answer, Outcome};
+use super::charged::{Parcel, shed_sample};
+use super::doze::Doze;
+use super::{Charged, End, Exchange, Facts, Handed, STUB_COMMAND_BYTES, Stub};
 use crossbeam_queue::ArrayQueue;
-use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -38,20 +38,8 @@ impl Default for Limits {
     }
 }
 
-/// Buffers for the next exchange, empty but for what they have allocated.
-#[derive(Debug, Default)]
-pub struct Blank {
-    /// For the command's payload.
-    pub command: Vec<u8>,
-    /// For the answer.
-    pub answer: Answer,
-}
-
-/// Blanks that are kept for their next use.
-const BLANKS_MAX: usize = 256;
-
-/// A buffer that has grown beyond this is not kept.
-const BLANK_BYTES_MAX: usize = 16 << 10;
+/// Exchanges that are kept for their next use.
+const KEPT_MAX: usize = 512;
 
 /// What both ends share.
 #[derive(Debug)]
@@ -59,10 +47,10 @@ pub(super) struct Door {
     queue: ArrayQueue<Handed>,
     slots: Purse,
     sessions: Purse,
-    /// Tried, never waited for: the shadow side gives them back on threads of a lower priority.
-    blanks: Mutex<Vec<Blank>>,
+    /// Those that the shadow side is done with.
+    kept: ArrayQueue<Box<Parcel>>,
     bell: Bell,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
     tees: AtomicUsize,
     counters: Counters,
 }
@@ -85,7 +73,7 @@ pub fn door(limits: Limits) -> (Tee, Receiver) {
         queue: ArrayQueue::new(limits.slots.saturating_add(own_room).max(1)),
         slots: Purse::new(limits.slots as u64),
         sessions: Purse::new(limits.sessions as u64),
-        blanks: Mutex::new(Vec::with_capacity(BLANKS_MAX)),
+        kept: ArrayQueue::new(KEPT_MAX),
         bell: Bell::default(),
         budget: Arc::new(Budget {
             queue: Purse::new(limits.queue_bytes),
@@ -99,7 +87,10 @@ pub fn door(limits: Limits) -> (Tee, Receiver) {
         Tee {
             door: Arc::clone(&door),
         },
-        Receiver { door },
+        Receiver {
+            door,
+            doze: Doze::default(),
+        },
     )
 }
 
@@ -110,16 +101,10 @@ pub struct Tee {
 }
 
 impl Tee {
-    /// Empty buffers for an exchange.
+    /// An empty exchange for a session's next command. Dropped, it is ready for another.
     #[must_use]
-    pub fn blank(&self) -> Blank {
-        let kept = self.door.blanks.try_lock();
-        kept.and_then(|mut kept| kept.pop()).unwrap_or_default()
-    }
-
-    /// Takes back buffers that no exchange was made of.
-    pub fn recycle(&self, blank: Blank) {
-        self.door.recycle(blank);
+    pub fn blank(&self, facts: &Arc<Facts>) -> Charged {
+        Charged::blank(&self.door, facts)
     }
 
     /// Takes room for a large command whose copy grows before it is handed over; given back when
@@ -131,13 +116,15 @@ impl Tee {
 
     /// Hands an exchange over and wakes the receiver.
     pub fn hand(&self, exchange: Exchange) {
-        self.put(exchange);
+        let mut charged = self.blank(&exchange.facts);
+        *charged = exchange;
+        self.put(charged);
         self.ring();
     }
 
     /// Hands an exchange over. The receiver may go on sleeping until [`Tee::ring`], so that the
     /// relay can wake it after the answer's last byte has gone to the client.
-    pub fn put(&self, exchange: Exchange) {
+    pub fn put(&self, exchange: Charged) {
         if exchange.counts() {
             // Counted first, so that no verdict is ever ahead of the commands.
             self.door.counters.handed.fetch_add(1, Ordering::AcqRel);
@@ -192,6 +179,12 @@ impl Tee {
         self.door.counters.samples_shed.load(Ordering::Relaxed)
     }
 
+    /// How often the receiver had to be woken; each costs the relay a system call.
+    #[must_use]
+    pub fn wakes(&self) -> u64 {
+        self.door.bell.woken()
+    }
+
     /// Losses of sessions for which there was no room at all, so that not even a
     /// [`Handed::Lost`] could tell of them. Any table may be affected.
     #[must_use]
@@ -218,6 +211,8 @@ impl Clone for Tee {
 impl Drop for Tee {
     fn drop(&mut self) {
         if self.door.tees.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Each of them keeps the door.
+            while self.door.kept.pop().is_some() {}
             self.door.bell.ring();
         }
     }
@@ -227,6 +222,7 @@ impl Drop for Tee {
 #[derive(Debug)]
 pub struct Receiver {
     door: Arc<Door>,
+    doze: Doze,
 }
 
 impl Receiver {
@@ -237,15 +233,21 @@ impl Receiver {
         poll_fn(|context| self.poll_recv(context)).await
     }
 
-    fn poll_recv(&mut self, context: &Context<'_>) -> Poll<Option<Handed>> {
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Handed>> {
         if let Some(handed) = self.try_recv() {
+            self.doze.is_awake();
             return Poll::Ready(Some(handed));
         }
+        let gone = || self.door.tees.load(Ordering::Acquire) == 0;
+        if !gone() && self.doze.poll(context).is_pending() {
+            return Poll::Pending;
+        }
         self.door.bell.sleep(context.waker());
-        let gone = self.door.tees.load(Ordering::Acquire) == 0;
+        let gone = gone();
         let handed = self.try_recv();
         if handed.is_some() || gone {
             self.door.bell.up();
+            self.doze.is_awake();
             return Poll::Ready(handed);
         }
         Poll::Pending
@@ -287,23 +289,18 @@ impl Door {
     }
 
     /// A slot is taken: fills it with the exchange, with what the budget allows of it, or not.
-    fn push_within_budget(self: &Arc<Self>, mut exchange: Exchange) {
-        let share = Arc::clone(&exchange.facts.share);
-        let mut cost = cost(&exchange);
-        if self.budget.is_tight(&share, cost) {
+    fn push_within_budget(&self, mut exchange: Charged) {
+        let mut cost = exchange.cost();
+        if self.budget.is_tight(&exchange.facts.share, cost) {
             let freed = shed_sample(&mut exchange);
             cost = cost.saturating_sub(freed);
             self.counters
                 .samples_shed
                 .fetch_add(u64::from(freed > 0), Ordering::Relaxed);
         }
-        if let Some(charge) = self.budget.charge(&share, cost) {
-            let door = Some(Arc::clone(self));
-            self.push(Handed::Exchange(Box::new(Charged {
-                exchange,
-                charge,
-                door,
-            })));
+        if self.budget.charge(&exchange.facts.share, cost) {
+            exchange.is_charged(cost);
+            self.push(Handed::Exchange(exchange));
             return;
         }
         let text = exchange.command.len().min(STUB_COMMAND_BYTES);
@@ -311,10 +308,6 @@ impl Door {
         if let Some(charge) = self.budget.charge_stub(cost) {
             self.counters.stubbed.fetch_add(1, Ordering::Relaxed);
             self.push(Handed::Stub(Box::new(Stub::of(&exchange, charge))));
-            self.recycle(Blank {
-                command: exchange.command,
-                answer: exchange.answer,
-            });
             return;
         }
         self.slots.give(1);
@@ -341,59 +334,15 @@ impl Door {
         }
     }
 
-    pub(super) fn recycle(&self, mut blank: Blank) {
-        let results = blank
-            .answer
-            .results
-            .capacity()
-            .saturating_mul(size_of::<Outcome>());
-        let largest = blank
-            .command
-            .capacity()
-            .max(blank.answer.sample.capacity())
-            .max(results);
-        if largest <= BLANK_BYTES_MAX {
-            blank.command.clear();
-            blank.answer.clear();
-            if let Some(mut kept) = self.blanks.try_lock()
-                && kept.len() < BLANKS_MAX
-            {
-                kept.push(blank);
-            }
+    /// One that lies ready, empty but for what it has allocated.
+    pub(super) fn kept(&self) -> Option<Box<Parcel>> {
+        self.kept.pop()
+    }
+
+    /// Keeps an empty one for its next use, while there is room and anybody who may use it.
+    pub(super) fn keep(&self, parcel: Box<Parcel>) {
+        if self.tees.load(Ordering::Relaxed) > 0 {
+            drop(self.kept.push(parcel));
         }
     }
-}
-
-/// What an exchange holds in memory, in bytes.
-fn cost(exchange: &Exchange) -> u64 {
-    let texts: usize = exchange
-        .answer
-        .results
-        .iter()
-        .map(|outcome| match outcome {
-            Outcome::Error(failure) | Outcome::RowsThenError(_, failure) => {
-                failure.message.capacity()
-            }
-            Outcome::Ok(_)
-            | Outcome::Rows(_)
-            | Outcome::Prepared { .. }
-            | Outcome::LocalInfile
-            | Outcome::Other => 0,
-        })
-        .sum();
-    let results = exchange
-        .answer
-        .results
-        .capacity()
-        .saturating_mul(size_of::<Outcome>());
-    [
-        exchange.command.capacity(),
-        exchange.answer.sample.capacity(),
-        results,
-        texts,
-    ]
-    .iter()
-    .fold(size_of::<Charged>() as u64, |sum, part| {
-        sum.saturating_add(*part as u64)
-    })
 }

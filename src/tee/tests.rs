@@ -183,10 +183,10 @@ fn buffers_come_back_unless_they_have_grown() {
     let facts = facts(1, &Arc::default());
     tee.hand(exchange(&facts, 1, &query(300), 0));
     drain(&mut receiver);
-    assert!(tee.blank().command.capacity() >= 300);
+    assert!(tee.blank(&facts).command.capacity() >= 300);
     tee.hand(exchange(&facts, 2, &query(1 << 20), 0));
     drain(&mut receiver);
-    assert_eq!(tee.blank().command.capacity(), 0);
+    assert_eq!(tee.blank(&facts).command.capacity(), 0);
 }
 
 #[tokio::test]

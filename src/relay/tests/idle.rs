@@ -7,7 +7,7 @@ use crate::relay::census::Newcomer;
 use crate::relay::ear::Ear;
 use crate::relay::own::Own;
 use crate::relay::pump::{Event, Pump};
-use crate::tee::{Facts, Share};
+use crate::tee::{self, Facts, Handed, Limits, Share};
 use crate::wire::status::Status;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -109,6 +109,50 @@ async fn bytes_on_their_way_allocate_nothing() {
             }
         }
         assert!(pieces > 200);
+        assert_eq!(used, 0);
+    })
+    .await;
+}
+
+/// Commands, answers and hand-overs, one after the other, as the shadow side takes them in.
+#[tokio::test(start_paused = true)]
+async fn an_exchange_allocates_nothing_once_it_has_warmed_up() {
+    const WARM: usize = 600;
+    const COUNTED: usize = 2000;
+    // Without tokio's budget for one task, which would cut the polls short.
+    unconstrained(async {
+        let mut world = World::new(Setting::default());
+        let (_, nobody) = tee::door(Limits::default());
+        let mut receiver = std::mem::replace(&mut world.receiver, nobody);
+        let world = &world;
+        let (mut pump, mut client, mut primary) = pump(world);
+        let mut ear = ear(world);
+        let command = packet(0, b"\x03select a, b from t where id = 7");
+        let answer = rows(&[&[7; 200][..], &[8; 30][..]], 2);
+        let mut seen = vec![0; answer.len()];
+        let (mut used, mut handed) = (0, 0);
+        for round in 0..WARM + COUNTED {
+            client.write_all(&command).await.unwrap();
+            let up = allocation_counter::measure(|| {
+                assert!(poll(world, &mut pump, &mut ear).is_pending());
+            });
+            primary
+                .read_exact(&mut vec![0; command.len()])
+                .await
+                .unwrap();
+            primary.write_all(&answer).await.unwrap();
+            let down = allocation_counter::measure(|| {
+                assert!(poll(world, &mut pump, &mut ear).is_pending());
+            });
+            client.read_exact(&mut seen).await.unwrap();
+            while let Some(one) = receiver.try_recv() {
+                handed += usize::from(matches!(one, Handed::Exchange(_)));
+            }
+            if round >= WARM {
+                used += up.count_total + down.count_total;
+            }
+        }
+        assert_eq!(handed, WARM + COUNTED);
         assert_eq!(used, 0);
     })
     .await;

@@ -256,6 +256,7 @@ impl World {
             tee,
             offer: setting.offer.clone(),
             carry: setting.carry,
+            threads: Vec::new(),
         });
         Self {
             relay: relay.unwrap(),

@@ -157,6 +157,7 @@ impl World {
         .expect("a mirror");
         let (gatekeeper, keeper) = Gatekeeper::new();
         let relay = Relay::new(RelayParts {
+            threads: Vec::new(),
             listen: config.listen.clone(),
             copy_bytes_max: config.mirror.command_bytes_max,
             sample_bytes: config.compare.sample_bytes,

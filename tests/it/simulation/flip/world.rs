@@ -182,6 +182,7 @@ impl World {
         let mirror = Arc::new(Mirror::start(mirror).expect("a mirror"));
         let carrier = Arc::new(Carrier::new(roles.clone(), Arc::clone(&dial)));
         let relay = RelayParts {
+            threads: Vec::new(),
             listen: config.listen.clone(),
             copy_bytes_max: config.mirror.command_bytes_max,
             sample_bytes: config.compare.sample_bytes,
@@ -201,7 +202,7 @@ impl World {
             ledger: ledger.clone(),
             records: Arc::new(Records::at(&config.ledger.path)),
             dial,
-            threads: Handle::current(),
+            threads: vec![Handle::current()],
             judge: judge(&ledger, &mirror),
             fleet: None,
         });
