@@ -1,6 +1,6 @@
 # What there is to do here. `make` alone prints it.
 
-.PHONY: help build lint test unit clients demo
+.PHONY: help build lint test unit clients demo bench
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -26,3 +26,6 @@ clients:         ## seven real drivers through the proxy, with TLS and without
 
 demo:            ## the whole thing on real servers, from nothing; KEEP=1 leaves it up
 	demo/run
+
+bench:           ## what it costs, beside HAProxy and MySQL Router: about 40 minutes, with BENCH=short 5; ONLY=row for one
+	cargo bench --locked --bench side_by_side -- --form $(or $(BENCH),long) $(addprefix --only ,$(ONLY))

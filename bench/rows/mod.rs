@@ -1,0 +1,106 @@
+//! The table's rows: a file for each family of them, all measured in one interleaved run.
+
+mod beside;
+mod cost;
+mod crowd;
+mod isolation;
+mod large;
+mod memory;
+mod replay;
+mod resume;
+mod statement;
+mod syscalls;
+
+use crate::arguments::{Form, Table};
+use crate::process;
+use crate::report::{self, Outcome};
+use crate::rounds::Pace;
+use crate::workplace::Workplace;
+use anyhow::Result;
+use tokio::time::Instant;
+
+/// What a family is measured with.
+pub struct Bench {
+    pub workplace: Workplace,
+    pub form: Form,
+}
+
+impl Bench {
+    /// The usual rounds.
+    pub fn pace(&self) -> Pace {
+        match self.form {
+            Form::Short => Pace {
+                rounds: 5,
+                seconds: 0.7,
+                warm_up: 0.5,
+            },
+            Form::Long => Pace {
+                rounds: 11,
+                seconds: 2.0,
+                warm_up: 2.0,
+            },
+        }
+    }
+
+    pub fn is_long(&self) -> bool {
+        self.form == Form::Long
+    }
+}
+
+type Family = fn(&Bench) -> Result<Outcome>;
+
+/// In the table's order. What a name begins with chooses it.
+const FAMILIES: [(&str, Family); 10] = [
+    ("cost", cost::rows),
+    ("beside", beside::rows),
+    ("resume", resume::rows),
+    ("large", large::rows),
+    ("memory", memory::rows),
+    ("crowd", crowd::rows),
+    ("isolation", isolation::rows),
+    ("replay", replay::rows),
+    ("statement", statement::rows),
+    ("syscalls", syscalls::rows),
+];
+
+pub fn run(table: &Table) -> Result<()> {
+    let chosen = |name: &str| {
+        table.only.is_empty()
+            || table
+                .only
+                .iter()
+                .any(|only| name.starts_with(only.as_str()))
+    };
+    if table.list {
+        FAMILIES.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(());
+    }
+    anyhow::ensure!(
+        FAMILIES.iter().any(|(name, _)| chosen(name)),
+        "no such row: --list tells them"
+    );
+    process::raise_descriptors();
+    let bench = Bench {
+        workplace: Workplace::new(table)?,
+        form: table.form,
+    };
+    let mut all = Outcome::default();
+    for (name, family) in FAMILIES.iter().filter(|(name, _)| chosen(name)) {
+        let began = Instant::now();
+        println!("\n{name} …");
+        match family(&bench) {
+            Ok(outcome) => {
+                report::show(name, &outcome);
+                all.add(outcome);
+            }
+            // The others can be measured all the same.
+            Err(error) => println!("{name} could not be measured: {error:#}"),
+        }
+        println!("({:.0} s)", began.elapsed().as_secs_f64());
+    }
+    report::show_missed(&all);
+    if table.write || table.only.is_empty() {
+        report::write(&all, &bench.workplace, bench.form)?;
+    }
+    Ok(())
+}
