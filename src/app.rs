@@ -11,7 +11,7 @@ mod primary;
 mod probe;
 mod runtime;
 
-pub use limits::{descriptors, descriptors_max};
+pub use limits::{Need, needs};
 
 use crate::admin;
 use crate::config::{Config, Server};
@@ -73,7 +73,7 @@ const LEDGER_CLOSE: Duration = Duration::from_secs(10);
 /// The config cannot be used, an address is taken, the ledger cannot be opened or does not tell who is
 /// primary, or the relay broke.
 pub fn run(config: Config, primary: Option<&str>) -> Result<(), AppError> {
-    limits::raise_descriptors(&config);
+    limits::prepare_machine(&config);
     let config = Arc::new(config);
     let fleet = fleet::of(&config)?;
     let threads = Threads::new(&config).map_err(AppError::failed("threads cannot be started"))?;
@@ -154,7 +154,7 @@ async fn serve_as(
         .inspect_err(|_| start.ledger.close())?;
     let (ledger, records) = (start.ledger, start.records);
     let (writer, roles) = watch::channel(start.roles);
-    let dial: Arc<dyn Dial> = Arc::new(Tcp);
+    let dial: Arc<dyn Dial> = Arc::new(Tcp::default());
     let carrier = Arc::new(Carrier::new(roles.clone(), Arc::clone(&dial)));
     let offer = Offer::all();
     let relay = Relay::new(RelayParts {

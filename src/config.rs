@@ -13,7 +13,7 @@ pub use rules::{OURSELVES, RULES_MAX, Rule, RuleState, Written, Wrong, said};
 use crate::compare::verdict::Tolerances;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,6 +144,9 @@ pub struct Server {
     pub init: Vec<String>,
     /// A connect (with TLS and login) must be done within this time.
     pub connect_timeout: Duration,
+    /// This machine's addresses that connections to the server are opened from, by turns; with none
+    /// the system chooses.
+    pub source_addresses: Vec<IpAddr>,
 }
 
 /// A login. The password is never printed.

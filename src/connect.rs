@@ -11,11 +11,13 @@ use crate::wire::status::Status;
 use std::io;
 use std::pin::Pin;
 
+mod dial;
 mod login;
 mod packets;
 mod stream;
 mod tls;
 
+pub use dial::Tcp;
 pub(crate) use login::{greet, log_in};
 pub(crate) use packets::{Packet, PacketReader, write as write_one};
 pub use stream::Stream;
@@ -30,16 +32,6 @@ pub trait Dial: Send + Sync + 'static {
 
 /// A stream that is being opened.
 pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + 'a>>;
-
-/// Dials over TCP: resolves the name at every connect, sets NODELAY and keepalive.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tcp;
-
-impl Dial for Tcp {
-    fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
-        Box::pin(stream::dial_tcp(&server.host, server.port))
-    }
-}
 
 /// What a login asks for.
 #[derive(Clone)]

@@ -235,6 +235,7 @@ fn server(root: &mut Table, reading: &mut Reading, role: &Role) -> Server {
         fed_by: FedBy::Mirror,
         init: section.texts("init").unwrap_or_default(),
         connect_timeout: section.time("connect_timeout_ms", Duration::from_secs(5), 10..=600_000),
+        source_addresses: section.source_addresses("source_addresses"),
     };
     if role.rehearses {
         let feeds = [

@@ -6,10 +6,13 @@ use super::fault::{Fault, Place};
 use super::source::{Node, Table, Value};
 use super::units;
 use super::{Account, RULES_MAX, Rule, Secret, Written};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Source addresses of one server at most: with 28,000 ports each they are far more than enough.
+const SOURCES_MAX: usize = 64;
 
 /// What reading has found so far.
 #[derive(Debug, Default)]
@@ -379,6 +382,30 @@ impl<'a> Section<'a> {
                 | Value::Other(_) => None,
             },
         )
+    }
+
+    /// Addresses of this machine, each once; none where nothing is written.
+    pub(super) fn source_addresses(&mut self, key: &'static str) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for written in self.texts(key).unwrap_or_default() {
+            let address: Option<IpAddr> = written.parse().ok();
+            let usable = address.filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+            match usable {
+                Some(address) if !addresses.contains(&address) => addresses.push(address),
+                Some(_) => {
+                    self.fault(key, format!("{written} stands twice"), "name each once");
+                }
+                None => {
+                    let right = "write IP addresses of this machine, such as \"10.0.0.11\"";
+                    self.fault(key, format!("found {written:?}"), right);
+                }
+            }
+        }
+        if addresses.len() > SOURCES_MAX {
+            let wrong = format!("{} addresses", addresses.len());
+            self.fault(key, wrong, format!("name {SOURCES_MAX} at most"));
+        }
+        addresses
     }
 
     /// A secret, from its own key or from a file; the environment's wins over the file's.

@@ -146,8 +146,3 @@ impl AsyncWrite for Stream {
         }
     }
 }
-
-/// Resolves and connects. Every address of the name is tried in turn.
-pub(super) async fn dial_tcp(host: &str, port: u16) -> io::Result<Stream> {
-    Stream::tcp(TcpStream::connect((host, port)).await?)
-}

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 const CAPABILITIES: Capabilities = Capabilities(0x01FF_F7FF & !(1 << 11));
 const NONCE: &[u8; 20] = b"abcdefghijklmnopqrst";
 
-fn server() -> Server {
+pub(super) fn server() -> Server {
     Server {
         name: "vitess".into(),
         host: "127.0.0.1".into(),
@@ -22,6 +22,7 @@ fn server() -> Server {
         fed_by: FedBy::Mirror,
         init: Vec::new(),
         connect_timeout: Duration::from_secs(5),
+        source_addresses: Vec::new(),
     }
 }
 

@@ -59,25 +59,19 @@ async fn all(config: &Config) -> Report {
 /// What understudy itself needs of this machine.
 fn ourselves(config: &Config, report: &mut Report) {
     const US: &str = "understudy";
-    let needed = crate::app::descriptors(config);
-    let had = crate::app::descriptors_max();
-    if had < needed {
-        let found = format!(
-            "{had} may be open, {} connections need {needed}",
-            config.listen.max_connections
-        );
-        report.warn(
-            US,
-            "file descriptors",
-            found,
-            "raise the limit (ulimit -n, LimitNOFILE), or lower listen.max_connections",
-        );
-    } else {
-        report.ok(
-            US,
-            "file descriptors",
-            format!("{had} may be open, {needed} are needed"),
-        );
+    for need in crate::app::needs(config) {
+        let (had, needed) = (need.had, need.needed);
+        let who = need.server.as_deref().unwrap_or(US);
+        if need.is_met() {
+            report.ok(
+                who,
+                need.what,
+                format!("{had} there are, {needed} are needed"),
+            );
+        } else {
+            let found = format!("{had} there are, {needed} are needed: {}", need.why);
+            report.warn(who, need.what, found, &need.remedy);
+        }
     }
     places::check(config, report);
     let console = config.admin.console.map_or_else(

@@ -73,7 +73,10 @@ pub(super) async fn check(server: &Server, is_for: Use, report: &mut Report) -> 
 async fn greeted(server: &Server, report: &mut Report) -> Option<Facts> {
     let at = format!("{}:{}", server.host, server.port);
     let greeting = tokio::time::timeout(server.connect_timeout, async {
-        let mut stream = Tcp.dial(server).await.map_err(|error| error.to_string())?;
+        let mut stream = Tcp::default()
+            .dial(server)
+            .await
+            .map_err(|error| error.to_string())?;
         let greeting = greet(&mut stream, &mut PacketReader::default()).await;
         greeting
             .map(|(_, greeting)| greeting)
@@ -107,7 +110,7 @@ async fn greeted(server: &Server, report: &mut Report) -> Option<Facts> {
 }
 
 async fn open(server: &Server, account: &Account) -> Result<Asker, ConnectError> {
-    Asker::open(&Tcp, server, account, &Manner::default()).await
+    Asker::open(&Tcp::default(), server, account, &Manner::default()).await
 }
 
 async fn log_in(server: &Server, account: &Account, report: &mut Report) -> Option<Asker> {

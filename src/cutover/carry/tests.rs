@@ -29,6 +29,7 @@ fn server(name: &str) -> Arc<Server> {
         fed_by: FedBy::Mirror,
         init: Vec::new(),
         connect_timeout: Duration::from_secs(5),
+        source_addresses: Vec::new(),
     })
 }
 

@@ -224,6 +224,7 @@ impl World {
             fed_by: FedBy::Mirror,
             init: Vec::new(),
             connect_timeout: Duration::from_secs(5),
+            source_addresses: Vec::new(),
         };
         let other = Server {
             name: "vitess".into(),

@@ -65,7 +65,7 @@ fn mirror(config: &Arc<Config>) -> (Mirror, Tee, Ledger) {
     let mirror = Mirror::start(MirrorParts {
         config: Arc::clone(config),
         roles,
-        dial: Arc::new(Tcp),
+        dial: Arc::new(Tcp::default()),
         receiver,
         ledger: ledger.clone(),
     });
@@ -81,7 +81,7 @@ async fn log_in(server: &Server) -> Stream {
         collation: 45,
     };
     let tls = TlsContext::new(server).expect("no TLS");
-    let opened = connect::open(&Tcp, server, &tls, &login).await;
+    let opened = connect::open(&Tcp::default(), server, &tls, &login).await;
     opened.expect("a login").stream
 }
 

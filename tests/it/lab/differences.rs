@@ -40,6 +40,7 @@ impl Side {
             fed_by: FedBy::Mirror,
             init: Vec::new(),
             connect_timeout: Duration::from_secs(10),
+            source_addresses: Vec::new(),
         };
         let login = Login {
             user: "app".to_owned(),
@@ -48,7 +49,7 @@ impl Side {
             capabilities: DIALECT,
             collation: COLLATION,
         };
-        let opened = connect::open(&Tcp, &server, &TlsContext::off(), &login).await;
+        let opened = connect::open(&Tcp::default(), &server, &TlsContext::off(), &login).await;
         Self(opened.unwrap_or_else(|fault| panic!("{name}: {fault}")))
     }
 

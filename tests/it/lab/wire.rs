@@ -73,6 +73,7 @@ pub(super) async fn open(
         fed_by: FedBy::Mirror,
         init: Vec::new(),
         connect_timeout: Duration::from_secs(60),
+        source_addresses: Vec::new(),
     };
     let login = Login {
         user: "app".into(),
@@ -81,7 +82,7 @@ pub(super) async fn open(
         capabilities,
         collation: 45,
     };
-    connect::open(&Tcp, &server, &TlsContext::off(), &login).await
+    connect::open(&Tcp::default(), &server, &TlsContext::off(), &login).await
 }
 
 impl Session {
