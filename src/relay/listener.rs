@@ -92,12 +92,8 @@ impl Relay {
         };
         let place = shared.homes.place();
         let home = place.as_ref().map(|place| place.handle().clone());
-        let session = async move {
-            if let Ok(client) = TcpStream::from_std(stream).and_then(Stream::tcp) {
-                session::serve(shared, client, peer).await;
-            }
-            drop((open, place));
-        };
+        let client = move || TcpStream::from_std(stream).and_then(Stream::tcp);
+        let session = session::serve(shared, client, peer, (open, place));
         // Its end is the client's, the primary's, or the drain's, which waits for `open`.
         drop(match home {
             Some(home) => task::spawn_on(&home, "session", session),

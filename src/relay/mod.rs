@@ -262,12 +262,13 @@ impl Relay {
     pub async fn serve(&self, client: Stream, peer: SocketAddr) {
         let counters = &self.shared.counters;
         counters.accepted.add(1);
-        let Some(_open) = self.shared.open.enter(self.shared.limits.connections_max) else {
+        let Some(open) = self.shared.open.enter(self.shared.limits.connections_max) else {
             counters.too_many.add(1);
             refuse::Refusal::too_many_connections().say(0, client).await;
             return;
         };
-        session::serve(Arc::clone(&self.shared), client, peer).await;
+        let here = (open, None);
+        session::serve(Arc::clone(&self.shared), || Ok(client), peer, here).await;
     }
 
     /// Asks every session to stand at its next boundary, and new logins to wait. Each is then held

@@ -3,8 +3,10 @@
 use super::Shared;
 use super::anew;
 use super::book::Book;
+use super::counters::Ticket;
 use super::ear::Ear;
 use super::held;
+use super::homes::Place;
 use super::login::{self, Legs};
 use super::own::{self, Own};
 use super::pump::{Event, Pump};
@@ -12,32 +14,59 @@ use super::refuse::close;
 use crate::connect::Stream;
 use crate::tee::End;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Serves a client to its end.
-pub(super) async fn serve(shared: Arc<Shared>, client: Stream, peer: SocketAddr) {
-    let Some((mut pump, ahead)) = begin(&shared, client).await else {
-        return;
-    };
-    let session = pump.book.facts().session;
-    tracing::debug!(session, %peer, "logged in");
-    let end = run(&shared, &mut pump, ahead).await;
-    tracing::debug!(session, ?end, "over");
-    Box::pin(finish(&shared, *pump, end)).await;
+/// Serves a client to its end; until then the ticket counts it, and it has its place on a thread. `client`
+/// is called there.
+///
+/// Nearly all sessions are idle nearly always, and what this future holds each of them holds: so
+/// what is needed for a while only is boxed, and no argument lies in it twice.
+pub(super) fn serve(
+    shared: Arc<Shared>,
+    client: impl FnOnce() -> io::Result<Stream> + Send + 'static,
+    peer: SocketAddr,
+    open: (Ticket, Option<Place>),
+) -> impl Future<Output = ()> + Send {
+    let beginning: Boxed<Option<Box<Session>>> = Box::pin(begin(Arc::clone(&shared), client, peer));
+    async move {
+        let Some(mut session) = beginning.await else {
+            return;
+        };
+        let end = run(&shared, &mut session).await;
+        let ending: Boxed<()> = Box::pin(finish(shared, session, end));
+        ending.await;
+        drop(open);
+    }
 }
 
-/// Logs in and enters the census; what the client sent ahead is not looked at yet.
-async fn begin(shared: &Arc<Shared>, client: Stream) -> Option<(Box<Pump>, Vec<u8>)> {
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A session that has logged in, and what its client sent ahead, which is not looked at yet.
+struct Session {
+    pump: Pump,
+    ahead: Vec<u8>,
+}
+
+/// Logs in and enters the census.
+async fn begin(
+    shared: Arc<Shared>,
+    client: impl FnOnce() -> io::Result<Stream>,
+    peer: SocketAddr,
+) -> Option<Box<Session>> {
     let _in_login = shared.roster.login();
-    // Boxed, so that what a login needs is not held by a session that has long logged in.
-    let legs = Box::pin(login::relay(shared, client)).await?;
-    let (pump, ahead) = pump(shared, legs);
-    Some((Box::new(pump), ahead))
+    // One that left at once: nobody is there to be told.
+    let client = client().ok()?;
+    let legs = login::relay(&shared, client).await?;
+    let session = session(&shared, legs);
+    tracing::debug!(session = session.pump.book.facts().session, %peer, "logged in");
+    Some(session)
 }
 
-fn pump(shared: &Arc<Shared>, legs: Legs) -> (Pump, Vec<u8>) {
+fn session(shared: &Arc<Shared>, legs: Legs) -> Box<Session> {
     let Legs {
         client,
         primary,
@@ -63,17 +92,21 @@ fn pump(shared: &Arc<Shared>, legs: Legs) -> (Pump, Vec<u8>) {
         own,
     );
     let at_gate = (seat, shared.gate.word_never());
-    (Pump::new(client, primary, book, counters, at_gate), ahead)
+    let pump = Pump::new(client, primary, book, counters, at_gate);
+    Box::new(Session { pump, ahead })
 }
 
-async fn run(shared: &Arc<Shared>, pump: &mut Pump, ahead: Vec<u8>) -> End {
+async fn run(shared: &Arc<Shared>, session: &mut Session) -> End {
+    let ahead = std::mem::take(&mut session.ahead);
+    let pump = &mut session.pump;
     let mut ear = Ear::new(&shared.drain, &shared.gate, &shared.bell);
     poll_fn(|context| {
         pump.seat().summons().wakes(context.waker());
         Poll::Ready(())
     })
     .await;
-    if let Err(end) = Box::pin(held::arrive(shared, pump, &mut ear, ahead)).await {
+    let arriving = Box::pin(held::arrive(shared, pump, &mut ear, ahead));
+    if let Err(end) = arriving.await {
         return end;
     }
     loop {
@@ -99,7 +132,9 @@ async fn run(shared: &Arc<Shared>, pump: &mut Pump, ahead: Vec<u8>) -> End {
 }
 
 /// Closes the books and both legs.
-async fn finish(shared: &Shared, mut pump: Pump, end: End) {
+async fn finish(shared: Arc<Shared>, session: Box<Session>, end: End) {
+    let mut pump = session.pump;
+    tracing::debug!(session = pump.book.facts().session, ?end, "over");
     shared.counters.bytes_up.add(pump.up.moved());
     shared.counters.bytes_down.add(pump.down.moved());
     if !pump.is_tunnel() {

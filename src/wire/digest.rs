@@ -4,6 +4,7 @@
 //! rows in any order are their wrapping sum.
 
 use super::answer::Rows;
+use std::cell::RefCell;
 use std::fmt;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64, xxh3_128};
 
@@ -34,32 +35,53 @@ pub fn fold_column(rows: &mut Rows, digest: u128) {
     rows.columns_digest = xxh3_64(&link);
 }
 
-/// Digests one payload that arrives in parts.
+/// Digests one payload that arrives in parts. A hasher is longer than all else that a connection
+/// needs between two answers, so it is borrowed while a payload has begun and not ended.
+#[derive(Default)]
 pub(super) struct Parts {
-    hasher: Xxh3Default,
+    hasher: Option<Box<Xxh3Default>>,
     bytes: u64,
+}
+
+/// Hashers that a thread keeps for their next use.
+const KEPT_MAX: usize = 64;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Box<Xxh3Default>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Parts {
     pub(super) const fn new() -> Self {
         Self {
-            hasher: Xxh3Default::new(),
+            hasher: None,
             bytes: 0,
         }
     }
 
     /// Takes the next part.
     pub(super) fn push(&mut self, part: &[u8]) {
-        self.hasher.update(part);
+        let hasher = self.hasher.get_or_insert_with(|| {
+            let kept = KEPT.with_borrow_mut(Vec::pop);
+            kept.unwrap_or_default()
+        });
+        hasher.update(part);
         self.bytes += part.len() as u64;
     }
 
     /// The payload's digest and length; the next part begins another payload.
     pub(super) fn take(&mut self) -> (u128, u64) {
-        let taken = (self.hasher.digest128(), self.bytes);
-        self.hasher.reset();
-        self.bytes = 0;
-        taken
+        let bytes = std::mem::take(&mut self.bytes);
+        let Some(mut hasher) = self.hasher.take() else {
+            return (row(&[]), bytes);
+        };
+        let digest = hasher.digest128();
+        hasher.reset();
+        KEPT.with_borrow_mut(|kept| {
+            if kept.len() < KEPT_MAX {
+                kept.push(hasher);
+            }
+        });
+        (digest, bytes)
     }
 }
 

@@ -216,3 +216,37 @@ async fn a_hold_wakes_a_session_once() {
         .set(crate::relay::drain::Phase::Draining);
     assert_eq!(woken(), 3);
 }
+
+/// What an idle session holds in memory, but for the runtime's own; see docs/sizing.md.
+#[tokio::test]
+async fn an_idle_session_is_small() {
+    let world = &World::new(Setting::default());
+    let shared = &world.relay.shared;
+    let (client, _far) = tokio::io::duplex(64);
+    let open = shared.open.enter(1).unwrap();
+    let client = Stream::Memory(client);
+    let serving =
+        crate::relay::session::serve(Arc::clone(shared), client, ([127, 0, 0, 1], 1).into(), open);
+    let task = size_of_val(&serving);
+    drop(serving);
+    println!(
+        "task {task} pump {} book {} stream {} facts {} share {} half {}",
+        size_of::<Pump>(),
+        size_of::<Book>(),
+        size_of::<Stream>(),
+        size_of::<Facts>(),
+        size_of::<Share>(),
+        size_of::<crate::relay::half::Half>()
+    );
+    println!(
+        "tracker {} scanner {} flight {} answer {} own {} ear {} notified {}",
+        size_of::<crate::wire::answer::AnswerTracker>(),
+        size_of::<crate::wire::command::CommandScanner>(),
+        size_of::<crate::relay::book::Flight>(),
+        size_of::<crate::wire::answer::Answer>(),
+        size_of::<Own>(),
+        size_of::<Ear<'_>>(),
+        size_of::<tokio::sync::futures::Notified<'_>>()
+    );
+    assert!(task <= 256, "{task}");
+}
