@@ -39,15 +39,19 @@ pub fn fold_column(rows: &mut Rows, digest: u128) {
 /// needs between two answers, so it is borrowed while a payload has begun and not ended.
 #[derive(Default)]
 pub(super) struct Parts {
-    hasher: Option<Box<Xxh3Default>>,
+    hasher: Option<Hasher>,
     bytes: u64,
 }
 
 /// Hashers that a thread keeps for their next use.
 const KEPT_MAX: usize = 64;
 
+/// On the heap, so that it is handed over as it is and not copied.
+#[derive(Default)]
+struct Hasher(Box<Xxh3Default>);
+
 thread_local! {
-    static KEPT: RefCell<Vec<Box<Xxh3Default>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Hasher>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Parts {
@@ -64,7 +68,7 @@ impl Parts {
             let kept = KEPT.with_borrow_mut(Vec::pop);
             kept.unwrap_or_default()
         });
-        hasher.update(part);
+        hasher.0.update(part);
         self.bytes += part.len() as u64;
     }
 
@@ -74,8 +78,8 @@ impl Parts {
         let Some(mut hasher) = self.hasher.take() else {
             return (row(&[]), bytes);
         };
-        let digest = hasher.digest128();
-        hasher.reset();
+        let digest = hasher.0.digest128();
+        hasher.0.reset();
         KEPT.with_borrow_mut(|kept| {
             if kept.len() < KEPT_MAX {
                 kept.push(hasher);
