@@ -106,7 +106,7 @@ fn ports_of_an_address() -> u64 {
     )
 }
 
-/// `range` is as `32768	60999`, `reserved` as `8080,40000-40009`. Where the kernel says nothing, Linux'
+/// `range` is as `32768 60999`, `reserved` as `8080,40000-40009`. Where the kernel says nothing, Linux'
 /// default.
 fn ports_in(range: &str, reserved: &str) -> u64 {
     let ends: Vec<u64> = range.split_whitespace().flat_map(str::parse).collect();

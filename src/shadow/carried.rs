@@ -45,6 +45,15 @@ impl Carried {
         self.broken
     }
 
+    /// Whether there is none: nothing is written, broken, owed or kept.
+    pub(super) fn is_over(&self) -> bool {
+        self.broken.is_none()
+            && !self.late
+            && self.taints.is_empty()
+            && self.wrote.is_empty()
+            && self.commands == 0
+    }
+
     /// It is not carried to its end. The first reason stays.
     pub(super) fn give_up(&mut self, shared: &Shared, reason: Reason) {
         if self.broken.is_none() {

@@ -6,6 +6,7 @@ use super::effect::{
     changes_definitions, commits, committed, is_missed, is_statement, may_have_written, part,
     part_of_end, reads_to_the_end, resets, written,
 };
+use super::errand::Rested;
 use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip, Times};
 use super::journal::{Entry, Journal, unsafe_collation};
 use super::line::Ticket;
@@ -15,7 +16,7 @@ use super::owed::Owed;
 use super::pin::{LastKey, Pin, last_key_after};
 use super::policy::{self, Decision, Situation};
 use super::reading::{Missing, Reader, Reading, Text, mapped};
-use super::replay::Worker;
+use super::replay::{Counted, Worker};
 use super::shared::Shared;
 use super::stake::Stake;
 use super::state::{SessionState, Soft, Stuck};
@@ -46,6 +47,8 @@ pub(super) struct Desk {
     /// The switches as they were when the transaction began.
     control: Control,
     worker: Option<Worker>,
+    /// Counts the session as mirrored, from its first replay to its end.
+    mirrored: Option<Counted>,
     /// Replays that are given no more, on their last commands.
     former: Vec<JoinHandle<()>>,
     /// Why the rest of the open transaction is not mirrored.
@@ -79,6 +82,7 @@ impl Desk {
             tracker: Tracker::default(),
             control: shared.control(),
             worker: None,
+            mirrored: None,
             former: Vec::new(),
             absent: None,
             lost: Scope::none(),
@@ -246,6 +250,22 @@ impl Desk {
         self.former.extend(self.worker.take().map(Worker::close));
     }
 
+    /// Lets go of a replay that has done all that it was given; where it was given more since, or a
+    /// transaction is open, it stays.
+    pub(super) fn part_with_rested(&mut self, rested: &Rested) -> Option<JoinHandle<()>> {
+        let open = self.in_transaction || self.absent.is_some() || !self.lost.is_empty();
+        let worker = self.worker.as_ref()?;
+        if open || worker.given() != rested.done {
+            return None;
+        }
+        if let (LastKey::Behind(seq), Some((of, key))) = (self.last_key, rested.last_key)
+            && seq == of
+        {
+            self.last_key = key.map_or(LastKey::Unknown, LastKey::Known);
+        }
+        self.worker.take().map(Worker::retire)
+    }
+
     /// Outside of a transaction the switches hold anew, and so does the mirror.
     fn begin(&mut self, shared: &Shared, step: &Step) {
         if !step.before {
@@ -411,6 +431,8 @@ impl Desk {
             pin: Pin::default(),
             entries: entries.clone(),
         };
+        self.mirrored
+            .get_or_insert_with(|| Counted::session(&shared.counters));
         let worker = self
             .worker
             .get_or_insert_with(|| Worker::start(shared, &self.facts, self.journal.clone()));
@@ -553,7 +575,7 @@ impl Desk {
             || skip.ends.is_some()
             || skip.abandons.is_some()
             || !skip.misses.is_empty();
-        if let Some(worker) = self.worker.as_ref().filter(|_| concerns)
+        if let Some(worker) = self.worker.as_mut().filter(|_| concerns)
             && let Err((job, reason)) = worker.give(Job::Skip(Box::new(skip)))
         {
             self.part_with_replay(job, reason);

@@ -2,7 +2,7 @@
 
 use super::desk::Desk;
 use super::era::Era;
-use super::errand::Errand;
+use super::errand::{Errand, Rested};
 use super::order::Scope;
 use super::shared::Shared;
 use crate::connect::{self, Login, PacketReader};
@@ -51,10 +51,13 @@ pub(super) struct Dispatcher {
     current: Arc<ArcSwap<Shared>>,
     receiver: Receiver,
     errands: mpsc::Receiver<Errand>,
+    /// Replays that have nothing to do.
+    rested: mpsc::Receiver<Rested>,
     /// Errands for which nothing may wait for the shadow.
     waiting: Vec<Waiting>,
     budget: Arc<Budget>,
-    desks: HashMap<u64, Desk>,
+    /// Boxed: most are idle, and a map has room for more than it holds.
+    desks: HashMap<u64, Box<Desk>>,
     /// Replays of sessions that have ended, on their last commands.
     leaving: Vec<JoinHandle<()>>,
     probe: Option<JoinHandle<()>>,
@@ -74,6 +77,7 @@ impl Dispatcher {
         current: Arc<ArcSwap<Shared>>,
         receiver: Receiver,
         errands: mpsc::Receiver<Errand>,
+        rested: mpsc::Receiver<Rested>,
     ) -> Self {
         Self {
             budget: receiver.budget(),
@@ -82,6 +86,7 @@ impl Dispatcher {
             current,
             receiver,
             errands,
+            rested,
             waiting: Vec::new(),
             desks: HashMap::new(),
             leaving: Vec::new(),
@@ -104,6 +109,7 @@ impl Dispatcher {
                 },
                 Some(errand) = self.errands.recv() => self.run_errand(errand),
                 () = tokio::time::sleep(NEAR), if !self.waiting.is_empty() => {}
+                Some(rested) = self.rested.recv() => self.part_with(&rested),
                 _ = ticks.tick() => self.look(),
                 () = stop.cancelled() => break,
             }
@@ -124,17 +130,25 @@ impl Dispatcher {
         }
     }
 
+    /// A replay has nothing to do and holds nothing: the session gets another at its next command.
+    fn part_with(&mut self, rested: &Rested) {
+        self.take_all();
+        if let Some(desk) = self.desks.get_mut(&rested.session) {
+            self.leaving.extend(desk.part_with_rested(rested));
+        }
+    }
+
     /// An answer that nobody waits for any more is let go.
     fn run_errand(&mut self, errand: Errand) {
         self.take_all();
         match errand {
             Errand::Sessions(to) => {
-                let mut desks: Vec<&Desk> = self.desks.values().collect();
+                let mut desks: Vec<&Desk> = self.desks.values().map(Box::as_ref).collect();
                 desks.sort_unstable_by_key(|desk| desk.session());
                 let _ = to.send(desks.into_iter().map(Desk::state).collect());
             }
             Errand::Session(session, to) => {
-                let _ = to.send(self.desks.get(&session).map(Desk::state));
+                let _ = to.send(self.desks.get(&session).map(|desk| desk.state()));
             }
             Errand::Learn(session, values, to) => {
                 if let Some(desk) = self.desks.get_mut(&session) {
@@ -226,7 +240,7 @@ impl Dispatcher {
     fn desk(&mut self, facts: &Arc<Facts>) -> &mut Desk {
         self.desks
             .entry(facts.session)
-            .or_insert_with(|| Desk::new(&self.shared, facts))
+            .or_insert_with(|| Box::new(Desk::new(&self.shared, facts)))
     }
 
     /// How far the shadow is behind, where half of its sessions are: what waits behind one slow

@@ -9,6 +9,20 @@ use tokio::sync::oneshot;
 /// Errands that may wait for the dispatcher.
 pub(super) const ERRANDS_MAX: usize = 64;
 
+/// Replays that may wait to be told from; one that finds no room says so again later.
+pub(super) const RESTED_MAX: usize = 1024;
+
+/// A replay that has done all that it was given, and keeps nothing that the journal could not open anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rested {
+    /// Its session.
+    pub(super) session: u64,
+    /// The last job that it has done: where it was given another since, it goes on.
+    pub(super) done: u64,
+    /// LAST_INSERT_ID() behind the command with this number, where the replay alone could tell.
+    pub(super) last_key: Option<(u64, Option<u64>)>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) enum Errand {

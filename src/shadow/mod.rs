@@ -89,7 +89,7 @@ use crate::tee::{Facts, Receiver};
 use arc_swap::ArcSwap;
 use dispatcher::Dispatcher;
 use era::Era;
-use errand::{ERRANDS_MAX, Errand};
+use errand::{ERRANDS_MAX, Errand, RESTED_MAX};
 use parking_lot::Mutex;
 use shared::{Lasting, Shared};
 use std::collections::BTreeMap;
@@ -132,8 +132,10 @@ pub struct Figures {
     pub suspended: Option<String>,
     /// How often it was suspended.
     pub suspensions: u64,
-    /// Sessions with a replay on the shadow.
+    /// Sessions that were mirrored and are not over.
     pub sessions: u64,
+    /// Of these, sessions whose replay waits or works; one that is idle has none.
+    pub replays: u64,
     /// Connections to the shadow that are open.
     pub connections: u64,
     /// Connections to the shadow that were opened.
@@ -172,12 +174,14 @@ impl Mirror {
     /// Where TLS towards a server cannot be set up as the config says.
     pub fn start(parts: MirrorParts) -> Result<Self, TlsError> {
         let roles = parts.roles.borrow().clone();
-        let lasting = Lasting::new(parts.config, &roles, parts.dial, parts.ledger)?;
+        let (rests, rested) = mpsc::channel(RESTED_MAX);
+        let lasting = Lasting::new(parts.config, &roles, parts.dial, parts.ledger, rests)?;
         let era = Era::first(&Arc::new(lasting), &roles)?;
         let current = Arc::new(ArcSwap::new(Arc::clone(&era.shared)));
         let (errands, receiver) = mpsc::channel(ERRANDS_MAX);
         let stop = CancellationToken::new();
-        let dispatcher = Dispatcher::new(era, Arc::clone(&current), parts.receiver, receiver);
+        let dispatcher =
+            Dispatcher::new(era, Arc::clone(&current), parts.receiver, receiver, rested);
         let running = task::spawn("dispatcher", dispatcher.run(stop.clone(), FINISH));
         Ok(Self {
             current,
@@ -333,6 +337,7 @@ impl Mirror {
             suspended: cause.map(|cause| cause.to_string()),
             suspensions,
             sessions: counters.mirrored.load(Ordering::Relaxed),
+            replays: counters.replays.load(Ordering::Relaxed),
             connections: shared.connections() as u64,
             opened: counters.opened.load(Ordering::Relaxed),
             waiting: shared.line.len() as u64,

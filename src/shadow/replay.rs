@@ -3,6 +3,7 @@
 
 use super::backoff::Backoff;
 use super::carried::Carried;
+use super::errand::Rested;
 use super::job::{End, Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal};
 use super::judge::{Circumstances, Glimpse, Judgement, judge, raced};
@@ -14,7 +15,7 @@ use super::perform;
 use super::pin::{self, LastKey};
 use super::proof::Evidence;
 use super::recheck::{Again, Case, Damage};
-use super::shared::{Lasting, Shared, count};
+use super::shared::{Counters, Lasting, Shared, count};
 use super::talk::Reply;
 use super::transaction::Ending;
 use crate::compare::verdict::{Divergence, Reason, Verdict};
@@ -26,7 +27,8 @@ use crate::tee::Facts;
 use crate::wire::command::Command;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -34,12 +36,17 @@ use tokio::time::Instant;
 /// Jobs of one session that may wait. The budget's bytes are nearly always spent before.
 const JOBS_MAX: usize = 1 << 16;
 
+/// A connection that has been idle for less is never parked in favour of another session's.
+const SPARED: Duration = Duration::from_millis(500);
+
 /// A replay, as its owner holds it.
 pub(super) struct Worker {
     jobs: mpsc::Sender<(Job, Busy)>,
     task: JoinHandle<()>,
     lasting: Arc<Lasting>,
     last: Last,
+    /// The number of the last job that it was given.
+    given: u64,
 }
 
 /// What counts as a job once no more are given: that the connection is let go, and what is open on it
@@ -53,18 +60,26 @@ impl std::fmt::Debug for Worker {
 }
 
 /// Counts a job from when it is given until it is done, or let go.
-struct Busy(Arc<Lasting>);
+struct Busy {
+    lasting: Arc<Lasting>,
+    /// Its number, among all jobs of all sessions.
+    number: u64,
+}
 
 impl Busy {
     fn new(lasting: &Arc<Lasting>) -> Self {
         lasting.busy.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(lasting))
+        let before = lasting.jobs.fetch_add(1, Ordering::Relaxed);
+        Self {
+            lasting: Arc::clone(lasting),
+            number: before.saturating_add(1),
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+        self.lasting.busy.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -83,8 +98,10 @@ impl Worker {
             rechecks: JoinSet::new(),
             last_key: None,
             last: Arc::default(),
+            done: 0,
         };
         Self {
+            given: 0,
             last: Arc::clone(&replay.last),
             jobs,
             lasting: Arc::clone(shared.lasting()),
@@ -93,12 +110,27 @@ impl Worker {
     }
 
     /// Gives it a job; or says why not: too many wait, or its task broke.
-    pub(super) fn give(&self, job: Job) -> Result<(), (Job, Reason)> {
-        let job = (job, Busy::new(&self.lasting));
-        self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full((job, _)) => (job, Reason::Dropped),
-            TrySendError::Closed((job, _)) => (job, Reason::Internal),
-        })
+    pub(super) fn give(&mut self, job: Job) -> Result<(), (Job, Reason)> {
+        let busy = Busy::new(&self.lasting);
+        let number = busy.number;
+        self.jobs
+            .try_send((job, busy))
+            .map_err(|error| match error {
+                TrySendError::Full((job, _)) => (job, Reason::Dropped),
+                TrySendError::Closed((job, _)) => (job, Reason::Internal),
+            })?;
+        self.given = number;
+        Ok(())
+    }
+
+    /// The number of the last job that it was given.
+    pub(super) const fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// No more jobs, and all are done: the task ends, with nothing to roll back.
+    pub(super) fn retire(self) -> JoinHandle<()> {
+        self.task
     }
 
     /// No more jobs: the task ends once it has done what it was given.
@@ -121,6 +153,8 @@ pub(super) struct Replay {
     /// LAST_INSERT_ID() behind the command with this number, which the dispatcher could not tell.
     last_key: Option<(u64, Option<u64>)>,
     last: Last,
+    /// The number of the last job that is done.
+    done: u64,
 }
 
 /// A command that was run.
@@ -132,20 +166,67 @@ struct Attempt {
 
 impl Replay {
     async fn serve(mut self, mut jobs: mpsc::Receiver<(Job, Busy)>) {
-        let _counted = Counted::new(&self.shared);
-        loop {
-            match tokio::time::timeout(self.shared.config.mirror.idle, jobs.recv()).await {
-                Ok(Some((Job::Run(run), _busy))) => self.run(*run).await,
-                Ok(Some((Job::Skip(skip), _busy))) => self.skip(*skip).await,
-                Ok(None) => break,
-                Err(_) if !self.may_park() => {}
-                Err(_) => self.link = None, // parked: the journal opens it again
+        let _counted = Counted::replay(&self.shared.counters);
+        while let Some((job, busy)) = self.next(&mut jobs).await {
+            match job {
+                Job::Run(run) => self.run(*run).await,
+                Job::Skip(skip) => self.skip(*skip).await,
             }
+            self.done = busy.number;
         }
         self.carried.end(&self.shared, false);
         self.link = None;
         self.last.lock().take();
         while self.rechecks.join_next().await.is_some() {}
+    }
+
+    /// The next job. While none comes for `mirror.idle_s`, the connection is parked, and the replay says
+    /// that it holds nothing any more; while none comes for a moment, it is parked where another session
+    /// finds `mirror.connections_max` open and has none.
+    async fn next(&mut self, jobs: &mut mpsc::Receiver<(Job, Busy)>) -> Option<(Job, Busy)> {
+        if let Ok(job) = jobs.try_recv() {
+            return Some(job);
+        }
+        let idle = self.shared.config.mirror.idle;
+        let spared = tokio::time::timeout(idle.min(SPARED), jobs.recv());
+        if let Ok(job) = spared.await {
+            return job;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut rest = idle.saturating_sub(SPARED);
+        loop {
+            let may_park = self.link.is_some() && self.may_park();
+            tokio::select! {
+                biased;
+                job = jobs.recv() => return job,
+                () = shared.connection_wanted(), if may_park => self.link = None,
+                () = tokio::time::sleep(rest) => {
+                    if may_park {
+                        self.link = None; // parked: the journal opens it again
+                    }
+                    if self.has_told_its_rest() {
+                        return jobs.recv().await;
+                    }
+                    rest = idle;
+                }
+            }
+        }
+    }
+
+    /// Says that the replay holds nothing which the journal could not open anew, if so; false where that is
+    /// to be said later.
+    fn has_told_its_rest(&mut self) -> bool {
+        while self.rechecks.try_join_next().is_some() {}
+        let now = Instant::now();
+        let holds = self.link.is_some() || !self.may_park() || !self.rechecks.is_empty();
+        if holds || !self.carried.is_over() || self.backoff.waits(now).is_some() {
+            return false;
+        }
+        self.shared.tell_rested(Rested {
+            session: self.facts.session,
+            done: self.done,
+            last_key: self.last_key,
+        })
     }
 
     /// Whether the journal could open the connection again as it is.
@@ -714,18 +795,40 @@ fn cause(run: &Run, text: &str, verdict: &Verdict, follows: Option<&Follows>) ->
     }
 }
 
-/// Counts a session as mirrored while its replay lives.
-struct Counted(Arc<Shared>);
+/// Counts a session as mirrored, or a replay, until this is dropped.
+pub(super) struct Counted {
+    counters: Arc<Counters>,
+    what: fn(&Counters) -> &AtomicU64,
+}
 
 impl Counted {
-    fn new(shared: &Arc<Shared>) -> Self {
-        count(&shared.counters.mirrored);
-        Self(Arc::clone(shared))
+    /// A session that is mirrored.
+    pub(super) fn session(counters: &Arc<Counters>) -> Self {
+        Self::new(counters, |counters| &counters.mirrored)
+    }
+
+    /// A replay.
+    fn replay(counters: &Arc<Counters>) -> Self {
+        Self::new(counters, |counters| &counters.replays)
+    }
+
+    fn new(counters: &Arc<Counters>, what: fn(&Counters) -> &AtomicU64) -> Self {
+        count(what(counters));
+        Self {
+            counters: Arc::clone(counters),
+            what,
+        }
+    }
+}
+
+impl std::fmt::Debug for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counted").finish_non_exhaustive()
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.counters.mirrored.fetch_sub(1, Ordering::Relaxed);
+        (self.what)(&self.counters).fetch_sub(1, Ordering::Relaxed);
     }
 }

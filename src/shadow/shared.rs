@@ -4,6 +4,7 @@ use super::Control;
 use super::breaker::{Breaker, Cause, Limits};
 use super::census::Census;
 use super::clock::Clock;
+use super::errand::Rested;
 use super::line::Line;
 use super::order::Scope;
 use super::plans::Planner;
@@ -26,7 +27,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +87,8 @@ pub(super) struct Lasting {
     pub(super) pulse: Pulse,
     /// Jobs that wait for a replay, or that it works on.
     pub(super) busy: AtomicUsize,
+    /// Jobs that replays were given.
+    pub(super) jobs: AtomicU64,
     /// How TLS is meant towards each server, by its name.
     tls: BTreeMap<String, TlsContext>,
     /// Shapes of writes that cannot be mirrored exactly, of which the log was told.
@@ -96,6 +99,10 @@ pub(super) struct Lasting {
     suspended: watch::Sender<bool>,
     ends: AtomicBool,
     connections: Arc<Semaphore>,
+    /// Rung once for each session that finds no connection left: the one that has been idle longest hears.
+    wanted: Notify,
+    /// Where a replay says that it holds nothing.
+    rested: mpsc::Sender<Rested>,
     kept: AtomicU64,
 }
 
@@ -114,8 +121,10 @@ pub(super) struct Asked {
 /// What is counted.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Sessions with a replay.
+    /// Sessions that were mirrored and are not over.
     pub(super) mirrored: AtomicU64,
+    /// Replays.
+    pub(super) replays: AtomicU64,
     /// Connections opened to the shadow.
     pub(super) opened: AtomicU64,
     /// Commands that waited for their turn in vain.
@@ -281,6 +290,7 @@ impl Lasting {
         roles: &Roles,
         dial: Arc<dyn Dial>,
         ledger: Ledger,
+        rested: mpsc::Sender<Rested>,
     ) -> Result<Self, TlsError> {
         let mirror = &config.mirror;
         let limits = Limits {
@@ -300,6 +310,7 @@ impl Lasting {
             census: Census::default(),
             pulse: Pulse::default(),
             busy: AtomicUsize::new(0),
+            jobs: AtomicU64::new(0),
             tls,
             warned: Mutex::new(LruCache::new(WARNED_MAX)),
             control: Mutex::new(Control::new(mirror)),
@@ -307,6 +318,8 @@ impl Lasting {
             suspended: watch::Sender::new(false),
             ends: AtomicBool::new(false),
             connections: Arc::new(Semaphore::new(mirror.connections_max)),
+            wanted: Notify::new(),
+            rested,
             kept: AtomicU64::new(0),
             config,
         })
@@ -392,11 +405,28 @@ impl Lasting {
         }
     }
 
-    /// Leave to open one more connection, after a moment at most.
+    /// Leave to open one more connection, after a moment at most. Where none is left, the one that has
+    /// been idle longest is asked for.
     pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
+            return Some(permit);
+        }
+        self.wanted.notify_one();
         let asking = Arc::clone(&self.connections).acquire_owned();
         let at_most: Duration = self.config.mirror.order_wait;
         tokio::time::timeout(at_most, asking).await.ok()?.ok()
+    }
+
+    /// Resolves once another session needs the connection of whoever waits here, the first to come first.
+    ///
+    /// Cancel-safe: the next one hears what this one was told and did not take.
+    pub(super) async fn connection_wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Tells the dispatcher of a replay that holds nothing; false where it hears of too many now.
+    pub(super) fn tell_rested(&self, rested: Rested) -> bool {
+        self.rested.try_send(rested).is_ok()
     }
 
     /// Connections to the shadow that are open.

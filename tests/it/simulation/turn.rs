@@ -63,6 +63,10 @@ impl House {
     }
 
     fn with(manner: Manner) -> Self {
+        Self::with_config(manner, config())
+    }
+
+    fn with_config(manner: Manner, config: Config) -> Self {
         let servers = Arc::new(Servers {
             legacy: store::store(),
             vitess: store::store(),
@@ -76,7 +80,7 @@ impl House {
                 lost: tee.lost(),
             })
         });
-        let config = Arc::new(config());
+        let config = Arc::new(config);
         let (_writer, roles) = watch::channel(Roles {
             primary: Arc::new(config.primary.clone()),
             shadow: Arc::new(config.shadow.clone()),
@@ -459,6 +463,80 @@ fn a_session_whose_user_is_not_let_in_is_told_so() {
         assert!(
             matches!(refused, Err(CarryError::Account(_))),
             "{refused:?}"
+        );
+    });
+}
+
+/// Many sessions, nearly all of them idle: what an idle one holds is its desk, and no more. What it had is
+/// opened anew as it was.
+#[test]
+fn an_idle_session_has_neither_a_connection_to_the_shadow_nor_a_replay() {
+    run(async {
+        let house = House::build();
+        let mut sessions = Vec::new();
+        for number in 0..20 {
+            let mut session = house.log_in(number).await;
+            session.query("SET @a = 7").await;
+            session.query("SELECT 1").await;
+            sessions.push(session);
+        }
+        let (busy, idle) = sessions.split_at_mut(1);
+        idle[0].query("BEGIN").await;
+        house.mirror.drained().await.expect("a mirror");
+        let figures = house.mirror.figures();
+        assert_eq!((figures.replays, figures.connections), (20, 20));
+        for _ in 0..30 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            busy[0].query("SELECT 1").await;
+        }
+        let figures = house.mirror.figures();
+        // One is busy, and one has a transaction open.
+        assert_eq!((figures.replays, figures.connections), (2, 2));
+        assert_eq!(figures.sessions, 20, "they are mirrored all the same");
+        idle[0].query("COMMIT").await;
+        for session in &mut *idle {
+            session.query("SELECT @a").await;
+        }
+        house.mirror.drained().await.expect("a mirror");
+        let figures = house.mirror.figures();
+        assert_eq!((figures.replays, figures.connections), (20, 20));
+        assert_eq!(figures.opened, 20 + 18);
+        let coverage = house.ledger.coverage();
+        assert_eq!(coverage.matched, coverage.commands, "{coverage:?}");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let figures = house.mirror.figures();
+        assert_eq!((figures.replays, figures.connections), (0, 0));
+        for session in &sessions {
+            house.tee.closed(&session.facts, tee::End::Left);
+        }
+        house.mirror.drained().await.expect("a mirror");
+        assert_eq!(house.mirror.figures().sessions, 0);
+    });
+}
+
+/// More sessions than connections: who needs one gets that of whoever has been idle longest, long before
+/// `mirror.idle_s`.
+#[test]
+fn a_connection_goes_from_who_is_idle_to_who_needs_it() {
+    run(async {
+        let mut config = config();
+        config.mirror.connections_max = 2;
+        config.mirror.idle = Duration::from_secs(3600);
+        let house = House::with_config(Manner::Prompt, config);
+        for round in 0..3 {
+            for number in 0..8 {
+                let mut session = house.log_in(round * 8 + number).await;
+                session.query("SELECT 1").await;
+                house.mirror.drained().await.expect("a mirror");
+            }
+        }
+        let figures = house.mirror.figures();
+        assert_eq!((figures.connections, figures.opened), (2, 24));
+        let coverage = house.ledger.coverage();
+        assert_eq!(
+            (coverage.commands, coverage.matched),
+            (24, 24),
+            "{coverage:?}"
         );
     });
 }
