@@ -31,8 +31,8 @@ pub struct Setup {
     /// `listen.threads`.
     pub threads: usize,
     pub mirror: Mirror,
-    /// The shadow's port; where nobody listens, if that is what is measured.
-    pub shadow: u16,
+    /// The shadow's port; without one the backend is its own shadow, for a mirror that is off.
+    pub shadow: Option<u16>,
     /// Directory of the certificate for the client leg.
     pub tls: Option<PathBuf>,
     /// More lines below `[mirror]`.
@@ -85,7 +85,8 @@ fn config(setup: &Setup, directory: &str, port: u16, admin: u16, backend: u16) -
         Mirror::Reads => (true, "off"),
         Mirror::All => (true, "apply"),
     };
-    let (threads, shadow, more) = (setup.threads, setup.shadow, &setup.mirror_more);
+    let shadow = setup.shadow.unwrap_or(backend);
+    let (threads, more) = (setup.threads, &setup.mirror_more);
     let account = "tls = \"off\"\nuser = \"proxy\"\npassword = \"proxy\"\n";
     format!(
         "[listen]\naddress = \"127.0.0.1:{port}\"\nthreads = {threads}\n{tls}\

@@ -46,7 +46,7 @@ fn measure(bench: &Bench, shape: &Shape, threads: usize) -> Result<Outcome> {
         Kind::Understudy(Setup {
             threads,
             mirror,
-            shadow: shadow.port,
+            shadow: Some(shadow.port),
             ..Setup::default()
         })
     };

@@ -37,7 +37,7 @@ fn mirroring(shadow: u16) -> Kind {
     Kind::Understudy(Setup {
         threads: 1,
         mirror: Mirror::All,
-        shadow,
+        shadow: Some(shadow),
         ..Setup::default()
     })
 }

@@ -30,7 +30,7 @@ pub fn rows(bench: &Bench) -> Result<Outcome> {
     let all = Kind::Understudy(Setup {
         threads: 1,
         mirror: Mirror::All,
-        shadow: shadow.port,
+        shadow: Some(shadow.port),
         ..Setup::default()
     });
     let kinds = [

@@ -13,7 +13,7 @@ mod syscalls;
 
 use crate::arguments::{Form, Table};
 use crate::process;
-use crate::report::{self, Outcome};
+use crate::report::{self, Goal, Outcome};
 use crate::rounds::Pace;
 use crate::workplace::Workplace;
 use anyhow::Result;
@@ -94,7 +94,11 @@ pub fn run(table: &Table) -> Result<()> {
                 all.add(outcome);
             }
             // The others can be measured all the same.
-            Err(error) => println!("{name} could not be measured: {error:#}"),
+            Err(error) => {
+                println!("{name} could not be measured: {error:#}");
+                let why = format!("{error:#}").replace('\n', " ");
+                all.line(*name, Goal::Known, "", None, Some(why));
+            }
         }
         println!("({:.0} s)", began.elapsed().as_secs_f64());
     }

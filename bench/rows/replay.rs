@@ -53,7 +53,7 @@ fn measure(bench: &Bench, what: &str, ask: Ask, outcome: &mut Outcome) -> Result
     let mirroring = Kind::Understudy(Setup {
         threads: 1,
         mirror: Mirror::All,
-        shadow: shadow.port,
+        shadow: Some(shadow.port),
         mirror_more: PATIENT.to_owned(),
         ..Setup::default()
     });

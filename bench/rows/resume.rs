@@ -27,7 +27,7 @@ pub fn rows(bench: &Bench) -> Result<Outcome> {
     let kind = Kind::Understudy(Setup {
         threads: 1,
         mirror: Mirror::All,
-        shadow: shadow.port,
+        shadow: Some(shadow.port),
         ..Setup::default()
     });
     let shape = Shape::default();
