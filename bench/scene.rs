@@ -26,7 +26,7 @@ impl Canned {
     pub fn start_nice(workplace: &Workplace, nice: i32, how: &Backend) -> Result<Self> {
         let manner = Manner {
             nice,
-            ..Manner::default()
+            ..workplace.of_others()
         };
         let port = free_port()?;
         let mut command = itself("backend")?;
@@ -98,7 +98,7 @@ impl Load {
         }
         let manner = Manner {
             nice: shape.nice,
-            ..Manner::default()
+            ..workplace.of_others()
         };
         let mut process = Process::talk(manner, &command)?;
         let stdout = process.child().stdout.take().context("stdout")?;

@@ -1,7 +1,9 @@
 //! Where a run of the bench keeps its files, and what it found of the peers.
 
 use crate::arguments::Table;
+use crate::process::Manner;
 use anyhow::{Context, Result, bail};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ pub struct Workplace {
     peers: BTreeMap<String, String>,
     /// The understudy that is measured.
     pub understudy: PathBuf,
+    apart: Cell<bool>,
 }
 
 impl Workplace {
@@ -39,7 +42,31 @@ impl Workplace {
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
             understudy: table.understudy.clone().unwrap_or_else(built),
+            apart: Cell::new(false),
         })
+    }
+
+    /// Whether what is started from now on has places: the proxy one processor for itself, all else another.
+    /// Where the scheduler chooses, it chooses now this, now that, and a request costs half as much or twice.
+    pub fn set_apart(&self, apart: bool) {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.apart.set(apart && processors > 1);
+    }
+
+    /// How a proxy is started.
+    pub fn of_proxy(&self) -> Manner {
+        Manner {
+            processor: self.apart.get().then_some(0),
+            ..Manner::default()
+        }
+    }
+
+    /// How canned servers and loads are started.
+    pub fn of_others(&self) -> Manner {
+        Manner {
+            processor: self.apart.get().then_some(1),
+            ..Manner::default()
+        }
     }
 
     /// A file's path.

@@ -1,7 +1,6 @@
 //! HAProxy in TCP mode.
 
 use super::{Peer, started};
-use crate::process::Manner;
 use crate::workplace::{Workplace, free_port};
 use anyhow::Result;
 
@@ -19,7 +18,7 @@ pub fn start(workplace: &Workplace, threads: usize, backend: u16) -> Result<Opti
     std::fs::write(&file, config)?;
     command.extend(["-db", "-f"].map(str::to_owned));
     command.push(file.display().to_string());
-    let process = started(workplace, "haproxy", Manner::default(), &command, port)?;
+    let process = started(workplace, "haproxy", workplace.of_proxy(), &command, port)?;
     Ok(Some(Peer {
         port,
         process: Some(process),

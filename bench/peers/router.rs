@@ -1,7 +1,6 @@
 //! MySQL Router, classic protocol to one server, no connection shared.
 
 use super::{Peer, started};
-use crate::process::Manner;
 use crate::workplace::{Workplace, free_port};
 use anyhow::Result;
 
@@ -31,7 +30,7 @@ pub fn start(workplace: &Workplace, threads: usize, backend: u16) -> Result<Opti
     std::fs::write(&file, config)?;
     command.push("-c".to_owned());
     command.push(file.display().to_string());
-    let process = started(workplace, "router", Manner::default(), &command, port)?;
+    let process = started(workplace, "router", workplace.of_proxy(), &command, port)?;
     Ok(Some(Peer {
         port,
         process: Some(process),

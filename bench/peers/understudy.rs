@@ -1,7 +1,6 @@
 //! understudy, as a config makes it; and what its API says of what it mirrored.
 
 use super::{Peer, STARTS, started};
-use crate::process::Manner;
 use crate::workplace::{Workplace, free_port};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -61,7 +60,13 @@ pub fn start(workplace: &Workplace, setup: &Setup, backend: u16) -> Result<Peer>
         "--config".to_owned(),
         file.display().to_string(),
     ];
-    let process = started(workplace, "understudy", Manner::default(), &command, port)?;
+    let process = started(
+        workplace,
+        "understudy",
+        workplace.of_proxy(),
+        &command,
+        port,
+    )?;
     let peer = Peer {
         port,
         process: Some(process),

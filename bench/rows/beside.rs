@@ -15,6 +15,7 @@ pub const CROWD: usize = 9_000;
 const BUSY: usize = 8;
 
 pub fn rows(bench: &Bench) -> Result<Outcome> {
+    bench.workplace.set_apart(true);
     let mut outcome = Outcome::default();
     one(
         bench,

@@ -40,6 +40,8 @@ pub fn understudy_off(threads: usize) -> Kind {
 
 fn measure(bench: &Bench, shape: &Shape, threads: usize) -> Result<Outcome> {
     let workplace = &bench.workplace;
+    // With two threads a proxy has both processors.
+    workplace.set_apart(threads == 1);
     let backend = Canned::start(workplace, &Backend::default())?;
     let shadow = Canned::start(workplace, &Backend::default())?;
     let understudy = |mirror| {

@@ -20,6 +20,7 @@ const FEW: usize = 100;
 const RATE: f64 = 4_000.0;
 
 pub fn rows(bench: &Bench) -> Result<Outcome> {
+    bench.workplace.set_apart(true);
     let mut outcome = Outcome::default();
     one(
         bench,

@@ -18,6 +18,7 @@ const ALL: &str = "understudy, dark reads and writes";
 const CONSTANT_MIB: f64 = 16.0;
 
 pub fn rows(bench: &Bench) -> Result<Outcome> {
+    bench.workplace.set_apart(true);
     let workplace = &bench.workplace;
     let backend = Canned::start(workplace, &Backend::default())?;
     let shadow = Canned::start(workplace, &Backend::default())?;

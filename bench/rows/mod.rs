@@ -30,13 +30,13 @@ impl Bench {
     pub fn pace(&self) -> Pace {
         match self.form {
             Form::Short => Pace {
-                rounds: 5,
-                seconds: 0.7,
+                rounds: 7,
+                seconds: 0.5,
                 warm_up: 0.5,
             },
             Form::Long => Pace {
-                rounds: 11,
-                seconds: 2.0,
+                rounds: 21,
+                seconds: 1.0,
                 warm_up: 2.0,
             },
         }
@@ -88,6 +88,7 @@ pub fn run(table: &Table) -> Result<()> {
     for (name, family) in FAMILIES.iter().filter(|(name, _)| chosen(name)) {
         let began = Instant::now();
         println!("\n{name} …");
+        bench.workplace.set_apart(false);
         match family(&bench) {
             Ok(outcome) => {
                 report::show(name, &outcome);
