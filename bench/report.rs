@@ -205,6 +205,12 @@ fn machine(workplace: &Workplace, form: Form) -> String {
         .map_or("unknown", |(_, model)| model);
     let kernel = first_line(&["uname", "-sr"]);
     let _ = writeln!(out, "- machine: {processors} processors, {model}; {kernel}");
+    let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let busy = busy.split_whitespace().next().unwrap_or("unknown");
+    let _ = writeln!(
+        out,
+        "- load average at the end: {busy} (the bench itself keeps about 2 to 4 threads busy)"
+    );
     let date = first_line(&["date", "-u", "+%Y-%m-%d"]);
     let commit = first_line(&[
         "git",

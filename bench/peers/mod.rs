@@ -9,6 +9,7 @@ use crate::process::{Manner, Process};
 use crate::workplace::Workplace;
 use anyhow::{Context, Result};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 use understudy::Setup;
@@ -20,8 +21,14 @@ const STARTS: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub enum Kind {
     Direct,
-    Haproxy { threads: usize },
-    Router { threads: usize },
+    Haproxy {
+        threads: usize,
+    },
+    Router {
+        threads: usize,
+        /// Directory of the certificate for the client leg.
+        tls: Option<PathBuf>,
+    },
     Understudy(Setup),
 }
 
@@ -43,7 +50,9 @@ impl Peer {
                 admin: None,
             })),
             Kind::Haproxy { threads } => haproxy::start(workplace, *threads, backend),
-            Kind::Router { threads } => router::start(workplace, *threads, backend),
+            Kind::Router { threads, tls } => {
+                router::start(workplace, *threads, tls.as_deref(), backend)
+            }
             Kind::Understudy(setup) => understudy::start(workplace, setup, backend).map(Some),
         }
     }

@@ -3,8 +3,14 @@
 use super::{Peer, started};
 use crate::workplace::{Workplace, free_port};
 use anyhow::Result;
+use std::path::Path;
 
-pub fn start(workplace: &Workplace, threads: usize, backend: u16) -> Result<Option<Peer>> {
+pub fn start(
+    workplace: &Workplace,
+    threads: usize,
+    tls: Option<&Path>,
+    backend: u16,
+) -> Result<Option<Peer>> {
     let Some(mut command) = workplace.peer("ROUTER") else {
         return Ok(None);
     };
@@ -17,6 +23,13 @@ pub fn start(workplace: &Workplace, threads: usize, backend: u16) -> Result<Opti
         .map_or_else(String::new, |plugins| {
             format!("plugin_folder={}\n", plugins.join(" "))
         });
+    let client = tls.map_or_else(
+        || "client_ssl_mode=DISABLED\n".to_owned(),
+        |tls| {
+            let tls = tls.display();
+            format!("client_ssl_mode=PREFERRED\nclient_ssl_cert={tls}/cert.pem\nclient_ssl_key={tls}/key.pem\n")
+        },
+    );
     let config = format!(
         "[DEFAULT]\nlogging_folder={place}\nruntime_folder={place}\ndata_folder={place}\n{plugins}\
          max_total_connections=10000\n\
@@ -24,7 +37,7 @@ pub fn start(workplace: &Workplace, threads: usize, backend: u16) -> Result<Opti
          [io]\nthreads={threads}\n\
          [routing:bench]\nbind_address=127.0.0.1\nbind_port={port}\ndestinations=127.0.0.1:{backend}\n\
          routing_strategy=first-available\nprotocol=classic\nmax_connections=9900\n\
-         client_ssl_mode=DISABLED\nserver_ssl_mode=DISABLED\n"
+         server_ssl_mode=DISABLED\n{client}"
     );
     let file = directory.join("router.conf");
     std::fs::write(&file, config)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// All that was handed over is settled within this time, or the row says that it was not.
-const SETTLES: Duration = Duration::from_secs(120);
+const SETTLES: Duration = Duration::from_secs(30);
 
 /// From one look at what is pending to the next.
 const LOOKS: Duration = Duration::from_millis(50);

@@ -1,7 +1,7 @@
 //! What a request costs: through nothing, through the peers, through understudy with its mirror off and on.
 
 use super::Bench;
-use crate::arguments::Backend;
+use crate::arguments::{Ask, Backend};
 use crate::peers::Kind;
 use crate::peers::understudy::{Mirror, Setup};
 use crate::report::{Details, Goal, Outcome};
@@ -16,18 +16,78 @@ const OFF: &str = "understudy, mirror off";
 const READS: &str = "understudy, dark reads";
 const ALL: &str = "understudy, dark reads and writes";
 
+/// A load, and what of it is judged.
+struct Trial {
+    shape: Shape,
+    threads: usize,
+    /// Against the peers, by the goals; else it is told to know it.
+    is_judged: bool,
+}
+
 pub fn rows(bench: &Bench) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    for threads in [1, 2] {
-        for connections in [8, 64] {
-            let shape = Shape {
-                connections,
-                ..Shape::default()
-            };
-            outcome.add(measure(bench, &shape, threads)?);
-        }
+    for trial in trials(bench.is_long()) {
+        println!("  {}", words(&trial));
+        outcome.add(measure(bench, &trial)?);
     }
     Ok(outcome)
+}
+
+fn trials(long: bool) -> Vec<Trial> {
+    let trial = |connections, threads| Trial {
+        shape: Shape {
+            connections,
+            ..Shape::default()
+        },
+        threads,
+        is_judged: true,
+    };
+    let transactions = |prepared| {
+        let mut trial = trial(8, 1);
+        trial.shape.ask = Ask::Transaction;
+        trial.shape.prepared = prepared;
+        trial
+    };
+    let known = |change: fn(&mut Shape)| {
+        let mut trial = trial(8, 1);
+        change(&mut trial.shape);
+        trial.is_judged = false;
+        trial
+    };
+    let mut trials = vec![trial(8, 1), trial(64, 1), trial(64, 2), transactions(false)];
+    if long {
+        trials.extend([
+            trial(8, 2),
+            transactions(true),
+            known(|shape| shape.prepared = true),
+            known(|shape| shape.connections = 1),
+            known(|shape| shape.ask = Ask::K16),
+            known(|shape| shape.ask = Ask::M1),
+            known(|shape| shape.tls = true),
+        ]);
+    }
+    trials
+}
+
+/// What a load is, for titles.
+fn words(trial: &Trial) -> String {
+    let Trial { shape, threads, .. } = trial;
+    let what = match shape.ask {
+        Ask::B200 => "reads of 200 bytes",
+        Ask::K16 => "reads of 16 KiB",
+        Ask::M1 => "reads of 1 MiB",
+        Ask::G1 => "reads of 1 GiB",
+        Ask::Transaction => "transactions of 8 commands",
+    };
+    let prepared = if shape.prepared { ", prepared" } else { "" };
+    let tls = if shape.tls { ", TLS" } else { "" };
+    let s = |count: usize| if count == 1 { "" } else { "s" };
+    let connections = shape.connections;
+    format!(
+        "{what}{prepared}{tls}, {connections} connection{}, {threads} thread{}",
+        s(connections),
+        s(*threads)
+    )
 }
 
 /// understudy, and nothing is mirrored.
@@ -38,24 +98,39 @@ pub fn understudy_off(threads: usize) -> Kind {
     })
 }
 
-fn measure(bench: &Bench, shape: &Shape, threads: usize) -> Result<Outcome> {
+fn measure(bench: &Bench, trial: &Trial) -> Result<Outcome> {
     let workplace = &bench.workplace;
+    let Trial { shape, threads, .. } = trial;
+    let threads = *threads;
     // With two threads a proxy has both processors.
     workplace.set_apart(threads == 1);
-    let backend = Canned::start(workplace, &Backend::default())?;
+    let tls = shape.tls.then(|| workplace.tls()).transpose()?;
+    let backend = Canned::start(
+        workplace,
+        &Backend {
+            tls: tls.clone(),
+            ..Backend::default()
+        },
+    )?;
     let shadow = Canned::start(workplace, &Backend::default())?;
     let understudy = |mirror| {
         Kind::Understudy(Setup {
             threads,
             mirror,
             shadow: Some(shadow.port),
+            tls: tls.clone(),
             ..Setup::default()
         })
     };
+    let router = Kind::Router {
+        threads,
+        tls: tls.clone(),
+    };
+    // HAProxy does not speak MySQL's TLS: it passes it on to the server, and is spared the work.
     let kinds = [
         (DIRECT, Kind::Direct),
         (HAPROXY, Kind::Haproxy { threads }),
-        (ROUTER, Kind::Router { threads }),
+        (ROUTER, router),
         (OFF, understudy(Mirror::Off)),
         (READS, understudy(Mirror::Reads)),
         (ALL, understudy(Mirror::All)),
@@ -70,14 +145,27 @@ fn measure(bench: &Bench, shape: &Shape, threads: usize) -> Result<Outcome> {
             shape,
         )?);
     }
-    let rounds = alternate(&mut contenders, bench.pace(), None)?;
-    Ok(judge(&rounds, shape, threads))
+    let pace = if trial.is_judged {
+        bench.pace()
+    } else {
+        bench.glance()
+    };
+    let rounds = alternate(&mut contenders, pace, None)?;
+    let mut outcome = Outcome::default();
+    if trial.is_judged {
+        against_peers(&mut outcome, &rounds, trial);
+        of_the_mirror(&mut outcome, &rounds, trial);
+    }
+    outcome.details.push(Details {
+        title: words(trial),
+        columns: COLUMNS.to_vec(),
+        rows: rounds.table(),
+    });
+    Ok(outcome)
 }
 
-fn judge(rounds: &Rounds, shape: &Shape, threads: usize) -> Outcome {
-    let mut outcome = Outcome::default();
-    let Shape { connections, .. } = shape;
-    let with = format!("{connections} connections, {threads} threads");
+fn against_peers(outcome: &mut Outcome, rounds: &Rounds, trial: &Trial) {
+    let with = words(trial);
     let cpu = rounds.ratio(OFF, HAPROXY, Figures::cpu_us);
     let faults = |names: &[&str]| rounds.faults(names);
     outcome.line(
@@ -108,7 +196,7 @@ fn judge(rounds: &Rounds, shape: &Shape, threads: usize) -> Outcome {
         rounds.ratio(OFF, ROUTER, Figures::throughput),
         faults(&[OFF, ROUTER]),
     );
-    if *connections == 8 {
+    if trial.shape.connections == 8 {
         let added = |of: &Figures, direct: &Figures| of.came.p99 - direct.came.p99;
         outcome.line(
             format!("added p99, mirror off, against HAProxy's; {with}"),
@@ -120,6 +208,11 @@ fn judge(rounds: &Rounds, shape: &Shape, threads: usize) -> Outcome {
             faults(&[OFF, HAPROXY, DIRECT]),
         );
     }
+}
+
+fn of_the_mirror(outcome: &mut Outcome, rounds: &Rounds, trial: &Trial) {
+    let with = words(trial);
+    let faults = |names: &[&str]| rounds.faults(names);
     outcome.line(
         format!(
             "CPU of the relay's threads a request, everything mirrored, against mirror off; {with}"
@@ -145,10 +238,4 @@ fn judge(rounds: &Rounds, shape: &Shape, threads: usize) -> Outcome {
         rounds.ratio(ALL, HAPROXY, Figures::cpu_us),
         faults(&[ALL, HAPROXY]),
     );
-    outcome.details.push(Details {
-        title: format!("reads of 200 bytes, {with}"),
-        columns: COLUMNS.to_vec(),
-        rows: rounds.table(),
-    });
-    outcome
 }

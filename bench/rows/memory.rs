@@ -25,7 +25,14 @@ pub fn rows(bench: &Bench) -> Result<Outcome> {
     });
     let contenders = [
         ("HAProxy", Kind::Haproxy { threads: 1 }, false),
-        ("MySQL Router", Kind::Router { threads: 1 }, false),
+        (
+            "MySQL Router",
+            Kind::Router {
+                threads: 1,
+                tls: None,
+            },
+            false,
+        ),
         ("understudy", understudy_off(1), false),
         ("understudy, TLS on the client leg", tls, true),
     ];

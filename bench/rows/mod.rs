@@ -17,6 +17,7 @@ use crate::report::{self, Goal, Outcome};
 use crate::rounds::Pace;
 use crate::workplace::Workplace;
 use anyhow::Result;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What a family is measured with.
@@ -30,7 +31,7 @@ impl Bench {
     pub fn pace(&self) -> Pace {
         match self.form {
             Form::Short => Pace {
-                rounds: 7,
+                rounds: 5,
                 seconds: 0.5,
                 warm_up: 0.5,
             },
@@ -42,10 +43,22 @@ impl Bench {
         }
     }
 
+    /// Fewer, for what is only to be known.
+    pub fn glance(&self) -> Pace {
+        Pace {
+            rounds: 7,
+            ..self.pace()
+        }
+    }
+
     pub fn is_long(&self) -> bool {
         self.form == Form::Long
     }
 }
+
+/// After this time no further family is begun: on a machine that is busy elsewhere there would be no end.
+const LIMIT_SHORT: Duration = Duration::from_secs(8 * 60);
+const LIMIT_LONG: Duration = Duration::from_secs(45 * 60);
 
 type Family = fn(&Bench) -> Result<Outcome>;
 
@@ -85,7 +98,22 @@ pub fn run(table: &Table) -> Result<()> {
         form: table.form,
     };
     let mut all = Outcome::default();
+    let started = Instant::now();
+    let limit = match table.form {
+        Form::Short => LIMIT_SHORT,
+        Form::Long => LIMIT_LONG,
+    };
     for (name, family) in FAMILIES.iter().filter(|(name, _)| chosen(name)) {
+        if started.elapsed() > limit {
+            all.line(
+                *name,
+                Goal::Known,
+                "",
+                None,
+                Some("no time was left".to_owned()),
+            );
+            continue;
+        }
         let began = Instant::now();
         println!("\n{name} …");
         bench.workplace.set_apart(false);

@@ -34,12 +34,19 @@ pub fn rows(bench: &Bench) -> Result<Outcome> {
     });
     let kinds = [
         ("HAProxy", Kind::Haproxy { threads: 1 }),
-        ("MySQL Router", Kind::Router { threads: 1 }),
+        (
+            "MySQL Router",
+            Kind::Router {
+                threads: 1,
+                tls: None,
+            },
+        ),
         ("understudy, mirror off", understudy_off(1)),
         ("understudy, dark reads and writes", all),
     ];
     let mut rows = Vec::new();
-    for connections in [1, 8, 64] {
+    let many: &[usize] = if bench.is_long() { &[1, 8, 64] } else { &[8] };
+    for connections in many.iter().copied() {
         let shape = Shape {
             connections,
             ..Shape::default()
