@@ -28,6 +28,12 @@ pub struct Table {
     /// Another understudy than the one that was just built.
     #[arg(long, env = "BENCH_UNDERSTUDY")]
     pub understudy: Option<PathBuf>,
+    /// So many rounds instead of the form's.
+    #[arg(long)]
+    pub rounds: Option<usize>,
+    /// Of so many seconds instead of the form's.
+    #[arg(long)]
+    pub seconds: Option<f64>,
     /// Write the table into bench/RESULTS.md; the whole table does so by itself.
     #[arg(long)]
     pub write: bool,

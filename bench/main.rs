@@ -23,6 +23,7 @@ mod load;
 mod protocol;
 
 mod account;
+mod lab;
 mod peers;
 mod scene;
 mod workplace;

@@ -101,6 +101,21 @@ pub fn become_child(child: &arguments::Child) -> Result<()> {
     Err(error).with_context(|| program.clone())
 }
 
+/// Moves those threads of a process to a processor whose names say so.
+pub fn move_threads(pid: u32, processor: usize, is_one: impl Fn(&str) -> bool) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(processor);
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?;
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let thread = task.file_name().to_str().and_then(|id| id.parse().ok());
+        if is_one(name.trim()) {
+            rustix::thread::sched_setaffinity(thread.and_then(Pid::from_raw), &set)?;
+        }
+    }
+    Ok(())
+}
+
 /// As many descriptors as the system lets us have: a proxy needs two for each client.
 pub fn raise_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -3,7 +3,7 @@
 use crate::account::{Account, Thread};
 use crate::arguments::{Ask, Backend};
 use crate::load::Came;
-use crate::peers::understudy::{Coverage, Mirror};
+use crate::peers::understudy::{Coverage, Mirror, is_relay};
 use crate::peers::{Kind, Peer, started};
 use crate::process::{Manner, Process};
 use crate::workplace::{Workplace, free_port};
@@ -261,10 +261,6 @@ impl Figures {
         }
         self.coverage.as_ref().and_then(Coverage::fault)
     }
-}
-
-fn is_relay(name: &str) -> bool {
-    name.starts_with("relay")
 }
 
 /// The bench itself, as one of its processes.

@@ -46,7 +46,8 @@ impl Workplace {
         })
     }
 
-    /// Whether what is started from now on has places: the proxy one processor for itself, all else another.
+    /// Whether what is started from now on has places: what serves clients in a proxy one processor for
+    /// itself, all else another, the shadow side of an understudy included.
     /// Where the scheduler chooses, it chooses now this, now that, and a request costs half as much or twice.
     pub fn set_apart(&self, apart: bool) {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -1,6 +1,7 @@
 //! understudy, as a config makes it; and what its API says of what it mirrored.
 
 use super::{Peer, STARTS, started};
+use crate::process::move_threads;
 use crate::workplace::{Workplace, free_port};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -15,6 +16,11 @@ const SETTLES: Duration = Duration::from_secs(30);
 /// From one look at what is pending to the next.
 const LOOKS: Duration = Duration::from_millis(50);
 
+/// Limits below `[mirror]` for loads that no shadow side keeps up with: nothing is dropped, and nothing is too
+/// late, for what was dropped costs nothing.
+pub const PATIENT: &str = "queue_bytes = \"1GiB\"\nsession_queue_bytes = \"256MiB\"\n\
+    order_wait_ms = 600000\nbreaker_lag_ms = 600000\ntimeout_ms = 600000";
+
 /// What is mirrored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mirror {
@@ -22,6 +28,19 @@ pub enum Mirror {
     Off,
     Reads,
     All,
+}
+
+/// The proxy's own account at both servers.
+#[derive(Clone, Debug, Default)]
+pub enum Login {
+    /// Anybody is let in.
+    #[default]
+    Canned,
+    /// User and password at the primary, and at the shadow.
+    Lab {
+        own: (String, String),
+        replay: (String, String),
+    },
 }
 
 /// How it is set up.
@@ -32,6 +51,7 @@ pub struct Setup {
     pub mirror: Mirror,
     /// The shadow's port; without one the backend is its own shadow, for a mirror that is off.
     pub shadow: Option<u16>,
+    pub login: Login,
     /// Directory of the certificate for the client leg.
     pub tls: Option<PathBuf>,
     /// More lines below `[mirror]`.
@@ -77,7 +97,15 @@ pub fn start(workplace: &Workplace, setup: &Setup, backend: u16) -> Result<Peer>
         ensure!(Instant::now() < end, "understudy does not get ready");
         std::thread::sleep(LOOKS);
     }
+    if let (Some(processor), Some(pid)) = (workplace.of_others().processor, peer.pid()) {
+        move_threads(pid, processor, |name| !is_relay(name))?;
+    }
     Ok(peer)
+}
+
+/// Whether threads of this name serve clients.
+pub fn is_relay(name: &str) -> bool {
+    name.starts_with("relay")
 }
 
 fn config(setup: &Setup, directory: &str, port: u16, admin: u16, backend: u16) -> String {
@@ -92,11 +120,17 @@ fn config(setup: &Setup, directory: &str, port: u16, admin: u16, backend: u16) -
     };
     let shadow = setup.shadow.unwrap_or(backend);
     let (threads, more) = (setup.threads, &setup.mirror_more);
-    let account = "tls = \"off\"\nuser = \"proxy\"\npassword = \"proxy\"\n";
+    let account = |user: &str, password: &str| {
+        format!("tls = \"off\"\nuser = \"{user}\"\npassword = \"{password}\"\n")
+    };
+    let (own, replay) = match &setup.login {
+        Login::Canned => (account("proxy", "proxy"), account("proxy", "proxy")),
+        Login::Lab { own, replay } => (account(&own.0, &own.1), account(&replay.0, &replay.1)),
+    };
     format!(
         "[listen]\naddress = \"127.0.0.1:{port}\"\nthreads = {threads}\n{tls}\
-         [primary]\naddress = \"127.0.0.1:{backend}\"\n{account}\
-         [shadow]\naddress = \"127.0.0.1:{shadow}\"\n{account}\
+         [primary]\naddress = \"127.0.0.1:{backend}\"\n{own}\
+         [shadow]\naddress = \"127.0.0.1:{shadow}\"\n{replay}\
          [mirror]\nreads = {reads}\nwrites = \"{writes}\"\n{more}\n\
          [ledger]\npath = \"{directory}/understudy.db\"\nlog = \"{directory}/divergences.jsonl\"\n\
          [admin]\naddress = \"127.0.0.1:{admin}\"\nconsole = \"\"\n"
@@ -152,6 +186,11 @@ impl Coverage {
 
     pub fn pending(&self) -> u64 {
         self.others.get("pending").copied().unwrap_or(0)
+    }
+
+    /// Those that were compared and found equal, or as good as that.
+    pub fn judged(&self) -> u64 {
+        self.matched + self.others.get("tolerated").copied().unwrap_or(0)
     }
 
     pub fn since(&self, before: &Self) -> Self {

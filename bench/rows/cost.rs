@@ -3,7 +3,7 @@
 use super::Bench;
 use crate::arguments::{Ask, Backend};
 use crate::peers::Kind;
-use crate::peers::understudy::{Mirror, Setup};
+use crate::peers::understudy::{Mirror, PATIENT, Setup};
 use crate::report::{Details, Goal, Outcome};
 use crate::rounds::{COLUMNS, Rounds, alternate};
 use crate::scene::{Canned, Contender, Figures, Shape};
@@ -119,6 +119,7 @@ fn measure(bench: &Bench, trial: &Trial) -> Result<Outcome> {
             mirror,
             shadow: Some(shadow.port),
             tls: tls.clone(),
+            mirror_more: PATIENT.to_owned(),
             ..Setup::default()
         })
     };

@@ -9,6 +9,7 @@ mod memory;
 mod replay;
 mod resume;
 mod statement;
+mod sysbench;
 mod syscalls;
 
 use crate::arguments::{Form, Table};
@@ -24,30 +25,30 @@ use tokio::time::Instant;
 pub struct Bench {
     pub workplace: Workplace,
     pub form: Form,
+    rounds: Option<usize>,
+    seconds: Option<f64>,
 }
 
 impl Bench {
     /// The usual rounds.
     pub fn pace(&self) -> Pace {
-        match self.form {
-            Form::Short => Pace {
-                rounds: 5,
-                seconds: 0.5,
-                warm_up: 0.5,
-            },
-            Form::Long => Pace {
-                rounds: 21,
-                seconds: 1.0,
-                warm_up: 2.0,
-            },
+        let (rounds, seconds) = match self.form {
+            Form::Short => (5, 0.5),
+            Form::Long => (15, 1.0),
+        };
+        Pace {
+            rounds: self.rounds.unwrap_or(rounds),
+            seconds: self.seconds.unwrap_or(seconds),
+            warm_up: 0.5,
         }
     }
 
     /// Fewer, for what is only to be known.
     pub fn glance(&self) -> Pace {
+        let pace = self.pace();
         Pace {
-            rounds: 7,
-            ..self.pace()
+            rounds: pace.rounds.min(7),
+            ..pace
         }
     }
 
@@ -63,7 +64,7 @@ const LIMIT_LONG: Duration = Duration::from_secs(45 * 60);
 type Family = fn(&Bench) -> Result<Outcome>;
 
 /// In the table's order. What a name begins with chooses it.
-const FAMILIES: [(&str, Family); 10] = [
+const FAMILIES: [(&str, Family); 11] = [
     ("cost", cost::rows),
     ("beside", beside::rows),
     ("resume", resume::rows),
@@ -74,6 +75,7 @@ const FAMILIES: [(&str, Family); 10] = [
     ("replay", replay::rows),
     ("statement", statement::rows),
     ("syscalls", syscalls::rows),
+    ("sysbench", sysbench::rows),
 ];
 
 pub fn run(table: &Table) -> Result<()> {
@@ -96,6 +98,8 @@ pub fn run(table: &Table) -> Result<()> {
     let bench = Bench {
         workplace: Workplace::new(table)?,
         form: table.form,
+        rounds: table.rounds,
+        seconds: table.seconds,
     };
     let mut all = Outcome::default();
     let started = Instant::now();

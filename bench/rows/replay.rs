@@ -9,7 +9,7 @@ use super::Bench;
 use super::cost::understudy_off;
 use crate::arguments::{Ask, Backend};
 use crate::peers::Kind;
-use crate::peers::understudy::{Coverage, Mirror, Setup};
+use crate::peers::understudy::{Coverage, Mirror, PATIENT, Setup};
 use crate::report::{Details, Goal, Outcome, short};
 use crate::rounds::Spread;
 use crate::scene::{Canned, Contender, Shape};
@@ -22,10 +22,6 @@ const CONNECTIONS: usize = 64;
 
 /// From one look at what is pending to the next.
 const LOOKS: Duration = Duration::from_millis(20);
-
-/// Nothing is dropped or too late, however much waits.
-const PATIENT: &str = "threads = 1\nqueue_bytes = \"1GiB\"\nsession_queue_bytes = \"128MiB\"\n\
-    order_wait_ms = 600000\nbreaker_lag_ms = 600000\ntimeout_ms = 600000";
 
 /// One round.
 struct Round {
@@ -54,7 +50,7 @@ fn measure(bench: &Bench, what: &str, ask: Ask, outcome: &mut Outcome) -> Result
         threads: 1,
         mirror: Mirror::All,
         shadow: Some(shadow.port),
-        mirror_more: PATIENT.to_owned(),
+        mirror_more: format!("threads = 1\n{PATIENT}"),
         ..Setup::default()
     });
     let shape = Shape {
