@@ -7,7 +7,7 @@ use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
 use crate::cutover::Unmanned;
 use crate::ledger::{Commands, Judged, Observation, Protocol, Side};
 use crate::roles::Roles;
-use crate::sql::{Class, Table};
+use crate::sql::{Class, Table, TableSet};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -250,11 +250,12 @@ fn observation(verdict: Verdict) -> Observation {
         class: Class::Read,
         user: "app".into(),
         database: "shop".into(),
-        tables: vec![Table {
+        tables: [Table {
             database: Some("shop".into()),
             name: "t".into(),
-        }],
-        written: Vec::new(),
+        }]
+        .into(),
+        written: TableSet::none(),
         statement: Some("SELECT a FROM t".into()),
         context: None,
         verdict,

@@ -1,8 +1,10 @@
 //! Which keys are seen most: so many are kept, and one more takes the place of the least of them once
 //! it has been seen more often.
 //!
-//! Those that wait for a place are only counted, roughly: a key seen once costs next to nothing.
+//! Those that wait for a place are only counted, roughly: a key seen once costs next to nothing. Keys
+//! hold digests.
 
+use super::digests::Digests;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, binary_heap::PeekMut};
 use std::hash::Hash;
@@ -11,10 +13,10 @@ use std::hash::Hash;
 #[derive(Debug)]
 pub(super) struct Busiest<K> {
     most: usize,
-    kept: HashMap<K, u64>,
+    kept: HashMap<K, u64, Digests>,
     /// The kept keys with what they counted when it was last looked at, least first.
     least: BinaryHeap<Reverse<(u64, K)>>,
-    waiting: HashMap<K, u64>,
+    waiting: HashMap<K, u64, Digests>,
 }
 
 /// What becomes of a key.
@@ -32,9 +34,9 @@ impl<K: Copy + Eq + Hash + Ord> Busiest<K> {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
-            kept: HashMap::new(),
+            kept: HashMap::default(),
             least: BinaryHeap::new(),
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::observation::Protocol;
 use crate::compare::verdict::Kind;
-use crate::sql::Table;
+use crate::sql::{Table, TableSet};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -151,7 +151,7 @@ pub(super) struct Taken {
 
 impl Followed {
     /// Counts one difference.
-    pub(super) fn count(&self, cause: &Cause, tables: &[Table], now: jiff::Timestamp) -> Taken {
+    pub(super) fn count(&self, cause: &Cause, tables: &TableSet, now: jiff::Timestamp) -> Taken {
         let mut counts = self.counts.lock();
         let is_first = counts.unsaved.is_empty();
         let digest = cause.digest();
@@ -275,13 +275,14 @@ mod tests {
     fn what_follows_is_counted_by_cause_and_the_first_few_are_kept() {
         let followed = Followed::default();
         let (one, other) = (Cause::from("a loss"), Cause::diverged("a loss", key()));
-        let examples = (0..9).filter(|n| followed.count(&one, &[], at(*n)).is_example);
+        let examples =
+            (0..9).filter(|n| followed.count(&one, &TableSet::none(), at(*n)).is_example);
         assert_eq!(examples.count(), 5);
-        assert!(followed.count(&other, &[], at(1)).is_example);
+        assert!(followed.count(&other, &TableSet::none(), at(1)).is_example);
         assert_eq!(followed.unsaved(&one), Some((9, at(8))));
         let by_cause = followed.take();
         assert_eq!(by_cause.len(), 2, "told apart by the finding");
-        assert!(followed.count(&one, &[], at(20)).is_first);
+        assert!(followed.count(&one, &TableSet::none(), at(20)).is_first);
         followed.give_back(by_cause);
         assert_eq!(followed.unsaved(&one), Some((10, at(20))));
         assert_eq!(followed.unsaved(&other), Some((1, at(1))));
@@ -292,7 +293,7 @@ mod tests {
         let followed = Followed::default();
         for n in 0..CAUSES_MAX + 7 {
             let cause = Cause::from(format!("loss {n}").as_str());
-            let taken = followed.count(&cause, &[], at(0));
+            let taken = followed.count(&cause, &TableSet::none(), at(0));
             assert_eq!(taken.is_example, n < CAUSES_MAX, "{n}");
         }
         assert_eq!(followed.unsaved(&Cause::from(OTHER)), Some((7, at(0))));

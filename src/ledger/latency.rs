@@ -4,6 +4,7 @@
 //! together as `other` (fingerprint null).
 
 use super::busiest::{Busiest, Place};
+use super::digests::Digests;
 use super::observation::{Observation, Protocol, Side};
 use super::redact::name;
 use crate::sql::Class;
@@ -41,7 +42,7 @@ pub(super) struct Latency {
 
 #[derive(Debug)]
 struct Table {
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<Key, Entry, Digests>,
     busiest: Busiest<Key>,
     /// Statements that lost their place.
     moved: u64,
@@ -337,7 +338,7 @@ impl Latency {
     pub(super) fn new(fingerprints_max: usize) -> Self {
         Self {
             table: Mutex::new(Table {
-                entries: HashMap::new(),
+                entries: HashMap::default(),
                 busiest: Busiest::new(fingerprints_max),
                 moved: 0,
                 old: None,

@@ -1,7 +1,7 @@
 //! Which tables the mirror ever wrote: a small table between the shadow side and the store. What could
 //! not be stored is given back and waits here.
 
-use crate::sql::Table;
+use crate::sql::{Table, TableSet};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 
@@ -27,7 +27,10 @@ impl Mirrored {
     }
 
     /// Adds tables; whether one of them is new.
-    pub(super) fn add(&self, tables: &[Table]) -> bool {
+    pub(super) fn add(&self, tables: &TableSet) -> bool {
+        if tables.is_empty() {
+            return false;
+        }
         let mut written = self.tables.lock();
         let mut any = false;
         for table in tables.iter().filter(|table| !table.name.is_empty()) {

@@ -10,6 +10,7 @@ pub mod observation;
 pub mod taints;
 
 mod busiest;
+mod digests;
 mod file;
 mod findings;
 mod floor;
@@ -61,6 +62,7 @@ use coverage::Coverage;
 use lasting::Lasting;
 use latency::Latency;
 use serde_json::Value;
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -201,8 +203,8 @@ impl Ledger {
     }
 
     /// Takes one command's end. Never waits.
-    pub fn record(&self, observation: Observation) {
-        let inner = &self.inner;
+    pub fn record(&self, observation: impl Borrow<Observation>) {
+        let (inner, observation) = (&self.inner, observation.borrow());
         inner.coverage.count(&observation.verdict);
         #[cfg(feature = "simulation")]
         if crate::planted::is(crate::planted::Bug::CountTwice) {
@@ -211,9 +213,9 @@ impl Ledger {
         if let Some(rechecked) = &observation.rechecked {
             inner.coverage.count_recheck(rechecked.outcome);
         }
-        inner.latency.record(&observation);
+        inner.latency.record(observation);
         let Some(store) = &inner.store else { return };
-        if inner.lasting.tallies.count(&observation) {
+        if inner.lasting.tallies.count(observation) {
             self.tally_lost();
             store.tell(Message::Tallies(None));
         }
@@ -234,7 +236,7 @@ impl Ledger {
         if followed.is_some_and(|taken| !taken.is_example) {
             return;
         }
-        if let Some(entry) = redact::entry(&observation, inner.literals) {
+        if let Some(entry) = redact::entry(observation, inner.literals) {
             store.tell(Message::Divergence(Box::new(entry)));
         }
     }
@@ -621,7 +623,7 @@ mod triage_tests;
 mod tests {
     use super::*;
     use crate::compare::verdict::{Divergence, Example, Kind, Verdict};
-    use crate::sql::Class;
+    use crate::sql::{Class, TableSet};
 
     /// An observation of one shape, run on both sides in about a millisecond.
     pub(super) fn observation(shape: &str, verdict: Verdict) -> Observation {
@@ -642,11 +644,12 @@ mod tests {
             class: Class::Read,
             user: "app".into(),
             database: "app".into(),
-            tables: vec![Table {
+            tables: [Table {
                 database: Some("app".into()),
                 name: "t".into(),
-            }],
-            written: Vec::new(),
+            }]
+            .into(),
+            written: TableSet::none(),
             statement: None,
             context: None,
             verdict,

@@ -2,7 +2,7 @@
 
 use super::cause::Cause;
 use crate::compare::verdict::{Divergence, Verdict};
-use crate::sql::{Class, Dialect, Table};
+use crate::sql::{Class, Dialect, TableSet};
 use std::sync::Arc;
 
 /// How a command carried its statement.
@@ -53,9 +53,9 @@ pub struct Observation {
     /// The session's database at that time; empty for none.
     pub database: Arc<str>,
     /// The tables, qualified by the session's database where the statement does not.
-    pub tables: Vec<Table>,
+    pub tables: TableSet,
     /// Those of them that it wrote; `*` where they are not known.
-    pub written: Vec<Table>,
+    pub written: TableSet,
     /// The statement as the client sent it, for differences only; the ledger redacts it.
     pub statement: Option<Wording>,
     /// The session's state when it sent the command, for differences only.

@@ -251,7 +251,7 @@ fn tallies_outlive_the_process_and_say_what_was_never_compared() {
     }
     for _ in 0..25 {
         let mut one = raced("never");
-        one.tables = vec![table("lonely")];
+        one.tables = [table("lonely")].into();
         ledger.record(one);
     }
     ledger.close();
@@ -614,7 +614,7 @@ fn locked(path: &Path) -> rusqlite::Connection {
 fn wrote(name: &str) -> Observation {
     let mut write = observation("UPDATE t", Verdict::Match);
     write.class = Class::Write;
-    write.tables = vec![table(name)];
+    write.tables = [table(name)].into();
     write.written = write.tables.clone();
     write
 }

@@ -15,8 +15,10 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Commands, and µs, after which the tallies go to the store.
+/// After so many commands the tallies go to the store, though not within so many µs, and without
+/// them after so many.
 const STORE_EVERY: u64 = 1000;
+const STORE_PAUSE_US: i64 = 1_000_000;
 const STORE_AFTER_US: i64 = 10_000_000;
 
 /// Tables that are counted apart.
@@ -164,20 +166,15 @@ impl Tallies {
     pub(super) fn count(&self, observation: &Observation) -> bool {
         let at = observation.at.as_microsecond();
         let mut inner = self.inner.lock();
-        let shape = inner.shape(self.most, observation);
-        shape.counts.count(&observation.verdict, at);
-        let mut named: Vec<&Table> = Vec::new();
+        inner.count_shape(self.most, observation, at);
         for table in observation.tables.iter().filter(|one| !one.name.is_empty()) {
-            // A table that is named twice was touched by one command.
-            if !named.contains(&table) {
-                named.push(table);
-                inner.table(table).count(&observation.verdict, at);
-            }
+            inner.count_table(table, |counts| counts.count(&observation.verdict, at));
         }
         inner.hour(&observation.verdict, at);
         inner.since_told += 1;
         let age = at.saturating_sub(inner.told);
-        let tells = inner.since_told >= STORE_EVERY || age >= STORE_AFTER_US;
+        let many = inner.since_told >= STORE_EVERY && age >= STORE_PAUSE_US;
+        let tells = many || age >= STORE_AFTER_US;
         if tells {
             (inner.since_told, inner.told) = (0, at);
         }
@@ -234,7 +231,7 @@ impl Tallies {
                 .add(&shape.counts);
         }
         for (table, counts) in lacking.tables {
-            inner.table(&table).add(&counts);
+            inner.count_table(&table, |own| own.add(&counts));
         }
         for (hour, tally) in lacking.hours {
             if let Some(own) = inner.hour_of(hour) {
@@ -270,15 +267,25 @@ impl Inner {
         (if own { key } else { (0, protocol) }, own)
     }
 
-    fn shape(&mut self, most: usize, of: &Observation) -> &mut Shape {
+    /// Nearly every statement has been counted before: then it is found by one look.
+    fn count_shape(&mut self, most: usize, of: &Observation, at: i64) {
+        let known = self.lacking.shapes.get_mut(&(of.digest, of.protocol));
+        if let Some(shape) = known.filter(|_| of.digest != 0) {
+            return shape.counts.count(&of.verdict, at);
+        }
         let (key, own) = self.place(most, of.digest, of.protocol);
         let named = || Shape::named(own.then_some(&of.fingerprint), of.class);
-        self.lacking.shapes.entry(key).or_insert_with(named)
+        let shape = self.lacking.shapes.entry(key).or_insert_with(named);
+        shape.counts.count(&of.verdict, at);
     }
 
-    fn table(&mut self, table: &Table) -> &mut Counts {
+    /// Counts for a table; likewise.
+    fn count_table(&mut self, table: &Table, count: impl FnOnce(&mut Counts)) {
         let tables = &mut self.lacking.tables;
-        let key = if tables.len() < TABLES_MAX || tables.contains_key(table) {
+        if let Some(known) = tables.get_mut(table) {
+            return count(known);
+        }
+        let key = if tables.len() < TABLES_MAX {
             table.clone()
         } else {
             Table {
@@ -286,7 +293,7 @@ impl Inner {
                 name: "*".to_owned(),
             }
         };
-        tables.entry(key).or_default()
+        count(tables.entry(key).or_default());
     }
 
     fn hour(&mut self, verdict: &Verdict, at: i64) {
@@ -322,9 +329,7 @@ mod tests {
     #[test]
     fn a_command_counts_for_its_statement_each_of_its_tables_and_its_hour() {
         let tallies = Tallies::new(10);
-        let mut twice = observation("a", Verdict::Match);
-        twice.tables.extend(twice.tables.clone());
-        tallies.count(&twice);
+        tallies.count(&observation("a", Verdict::Match));
         tallies.count(&observation("a", race()));
         tallies.count(&diverged("b"));
         let lacking = tallies.take();
@@ -413,13 +418,17 @@ mod tests {
     }
 
     #[test]
-    fn the_store_is_told_after_so_many_commands_or_so_long() {
+    fn the_store_is_told_after_so_many_commands_but_not_all_the_time_or_after_so_long() {
         let tallies = Tallies::new(10);
         let mut one = observation("a", Verdict::Match);
         assert!(tallies.count(&one), "the first");
-        let told = (0..STORE_EVERY).filter(|_| tallies.count(&one)).count();
-        assert_eq!(told, 1);
-        one.at += jiff::SignedDuration::from_secs(11);
-        assert!(tallies.count(&one));
+        let told = |one: &Observation, times| (0..times).filter(|_| tallies.count(one)).count();
+        assert_eq!(told(&one, 5 * STORE_EVERY), 0, "it was told a moment ago");
+        one.at += jiff::SignedDuration::from_secs(1);
+        assert_eq!(told(&one, 1), 1);
+        one.at += jiff::SignedDuration::from_secs(2);
+        assert_eq!(told(&one, STORE_EVERY - 1), 0);
+        one.at += jiff::SignedDuration::from_secs(8);
+        assert_eq!(told(&one, 1), 1);
     }
 }

@@ -344,10 +344,11 @@ fn findings_are_rolled_up_by_fingerprint_and_by_table() {
         one
     };
     let mut wide = diverged("b");
-    wide.tables.push(Table {
+    let another = Table {
         database: Some("app".into()),
         name: "u".into(),
-    });
+    };
+    wide.tables = wide.tables.iter().cloned().chain([another]).collect();
     for one in [diverged("a"), other(Kind::Rows), other(Kind::Rows), wide] {
         ledger.record(one);
     }

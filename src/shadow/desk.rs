@@ -12,7 +12,7 @@ use super::journal::{Entry, Journal, unsafe_collation};
 use super::line::Ticket;
 use super::long::{Long, LongValues};
 use super::order::{Request, Scope};
-use super::owed::Owed;
+use super::owed::{Asker, Owed};
 use super::pin::{LastKey, Pin, last_key_after};
 use super::policy::{self, Decision, Situation};
 use super::reading::{Missing, Reader, Reading, Text, mapped};
@@ -42,6 +42,8 @@ mod stub;
 #[derive(Debug)]
 pub(super) struct Desk {
     facts: Arc<Facts>,
+    /// The user that it logged in as.
+    user: Arc<str>,
     journal: Journal,
     tracker: Tracker,
     /// The switches as they were when the transaction began.
@@ -77,6 +79,7 @@ impl Desk {
     pub(super) fn new(shared: &Shared, facts: &Arc<Facts>) -> Self {
         shared.census.see_user(&facts.user);
         Self {
+            user: Arc::from(facts.user.as_str()),
             facts: Arc::clone(facts),
             journal: Journal::new(&facts.database),
             tracker: Tracker::default(),
@@ -101,6 +104,14 @@ impl Desk {
     /// The session's number.
     pub(super) fn session(&self) -> u64 {
         self.facts.session
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        Asker {
+            session: self.facts.session,
+            user: &self.user,
+            database: self.journal.database_kept(),
+        }
     }
 
     /// What another server would need to take it over.
@@ -233,6 +244,7 @@ impl Desk {
             return;
         }
         shared.census.see_user(&facts.user);
+        self.user = Arc::from(facts.user.as_str());
         self.ties.clear();
         self.in_transaction = false;
         let entry = Entry::Login {
@@ -277,7 +289,7 @@ impl Desk {
 
     fn read(&self, shared: &Shared, command: &[u8], missing: Missing) -> Reading {
         let reader = Reader {
-            catalog: &shared.catalog,
+            shapes: &shared.shapes,
             journal: &self.journal,
             capabilities: self.facts.capabilities,
             no_backslash_escapes: self.no_backslash_escapes,
@@ -403,7 +415,7 @@ impl Desk {
         long: Vec<Charged>,
         last_key: LastKey,
     ) {
-        let database = self.journal.database();
+        let database = self.journal.database_kept();
         let (part, scope) = part(&reading, &step);
         let staked = if mode == Mode::Replay {
             committed(&reading, &step, may_have_written(&charged))
@@ -411,7 +423,7 @@ impl Desk {
             Scope::none() // nothing of it stays there, and that is known
         };
         let run = Run {
-            owed: Owed::new(&shared.ledger, &reading, database, &charged),
+            owed: Owed::new(&shared.ledger, &reading, self.asker(), &charged),
             stake: Some(Stake::new(shared, staked, database, &reading.fingerprint)),
             ticket: shared.line.join(Request {
                 session: charged.facts.session,
@@ -452,8 +464,7 @@ impl Desk {
         entries: Vec<Entry>,
     ) {
         if charged.counts() {
-            Owed::new(&shared.ledger, reading, self.journal.database(), &charged)
-                .not_compared(reason);
+            Owed::new(&shared.ledger, reading, self.asker(), &charged).not_compared(reason);
         }
         self.apply(&shared.config, &entries);
         let held = Held::Exchange(charged);
@@ -470,32 +481,30 @@ impl Desk {
         entries: Vec<Entry>,
         held: Held,
     ) {
+        if self.worker.is_none() {
+            return; // what is lost is tainted already, see `lose`
+        }
         let times = held.times();
         let whole = self.absent.is_none() && self.control.writes == Writes::Apply;
-        let staked = if whole && step.ended == Some(Ending::Commit) && self.worker.is_some() {
-            step.wrote.clone()
-        } else {
-            Scope::none() // tainted already, see `lose`
+        let stake = |ending| {
+            let staked = if whole && ending == Ending::Commit {
+                step.wrote.clone()
+            } else {
+                Scope::none()
+            };
+            let database = self.journal.database_kept();
+            Stake::new(shared, staked, database, &reading.fingerprint)
         };
-        let stake = Stake::new(
-            shared,
-            staked,
-            self.journal.database(),
-            &reading.fingerprint,
-        );
         self.pass_on(Skip {
             entries,
             ends: step.ended.map(|ending| TransactionEnd {
                 ending,
                 another: step.after,
                 applies: self.control.writes == Writes::Apply,
-                stake,
+                stake: stake(ending),
             }),
             abandons: self.absent.filter(|_| is_missed(reading, step, reason)),
-            ticket: self
-                .worker
-                .as_ref()
-                .and_then(|_| self.place_of_end(shared, step, times)),
+            ticket: self.place_of_end(shared, step, times),
             misses: if step.after && !reading.only_locks() {
                 reading.writes.clone()
             } else {

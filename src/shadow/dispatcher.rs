@@ -1,4 +1,7 @@
 //! Drains the tee: finds each session's desk, and looks from time to time after the breaker.
+//!
+//! While commands keep coming it is not woken by each: it looks for what came at its own pace, and
+//! the relay, whose bell it has not armed, makes no system call to wake it.
 
 use super::desk::Desk;
 use super::era::Era;
@@ -25,6 +28,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Between two looks at whether anything still waits for the shadow, while somebody wants to know.
 const NEAR: Duration = Duration::from_millis(1);
+
+/// Exchanges that are taken in before anything else has its turn.
+const BATCH: usize = 64;
 
 /// As much is taken in at most before an errand is answered, should it come faster than it is taken.
 const TAKEN_MAX: usize = 1 << 17;
@@ -104,7 +110,10 @@ impl Dispatcher {
         loop {
             tokio::select! {
                 handed = self.receiver.recv() => match handed {
-                    Some(handed) => self.take(handed),
+                    Some(handed) => {
+                        self.take(handed);
+                        self.take_some(BATCH);
+                    }
                     None => break,
                 },
                 Some(errand) = self.errands.recv() => self.run_errand(errand),
@@ -120,14 +129,19 @@ impl Dispatcher {
         self.finish(finish).await;
     }
 
-    /// Takes in what has come through the tee.
-    fn take_all(&mut self) {
-        for _ in 0..TAKEN_MAX {
+    /// Takes in what has come through the tee, at most so many.
+    fn take_some(&mut self, most: usize) {
+        for _ in 0..most {
             let Some(handed) = self.receiver.try_recv() else {
                 return;
             };
             self.take(handed);
         }
+    }
+
+    /// Takes in what has come through the tee.
+    fn take_all(&mut self) {
+        self.take_some(TAKEN_MAX);
     }
 
     /// A replay has nothing to do and holds nothing: the session gets another at its next command.
@@ -216,31 +230,22 @@ impl Dispatcher {
     }
 
     fn take(&mut self, handed: Handed) {
-        let shared = Arc::clone(&self.shared);
+        let shared = &self.shared;
+        let desks = &mut self.desks;
         match handed {
             Handed::Exchange(charged) => {
-                let facts = Arc::clone(&charged.facts);
-                let tight = self.is_tight(&facts);
+                let tight = is_tight(&self.budget, &charged.facts);
                 shared.pulse.record(&charged);
-                self.desk(&facts).exchange(&shared, charged, tight);
+                desk(desks, shared, &charged.facts).exchange(shared, charged, tight);
             }
-            Handed::Stub(stub) => {
-                let facts = Arc::clone(&stub.facts);
-                self.desk(&facts).stub(&shared, stub);
-            }
-            Handed::Lost(facts) => self.desk(&facts).lose_all(&shared, &facts),
+            Handed::Stub(stub) => desk(desks, shared, &stub.facts).stub(shared, stub),
+            Handed::Lost(facts) => desk(desks, shared, &facts).lose_all(shared, &facts),
             Handed::Closed { session, end } => {
-                if let Some(desk) = self.desks.remove(&session) {
-                    self.leaving.extend(desk.close(&shared, end));
+                if let Some(desk) = desks.remove(&session) {
+                    self.leaving.extend(desk.close(shared, end));
                 }
             }
         }
-    }
-
-    fn desk(&mut self, facts: &Arc<Facts>) -> &mut Desk {
-        self.desks
-            .entry(facts.session)
-            .or_insert_with(|| Box::new(Desk::new(&self.shared, facts)))
     }
 
     /// How far the shadow is behind, where half of its sessions are: what waits behind one slow
@@ -257,12 +262,6 @@ impl Dispatcher {
 
     fn used_percent(&self) -> u64 {
         percent(self.budget.used(), self.budget.max())
-    }
-
-    /// Whether so much waits, of all sessions or of this one, that reads make room for writes.
-    fn is_tight(&self, facts: &Facts) -> bool {
-        let own = percent(facts.share.used(), self.budget.session_max());
-        self.used_percent().max(own) >= TIGHT_PERCENT
     }
 
     /// Looks after what no single session sees.
@@ -320,6 +319,22 @@ impl Dispatcher {
             }
         }
     }
+}
+
+fn desk<'a>(
+    desks: &'a mut HashMap<u64, Box<Desk>>,
+    shared: &Shared,
+    facts: &Arc<Facts>,
+) -> &'a mut Desk {
+    let desk = desks.entry(facts.session);
+    desk.or_insert_with(|| Box::new(Desk::new(shared, facts)))
+}
+
+/// Whether so much waits, of all sessions or of this one, that reads make room for writes.
+fn is_tight(budget: &Budget, facts: &Facts) -> bool {
+    let all = percent(budget.used(), budget.max());
+    let own = percent(facts.share.used(), budget.session_max());
+    all.max(own) >= TIGHT_PERCENT
 }
 
 fn percent(used: u64, max: u64) -> u64 {

@@ -166,9 +166,10 @@ pub(super) fn part_of_end(step: &Step) -> Option<(Part, Scope)> {
 #[cfg(test)]
 mod tests {
     use super::super::journal::Journal;
+    use super::super::outline::Shapes;
     use super::super::reading::{Missing, Reader};
     use super::*;
-    use crate::sql::{Catalog, Table};
+    use crate::sql::Table;
     use crate::wire::capability::Capabilities;
     use std::collections::BTreeMap;
 
@@ -178,7 +179,7 @@ mod tests {
 
     fn read_by(journal: &Journal, payload: &[u8]) -> Reading {
         let reader = Reader {
-            catalog: &Catalog::new(8),
+            shapes: &Shapes::new(8),
             journal,
             capabilities: Capabilities::default(),
             no_backslash_escapes: false,

@@ -5,7 +5,7 @@
 //! change that cannot be told makes it *unknown* until the session starts afresh.
 
 use super::prepared::Prepared;
-use crate::sql::{Change, reads_variables};
+use crate::sql::{Change, Dialect, dialect_after, reads_variables};
 use crate::wire::execute::Type;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,10 +61,11 @@ pub(super) enum Entry {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Journal {
-    database: String,
+    database: Arc<str>,
     /// Assignments in the order in which they must run, with the variable's name.
     variables: Vec<(String, String)>,
     variables_bytes: usize,
+    manner: Manner,
     prepared: BTreeMap<u32, Statement>,
     prepared_bytes: usize,
     last_prepared: Option<u32>,
@@ -72,6 +73,24 @@ pub(super) struct Journal {
     unknown: bool,
     lacks: bool,
     full: bool,
+}
+
+/// What follows from the variables and is asked at every command.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    dialect: Dialect,
+    keeps_snapshot: bool,
+    charset_is_unsafe: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            dialect: Dialect::default(),
+            keeps_snapshot: true,
+            charset_is_unsafe: false,
+        }
+    }
 }
 
 /// A prepared statement of the session.
@@ -135,7 +154,7 @@ impl Journal {
     /// The journal of a session that has just logged in.
     pub(super) fn new(database: &str) -> Self {
         Self {
-            database: database.to_owned(),
+            database: Arc::from(database),
             ..Self::default()
         }
     }
@@ -143,7 +162,7 @@ impl Journal {
     /// Takes a change in. `prepared_max` bounds the prepared statements.
     pub(super) fn apply(&mut self, entry: &Entry, prepared_max: usize) {
         match entry {
-            Entry::Change(Change::Database(name)) => name.clone_into(&mut self.database),
+            Entry::Change(Change::Database(name)) => self.database = Arc::from(name.as_str()),
             Entry::Change(Change::Variable { name, assignment }) => self.set(name, assignment),
             Entry::Untold(Untold::Anything) | Entry::Change(Change::Value(_) | Change::Unknown) => {
                 self.unknown = true;
@@ -167,13 +186,23 @@ impl Journal {
             Entry::NotPrepared => self.last_prepared = None,
             Entry::Forgotten(id) => self.forget(*id),
             Entry::MultiStatements(on) => self.multi_statements = Some(*on),
-            Entry::Reset => *self = Self::new(&std::mem::take(&mut self.database)),
+            Entry::Reset => {
+                *self = Self {
+                    database: std::mem::take(&mut self.database),
+                    ..Self::default()
+                };
+            }
             Entry::Login { database } => *self = Self::new(database),
         }
     }
 
     /// The session's database; empty for none.
     pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The same, to be kept.
+    pub(super) const fn database_kept(&self) -> &Arc<str> {
         &self.database
     }
 
@@ -286,30 +315,37 @@ impl Journal {
             .map(|(_, assignment)| assignment.to_ascii_lowercase())
     }
 
-    /// All assignments to a variable that are remembered, in order.
-    pub(super) fn values_of(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.variables
-            .iter()
-            .filter(move |(own, _)| own == name)
-            .map(|(_, assignment)| assignment.as_str())
+    /// How the session's text is read, by what was assigned to `sql_mode`.
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.manner.dialect
     }
 
     /// Whether a snapshot is opened by a transaction's first read and kept to its end.
-    pub(super) fn keeps_snapshot(&self) -> bool {
+    pub(super) const fn keeps_snapshot(&self) -> bool {
+        self.manner.keeps_snapshot
+    }
+
+    /// Whether the session speaks a character set whose second bytes look like ASCII.
+    pub(super) const fn charset_is_unsafe(&self) -> bool {
+        self.manner.charset_is_unsafe
+    }
+
+    fn manner(&self) -> Manner {
+        let modes = self.variables.iter().filter(|(name, _)| name == "sql_mode");
         let level = self.value_of(&[
             "transaction_isolation",
             "tx_isolation",
             "@@transaction_isolation",
             "@@tx_isolation",
         ]);
-        level.is_none_or(|level| !level.contains("committed"))
-    }
-
-    /// Whether the session speaks a character set whose second bytes look like ASCII.
-    pub(super) fn charset_is_unsafe(&self) -> bool {
-        let sets = ["names", "character_set_client", "character set", "charset"];
-        self.value_of(&sets)
-            .is_some_and(|text| unsafe_charset(&text))
+        let charset = self.value_of(&["names", "character_set_client", "character set", "charset"]);
+        Manner {
+            dialect: modes.fold(Dialect::default(), |dialect, (_, assignment)| {
+                dialect_after(dialect, assignment)
+            }),
+            keeps_snapshot: level.is_none_or(|level| !level.contains("committed")),
+            charset_is_unsafe: charset.is_some_and(|text| unsafe_charset(&text)),
+        }
     }
 
     fn set(&mut self, name: &str, assignment: &str) {
@@ -339,6 +375,7 @@ impl Journal {
             self.variables.pop();
             self.variables_bytes -= name.len() + assignment.len();
         }
+        self.manner = self.manner();
     }
 
     fn prepare(&mut self, id: u32, prepared: &Arc<Prepared>, prepared_max: usize) {

@@ -4,7 +4,7 @@
 use super::order::{Order, Place, Request, Waits};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ impl Line {
             line: Arc::clone(self),
             place,
             waits,
-            bell: Arc::default(),
+            bell: OnceLock::new(),
         }
     }
 
@@ -73,7 +73,8 @@ pub(super) struct Ticket {
     line: Arc<Line>,
     place: Place,
     waits: Waits,
-    bell: Arc<Notify>,
+    /// Most never wait, and have none.
+    bell: OnceLock<Arc<Notify>>,
 }
 
 impl Ticket {
@@ -81,6 +82,9 @@ impl Ticket {
     ///
     /// Cancel-safe.
     pub(super) async fn turn(&self, at_most: Duration) -> Turn {
+        if self.waits.is_empty() {
+            return Turn::Came;
+        }
         let start = Instant::now();
         if self.unblocked(true, start + at_most.min(READS_WAIT)).await {
             Turn::Came
@@ -98,7 +102,7 @@ impl Ticket {
 
     async fn unblocked(&self, patient: bool, deadline: Instant) -> bool {
         while self.is_blocked(patient) {
-            let rings = self.bell.notified();
+            let rings = self.bell().notified();
             if tokio::time::timeout_at(deadline, rings).await.is_err() {
                 return !self.is_blocked(patient);
             }
@@ -113,8 +117,12 @@ impl Ticket {
             return false;
         };
         let bells = queue.bells.entry(blocker).or_default();
-        bells.push(Arc::clone(&self.bell));
+        bells.push(Arc::clone(self.bell()));
         true
+    }
+
+    fn bell(&self) -> &Arc<Notify> {
+        self.bell.get_or_init(Arc::default)
     }
 }
 
@@ -123,6 +131,9 @@ impl Drop for Ticket {
         let bells = {
             let mut queue = self.line.queue.lock();
             queue.order.complete(self.place);
+            if queue.bells.is_empty() {
+                return;
+            }
             queue.bells.remove(&self.place)
         };
         for bell in bells.into_iter().flatten() {

@@ -10,6 +10,7 @@ use crate::compare::verdict::Reason;
 use crate::config::Account;
 use crate::connect::{self, ConnectError, Connection, Login, Stream};
 use crate::tee::Facts;
+use crate::wire::answer::Answer;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::execute;
@@ -425,6 +426,11 @@ impl Link {
     /// Sends a command and reads its whole answer.
     pub(super) async fn ask(&mut self, payload: &[u8]) -> Result<Reply, Trouble> {
         self.talk.ask(payload).await
+    }
+
+    /// Takes an answer back that nobody needs any more.
+    pub(super) fn recycle(&mut self, answer: Answer) {
+        self.talk.recycle(answer);
     }
 
     /// What it is made of, once it stands for the session no more but is the session's: the stream,

@@ -9,11 +9,11 @@
 //! kept; `carry` opens its next connection. The roles turn under a running mirror: an `era` ends
 //! and another begins, and the desks stay.
 //!
-//! The files in reading order: `dispatcher` (with `errand`), `desk` (with `reading`, `journal`,
+//! The files in reading order: `dispatcher` (with `errand`), `desk` (with `reading`, `outline`, `journal`,
 //! `ties`, `transaction`, `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with
-//! `link`, `talk`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
-//! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `reach`),
-//! `breaker`; `state`, `carry` (with `values`), `sequences`, `era`, `shared`, `census`.
+//! `link`, `talk`, `patience`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
+//! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `scope`, `reach`),
+//! `breaker` (with `halt`); `state`, `carry` (with `values`), `sequences`, `era`, `shared`, `census`.
 
 pub mod control;
 
@@ -25,6 +25,7 @@ mod desk;
 mod effect;
 mod journal;
 mod long;
+mod outline;
 mod policy;
 mod prepared;
 mod primed;
@@ -43,6 +44,7 @@ mod judge;
 mod likeness;
 mod link;
 mod parameters;
+mod patience;
 mod perform;
 mod pin;
 mod plans;
@@ -59,11 +61,13 @@ mod values;
 
 mod breaker;
 mod era;
+mod halt;
 mod line;
 mod order;
 mod pulse;
 mod reach;
 mod recent;
+mod scope;
 mod shared;
 
 #[cfg(test)]

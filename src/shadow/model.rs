@@ -12,11 +12,12 @@ use super::effect::{commits, part, part_of_end, reads_to_the_end, written};
 use super::journal::Journal;
 use super::line::{Line, Ticket, Turn, YIELD_AFTER};
 use super::order::{Request, Scope};
+use super::outline::Shapes;
 use super::reading::{Missing, Reader, Reading};
 use super::recent::Recent;
 use super::transaction::{Ending, Said as Word, Seen, Step, Tracker};
 use crate::planted::{self, Bug};
-use crate::sql::{Catalog, Class, Table};
+use crate::sql::{Class, Table};
 use crate::wire::capability::Capabilities;
 use database::{Connection, Database, Row, Said, Statement};
 use parking_lot::Mutex;
@@ -291,11 +292,11 @@ struct Glimpse {
 }
 
 impl Desk {
-    fn job(&mut self, world: &World, catalog: &Catalog, exchange: Exchange) -> Job {
+    fn job(&mut self, world: &World, shapes: &Shapes, exchange: Exchange) -> Job {
         let texts: Vec<String> = exchange.command.iter().map(ToString::to_string).collect();
         let payload = [b"\x03", texts.join("; ").as_bytes()].concat();
         let reader = Reader {
-            catalog,
+            shapes,
             journal: &self.journal,
             capabilities: Capabilities::default(),
             no_backslash_escapes: false,
@@ -626,7 +627,7 @@ async fn play(seed: u64, manner: Manner) -> Result<Tally, String> {
     if manner.backlog {
         while clients.join_next().await.is_some() {}
     }
-    let catalog = Catalog::new(64);
+    let shapes = Shapes::new(64);
     let mut desks: BTreeMap<usize, (Desk, mpsc::Sender<Job>)> = BTreeMap::new();
     let mut workers = tokio::task::JoinSet::new();
     while let Some(exchange) = handed.recv().await {
@@ -650,7 +651,7 @@ async fn play(seed: u64, manner: Manner) -> Result<Tally, String> {
             };
             (desk, jobs)
         });
-        let job = desk.job(&world, &catalog, exchange);
+        let job = desk.job(&world, &shapes, exchange);
         jobs.send(job).await.expect("the replay is there");
     }
     drop(desks);

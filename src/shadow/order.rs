@@ -19,9 +19,11 @@
 
 #[cfg(feature = "simulation")]
 use crate::planted;
-use crate::sql::{Table, Tables};
+use crate::sql::Table;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::time::Instant;
+
+pub(super) use super::scope::Scope;
 
 /// A command's place among all others: its number in hand-over order.
 pub(super) type Place = u64;
@@ -46,96 +48,6 @@ pub(super) enum Part {
     Rollback,
     /// DDL.
     Ddl,
-}
-
-/// The tables that a command touches, as far as the order must know them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// These and no others, qualified by their database.
-    Known(BTreeSet<Table>),
-    /// Perhaps any.
-    All,
-}
-
-impl Scope {
-    /// The scope of a statement's tables, unqualified ones taken to be in `database`.
-    pub(super) fn of(tables: &Tables, database: &str) -> Self {
-        match tables {
-            Tables::Known(tables) => Self::Known(
-                tables
-                    .iter()
-                    .map(|table| qualified(table, database))
-                    .collect(),
-            ),
-            Tables::Unknown => Self::All,
-        }
-    }
-
-    /// The tables, as far as they are known.
-    pub(super) fn tables(&self) -> Vec<Table> {
-        match self {
-            Self::Known(tables) => tables.iter().cloned().collect(),
-            Self::All => Vec::new(),
-        }
-    }
-
-    /// The tables for a taint: where they are not known, all of the database.
-    pub(super) fn taintable(&self, database: &str) -> Vec<Table> {
-        match self {
-            Self::Known(tables) => tables.iter().cloned().collect(),
-            Self::All => vec![Table {
-                database: (!database.is_empty()).then(|| database.to_owned()),
-                name: "*".to_owned(),
-            }],
-        }
-    }
-
-    /// No table at all.
-    pub(super) const fn none() -> Self {
-        Self::Known(BTreeSet::new())
-    }
-
-    /// Whether it is known to touch nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Known(tables) if tables.is_empty())
-    }
-
-    /// Whether both may touch the same table.
-    pub(super) fn meets(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Known(mine), Self::Known(theirs)) => !mine.is_disjoint(theirs),
-            (Self::All, one) | (one, Self::All) => !one.is_empty(),
-        }
-    }
-
-    /// This scope and `other` together; past [`SCOPE_TABLES_MAX`] tables it is [`Scope::All`].
-    pub(super) fn join(&mut self, other: &Self) {
-        match (&mut *self, other) {
-            (Self::All, _) => {}
-            (Self::Known(_), Self::All) => *self = Self::All,
-            (Self::Known(mine), Self::Known(theirs)) => {
-                mine.extend(theirs.iter().cloned());
-                if mine.len() > SCOPE_TABLES_MAX {
-                    *self = Self::All;
-                }
-            }
-        }
-    }
-}
-
-/// A transaction that touches more tables than this counts as touching all: what is remembered of
-/// it stays small.
-const SCOPE_TABLES_MAX: usize = 256;
-
-/// The table with the session's database filled in.
-pub(super) fn qualified(table: &Table, database: &str) -> Table {
-    match &table.database {
-        Some(_) => table.clone(),
-        None => Table {
-            database: (!database.is_empty()).then(|| database.to_owned()),
-            name: table.name.clone(),
-        },
-    }
 }
 
 /// A command to be put in order.
@@ -166,6 +78,9 @@ struct Wait {
     until: Place,
 }
 
+/// What is waited for, and up to which acknowledgement.
+type Asked = (Sort, Option<Instant>);
+
 /// What lies in a lane, by what others ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
@@ -177,11 +92,14 @@ enum Sort {
     Everything,
 }
 
+/// Lanes that are kept though they are empty: the next command on the table finds its own.
+const LANES_MAX: usize = 1024;
+
 /// All tickets that are not yet completed.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     next: Place,
-    open: BTreeMap<Place, Request>,
+    open: HashMap<Place, Request>,
     /// Those that do not run yet, and when the primary acknowledged them.
     waiting: BTreeMap<Place, Instant>,
     tables: HashMap<Table, Lane>,
@@ -210,9 +128,13 @@ impl Order {
         if request.lies_anywhere() {
             self.anywhere.insert(place, &request, None);
         } else if let Scope::Known(tables) = &request.scope {
-            for table in tables {
-                let lane = self.tables.entry(table.clone()).or_default();
-                lane.insert(place, &request, Some(table));
+            for table in tables.iter() {
+                if let Some(lane) = self.tables.get_mut(table) {
+                    lane.insert(place, &request, Some(table));
+                } else {
+                    let lane = self.tables.entry(table.clone()).or_default();
+                    lane.insert(place, &request, Some(table));
+                }
             }
         }
         self.waiting.insert(place, request.acked);
@@ -254,10 +176,10 @@ impl Order {
         if request.lies_anywhere() {
             self.anywhere.remove(place);
         } else if let Scope::Known(tables) = &request.scope {
-            for table in tables {
+            for table in tables.iter() {
                 if let Some(lane) = self.tables.get_mut(table) {
                     lane.remove(place);
-                    if lane.is_empty() {
+                    if lane.is_empty() && self.tables.len() > LANES_MAX {
                         self.tables.remove(table);
                     }
                 }
@@ -286,77 +208,98 @@ impl Order {
     }
 
     fn waits(&self, request: &Request, place: Place) -> Waits {
-        let Some(last) = place.checked_sub(1) else {
-            return Waits::default();
-        };
         let mut waits = Waits::default();
+        let Some(last) = place.checked_sub(1).filter(|_| !self.open.is_empty()) else {
+            return waits;
+        };
         #[cfg(feature = "simulation")]
         if planted::measures() == Some(planted::Measured::Unordered) {
             return waits;
         }
-        let own = &request.scope;
-        let began = request.began;
-        let mut add = |scope: &Scope, sort: Sort, before: Option<Instant>| {
-            if !is_planted_away(request.part, sort) {
-                self.add(&mut waits, scope, (sort, before, last));
-            }
+        let (own, began) = (&request.scope, Some(request.began));
+        let mut add = |scope: &Scope, asked: &[Asked]| {
+            let asked = asked.iter();
+            let asked = asked.filter(|(sort, _)| !is_planted_away(request.part, *sort));
+            self.add(&mut waits, scope, asked, last);
         };
         match request.part {
-            Part::Read => {
-                add(own, Sort::Commits, Some(began));
-                add(own, Sort::Barriers, None);
-            }
+            Part::Read => add(own, &[(Sort::Commits, began), (Sort::Barriers, None)]),
             Part::Snapshot => {
-                add(&Scope::All, Sort::Commits, Some(began));
-                add(own, Sort::Barriers, None);
+                add(&Scope::All, &[(Sort::Commits, began)]);
+                add(own, &[(Sort::Barriers, None)]);
             }
-            Part::Within => add(own, Sort::Barriers, None),
-            Part::Write => {
-                add(own, Sort::Ends, None);
-                add(own, Sort::Barriers, None);
-            }
-            Part::Commit => {
-                add(own, Sort::Ends, None);
-                add(own, Sort::Reads, Some(began));
-                add(own, Sort::Barriers, None);
-            }
+            Part::Within => add(own, &[(Sort::Barriers, None)]),
+            Part::Write => add(own, &[(Sort::Ends, None), (Sort::Barriers, None)]),
+            Part::Commit => add(
+                own,
+                &[
+                    (Sort::Ends, None),
+                    (Sort::Reads, began),
+                    (Sort::Barriers, None),
+                ],
+            ),
             Part::End => {
-                add(own, Sort::Commits, Some(began));
-                add(own, Sort::Reads, Some(began));
-                // Not for DDL that overlapped it: on the shadow that may wait for this very end.
-                add(own, Sort::Barriers, Some(began));
+                add(
+                    own,
+                    &[
+                        (Sort::Commits, began),
+                        (Sort::Reads, began),
+                        // Not for DDL that overlapped it: on the shadow that may wait for this
+                        // very end.
+                        (Sort::Barriers, began),
+                    ],
+                );
                 #[cfg(feature = "simulation")]
                 if planted::is(planted::Bug::EndsWaitForWrites) {
-                    add(own, Sort::Everything, None);
+                    add(own, &[(Sort::Everything, None)]);
                 }
             }
             Part::Rollback => {}
-            Part::Ddl => add(own, Sort::Everything, None),
+            Part::Ddl => add(own, &[(Sort::Everything, None)]),
         }
         waits
     }
 
-    fn add(&self, waits: &mut Waits, scope: &Scope, what: (Sort, Option<Instant>, Place)) {
-        let (sort, before, last) = what;
-        let lanes: Vec<Option<&Table>> = match scope {
-            Scope::All => vec![None],
-            Scope::Known(tables) => tables.iter().map(Some).collect(),
-        };
-        for table in lanes {
+    fn add<'a>(
+        &self,
+        waits: &mut Waits,
+        scope: &Scope,
+        asked: impl Iterator<Item = &'a Asked> + Clone,
+        last: Place,
+    ) {
+        // Where most read, nothing of what they wait for is open on any table.
+        let mut open = asked.filter(|(sort, _)| self.all.has(*sort)).peekable();
+        if open.peek().is_none() {
+            return;
+        }
+        let mut of_lane = |table: Option<&Table>| {
             let lane = match table {
                 None => Some(&self.all),
                 Some(table) => self.tables.get(table),
             };
-            let own = lane.and_then(|lane| lane.last(sort, before, last));
-            let anywhere = table.and_then(|_| self.anywhere.last(sort, before, last));
-            if let Some(until) = own.max(anywhere) {
-                waits.0.push(Wait {
-                    lane: table.cloned(),
-                    sort,
-                    until,
-                });
+            for (sort, before) in open.clone() {
+                let own = lane.and_then(|lane| lane.last(*sort, *before, last));
+                let anywhere = table.and_then(|_| self.anywhere.last(*sort, *before, last));
+                if let Some(until) = own.max(anywhere) {
+                    waits.0.push(Wait {
+                        lane: table.cloned(),
+                        sort: *sort,
+                        until,
+                    });
+                }
             }
+        };
+        match scope {
+            Scope::All => of_lane(None),
+            Scope::Known(tables) => tables.iter().for_each(|table| of_lane(Some(table))),
         }
+    }
+}
+
+impl Waits {
+    /// Whether it waits for nothing.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -417,6 +360,11 @@ impl Lane {
 
     fn is_empty(&self) -> bool {
         self.rows(Sort::Everything).all(BTreeMap::is_empty)
+    }
+
+    /// Whether there is one of this sort.
+    fn has(&self, sort: Sort) -> bool {
+        self.rows(sort).any(|row| !row.is_empty())
     }
 
     /// The last place of this sort, up to `last`, that was acknowledged no later than `before`.

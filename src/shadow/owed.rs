@@ -1,12 +1,10 @@
 //! The verdict that every command is owed: exactly one, whatever happens to the task that has it.
 
-use super::order::Scope;
 use super::proof::Evidence;
 use super::reading::Reading;
 use crate::compare::verdict::{Reason, Verdict};
 use crate::ledger::observation::{Follows, Rechecked};
 use crate::ledger::{Ledger, Observation, Side};
-use crate::sql::{Change, Table};
 use crate::tee::Exchange;
 use crate::wire::answer::{Answer, Outcome};
 use std::sync::Arc;
@@ -15,8 +13,19 @@ use tokio::time::Instant;
 /// A command without its verdict. Dropped without one, it is *not compared: internal*.
 #[derive(Debug)]
 pub(super) struct Owed {
-    observation: Option<Box<Observation>>,
+    observation: Observation,
     ledger: Ledger,
+}
+
+/// Whose command it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    /// The session.
+    pub(super) session: u64,
+    /// The application's user.
+    pub(super) user: &'a Arc<str>,
+    /// The session's database.
+    pub(super) database: &'a Arc<str>,
 }
 
 /// What the shadow did with a command.
@@ -30,7 +39,12 @@ pub(super) struct Ran {
 
 impl Owed {
     /// Of a whole exchange.
-    pub(super) fn new(ledger: &Ledger, reading: &Reading, database: &str, one: &Exchange) -> Self {
+    pub(super) fn new(
+        ledger: &Ledger,
+        reading: &Reading,
+        asker: Asker<'_>,
+        one: &Exchange,
+    ) -> Self {
         let side = side(
             &one.facts.primary,
             &one.answer,
@@ -38,28 +52,22 @@ impl Owed {
             one.first_byte,
             one.acked,
         );
-        Self::of(ledger, reading, database, &one.facts, side)
+        Self::of(ledger, reading, asker, side)
     }
 
     /// Of a command whose answer is not known.
-    pub(super) fn of(
-        ledger: &Ledger,
-        reading: &Reading,
-        database: &str,
-        facts: &crate::tee::Facts,
-        primary: Side,
-    ) -> Self {
+    pub(super) fn of(ledger: &Ledger, reading: &Reading, asker: Asker<'_>, primary: Side) -> Self {
         let observation = Observation {
-            at: jiff::Timestamp::now(),
-            session: facts.session,
+            at: jiff::Timestamp::UNIX_EPOCH, // until it is recorded
+            session: asker.session,
             fingerprint: Arc::clone(&reading.fingerprint),
             digest: reading.digest,
             protocol: reading.protocol,
             class: reading.class,
-            user: Arc::from(facts.user.as_str()),
-            database: Arc::from(database),
-            tables: named(reading, database),
-            written: reading.written(database),
+            user: Arc::clone(asker.user),
+            database: Arc::clone(asker.database),
+            tables: reading.named(),
+            written: reading.written(asker.database),
             statement: None,
             context: None,
             verdict: Verdict::NotCompared(Reason::Internal),
@@ -70,7 +78,7 @@ impl Owed {
             queue_us: None,
         };
         Self {
-            observation: Some(Box::new(observation)),
+            observation,
             ledger: ledger.clone(),
         }
     }
@@ -82,33 +90,28 @@ impl Owed {
 
     /// What its difference follows from.
     pub(super) fn follows(&mut self, follows: Option<Follows>) {
-        if let Some(observation) = &mut self.observation {
-            observation.follows = follows;
-        }
+        self.observation.follows = follows;
     }
 
     /// How its difference was looked at again.
     pub(super) fn rechecked(&mut self, rechecked: Rechecked) {
-        if let Some(observation) = &mut self.observation {
-            observation.rechecked = Some(rechecked);
-        }
+        self.observation.rechecked = Some(rechecked);
     }
 
     /// Its verdict; `evidence` goes with a difference.
     pub(super) fn settle(mut self, verdict: Verdict, ran: Option<Ran>, evidence: Option<Evidence>) {
         let mut question = None;
-        if let Some(observation) = &mut self.observation {
-            observation.verdict = verdict;
-            if let Some(evidence) = evidence {
-                observation.statement = evidence.wording;
-                observation.context = Some(evidence.context);
-                let stands = matches!(observation.verdict, Verdict::Diverged(_));
-                question = evidence.question.filter(|_| stands);
-            }
-            if let Some(ran) = ran {
-                observation.shadow = Some(ran.side);
-                observation.queue_us = Some(ran.queue_us);
-            }
+        let observation = &mut self.observation;
+        observation.verdict = verdict;
+        if let Some(evidence) = evidence {
+            observation.statement = evidence.wording;
+            observation.context = Some(evidence.context);
+            let stands = matches!(observation.verdict, Verdict::Diverged(_));
+            question = evidence.question.filter(|_| stands);
+        }
+        if let Some(ran) = ran {
+            observation.shadow = Some(ran.side);
+            observation.queue_us = Some(ran.queue_us);
         }
         // First the ledger learns of what diverged, then of its plans.
         drop(self);
@@ -120,30 +123,9 @@ impl Owed {
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        if let Some(mut observation) = self.observation.take() {
-            observation.at = jiff::Timestamp::now();
-            self.ledger.record(*observation);
-        }
+        self.observation.at = jiff::Timestamp::now();
+        self.ledger.record(&self.observation);
     }
-}
-
-/// The tables that the statement names: what is merely reached by a view, a trigger or a foreign key
-/// is for its place in the order, and no rule on it is meant for the statement.
-fn named(reading: &Reading, database: &str) -> Vec<Table> {
-    let Some(analysis) = &reading.analysis else {
-        return reading.scope.tables();
-    };
-    let mut database = database.to_owned();
-    let mut scope = Scope::none();
-    for one in &analysis.statements {
-        scope.join(&Scope::of(&one.tables, &database));
-        for change in &one.changes {
-            if let Change::Database(name) = change {
-                name.clone_into(&mut database);
-            }
-        }
-    }
-    scope.tables()
 }
 
 /// One server's side of an exchange.
@@ -192,16 +174,17 @@ pub(super) fn micros(from: Instant, to: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::journal::Journal;
+    use super::super::order::Scope;
+    use super::super::outline::Shapes;
     use super::super::reading::{Missing, Reader};
-    use super::*;
-    use crate::sql::Catalog;
+    use crate::sql::Table;
     use crate::wire::capability::Capabilities;
 
     #[test]
     fn the_tables_of_a_statement_are_those_that_it_names_not_those_that_it_reaches() {
         let journal = Journal::new("app");
         let reader = Reader {
-            catalog: &Catalog::new(10),
+            shapes: &Shapes::new(10),
             journal: &journal,
             capabilities: Capabilities::default(),
             no_backslash_escapes: false,
@@ -215,7 +198,7 @@ mod tests {
         };
         reading.scope.join(&Scope::Known([log].into()));
         assert_eq!(reading.scope.tables().len(), 2);
-        let tables = named(&reading, "app");
+        let tables = reading.named();
         let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
         assert_eq!(names, ["t"]);
     }

@@ -226,7 +226,7 @@ async fn plan(link: &mut Link, run: &Run) -> Result<Reply, Trouble> {
     } else {
         b"EXPLAIN "
     };
-    link.query(&[ask, &text].concat()).await
+    link.query(&[ask, text].concat()).await
 }
 
 /// What was sent and what came back.
@@ -251,13 +251,13 @@ async fn exchange(shared: &Shared, link: &mut Link, run: &Run) -> Result<Asked, 
     let command = &run.charged.command;
     match run.reading.kind {
         Command::QUERY => {
-            let payload = match &run.pin.text {
-                Some((text, _)) => link.query_payload(text),
-                None => link.query_payload(&text(run)?),
+            let text = match &run.pin.text {
+                Some((text, _)) => text.as_slice(),
+                None => text(run)?,
             };
             Ok(Asked {
-                reply: link.ask(&payload).await?,
-                payload: Some(payload),
+                reply: link.query(text).await?,
+                payload: run.step.after.then(|| link.query_payload(text)),
             })
         }
         Command::STMT_PREPARE => Ok(Asked::once(prepare(link, run).await?)),
@@ -289,12 +289,11 @@ async fn exchange(shared: &Shared, link: &mut Link, run: &Run) -> Result<Asked, 
 }
 
 /// The text as the shadow is sent it.
-pub(super) fn text(run: &Run) -> Result<Vec<u8>, Trouble> {
+pub(super) fn text(run: &Run) -> Result<&[u8], Trouble> {
     match &run.reading.text {
-        Text::Mapped(text) => Ok(text.clone()),
+        Text::Mapped(text) => Ok(text),
         Text::Same | Text::Unsure => {
             query_text(&run.charged.command, run.charged.facts.capabilities)
-                .map(<[u8]>::to_vec)
                 .map_err(|_| Trouble::Unreadable)
         }
     }
@@ -419,10 +418,10 @@ pub(super) fn worded(run: &Run) -> Option<&[u8]> {
 /// The text that the shadow was sent, parameters not filled in.
 pub(super) fn shadow_text(run: &Run) -> Option<String> {
     let text = match &run.reading.statement {
-        Some((_, statement)) => statement.prepared.mapped.as_ref()?.to_vec(),
+        Some((_, statement)) => statement.prepared.mapped.as_deref()?,
         None => text(run).ok()?,
     };
-    Some(String::from_utf8_lossy(&text).into_owned())
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 /// Whether the shadow failed in a way that says: the same again may succeed.

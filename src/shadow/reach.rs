@@ -3,13 +3,14 @@
 //! at the start, after DDL, and now and then; without an account nothing is known, and only what
 //! is named is ordered and tainted.
 
-use super::order::{Scope, qualified};
 use super::reading::Reading;
+use super::scope::{Scope, qualified};
 use crate::ask::{AskError, Questions, Row};
-use crate::sql::{Class, Dialect, Table, Tables, analyze, tables_of_body};
+use crate::sql::{Class, Dialect, Table, TableSet, Tables, analyze, tables_of_body};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -53,6 +54,8 @@ struct Map {
     tables: BTreeMap<Table, Reached>,
     /// There was more than is taken in.
     is_partial: bool,
+    /// Tells it from those before it, of any primary.
+    number: u64,
 }
 
 /// What one table stands for.
@@ -76,7 +79,13 @@ impl Reach {
         if map.tables.is_empty() && !map.is_partial {
             return;
         }
-        let (scope, writes) = map.beyond(&reading.scope, &reading.writes);
+        let find = |scope: &Scope, writes: &Scope| map.beyond(scope, writes);
+        let (scope, writes) = match &reading.outline {
+            Some(of) if of.scope == reading.scope && of.writes == reading.writes => {
+                of.beyond(map.number, find)
+            }
+            _ => find(&reading.scope, &reading.writes),
+        };
         reading.scope.join(&scope);
         reading.writes.join(&writes);
     }
@@ -94,7 +103,7 @@ impl Reach {
             match look(&primary).await {
                 Ok(map) => {
                     failures = 0;
-                    self.map.store(Arc::new(map));
+                    self.map.store(Arc::new(map.numbered()));
                 }
                 Err(why) => {
                     failures += 1;
@@ -162,6 +171,12 @@ async fn look(primary: &Questions) -> Result<Map, AskError> {
 }
 
 impl Map {
+    fn numbered(mut self) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        self.number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        self
+    }
+
     fn take(&mut self, rows: &[Row], one: impl Fn(&mut Self, &[Option<String>]) -> Option<()>) {
         self.is_partial |= rows.len() > ROWS_MAX;
         for row in rows {
@@ -230,7 +245,7 @@ impl Map {
         let (Scope::Known(named), Scope::Known(written)) = (scope, writes) else {
             return (Scope::All, writes.clone());
         };
-        let all = |of: &BTreeSet<Table>| {
+        let all = |of: &TableSet| {
             if of.is_empty() {
                 Scope::none()
             } else {
@@ -244,32 +259,33 @@ impl Map {
             return (Scope::All, all(written));
         };
         let mut read = BTreeSet::new();
-        for table in written.iter().chain(&more) {
+        for table in written.iter().chain(more.iter()) {
             let reads = self.tables.get(table).map(|one| &one.reads);
             for one in reads.into_iter().flatten() {
                 match one {
                     Some(one) => read.insert(one.clone()),
-                    None => return (Scope::All, Scope::Known(more)),
+                    None => return (Scope::All, Scope::Known(more.clone())),
                 };
             }
         }
-        let from: BTreeSet<Table> = named.union(&read).cloned().collect();
+        let from: TableSet = named.iter().chain(&read).cloned().collect();
         let nothing = Beyond::new();
         let Some(stood_for) = self.walk(&from, |one| [&one.stands_for, &nothing]) else {
-            return (Scope::All, Scope::Known(more));
+            return (Scope::All, Scope::Known(more.clone()));
         };
         let mut touched = Scope::Known(stood_for);
-        touched.join(&Scope::Known(read));
-        touched.join(&Scope::Known(more.clone()));
-        (touched, Scope::Known(more))
+        touched.join(&Scope::Known(read.into()));
+        let more = Scope::Known(more.clone());
+        touched.join(&more);
+        (touched, more)
     }
 
     /// The tables that these lead to; `None` where that cannot be told.
     fn walk<'a>(
         &'a self,
-        from: &BTreeSet<Table>,
+        from: &TableSet,
         next: impl Fn(&'a Reached) -> [&'a Beyond; 2],
-    ) -> Option<BTreeSet<Table>> {
+    ) -> Option<TableSet> {
         let mut open: Vec<Table> = from.iter().cloned().collect();
         let mut found = BTreeSet::new();
         let mut steps = 0;
@@ -288,7 +304,7 @@ impl Map {
                 }
             }
         }
-        Some(found)
+        Some(found.into())
     }
 }
 

@@ -1,13 +1,13 @@
 //! What a command is: its statement's analysis, its tables, what it changes of the session. Pure
 //! but for the catalog's memory; nothing is decided here.
 
-use super::journal::{Entry, Journal, Statement, Untold};
+use super::journal::{Entry, Habit, Journal, Statement, Untold};
 use super::order::Scope;
+use super::outline::{Outline, Shapes};
 use super::prepared::Prepared;
 use crate::ledger::Protocol;
 use crate::sql::{
-    Analysis, Catalog, Change, Class, Control, Dialect, Table, Tables, beginning, dialect_after,
-    map_databases,
+    Analysis, Change, Class, Control, Dialect, TableSet, Tables, beginning, map_databases,
 };
 use crate::wire::answer::Answer;
 use crate::wire::capability::Capabilities;
@@ -24,6 +24,8 @@ pub(super) struct Reading {
     pub(super) kind: Command,
     /// Of its statement; none for commands without one, and where it is not known.
     pub(super) analysis: Option<Arc<Analysis>>,
+    /// What follows from its shape; none where there is no analysis.
+    pub(super) outline: Option<Arc<Outline>>,
     /// The strongest class.
     pub(super) class: Class,
     /// The shape, or the command's name.
@@ -71,7 +73,7 @@ pub(super) enum Text {
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     /// Shapes seen before.
-    pub(super) catalog: &'a Catalog,
+    pub(super) shapes: &'a Shapes,
     /// The session so far.
     pub(super) journal: &'a Journal,
     /// What the session agreed on.
@@ -111,7 +113,7 @@ impl Reader<'_> {
                 reading.runs = false;
                 reading.writes = Scope::none();
                 reading.control = None;
-                reading.prepared_in = Some(Arc::from(self.journal.database()));
+                reading.prepared_in = Some(Arc::clone(self.journal.database_kept()));
                 reading
             }
             Command::STMT_EXECUTE
@@ -131,8 +133,7 @@ impl Reader<'_> {
     }
 
     fn dialect(&self) -> Dialect {
-        let modes = self.journal.values_of("sql_mode");
-        let mut dialect = modes.fold(Dialect::default(), dialect_after);
+        let mut dialect = self.journal.dialect();
         dialect.no_backslash_escapes |= self.no_backslash_escapes;
         dialect
     }
@@ -140,12 +141,12 @@ impl Reader<'_> {
     fn statement(&self, kind: Command, text: &[u8]) -> Reading {
         let dialect = self.dialect();
         if self.missing != Missing::Nothing {
-            let analysis = self.catalog.analyze(beginning(text, dialect), dialect);
+            let analysis = self.shapes.analyze(beginning(text, dialect), dialect);
             let mut reading = self.analysed(kind, &analysis).cut(self.missing);
             reading.dialect = dialect;
             return reading;
         }
-        let analysis = self.catalog.analyze(text, dialect);
+        let analysis = self.shapes.analyze(text, dialect);
         let mut reading = self.analysed(kind, &analysis);
         reading.dialect = dialect;
         if let Some(mapped) = map_text(text, &analysis, dialect, self.databases) {
@@ -174,45 +175,25 @@ impl Reader<'_> {
     }
 
     fn analysed(&self, kind: Command, analysis: &Arc<Analysis>) -> Reading {
-        self.analysed_in(self.journal.database(), kind, analysis)
+        self.analysed_in(self.journal.database_kept(), kind, analysis)
     }
 
-    fn analysed_in(&self, database: &str, kind: Command, analysis: &Arc<Analysis>) -> Reading {
-        let mut scope = Scope::none();
-        let mut writes = Scope::none();
-        let mut database = database.to_owned();
-        for one in &analysis.statements {
-            scope.join(&Scope::of(&one.tables, &database));
-            let written = match (&one.written, one.class) {
-                // Whoever locks rows stands in the same queue as who writes them.
-                (Tables::Known(none), Class::LockingRead) if none.is_empty() => &one.tables,
-                (written, _) => written,
-            };
-            writes.join(&Scope::of(written, &database));
-            for change in &one.changes {
-                if let Change::Database(name) = change {
-                    name.clone_into(&mut database);
-                }
-            }
-        }
-        let several = analysis.statements.len() > 1;
+    fn analysed_in(&self, database: &Arc<str>, kind: Command, analysis: &Arc<Analysis>) -> Reading {
+        let outline = self.shapes.outline(analysis, database);
         Reading {
             kind,
             class: analysis.class,
             fingerprint: Arc::clone(&analysis.fingerprint),
             digest: analysis.digest,
             protocol: Protocol::Text,
-            scope,
-            writes,
-            control: analysis.statements.iter().rev().find_map(|one| one.control),
+            scope: outline.scope.clone(),
+            writes: outline.writes.clone(),
+            control: outline.control,
             runs: true,
-            plannable: !several
-                && analysis
-                    .statements
-                    .iter()
-                    .all(|one| one.tables != Tables::Unknown),
-            ends_inside: several && analysis.statements.iter().any(may_end),
+            plannable: outline.plannable,
+            ends_inside: outline.ends_inside,
             analysis: Some(Arc::clone(analysis)),
+            outline: Some(outline),
             statement: None,
             text: Text::Same,
             dialect: Dialect::default(),
@@ -258,10 +239,16 @@ impl Reading {
             && analysis.is_some_and(|analysis| !analysis.statements.iter().any(writes))
     }
 
+    /// The tables that the statement names, as far as they are known.
+    pub(super) fn named(&self) -> TableSet {
+        let outline = self.outline.as_ref();
+        outline.map_or_else(|| self.scope.tables(), |outline| outline.named())
+    }
+
     /// The tables that it writes; where they are not known, all of the database.
-    pub(super) fn written(&self, database: &str) -> Vec<Table> {
+    pub(super) fn written(&self, database: &str) -> TableSet {
         if self.only_locks() {
-            Vec::new()
+            TableSet::none()
         } else {
             self.writes.taintable(database)
         }
@@ -378,7 +365,15 @@ impl Reading {
         let (id, statement) = self.statement.as_ref()?;
         let shape = shape(statement, capabilities, long);
         match Execute::parse(payload, shape).ok()?.types {
+            // The same as ever changes nothing.
+            Some(types)
+                if statement.habit == Habit::Always
+                    && statement.types.as_deref() == Some(&types) =>
+            {
+                None
+            }
             Some(types) => Some(Entry::Types(*id, Some(types.into()))),
+            None if statement.habit == Habit::Relies => None,
             None => (shape.parameters > 0).then_some(Entry::Relied(*id)),
         }
     }
@@ -451,26 +446,13 @@ pub(super) fn shape<'a>(
     }
 }
 
-/// Whether a statement among others ends the transaction around it, or makes those behind it
-/// commit by themselves.
-fn may_end(one: &crate::sql::Statement) -> bool {
-    let switches = |change: &Change| match change {
-        Change::Variable { name, .. } | Change::Value(name) => name == "autocommit",
-        Change::Unknown => true,
-        Change::Database(_) => false,
-    };
-    let within = |control: Control| matches!(control, Control::Within);
-    one.class == Class::Ddl
-        || one.control.is_some_and(|control| !within(control))
-        || one.class == Class::Session && one.changes.iter().any(switches)
-}
-
 /// A command without a statement.
 fn bare(kind: Command, class: Class) -> Reading {
     let name: Arc<str> = Arc::from(name_of(kind));
     Reading {
         kind,
         analysis: None,
+        outline: None,
         class,
         digest: xxhash_rust::xxh3::xxh3_64(name.as_bytes()),
         fingerprint: name,

@@ -54,14 +54,17 @@ impl Recent {
             self.forgotten = self.forgotten.max(Some(acked));
             return;
         };
-        for table in tables {
-            if self.tables.len() >= TABLES_MAX && !self.tables.contains_key(&table) {
+        for table in tables.iter() {
+            if let Some(last) = self.tables.get_mut(table) {
+                *last = acked.max(*last);
+                continue;
+            }
+            if self.tables.len() >= TABLES_MAX {
                 let latest = self.tables.values().max().copied();
                 self.forgotten = self.forgotten.max(latest);
                 self.tables.clear();
             }
-            let last = self.tables.entry(table).or_insert(acked);
-            *last = acked.max(*last);
+            self.tables.insert(table.clone(), acked);
         }
     }
 

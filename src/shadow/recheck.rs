@@ -264,7 +264,7 @@ impl Again {
             (None, Command::QUERY) => Question::Text {
                 shadow: match &run.pin.text {
                     Some((text, _)) => text.clone(),
-                    None => perform::text(run).ok()?,
+                    None => perform::text(run).ok()?.to_vec(),
                 },
                 legacy: perform::worded(run)?.to_vec(),
             },

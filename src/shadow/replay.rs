@@ -11,6 +11,7 @@ use super::likeness::{Fate, Likeness};
 use super::line::{Ticket, Turn, YIELD_AFTER};
 use super::link::{Link, Trouble};
 use super::owed::{Ran, micros, side};
+use super::patience::Patience;
 use super::perform;
 use super::pin::{self, LastKey};
 use super::proof::Evidence;
@@ -167,9 +168,10 @@ struct Attempt {
 impl Replay {
     async fn serve(mut self, mut jobs: mpsc::Receiver<(Job, Busy)>) {
         let _counted = Counted::replay(&self.shared.counters);
-        while let Some((job, busy)) = self.next(&mut jobs).await {
+        let mut spared = Patience::new(self.shared.config.mirror.idle.min(SPARED));
+        while let Some((job, busy)) = self.next(&mut jobs, &mut spared).await {
             match job {
-                Job::Run(run) => self.run(*run).await,
+                Job::Run(run) => self.run(run).await,
                 Job::Skip(skip) => self.skip(*skip).await,
             }
             self.done = busy.number;
@@ -183,13 +185,16 @@ impl Replay {
     /// The next job. While none comes for `mirror.idle_s`, the connection is parked, and the replay says
     /// that it holds nothing any more; while none comes for a moment, it is parked where another session
     /// finds `mirror.connections_max` open and has none.
-    async fn next(&mut self, jobs: &mut mpsc::Receiver<(Job, Busy)>) -> Option<(Job, Busy)> {
+    async fn next(
+        &mut self,
+        jobs: &mut mpsc::Receiver<(Job, Busy)>,
+        spared: &mut Patience,
+    ) -> Option<(Job, Busy)> {
         if let Ok(job) = jobs.try_recv() {
             return Some(job);
         }
         let idle = self.shared.config.mirror.idle;
-        let spared = tokio::time::timeout(idle.min(SPARED), jobs.recv());
-        if let Ok(job) = spared.await {
+        if let Ok(job) = spared.with(jobs.recv()).await {
             return job;
         }
         let shared = Arc::clone(&self.shared);
@@ -243,7 +248,7 @@ impl Replay {
         self.link.as_ref().is_some_and(Link::in_transaction)
     }
 
-    async fn run(&mut self, mut run: Run) {
+    async fn run(&mut self, mut run: Box<Run>) {
         if !run.step.before {
             self.begin().await;
         }
@@ -321,10 +326,14 @@ impl Replay {
     /// Runs a command, or says why it has no answer. A suspension interrupts it.
     async fn try_it(&mut self, run: &mut Run) -> Result<Attempt, Reason> {
         let shared = Arc::clone(&self.shared);
-        let tried = tokio::select! {
-            biased;
-            () = shared.until_suspended() => Err(Trouble::Suspended),
-            tried = self.attempt(run) => tried,
+        let tried = if shared.is_suspended() {
+            Err(Trouble::Suspended)
+        } else {
+            tokio::select! {
+                biased;
+                tried = self.attempt(run) => tried,
+                () = shared.until_suspended() => Err(Trouble::Suspended),
+            }
         };
         let trouble = match tried {
             Ok(attempt) => {
@@ -506,7 +515,7 @@ impl Replay {
 
     /// The shadow answered: judges, taints, tells the ledger. Says what became of the command, and
     /// what went wrong with what it wrote.
-    fn settle(&mut self, run: Run, attempt: Attempt) -> (Fate, Option<Cause>) {
+    fn settle(&mut self, run: Box<Run>, attempt: Attempt) -> (Fate, Option<Cause>) {
         let Attempt {
             reply,
             late,
@@ -574,6 +583,9 @@ impl Replay {
             since,
         });
         let bytes = run.charged.command.len();
+        if let Some(link) = &mut self.link {
+            link.recycle(reply.answer);
+        }
         let mut owed = run.owed;
         if let Some((glimpse, divergence, again)) = unsettled {
             let case = Case {
@@ -641,7 +653,7 @@ impl Replay {
     }
 
     /// The shadow has no answer to a command. Says in words what that means to what it wrote.
-    fn give_up(&mut self, run: Run, reason: Reason) -> String {
+    fn give_up(&mut self, run: Box<Run>, reason: Reason) -> String {
         if run.step.before || run.step.after {
             self.carried.give_up(&self.shared, reason);
         }

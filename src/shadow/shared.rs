@@ -5,8 +5,10 @@ use super::breaker::{Breaker, Cause, Limits};
 use super::census::Census;
 use super::clock::Clock;
 use super::errand::Rested;
+use super::halt::Halt;
 use super::line::Line;
 use super::order::Scope;
+use super::outline::Shapes;
 use super::plans::Planner;
 use super::pulse::Pulse;
 use super::reach::Reach;
@@ -18,7 +20,7 @@ use crate::config::{Config, FedBy, Server};
 use crate::connect::{Dial, TlsContext, TlsError};
 use crate::ledger::{Cause as TaintCause, Ledger, Taint};
 use crate::roles::Roles;
-use crate::sql::{Catalog, Table};
+use crate::sql::Table;
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -27,7 +29,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -79,7 +81,7 @@ pub(super) struct Lasting {
     pub(super) config: Arc<Config>,
     pub(super) dial: Arc<dyn Dial>,
     pub(super) ledger: Ledger,
-    pub(super) catalog: Catalog,
+    pub(super) shapes: Shapes,
     pub(super) counters: Arc<Counters>,
     /// Who and what was seen.
     pub(super) census: Census,
@@ -96,7 +98,7 @@ pub(super) struct Lasting {
     control: Mutex<Control>,
     breaker: Mutex<Breaker>,
     /// Whether mirroring is suspended, or ends.
-    suspended: watch::Sender<bool>,
+    halt: Halt,
     ends: AtomicBool,
     connections: Arc<Semaphore>,
     /// Rung once for each session that finds no connection left: the one that has been idle longest hears.
@@ -217,7 +219,7 @@ impl Shared {
             *known = Arc::default();
             return;
         };
-        for table in tables {
+        for table in tables.iter() {
             let database = table.database.as_deref().unwrap_or_default();
             if known.has_table(database, &table.name) {
                 Arc::make_mut(&mut known).forget(database, &table.name);
@@ -237,7 +239,8 @@ impl Shared {
             return;
         }
         if self.feeds() && !scope.is_empty() {
-            self.ledger.taint(&scope.taintable(database), cause);
+            let tables: Vec<Table> = scope.taintable(database).iter().cloned().collect();
+            self.ledger.taint(&tables, cause);
         }
     }
 
@@ -305,7 +308,7 @@ impl Lasting {
         Ok(Self {
             dial,
             ledger,
-            catalog: Catalog::new(SHAPES_MAX),
+            shapes: Shapes::new(SHAPES_MAX),
             counters: Arc::default(),
             census: Census::default(),
             pulse: Pulse::default(),
@@ -315,7 +318,7 @@ impl Lasting {
             warned: Mutex::new(LruCache::new(WARNED_MAX)),
             control: Mutex::new(Control::new(mirror)),
             breaker: Mutex::new(Breaker::new(limits)),
-            suspended: watch::Sender::new(false),
+            halt: Halt::default(),
             ends: AtomicBool::new(false),
             connections: Arc::new(Semaphore::new(mirror.connections_max)),
             wanted: Notify::new(),
@@ -354,13 +357,12 @@ impl Lasting {
 
     /// Whether mirroring is suspended.
     pub(super) fn is_suspended(&self) -> bool {
-        *self.suspended.borrow()
+        self.halt.is_on()
     }
 
     /// Returns once mirroring is suspended.
     pub(super) async fn until_suspended(&self) {
-        let mut suspended = self.suspended.subscribe();
-        let _ = suspended.wait_for(|suspended| *suspended).await;
+        self.halt.until_on().await;
     }
 
     /// Asks the breaker something, and does what follows from it.
@@ -374,18 +376,14 @@ impl Lasting {
             _ => {}
         }
         let now = breaker.cause().is_some() || self.ends.load(Ordering::Acquire);
-        self.suspended.send_if_modified(|suspended| {
-            let changes = *suspended != now;
-            *suspended = now;
-            changes
-        });
+        self.halt.set(now);
         answer
     }
 
     /// The end has come: what still waits is not run.
     pub(super) fn give_up(&self) {
         self.ends.store(true, Ordering::Release);
-        self.suspended.send_replace(true);
+        self.halt.set(true);
     }
 
     /// The shadow answered.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) struct Stake {
     shared: Arc<Shared>,
     scope: Scope,
-    database: String,
+    database: Arc<str>,
     shape: Arc<str>,
 }
 
@@ -22,13 +22,13 @@ impl Stake {
     pub(super) fn new(
         shared: &Arc<Shared>,
         scope: Scope,
-        database: &str,
+        database: &Arc<str>,
         shape: &Arc<str>,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
             scope,
-            database: database.to_owned(),
+            database: Arc::clone(database),
             shape: Arc::clone(shape),
         }
     }

@@ -1,19 +1,22 @@
 //! A connection between two commands, asked one command at a time, within bounds.
 
 use super::link::Trouble;
+use super::patience::Patience;
 use crate::config::Config;
 use crate::connect::{Connection, Stream};
 use crate::wire::answer::{Answer, AnswerTracker, Progress};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
-use crate::wire::packet::{write_lenenc, write_packet};
+use crate::wire::packet::{CHUNK_MAX, HEADER_LEN, Header, write_lenenc, write_packet};
 use crate::wire::status::Status;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-/// Bytes read at once.
+/// Bytes read at once, and kept of what was sent.
 const PIECE: usize = 16 << 10;
+
+/// An answer whose sample has grown beyond this is not kept for the next one.
+const SPARE_BYTES_MAX: usize = 16 << 10;
 
 /// What the server answered, and when.
 #[derive(Debug)]
@@ -33,108 +36,164 @@ pub(super) struct Reply {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Talk {
+    wire: Wire,
+    patience: Patience,
+}
+
+/// The connection, and buffers that are used again.
+#[derive(Debug)]
+struct Wire {
     stream: Stream,
     tracker: AnswerTracker,
     capabilities: Capabilities,
     status: Status,
-    buffer: Vec<u8>,
+    /// The command on its way.
+    out: Vec<u8>,
+    /// What is read; none until there is an answer to read.
+    piece: Vec<u8>,
+    spare: Answer,
     answer_bytes_max: u64,
-    timeout: Duration,
 }
 
 impl Talk {
     /// Of a connection that was just opened.
     pub(super) fn new(config: &Config, connection: Connection) -> Self {
-        Self {
-            status: connection.status,
-            ..Self::of(config, connection.stream, connection.capabilities)
-        }
+        let mut talk = Self::of(config, connection.stream, connection.capabilities);
+        talk.wire.status = connection.status;
+        talk
     }
 
     /// Of a connection between two commands.
     pub(super) fn of(config: &Config, stream: Stream, capabilities: Capabilities) -> Self {
         Self {
-            tracker: AnswerTracker::new(capabilities, config.compare.sample_bytes),
-            capabilities,
-            status: Status::default(),
-            stream,
-            buffer: Vec::new(),
-            answer_bytes_max: config.mirror.answer_bytes_max,
-            timeout: config.mirror.timeout,
+            wire: Wire {
+                tracker: AnswerTracker::new(capabilities, config.compare.sample_bytes),
+                capabilities,
+                status: Status::default(),
+                stream,
+                out: Vec::new(),
+                piece: Vec::new(),
+                spare: Answer::default(),
+                answer_bytes_max: config.mirror.answer_bytes_max,
+            },
+            patience: Patience::new(config.mirror.timeout),
         }
     }
 
     /// What was agreed on.
     pub(super) const fn capabilities(&self) -> Capabilities {
-        self.capabilities
+        self.wire.capabilities
     }
 
     /// The last status flags.
     pub(super) const fn status(&self) -> Status {
-        self.status
+        self.wire.status
     }
 
     /// The stream; nothing was read ahead of it.
     pub(super) fn into_stream(self) -> Stream {
-        self.stream
+        self.wire.stream
     }
 
     /// Runs a text.
     pub(super) async fn query(&mut self, text: &[u8]) -> Result<Reply, Trouble> {
-        self.ask(&self.query_payload(text)).await
+        self.wire.pack_query(text);
+        self.exchange(Command::QUERY).await
     }
 
     /// The command that runs a text here.
     pub(super) fn query_payload(&self, text: &[u8]) -> Vec<u8> {
         let mut payload = Vec::with_capacity(text.len() + 3);
-        payload.push(Command::QUERY.0);
-        if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
-            write_lenenc(&mut payload, 0);
-            write_lenenc(&mut payload, 1);
-        }
-        payload.extend_from_slice(text);
+        self.wire.write_query(&mut payload, text);
         payload
     }
 
     /// Sends a command that has no answer.
     pub(super) async fn tell(&mut self, payload: &[u8]) -> Result<(), Trouble> {
-        let timeout = self.timeout;
-        tokio::time::timeout(timeout, self.send(payload))
-            .await
-            .map_err(|_| Trouble::Timeout)?
+        self.wire.pack(payload);
+        let sent = self.patience.with(self.wire.send()).await;
+        sent.map_err(|_| Trouble::Timeout)?
     }
 
     /// Sends a command and reads its whole answer.
     pub(super) async fn ask(&mut self, payload: &[u8]) -> Result<Reply, Trouble> {
-        let timeout = self.timeout;
-        tokio::time::timeout(timeout, self.exchange(payload))
-            .await
-            .map_err(|_| Trouble::Timeout)?
+        let kind = payload.first().map_or(Command::QUIT, |byte| Command(*byte));
+        self.wire.pack(payload);
+        self.exchange(kind).await
     }
 
-    async fn send(&mut self, payload: &[u8]) -> Result<(), Trouble> {
-        self.buffer.clear();
-        write_packet(&mut self.buffer, 0, payload);
-        self.stream.write_all(&self.buffer).await?;
+    /// Takes an answer back that nobody needs any more: the next one has its room.
+    pub(super) fn recycle(&mut self, mut answer: Answer) {
+        if answer.sample.capacity() <= SPARE_BYTES_MAX {
+            answer.clear();
+            self.wire.spare = answer;
+        }
+    }
+
+    async fn exchange(&mut self, kind: Command) -> Result<Reply, Trouble> {
+        let reply = self.patience.with(self.wire.exchange(kind)).await;
+        reply.map_err(|_| Trouble::Timeout)?
+    }
+}
+
+impl Wire {
+    /// Makes a command ready to be sent.
+    fn pack(&mut self, payload: &[u8]) {
+        self.out.clear();
+        write_packet(&mut self.out, 0, payload);
+    }
+
+    /// The same for a text, which is copied once.
+    fn pack_query(&mut self, text: &[u8]) {
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        self.write_query(&mut out, text);
+        let bytes = out.len() - HEADER_LEN;
+        match u32::try_from(bytes) {
+            Ok(len) if bytes < CHUNK_MAX => {
+                if let Some(header) = out.first_chunk_mut() {
+                    *header = Header { len, seq: 0 }.encode();
+                }
+                self.out = out;
+            }
+            _ => {
+                let payload = out.split_off(HEADER_LEN);
+                self.pack(&payload);
+            }
+        }
+    }
+
+    fn write_query(&self, out: &mut Vec<u8>, text: &[u8]) {
+        out.push(Command::QUERY.0);
+        if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+            write_lenenc(out, 0);
+            write_lenenc(out, 1);
+        }
+        out.extend_from_slice(text);
+    }
+
+    /// Sends what was packed.
+    async fn send(&mut self) -> Result<(), Trouble> {
+        self.stream.write_all(&self.out).await?;
         self.stream.flush().await?;
-        self.buffer.clear();
-        self.buffer.shrink_to(PIECE);
+        self.out.clear();
+        self.out.shrink_to(PIECE);
         Ok(())
     }
 
-    async fn exchange(&mut self, payload: &[u8]) -> Result<Reply, Trouble> {
-        let kind = payload.first().map_or(Command::QUIT, |byte| Command(*byte));
+    async fn exchange(&mut self, kind: Command) -> Result<Reply, Trouble> {
         self.tracker.begin(kind.expect());
-        self.send(payload).await?;
+        self.send().await?;
         let sent = Instant::now();
         let mut first_byte = None;
-        let mut answer = Answer::default();
-        let mut piece = std::mem::take(&mut self.buffer);
-        piece.resize(PIECE, 0);
+        let mut answer = std::mem::take(&mut self.spare);
+        self.piece.resize(PIECE, 0);
         loop {
-            let read = self.stream.read(&mut piece).await?;
-            let first_byte = *first_byte.get_or_insert_with(Instant::now);
-            let bytes = piece.get(..read).unwrap_or_default();
+            let read = self.stream.read(&mut self.piece).await?;
+            let now = Instant::now();
+            let first_byte = *first_byte.get_or_insert(now);
+            let bytes = self.piece.get(..read).unwrap_or_default();
             if bytes.is_empty() {
                 return Err(Trouble::Down(
                     "the server closed the connection before its answer was whole".to_owned(),
@@ -146,13 +205,12 @@ impl Talk {
                 }
                 Progress::More => {}
                 Progress::Ended { used } if used == read => {
-                    self.buffer = piece;
                     self.status = answer.status.unwrap_or(self.status);
                     return Ok(Reply {
                         answer,
                         sent,
                         first_byte,
-                        done: Instant::now(),
+                        done: now,
                         ended_before: false,
                     });
                 }

@@ -22,6 +22,7 @@ pub mod pin;
 mod redact;
 mod session;
 mod statements;
+mod table;
 mod tables;
 mod ties;
 mod words;
@@ -34,6 +35,7 @@ pub use databases::map_databases;
 pub use parameters::{between_parameters, nests, quoted, with_parameters};
 pub use redact::{literals, redact, redact_error};
 pub use session::{dialect_after, names_of_variables, names_variable, reads_variables};
+pub use table::{Table, TableSet};
 pub use ties::{Tie, ties};
 
 #[cfg(test)]
@@ -41,8 +43,6 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Ordering;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// What kind of statement it is, for policy. Where a command holds several statements, the
@@ -85,55 +85,6 @@ impl Class {
             Self::Ddl => "ddl",
             Self::Unmirrored => "unmirrored",
         }
-    }
-}
-
-/// A table as a statement names it. Where only the case of names differs it is the same table: on
-/// some servers it is, and on the others to take two for one orders and taints too much, never too
-/// little.
-#[derive(Clone, Debug)]
-pub struct Table {
-    /// The database, where the statement names one.
-    pub database: Option<String>,
-    /// The table.
-    pub name: String,
-}
-
-impl Table {
-    /// What tables are told apart by.
-    fn folded(&self) -> impl Iterator<Item = u8> {
-        let database = self.database.as_deref().unwrap_or_default();
-        let names = [database, "\0", &self.name];
-        names
-            .into_iter()
-            .flat_map(str::bytes)
-            .map(|byte| byte.to_ascii_lowercase())
-    }
-}
-
-impl PartialEq for Table {
-    fn eq(&self, other: &Self) -> bool {
-        self.folded().eq(other.folded())
-    }
-}
-
-impl Eq for Table {}
-
-impl PartialOrd for Table {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Table {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.folded().cmp(other.folded())
-    }
-}
-
-impl Hash for Table {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.folded().for_each(|byte| state.write_u8(byte));
     }
 }
 
@@ -257,6 +208,15 @@ pub struct Analysis {
     pub fingerprint: Arc<str>,
     /// xxh3-64 of the whole fingerprint.
     pub digest: u64,
+}
+
+impl Analysis {
+    /// Whether it holds what was read from one text's literals; else all of it follows from the shape,
+    /// and every text of that has the same one.
+    #[must_use]
+    pub fn has_literals(&self) -> bool {
+        analysis::has_literal_changes(self)
+    }
 }
 
 /// What of a session's `sql_mode` and charset changes how text is read.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
 use crate::ledger::{Commands, Observation, Protocol, Side};
-use crate::sql::{Class, Table};
+use crate::sql::{Class, Table, TableSet};
 use ask::{Bounds, Fault, Rows};
 use mysql_async::prelude::Queryable;
 use rusqlite::types::Value;
@@ -35,11 +35,12 @@ fn observation(shape: &str, verdict: Verdict) -> Observation {
         class: Class::Read,
         user: "app".into(),
         database: "app".into(),
-        tables: vec![Table {
+        tables: [Table {
             database: Some("app".into()),
             name: "orders".into(),
-        }],
-        written: Vec::new(),
+        }]
+        .into(),
+        written: TableSet::none(),
         statement: None,
         verdict,
         follows: None,

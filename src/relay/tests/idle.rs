@@ -226,8 +226,12 @@ async fn an_idle_session_is_small() {
     let (client, _far) = tokio::io::duplex(64);
     let open = shared.open.enter(1).unwrap();
     let client = Stream::Memory(client);
-    let serving =
-        crate::relay::session::serve(Arc::clone(shared), client, ([127, 0, 0, 1], 1).into(), open);
+    let serving = crate::relay::session::serve(
+        Arc::clone(shared),
+        || Ok(client),
+        ([127, 0, 0, 1], 1).into(),
+        (open, None),
+    );
     let task = size_of_val(&serving);
     drop(serving);
     assert!(task <= 192, "{task}");

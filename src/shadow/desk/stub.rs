@@ -69,9 +69,7 @@ impl Desk {
                 first_byte_us: None,
                 latency_us: None,
             };
-            let database = self.journal.database();
-            Owed::of(&shared.ledger, &reading, database, &stub.facts, primary)
-                .not_compared(Reason::Dropped);
+            Owed::of(&shared.ledger, &reading, self.asker(), primary).not_compared(Reason::Dropped);
         }
         if reading.class == Class::Ddl {
             // When it was acknowledged, nobody knows any more: no later than now.

@@ -1,7 +1,7 @@
 use super::super::journal::{Entry, Journal};
+use super::super::outline::Shapes;
 use super::super::reading::{Missing, Reader};
 use super::*;
-use crate::sql::Catalog;
 use crate::wire::answer::{AnswerTracker, Done, Failure, Progress, Rows};
 use crate::wire::capability::Capabilities;
 use crate::wire::packet::{write_lenenc_bytes, write_packet};
@@ -24,7 +24,7 @@ impl Session {
     /// Takes in a command's payload, and says which features it used.
     fn hear(&mut self, command: &[u8], answer: Option<&Answer>) -> Vec<Feature> {
         let reader = Reader {
-            catalog: &Catalog::new(8),
+            shapes: &Shapes::new(8),
             journal: &self.journal,
             capabilities: Capabilities::default(),
             no_backslash_escapes: false,
@@ -385,7 +385,7 @@ fn more_than_is_remembered_makes_it_unknown_and_stays_bounded() {
 fn a_reset_is_an_entry_of_its_own() {
     let mut session = Session::new();
     let reader = Reader {
-        catalog: &Catalog::new(8),
+        shapes: &Shapes::new(8),
         journal: &session.journal,
         capabilities: Capabilities::default(),
         no_backslash_escapes: false,
