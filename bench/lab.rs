@@ -56,7 +56,6 @@ fn lab(what: &str, run: &PathBuf) -> Command {
     command
         .env("LAB_RUN", run)
         .env("LAB_PARTS", "legacy,shadow")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+        .stdin(Stdio::null());
     command
 }
