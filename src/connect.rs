@@ -12,6 +12,7 @@ use std::io;
 use std::pin::Pin;
 
 mod dial;
+mod direct;
 mod login;
 mod packets;
 mod stream;

@@ -1,5 +1,6 @@
 //! One type for every leg: plain TCP, TLS over it, or memory in the simulation.
 
+use super::direct;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -109,6 +110,9 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Self::Tcp(stream) = &*self {
+            return direct::poll_read(stream, context, buffer);
+        }
         each!(self, stream => stream.poll_read(context, buffer))
     }
 }
@@ -119,6 +123,9 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Self::Tcp(stream) = &*self {
+            return direct::poll_write(stream, context, bytes);
+        }
         each!(self, stream => stream.poll_write(context, bytes))
     }
 

@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// How much may wait behind the door.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,7 @@ impl Default for Limits {
 }
 
 /// Exchanges that are kept for their next use.
-const KEPT_MAX: usize = 512;
+const KEPT_MAX: usize = 1024;
 
 /// What both ends share.
 #[derive(Debug)]
@@ -262,6 +263,12 @@ impl Receiver {
             Handed::Closed { .. } => self.door.sessions.give(1),
         }
         Some(handed)
+    }
+
+    /// While exchanges come, it looks for more each time after so long; a millisecond until it is told
+    /// otherwise.
+    pub fn doze_for(&mut self, length: Duration) {
+        self.doze.length = length;
     }
 
     /// See [`Tee::lost_unsaid`].
