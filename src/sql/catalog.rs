@@ -1,10 +1,12 @@
 //! Analyses by fingerprint, so that each shape of statement is read once.
 //!
-//! Bounded in entries and in bytes; thread-safe; the least recently used goes first. A text whose
-//! shape is known costs one pass of the lexer into a buffer that is used again, and a look-up.
+//! Bounded in entries and in bytes; thread-safe; the least recently used goes first. A text is looked
+//! up by its skeleton first, which costs a glance at its bytes; one whose skeleton is new, but whose
+//! shape is known, costs one pass of the lexer into a buffer that is used again.
 
 use super::analysis::{FINGERPRINT_BYTES_MAX, fill_changes, has_literal_changes, of_fingerprint};
 use super::fingerprint::Fingerprinter;
+use super::skeleton::strip;
 use super::{Analysis, Dialect};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -18,17 +20,28 @@ use xxhash_rust::xxh3::xxh3_64;
 const ENTRY_BYTES: usize = 2 << 10;
 /// A text's buffer beyond this is given back after use.
 const BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of skeletons kept, for each entry on average, and of one at most.
+const SKELETON_BYTES: usize = 512;
+const SKELETON_BYTES_MAX: usize = 4 << 10;
 /// Locks: threads that look up different shapes seldom meet.
 const SHARDS: usize = 16;
 
 thread_local! {
-    static FINGERPRINTER: RefCell<Fingerprinter> = RefCell::default();
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Buffers that are used again.
+#[derive(Default)]
+struct Scratch {
+    fingerprinter: Fingerprinter,
+    skeleton: Vec<u8>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Catalog {
     shards: Vec<Mutex<Shard>>,
+    skeletons: Mutex<Skeletons>,
     known: AtomicU64,
     read: AtomicU64,
     forgotten: AtomicU64,
@@ -40,6 +53,21 @@ struct Shard {
     entries_max: usize,
     bytes: usize,
     bytes_max: usize,
+}
+
+/// Analyses by skeleton, of those that hold nothing of a literal.
+#[derive(Debug)]
+struct Skeletons {
+    entries: LruCache<u64, Known>,
+    entries_max: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    skeleton: Box<[u8]>,
+    dialect: Dialect,
+    analysis: Arc<Analysis>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,10 +84,12 @@ pub struct Figures {
     pub known: u64,
     /// Texts that had to be read.
     pub read: u64,
-    /// Shapes that were let go to stay within the bounds.
+    /// Shapes and skeletons that were let go to stay within the bounds.
     pub forgotten: u64,
     /// Shapes held now.
     pub entries: usize,
+    /// Skeletons held now.
+    pub skeletons: usize,
 }
 
 impl Catalog {
@@ -77,6 +107,11 @@ impl Catalog {
             shards: std::iter::repeat_with(|| Mutex::new(shard()))
                 .take(SHARDS)
                 .collect(),
+            skeletons: Mutex::new(Skeletons {
+                entries: LruCache::unbounded(),
+                entries_max: max_entries.max(1),
+                bytes: 0,
+            }),
             known: AtomicU64::new(0),
             read: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
@@ -85,9 +120,29 @@ impl Catalog {
 
     /// The analysis of a text: remembered by its fingerprint, but for what its SETs change.
     pub fn analyze(&self, text: &[u8], dialect: Dialect) -> Arc<Analysis> {
-        let entry = FINGERPRINTER.with_borrow_mut(|fingerprinter| {
-            let entry = self.entry(fingerprinter.run(text, dialect));
-            fingerprinter.shrink(BUFFER_BYTES_MAX);
+        let entry = SCRATCH.with_borrow_mut(|scratch| {
+            let skeleton = &mut scratch.skeleton;
+            let key = strip(text, dialect, skeleton).then(|| xxh3_64(skeleton));
+            let key = key.filter(|_| skeleton.len() <= SKELETON_BYTES_MAX);
+            if let Some(analysis) = key.and_then(|key| self.known(key, skeleton, dialect)) {
+                return Entry {
+                    analysis,
+                    literal_changes: false,
+                };
+            }
+            let entry = self.entry(scratch.fingerprinter.run(text, dialect));
+            scratch.fingerprinter.shrink(BUFFER_BYTES_MAX);
+            if let Some(key) = key.filter(|_| !entry.literal_changes) {
+                let forgotten = self.skeletons.lock().keep(
+                    key,
+                    Known {
+                        skeleton: Box::from(skeleton.as_slice()),
+                        dialect,
+                        analysis: Arc::clone(&entry.analysis),
+                    },
+                );
+                self.forgotten.fetch_add(forgotten, Ordering::Relaxed);
+            }
             entry
         });
         if !entry.literal_changes {
@@ -110,7 +165,14 @@ impl Catalog {
                 .iter()
                 .map(|shard| shard.lock().entries.len())
                 .sum(),
+            skeletons: self.skeletons.lock().entries.len(),
         }
+    }
+
+    fn known(&self, key: u64, skeleton: &[u8], dialect: Dialect) -> Option<Arc<Analysis>> {
+        let analysis = self.skeletons.lock().find(key, skeleton, dialect)?;
+        self.known.fetch_add(1, Ordering::Relaxed);
+        Some(analysis)
     }
 
     fn entry(&self, fingerprint: &[u8]) -> Entry {
@@ -145,6 +207,32 @@ impl Catalog {
     fn shard(&self, digest: u64) -> Option<&Mutex<Shard>> {
         let shard = usize::try_from(digest >> 60).unwrap_or(0);
         self.shards.get(shard % SHARDS)
+    }
+}
+
+impl Skeletons {
+    fn find(&mut self, key: u64, skeleton: &[u8], dialect: Dialect) -> Option<Arc<Analysis>> {
+        let known = self.entries.get(&key)?;
+        let same = *known.skeleton == *skeleton && known.dialect == dialect;
+        same.then(|| Arc::clone(&known.analysis))
+    }
+
+    /// Keeps one; how many others had to go.
+    fn keep(&mut self, key: u64, known: Known) -> u64 {
+        self.bytes += known.skeleton.len();
+        if let Some(old) = self.entries.put(key, known) {
+            self.bytes -= old.skeleton.len();
+        }
+        let bytes_max = self.entries_max * SKELETON_BYTES + SKELETON_BYTES_MAX;
+        let mut forgotten = 0;
+        while self.entries.len() > self.entries_max || self.bytes > bytes_max {
+            let Some((_, old)) = self.entries.pop_lru() else {
+                break;
+            };
+            self.bytes -= old.skeleton.len();
+            forgotten += 1;
+        }
+        forgotten
     }
 }
 

@@ -21,6 +21,7 @@ mod parameters;
 pub mod pin;
 mod redact;
 mod session;
+mod skeleton;
 mod statements;
 mod table;
 mod tables;
