@@ -85,7 +85,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dialled = TcpStream::connect(listener.local_addr().unwrap());
         let (dialled, accepted) = tokio::join!(dialled, listener.accept());
-        let bytes: Vec<u8> = (0..LEN).map(|n| (n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(LEN).collect();
         let echo = async {
             let mut far = Stream::tcp(accepted.unwrap().0).unwrap();
             let mut buffer = vec![0; 70_000];

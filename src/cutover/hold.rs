@@ -7,6 +7,7 @@
 use super::carry::Carrier;
 use crate::relay::{Leg, Relay, StandIn, Unheld};
 use crate::shadow::{Carried, CarryError, Mirror, SessionState, Soft, Unprepared, Values};
+use crate::task;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -425,7 +426,7 @@ impl Hands {
             lent.give_back(stream);
             values.map_err(|error| Why::own(format!("its variables cannot be read: {error}")))
         };
-        let asked = self.thread(session).spawn(asking).await;
+        let asked = task::spawn_on(&self.thread(session), "asking", asking).await;
         asked.map_err(|broken| Why::of_server(broken.to_string()))?
     }
 }

@@ -26,10 +26,4 @@ impl Control {
             paused: false,
         }
     }
-
-    /// Whether anything at all may be mirrored.
-    #[must_use]
-    pub fn mirrors(&self) -> bool {
-        !self.paused && (self.reads || self.writes != Writes::Off)
-    }
 }

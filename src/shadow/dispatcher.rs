@@ -29,11 +29,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at whether anything still waits for the shadow, while somebody wants to know.
 const NEAR: Duration = Duration::from_millis(1);
 
-/// Between two looks at what came, while something does. The shadow is that much later, and no client
-/// waits for it; where nothing is mirrored, nobody waits for it at all.
-const DOZE: Duration = Duration::from_millis(1);
-const DOZE_OFF: Duration = Duration::from_millis(5);
-
 /// Exchanges that are taken in before anything else has its turn.
 const BATCH: usize = 64;
 
@@ -273,9 +268,6 @@ impl Dispatcher {
     fn look(&mut self) {
         let now = Instant::now();
         self.leaving.retain(|task| !task.is_finished());
-        let mirrors = self.shared.control().mirrors();
-        self.receiver
-            .doze_for(if mirrors { DOZE } else { DOZE_OFF });
         if let Some(age) = self.lag(now) {
             self.shared.breaker(|breaker| breaker.lagging(age, now));
         }

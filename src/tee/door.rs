@@ -10,7 +10,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 /// How much may wait behind the door.
 #[derive(Clone, Copy, Debug)]
@@ -263,12 +262,6 @@ impl Receiver {
             Handed::Closed { .. } => self.door.sessions.give(1),
         }
         Some(handed)
-    }
-
-    /// While exchanges come, it looks for more each time after so long; a millisecond until it is told
-    /// otherwise.
-    pub fn doze_for(&mut self, length: Duration) {
-        self.doze.length = length;
     }
 
     /// See [`Tee::lost_unsaid`].

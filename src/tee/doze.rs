@@ -6,17 +6,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long the receiver dozes before it looks again, as long as nobody says otherwise; nothing may have
-/// come in all of it before it sleeps until it is rung for. It is what a dark command waits at most, and
-/// half of that on average: little beside the order that it waits for anyway. A timer of the runtime's
-/// has steps of a millisecond.
+/// How long the receiver dozes before it looks again; nothing may have come in all of it before it
+/// sleeps until it is rung for. It is what a dark command waits at most, and half of that on
+/// average: little beside the order that it waits for anyway. Longer, and what comes in one go would
+/// hold a processor for longer than a client likes to wait for it. A timer of the runtime's has steps
+/// of a millisecond.
 const DOZE: Duration = Duration::from_millis(1);
 
 /// Awake, dozing, or asleep.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Doze {
-    /// How long it dozes.
-    pub(super) length: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     state: State,
 }
@@ -32,16 +31,6 @@ enum State {
     Dozing,
 }
 
-impl Default for Doze {
-    fn default() -> Self {
-        Self {
-            length: DOZE,
-            timer: None,
-            state: State::default(),
-        }
-    }
-}
-
 impl Doze {
     /// Something came.
     pub(super) fn is_awake(&mut self) {
@@ -54,11 +43,9 @@ impl Doze {
         if self.state == State::Rested {
             return Poll::Ready(());
         }
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep(self.length)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(DOZE)));
         if self.state == State::Awake {
-            timer.as_mut().reset(Instant::now() + self.length);
+            timer.as_mut().reset(Instant::now() + DOZE);
             self.state = State::Dozing;
         }
         ready!(timer.as_mut().poll(context));
