@@ -157,16 +157,10 @@ async fn serve_as(
     let dial: Arc<dyn Dial> = Arc::new(Tcp::default());
     let carrier = Arc::new(Carrier::new(roles.clone(), Arc::clone(&dial)));
     let offer = Offer::all();
+    let made_of = relay_parts(config, &roles, &dial, &tee, &offer, &carrier);
     let relay = Relay::new(RelayParts {
-        listen: config.listen.clone(),
-        copy_bytes_max: config.mirror.command_bytes_max,
-        sample_bytes: config.compare.sample_bytes,
-        roles: roles.clone(),
-        dial: Arc::clone(&dial),
-        tee: tee.clone(),
-        offer: offer.clone(),
-        carry: Arc::clone(&carrier) as Arc<dyn relay::Carry>,
         threads: threads.relay.handles().to_vec(),
+        ..made_of
     })
     .inspect_err(|_| ledger.close())
     .map_err(|error| AppError::Config(error.to_string()))?;
@@ -223,6 +217,9 @@ async fn serve_as(
             house.set_draining();
             Err(AppError::Failed(why))
         }
+        () = threads.relay.broken() => Err(AppError::Failed(
+            "one of the relay's threads broke, and its sessions with it: this is a fault of understudy's; start it again".to_owned(),
+        )),
     };
     house.drain_mirror(MIRROR_DRAIN).await;
     if let Some(fleet) = &fleet {
@@ -234,6 +231,28 @@ async fn serve_as(
         let _ = probe.await;
     }
     ended
+}
+
+/// What the relay is made of, but for its threads.
+fn relay_parts(
+    config: &Config,
+    roles: &RolesWatch,
+    dial: &Arc<dyn Dial>,
+    tee: &Tee,
+    offer: &Offer,
+    carrier: &Arc<Carrier>,
+) -> RelayParts {
+    RelayParts {
+        listen: config.listen.clone(),
+        copy_bytes_max: config.mirror.command_bytes_max,
+        sample_bytes: config.compare.sample_bytes,
+        roles: roles.clone(),
+        dial: Arc::clone(dial),
+        tee: tee.clone(),
+        offer: offer.clone(),
+        carry: Arc::clone(carrier) as Arc<dyn relay::Carry>,
+        threads: Vec::new(),
+    }
 }
 
 /// Opens the ledger, which says who is primary where no fleet does.

@@ -16,6 +16,7 @@ mod budget;
 mod charged;
 mod door;
 mod doze;
+mod kept;
 
 pub use budget::{Budget, Charge, Share};
 pub use charged::Charged;

@@ -47,8 +47,9 @@ pub fn needs(config: &Config) -> Vec<Need> {
     let replays = config.mirror.connections_max as u64;
     vec![
         descriptors(config),
-        ports(&config.primary, clients),
-        // In a cutover every session has its next connection already, beside the replay's.
+        // In a cutover every session has its next connection already, beside the replay's; and in a
+        // rollback, on the other server.
+        ports(&config.primary, clients.saturating_add(replays)),
         ports(&config.shadow, clients.saturating_add(replays)),
     ]
 }

@@ -89,12 +89,14 @@ impl Threads {
 pub(super) struct RelayThreads {
     handles: Vec<Handle>,
     stop: CancellationToken,
+    /// One of them has ended, whyever.
+    ended: CancellationToken,
     running: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl RelayThreads {
     fn start(threads: usize) -> io::Result<Self> {
-        let stop = CancellationToken::new();
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let (mut handles, mut running) = (Vec::new(), Vec::new());
         for _ in 0..threads.max(1) {
             let runtime = Builder::new_current_thread()
@@ -102,9 +104,10 @@ impl RelayThreads {
                 .enable_all()
                 .build()?;
             handles.push(runtime.handle().clone());
-            let stop = stop.clone();
+            let (stop, ended) = (stop.clone(), ended.clone());
             let thread = std::thread::Builder::new().name("relay".to_owned());
             running.push(thread.spawn(move || {
+                let _says_so = ended.drop_guard();
                 runtime.block_on(stop.cancelled());
                 runtime.shutdown_timeout(LAST_MOMENT);
             })?);
@@ -112,6 +115,7 @@ impl RelayThreads {
         Ok(Self {
             handles,
             stop,
+            ended,
             running,
         })
     }
@@ -121,11 +125,25 @@ impl RelayThreads {
         &self.handles
     }
 
+    /// Resolves once one of them has ended before its time: it has panicked, and took its sessions with it.
+    pub(super) async fn broken(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Lets them end. One that hangs is left behind: the process ends without it.
     fn end(self) {
+        const STEP: Duration = Duration::from_millis(5);
         self.stop.cancel();
-        for thread in self.running {
-            // A thread that has panicked has ended, too.
-            drop(thread.join());
+        let mut left = LAST_MOMENT * 3;
+        let hangs = |one: &std::thread::JoinHandle<()>| !one.is_finished();
+        while self.running.iter().any(hangs) && left > Duration::ZERO {
+            std::thread::sleep(STEP);
+            left = left.saturating_sub(STEP);
+        }
+        if self.running.iter().any(hangs) {
+            tracing::error!(
+                "one of the relay's threads hangs and is left behind; what it was doing is lost"
+            );
         }
     }
 }

@@ -58,8 +58,11 @@ async fn begin(
     peer: SocketAddr,
 ) -> Option<Box<Session>> {
     let _in_login = shared.roster.login();
-    // One that left at once: nobody is there to be told.
-    let client = client().ok()?;
+    let client = client().inspect_err(|error| {
+        shared.counters.accept_errors.add(1);
+        tracing::warn!(%error, %peer, "a client was let go: its connection cannot be watched (descriptors, memory or fs.epoll.max_user_watches are short)");
+    });
+    let client = client.ok()?;
     let legs = login::relay(&shared, client).await?;
     let session = session(&shared, legs);
     tracing::debug!(session = session.pump.book.facts().session, %peer, "logged in");

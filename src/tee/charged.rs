@@ -10,8 +10,8 @@ use crate::wire::answer::{Answer, Outcome};
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// A buffer that has grown beyond this is not kept.
-const KEPT_BYTES_MAX: usize = 16 << 10;
+/// One whose buffers have grown beyond this, together, is not kept.
+pub(super) const KEPT_BYTES_MAX: usize = 16 << 10;
 
 /// An exchange and its share of the budget, given back when this is dropped.
 #[derive(Debug)]
@@ -117,18 +117,18 @@ impl Parcel {
         }
     }
 
-    /// Whether it is worth keeping: nothing in it has grown out of proportion.
+    /// Empties it; whether it is worth keeping.
     fn empty(&mut self) -> bool {
         let Exchange {
             command, answer, ..
         } = &mut self.exchange;
-        let largest = command
+        let grown = command
             .capacity()
-            .max(answer.sample.capacity())
-            .max(results_bytes(answer));
+            .saturating_add(answer.sample.capacity())
+            .saturating_add(results_bytes(answer));
         command.clear();
         answer.clear();
-        largest <= KEPT_BYTES_MAX
+        grown <= KEPT_BYTES_MAX
     }
 }
 

@@ -4,6 +4,7 @@ use super::bell::Bell;
 use super::budget::{Budget, Charge, Purse, Share};
 use super::charged::{Parcel, shed_sample};
 use super::doze::Doze;
+use super::kept::Kept;
 use super::{Charged, End, Exchange, Facts, Handed, STUB_COMMAND_BYTES, Stub};
 use crossbeam_queue::ArrayQueue;
 use std::future::poll_fn;
@@ -38,9 +39,6 @@ impl Default for Limits {
     }
 }
 
-/// Exchanges that are kept for their next use.
-const KEPT_MAX: usize = 1024;
-
 /// What both ends share.
 #[derive(Debug)]
 pub(super) struct Door {
@@ -48,7 +46,7 @@ pub(super) struct Door {
     slots: Purse,
     sessions: Purse,
     /// Those that the shadow side is done with.
-    kept: ArrayQueue<Box<Parcel>>,
+    kept: Kept,
     bell: Bell,
     pub(super) budget: Arc<Budget>,
     tees: AtomicUsize,
@@ -73,7 +71,7 @@ pub fn door(limits: Limits) -> (Tee, Receiver) {
         queue: ArrayQueue::new(limits.slots.saturating_add(own_room).max(1)),
         slots: Purse::new(limits.slots as u64),
         sessions: Purse::new(limits.sessions as u64),
-        kept: ArrayQueue::new(KEPT_MAX),
+        kept: Kept::default(),
         bell: Bell::default(),
         budget: Arc::new(Budget {
             queue: Purse::new(limits.queue_bytes),
@@ -212,7 +210,7 @@ impl Drop for Tee {
     fn drop(&mut self) {
         if self.door.tees.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Each of them keeps the door.
-            while self.door.kept.pop().is_some() {}
+            self.door.kept.clear();
             self.door.bell.ring();
         }
     }
@@ -336,13 +334,13 @@ impl Door {
 
     /// One that lies ready, empty but for what it has allocated.
     pub(super) fn kept(&self) -> Option<Box<Parcel>> {
-        self.kept.pop()
+        self.kept.take()
     }
 
     /// Keeps an empty one for its next use, while there is room and anybody who may use it.
     pub(super) fn keep(&self, parcel: Box<Parcel>) {
         if self.tees.load(Ordering::Relaxed) > 0 {
-            drop(self.kept.push(parcel));
+            self.kept.put(parcel);
         }
     }
 }
