@@ -29,6 +29,7 @@ pub mod readiness;
 pub mod report;
 
 pub mod cutover;
+pub mod verify;
 
 pub mod admin;
 pub mod metrics;

@@ -1,0 +1,297 @@
+//! Rows by their key and a digest of their values: a range of the primary's against what the shadow has in
+//! it, in whatever order that comes. Pure; memory is the primary's range and what is suspect.
+//!
+//! A suspect is not a difference yet: under live traffic it is looked at again.
+
+use super::plan::Plan;
+use super::value;
+use std::collections::HashMap;
+
+/// The key of a row: how it is compared, and its values as they came, to ask for it again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The canonical form: two keys are the same where these bytes are.
+    pub canonical: Box<[u8]>,
+    /// The values of the key's columns.
+    pub values: Vec<Box<[u8]>>,
+}
+
+/// A row as it is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its key; empty where the table has none.
+    pub key: Key,
+    /// The digest of all its values.
+    pub digest: u128,
+    /// Its length on the wire.
+    pub bytes: usize,
+}
+
+impl Row {
+    /// Reads a row's cells, which are those of the plan's columns. `buffer` is scratch space.
+    #[must_use]
+    pub fn read(plan: &Plan, cells: &[Option<&[u8]>], buffer: &mut Vec<u8>) -> Self {
+        buffer.clear();
+        for (at, column) in plan.columns.iter().enumerate() {
+            value::write(buffer, column.form, cells.get(at).copied().flatten());
+        }
+        let digest = value::digest(buffer);
+        Self {
+            key: key(plan, cells, buffer),
+            digest,
+            bytes: cells.iter().flatten().map(|cell| cell.len()).sum(),
+        }
+    }
+}
+
+/// The key of a row's cells.
+fn key(plan: &Plan, cells: &[Option<&[u8]>], buffer: &mut Vec<u8>) -> Key {
+    buffer.clear();
+    let mut values = Vec::with_capacity(plan.key.len());
+    for at in &plan.key {
+        let cell = cells.get(*at).copied().flatten();
+        if let Some(column) = plan.columns.get(*at) {
+            value::write(buffer, column.form, cell);
+        }
+        values.push(cell.unwrap_or_default().into());
+    }
+    Key {
+        canonical: buffer.as_slice().into(),
+        values,
+    }
+}
+
+/// The key of a row of which only the key's columns were asked for, in the key's order.
+#[must_use]
+pub fn key_alone(plan: &Plan, cells: &[Option<&[u8]>]) -> Key {
+    let mut canonical = Vec::new();
+    let mut values = Vec::with_capacity(plan.key.len());
+    for (nth, at) in plan.key.iter().enumerate() {
+        let cell = cells.get(nth).copied().flatten();
+        if let Some(column) = plan.columns.get(*at) {
+            value::write(&mut canonical, column.form, cell);
+        }
+        values.push(cell.unwrap_or_default().into());
+    }
+    Key {
+        canonical: canonical.into(),
+        values,
+    }
+}
+
+/// How a row differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum How {
+    /// The shadow lacks it.
+    Missing,
+    /// The shadow alone has it.
+    Extra,
+    /// Its values differ.
+    Changed,
+    /// The shadow has it more than once: on two shards.
+    Twice,
+    /// The shadow has it where a lookup by its key does not find it: on the wrong shard.
+    Misplaced,
+}
+
+impl How {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Changed => "changed",
+            Self::Twice => "twice",
+            Self::Misplaced => "misplaced",
+        }
+    }
+}
+
+/// A row that may differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Its key.
+    pub key: Key,
+    /// How it looked.
+    pub how: How,
+}
+
+/// The primary's rows of a range, which the shadow's are held against.
+#[derive(Debug, Default)]
+pub struct Range {
+    rows: HashMap<Box<[u8]>, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    key: Key,
+    digest: u128,
+    met: bool,
+}
+
+impl Range {
+    /// The primary's rows.
+    #[must_use]
+    pub fn of(rows: impl IntoIterator<Item = Row>) -> Self {
+        let held = rows.into_iter().map(|row| {
+            let held = Held {
+                digest: row.digest,
+                met: false,
+                key: row.key,
+            };
+            (held.key.canonical.clone(), held)
+        });
+        Self {
+            rows: held.collect(),
+        }
+    }
+
+    /// Its rows' keys, in the order of their canonical forms.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Key> {
+        let mut keys: Vec<Key> = self.rows.values().map(|held| held.key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Takes one of the shadow's rows in the range; whether it is suspect.
+    pub fn meet(&mut self, row: Row) -> Option<Suspect> {
+        let suspect = |key, how| Some(Suspect { key, how });
+        let Some(held) = self.rows.get_mut(&row.key.canonical) else {
+            return suspect(row.key, How::Extra);
+        };
+        if std::mem::replace(&mut held.met, true) {
+            return suspect(row.key, How::Twice);
+        }
+        if held.digest == row.digest {
+            None
+        } else {
+            suspect(row.key, How::Changed)
+        }
+    }
+
+    /// The same where rows that are not of the range are no news: the shadow was asked for these keys, and
+    /// its collation may find others.
+    pub fn meet_if_known(&mut self, row: Row) -> Option<Suspect> {
+        if self.rows.contains_key(&row.key.canonical) {
+            self.meet(row)
+        } else {
+            None
+        }
+    }
+
+    /// What the shadow has not shown, once all of it has come, in the order of the canonical keys.
+    #[must_use]
+    pub fn missing(self) -> Vec<Suspect> {
+        let unmet = self.rows.into_values().filter(|held| !held.met);
+        let mut missing: Vec<Suspect> = unmet
+            .map(|held| Suspect {
+                key: held.key,
+                how: How::Missing,
+            })
+            .collect();
+        missing.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{Planned, Way};
+    use super::super::types::Form;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn plan() -> Plan {
+        let column = |name: &str, form| Planned {
+            name: name.into(),
+            on_shadow: name.into(),
+            form,
+            generated: false,
+            binary: false,
+        };
+        Plan {
+            columns: vec![column("id", Form::Number), column("v", Form::Text)],
+            key: vec![0],
+            way: Way::Ranges,
+        }
+    }
+
+    fn row(id: &str, value: &str) -> Row {
+        let cells = [Some(id.as_bytes()), Some(value.as_bytes())];
+        Row::read(&plan(), &cells, &mut Vec::new())
+    }
+
+    fn judged(primary: &[(&str, &str)], shadow: &[(&str, &str)]) -> Vec<(How, String)> {
+        let mut range = Range::of(primary.iter().map(|(id, value)| row(id, value)));
+        let met = shadow
+            .iter()
+            .filter_map(|(id, value)| range.meet(row(id, value)));
+        let mut found: Vec<Suspect> = met.collect();
+        found.extend(range.missing());
+        let told = found.into_iter().map(|one| {
+            let id = String::from_utf8(one.key.values[0].to_vec()).unwrap();
+            (one.how, id)
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn what_differs_is_suspect_in_whatever_order_it_comes() {
+        let found = judged(
+            &[("1", "a"), ("2", "b"), ("3", "c")],
+            &[("4", "d"), ("3", "C"), ("01", "a")],
+        );
+        let expected = [(How::Extra, "4"), (How::Changed, "3"), (How::Missing, "2")];
+        assert_eq!(found, expected.map(|(how, id)| (how, id.to_owned())));
+    }
+
+    #[test]
+    fn a_row_on_two_shards_is_there_twice() {
+        let found = judged(&[("1", "a")], &[("1", "a"), ("1", "a")]);
+        assert_eq!(found, [(How::Twice, "1".to_owned())]);
+    }
+
+    #[test]
+    fn a_row_that_was_not_asked_for_is_no_news() {
+        let mut range = Range::of([row("1", "a")]);
+        assert_eq!(range.meet_if_known(row("2", "a")), None);
+        assert_eq!(range.missing().len(), 1);
+    }
+
+    #[test]
+    fn a_key_alone_is_the_key_of_its_row() {
+        assert_eq!(key_alone(&plan(), &[Some(b"7")]), row("7", "x").key);
+    }
+
+    proptest! {
+        /// Held against the definition: sets of rows by key.
+        #[test]
+        fn a_range_is_judged_as_two_maps_would_be(
+            primary in proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..15),
+            shadow in proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..15),
+        ) {
+            let text = |map: &BTreeMap<u8, u8>| -> Vec<(String, String)> {
+                map.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+            };
+            let (one, other) = (text(&primary), text(&shadow));
+            let one: Vec<(&str, &str)> = one.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            let other: Vec<(&str, &str)> = other.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            let found: BTreeSet<(How, String)> = judged(&one, &other).into_iter().collect();
+            let mut expected = BTreeSet::new();
+            for (key, value) in &primary {
+                match shadow.get(key) {
+                    None => { expected.insert((How::Missing, key.to_string())); }
+                    Some(other) if other != value => { expected.insert((How::Changed, key.to_string())); }
+                    Some(_) => {}
+                }
+            }
+            for key in shadow.keys().filter(|key| !primary.contains_key(key)) {
+                expected.insert((How::Extra, key.to_string()));
+            }
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

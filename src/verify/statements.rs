@@ -1,0 +1,453 @@
+//! The statements that are asked, and those that would repair. Pure.
+//!
+//! Every name is quoted and every value is a literal of its own type, so that nothing that stands in a row
+//! can be more than a value. A key of several columns is spelled out (`a > 1 OR (a = 1 AND b > 2)`): MySQL 5.6
+//! takes no index for `(a, b) > (1, 2)`.
+
+use super::plan::{Plan, Planned};
+use super::rows::Key;
+use super::types::Form;
+
+/// Which of the two servers a statement is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The primary.
+    Primary,
+    /// The shadow.
+    Shadow,
+}
+
+impl Side {
+    /// Whose name a column has there.
+    fn name(self, column: &Planned) -> String {
+        quoted(match self {
+            Self::Primary => &column.name,
+            Self::Shadow => &column.on_shadow,
+        })
+    }
+}
+
+/// A table on one side.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// How it is compared.
+    pub plan: &'a Plan,
+    /// Where it is.
+    pub side: Side,
+    /// Its database there.
+    pub database: &'a str,
+    /// Its name.
+    pub table: &'a str,
+    /// An operator's condition, if there is one.
+    pub condition: Option<&'a str>,
+}
+
+/// A name in backticks.
+#[must_use]
+pub fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// A value as a literal.
+#[must_use]
+pub fn literal(column: &Planned, value: &[u8]) -> String {
+    match column.form {
+        Form::Bits => format!(
+            "b'{}'",
+            value
+                .iter()
+                .map(|byte| format!("{byte:08b}"))
+                .collect::<String>()
+        ),
+        Form::Number | Form::Float | Form::Double if super::number::decimal(value).is_some() => {
+            String::from_utf8_lossy(value).into_owned()
+        }
+        Form::Bytes if column.binary => hex(value),
+        _ => match std::str::from_utf8(value) {
+            Ok(text) => text_literal(text),
+            Err(_) => hex(value),
+        },
+    }
+}
+
+fn hex(value: &[u8]) -> String {
+    let digits: String = value.iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("x'{digits}'")
+}
+
+/// The session's sql_mode is empty, so a backslash escapes.
+fn text_literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('\'');
+    for c in text.chars() {
+        match c {
+            '\'' => out.push_str("''"),
+            '\\' => out.push_str("\\\\"),
+            '\0' => out.push_str("\\0"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\u{1a}' => out.push_str("\\Z"),
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+impl Place<'_> {
+    /// The table's qualified name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}.{}", quoted(self.database), quoted(self.table))
+    }
+
+    fn column(&self, at: usize) -> Option<&Planned> {
+        self.plan.columns.get(at)
+    }
+
+    fn all_columns(&self) -> String {
+        let columns = self.plan.columns.iter();
+        let names: Vec<String> = columns.map(|column| self.side.name(column)).collect();
+        names.join(", ")
+    }
+
+    fn key_names(&self) -> Vec<String> {
+        let key = self.plan.key.iter().filter_map(|at| self.column(*at));
+        key.map(|column| self.side.name(column)).collect()
+    }
+
+    /// The key's column `nth`, and its value as a literal.
+    fn part(&self, key: &Key, nth: usize) -> Option<(String, String)> {
+        let column = self.column(*self.plan.key.get(nth)?)?;
+        Some((
+            self.side.name(column),
+            literal(column, key.values.get(nth)?),
+        ))
+    }
+
+    fn parts(&self, key: &Key) -> Vec<(String, String)> {
+        (0..self.plan.key.len())
+            .filter_map(|nth| self.part(key, nth))
+            .collect()
+    }
+
+    /// `k = 1`, or `(a = 1 AND b = 2)`.
+    #[must_use]
+    pub fn is(&self, key: &Key) -> String {
+        let parts = self.parts(key).into_iter();
+        let parts: Vec<String> = parts
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        match parts.as_slice() {
+            [one] => one.clone(),
+            many => format!("({})", many.join(" AND ")),
+        }
+    }
+
+    /// Behind (or before) this key: the first column by itself as well, so that an index is taken.
+    fn beyond(&self, key: &Key, sign: &str, or_equal: bool) -> String {
+        let parts = self.parts(key);
+        let mut arms = Vec::new();
+        for (nth, (name, value)) in parts.iter().enumerate() {
+            let is_last = nth + 1 == parts.len();
+            let equal = parts
+                .iter()
+                .take(nth)
+                .map(|(name, value)| format!("{name} = {value}"));
+            let sign = if is_last && or_equal {
+                format!("{sign}=")
+            } else {
+                sign.to_owned()
+            };
+            let arm: Vec<String> = equal.chain([format!("{name} {sign} {value}")]).collect();
+            arms.push(arm.join(" AND "));
+        }
+        match (arms.as_slice(), parts.first()) {
+            ([one], _) => one.clone(),
+            (many, Some((name, value))) => {
+                let many: Vec<String> = many.iter().map(|arm| format!("({arm})")).collect();
+                format!("{name} {sign}= {value} AND ({})", many.join(" OR "))
+            }
+            (_, None) => "TRUE".to_owned(),
+        }
+    }
+
+    /// Behind `from`, up to `to` and with it, and what the operator asks for.
+    fn within(&self, from: Option<&Key>, to: Option<&Key>) -> String {
+        let mut conditions = Vec::new();
+        conditions.extend(from.map(|key| self.beyond(key, ">", false)));
+        conditions.extend(to.map(|key| self.beyond(key, "<", true)));
+        conditions.extend(self.condition.map(str::to_owned));
+        if conditions.is_empty() {
+            return String::new();
+        }
+        let all: Vec<String> = conditions.iter().map(|one| format!("({one})")).collect();
+        format!(" WHERE {}", all.join(" AND "))
+    }
+
+    /// The next rows behind this key, in this side's order.
+    #[must_use]
+    pub fn next(&self, from: Option<&Key>, rows: u64) -> String {
+        format!(
+            "SELECT {} FROM {}{} ORDER BY {} LIMIT {rows}",
+            self.all_columns(),
+            self.name(),
+            self.within(from, None),
+            self.key_names().join(", ")
+        )
+    }
+
+    /// The same of their keys alone.
+    #[must_use]
+    pub fn next_keys(&self, from: Option<&Key>, rows: u64) -> String {
+        format!(
+            "SELECT {keys} FROM {}{} ORDER BY {keys} LIMIT {rows}",
+            self.name(),
+            self.within(from, None),
+            keys = self.key_names().join(", "),
+        )
+    }
+
+    /// The key so many rows behind this one, less one: where the next range would end.
+    #[must_use]
+    pub fn end_of_next(&self, from: Option<&Key>, rows: u64) -> String {
+        format!(
+            "SELECT {keys} FROM {}{} ORDER BY {keys} LIMIT 1 OFFSET {}",
+            self.name(),
+            self.within(from, None),
+            rows.saturating_sub(1),
+            keys = self.key_names().join(", "),
+        )
+    }
+
+    /// All rows of a range, in no order; all of the table without one.
+    #[must_use]
+    pub fn range(&self, from: Option<&Key>, to: Option<&Key>) -> String {
+        let (columns, name) = (self.all_columns(), self.name());
+        format!("SELECT {columns} FROM {name}{}", self.within(from, to))
+    }
+
+    /// The rows with these keys, and with others that the server takes for the same.
+    #[must_use]
+    pub fn lookup(&self, keys: &[Key]) -> String {
+        let (columns, name) = (self.all_columns(), self.name());
+        format!(
+            "SELECT {columns} FROM {name} WHERE {}",
+            self.is_one_of(keys)
+        )
+    }
+
+    /// The keys alone of those rows.
+    #[must_use]
+    pub fn lookup_keys(&self, keys: &[Key]) -> String {
+        let (columns, name) = (self.key_names().join(", "), self.name());
+        format!(
+            "SELECT {columns} FROM {name} WHERE {}",
+            self.is_one_of(keys)
+        )
+    }
+
+    fn is_one_of(&self, keys: &[Key]) -> String {
+        if self.plan.key.len() == 1 {
+            let values: Vec<String> = keys
+                .iter()
+                .filter_map(|key| self.part(key, 0))
+                .map(|(_, value)| value)
+                .collect();
+            return format!("{} IN ({})", self.key_names().join(""), values.join(", "));
+        }
+        let keys: Vec<String> = keys.iter().map(|key| self.is(key)).collect();
+        keys.join(" OR ")
+    }
+
+    /// How many rows it has.
+    #[must_use]
+    pub fn count(&self) -> String {
+        format!(
+            "SELECT COUNT(*) FROM {}{}",
+            self.name(),
+            self.within(None, None)
+        )
+    }
+
+    /// Columns that somebody writes, and their values: a row's cells, in the plan's order.
+    fn written<'a>(
+        &'a self,
+        cells: &'a [Option<Vec<u8>>],
+    ) -> impl Iterator<Item = (usize, String, String)> + 'a {
+        let columns = self.plan.columns.iter().enumerate();
+        columns
+            .filter(|(_, column)| !column.generated)
+            .map(|(at, column)| {
+                let value = match cells.get(at).and_then(Option::as_deref) {
+                    Some(bytes) => literal(column, bytes),
+                    None => "NULL".to_owned(),
+                };
+                (at, self.side.name(column), value)
+            })
+    }
+
+    /// Puts a row there that is not.
+    #[must_use]
+    pub fn insert(&self, cells: &[Option<Vec<u8>>]) -> String {
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for (_, name, value) in self.written(cells) {
+            names.push(name);
+            values.push(value);
+        }
+        format!(
+            "INSERT INTO {} ({}) VALUES ({})",
+            self.name(),
+            names.join(", "),
+            values.join(", ")
+        )
+    }
+
+    /// Gives a row these values.
+    #[must_use]
+    pub fn update(&self, key: &Key, cells: &[Option<Vec<u8>>]) -> String {
+        let others = self
+            .written(cells)
+            .filter(|(at, ..)| !self.plan.key.contains(at));
+        let set: Vec<String> = others
+            .map(|(_, name, value)| format!("{name} = {value}"))
+            .collect();
+        format!(
+            "UPDATE {} SET {} WHERE {}",
+            self.name(),
+            set.join(", "),
+            self.is(key)
+        )
+    }
+
+    /// Takes a row away.
+    #[must_use]
+    pub fn delete(&self, key: &Key) -> String {
+        format!("DELETE FROM {} WHERE {}", self.name(), self.is(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Way;
+    use super::super::rows::key_alone;
+    use super::*;
+
+    fn column(name: &str, form: Form, binary: bool) -> Planned {
+        Planned {
+            name: name.into(),
+            on_shadow: name.to_uppercase(),
+            form,
+            generated: false,
+            binary,
+        }
+    }
+
+    fn plan(key: &[usize]) -> Plan {
+        Plan {
+            columns: vec![
+                column("a", Form::Number, false),
+                column("b", Form::Text, false),
+                column("c", Form::Bytes, true),
+            ],
+            key: key.to_vec(),
+            way: Way::Ranges,
+        }
+    }
+
+    fn place<'a>(plan: &'a Plan, condition: Option<&'a str>) -> Place<'a> {
+        Place {
+            plan,
+            side: Side::Primary,
+            database: "app",
+            table: "t",
+            condition,
+        }
+    }
+
+    #[test]
+    fn a_range_of_one_column() {
+        let plan = plan(&[0]);
+        let (from, to) = (
+            key_alone(&plan, &[Some(b"1")]),
+            key_alone(&plan, &[Some(b"9")]),
+        );
+        let at = place(&plan, None);
+        assert_eq!(
+            at.range(Some(&from), Some(&to)),
+            "SELECT `a`, `b`, `c` FROM `app`.`t` WHERE (`a` > 1) AND (`a` <= 9)"
+        );
+        assert_eq!(at.range(None, None), "SELECT `a`, `b`, `c` FROM `app`.`t`");
+        assert_eq!(
+            at.next(Some(&from), 10),
+            "SELECT `a`, `b`, `c` FROM `app`.`t` WHERE (`a` > 1) ORDER BY `a` LIMIT 10"
+        );
+        assert_eq!(
+            at.lookup(&[from, to]),
+            "SELECT `a`, `b`, `c` FROM `app`.`t` WHERE `a` IN (1, 9)"
+        );
+    }
+
+    #[test]
+    fn a_range_of_several_columns_is_spelled_out() {
+        let plan = plan(&[0, 1]);
+        let from = key_alone(&plan, &[Some(b"1"), Some(b"x")]);
+        let at = Place {
+            side: Side::Shadow,
+            ..place(&plan, Some("a < 5 OR b = 'y'"))
+        };
+        assert_eq!(
+            at.next_keys(Some(&from), 2),
+            "SELECT `A`, `B` FROM `app`.`t` WHERE (`A` >= 1 AND ((`A` > 1) OR (`A` = 1 AND `B` > 'x'))) AND (a < 5 OR b = 'y') ORDER BY `A`, `B` LIMIT 2"
+        );
+        assert!(
+            at.range(None, Some(&from))
+                .contains("(`A` = 1 AND `B` <= 'x')")
+        );
+        assert_eq!(
+            at.lookup_keys(&[from]),
+            "SELECT `A`, `B` FROM `app`.`t` WHERE (`A` = 1 AND `B` = 'x')"
+        );
+    }
+
+    #[test]
+    fn nothing_in_a_row_is_more_than_a_value() {
+        let of = |form, binary, value: &[u8]| literal(&column("a", form, binary), value);
+        assert_eq!(
+            of(Form::Text, false, b"a'; DROP TABLE t; -- \\"),
+            "'a''; DROP TABLE t; -- \\\\'"
+        );
+        assert_eq!(of(Form::Number, false, b"1 OR 1=1"), "'1 OR 1=1'");
+        assert_eq!(of(Form::Number, false, b"-1.50"), "-1.50");
+        assert_eq!(of(Form::Bytes, true, b"\x00'"), "x'0027'");
+        assert_eq!(of(Form::Bits, false, &[5]), "b'00000101'");
+        assert_eq!(of(Form::Text, false, &[0xFF]), "x'FF'");
+        assert_eq!(quoted("a`b"), "`a``b`");
+    }
+
+    #[test]
+    fn a_repair_writes_what_somebody_writes() {
+        let mut plan = plan(&[0]);
+        plan.columns.push(Planned {
+            generated: true,
+            ..column("sum", Form::Number, false)
+        });
+        let key = key_alone(&plan, &[Some(b"1")]);
+        let at = place(&plan, None);
+        let cells = [
+            Some(b"1".to_vec()),
+            None,
+            Some(vec![0xAB]),
+            Some(b"7".to_vec()),
+        ];
+        assert_eq!(
+            at.insert(&cells),
+            "INSERT INTO `app`.`t` (`a`, `b`, `c`) VALUES (1, NULL, x'AB')"
+        );
+        assert_eq!(
+            at.update(&key, &cells),
+            "UPDATE `app`.`t` SET `b` = NULL, `c` = x'AB' WHERE `a` = 1"
+        );
+        assert_eq!(at.delete(&key), "DELETE FROM `app`.`t` WHERE `a` = 1");
+    }
+}
