@@ -264,8 +264,11 @@ fn on_update(column: &Column) -> Option<&str> {
     Some(word.strip_suffix("()").unwrap_or(word))
 }
 
+/// What an index is, whatever it is called: whether it is unique, and its columns with what it takes of each.
+type Essence = (bool, Vec<(String, Option<u32>)>);
+
 fn indexes(primary: &Shape, shadow: &Shape, sides: Sides<'_>, found: &mut Vec<Difference>) {
-    let of = |shape: &Shape| -> BTreeMap<(bool, Vec<(String, Option<u32>)>), String> {
+    let of = |shape: &Shape| -> BTreeMap<Essence, String> {
         let indexes = shape.indexes.iter().map(|index| {
             let columns = index.columns.iter();
             let columns = columns.map(|(name, cut)| (name.to_ascii_lowercase(), *cut));
@@ -274,7 +277,7 @@ fn indexes(primary: &Shape, shadow: &Shape, sides: Sides<'_>, found: &mut Vec<Di
         indexes.collect()
     };
     let (mine, theirs) = (of(primary), of(shadow));
-    let told = |(unique, columns): &(bool, Vec<(String, Option<u32>)>), name: &str| {
+    let told = |(unique, columns): &Essence, name: &str| {
         let columns = columns.iter().map(|(column, cut)| match cut {
             Some(cut) => format!("{column}({cut})"),
             None => column.clone(),
@@ -390,7 +393,8 @@ pub(super) mod tests {
     #[test]
     fn every_kind_of_difference_is_found() {
         use Weight::{Differs, Note};
-        let cases: [(fn(&mut Shape), &[(Weight, &str)]); 11] = [
+        type Case<'a> = (fn(&mut Shape), &'a [(Weight, &'a str)]);
+        let cases: [Case<'_>; 11] = [
             (
                 |shadow| drop(shadow.columns.remove(1)),
                 &[(Differs, "column")],

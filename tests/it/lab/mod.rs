@@ -4,6 +4,7 @@ mod bad_input;
 mod carrying;
 mod checker;
 mod console;
+mod counters;
 mod cutover;
 mod differences;
 mod faults;
