@@ -174,7 +174,8 @@ impl Tallies {
         inner.since_told += 1;
         let age = at.saturating_sub(inner.told);
         let many = inner.since_told >= STORE_EVERY && age >= STORE_PAUSE_US;
-        let tells = many || age >= STORE_AFTER_US;
+        // Where the clock was set back, nobody knows how long ago that was.
+        let tells = many || age < 0 || age >= STORE_AFTER_US;
         if tells {
             (inner.since_told, inner.told) = (0, at);
         }
@@ -430,5 +431,7 @@ mod tests {
         assert_eq!(told(&one, STORE_EVERY - 1), 0);
         one.at += jiff::SignedDuration::from_secs(8);
         assert_eq!(told(&one, 1), 1);
+        one.at -= jiff::SignedDuration::from_hours(1);
+        assert_eq!(told(&one, 2), 1, "the clock was set back");
     }
 }
