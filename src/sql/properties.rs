@@ -22,6 +22,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
             "DELETE", "REPLACE", "FOR UPDATE", "BEGIN", "COMMIT", "SHOW", "CREATE TABLE", "CALL", "USE", "COUNT", "x'4d'",
             "'", "\"", "`", "\\", "@'f'", "IS", "NOT", "VALUE", "BY", "DUPLICATE KEY", "INTO", "@", "/*", "\\N", "0x1f", "1e5",
             "SHOW CREATE TABLE", "END", "OFFSET", "ASC", "DESC", "DIV", "N'g'", "{", "}", "PARTITION", "f", "a.b.c",
+            "1e+5", "1.5e-3", "1.e+5",
         ]).prop_map(|word: &str| word.as_bytes().to_vec()),
         1 => proptest::collection::vec(any::<u8>(), 1..4),
     ];
@@ -78,7 +79,10 @@ fn with_other_literals(text: &[u8], seed: u64) -> Vec<u8> {
         let draw = state >> 60;
         match (quote, byte) {
             (None, b'0'..=b'9') => {
-                out.extend(format!("{}", state >> 33 >> (draw * 2)).into_bytes())
+                out.extend(format!("{}", state >> 33 >> (draw * 2)).into_bytes());
+                if draw == 0 {
+                    out.extend(b".5");
+                }
             }
             (None, b'\'' | b'"') => {
                 quote = Some(byte);

@@ -63,6 +63,14 @@ fn walk(text: &[u8], dialect: Dialect, out: &mut Vec<u8>) -> Option<()> {
             b'\t' | b'\n' | b'\r' | b' '.. => copy(text, at, at + 1, out),
             _ => return None,
         };
+        // `1e` or the `e` of `1.e`: what follows the sign may be the exponent's digits, or a number.
+        let may_be_exponent = first.is_ascii_digit() || before == b'.' && end - at == 1;
+        if may_be_exponent
+            && matches!(byte(end - 1), b'e' | b'E')
+            && matches!(byte(end), b'+' | b'-')
+        {
+            return None;
+        }
         before = byte(end - 1);
         at = end;
     }
@@ -154,6 +162,11 @@ mod tests {
             "SELECT `a",
             "SELECT @'a'",
             "SELECT \u{1}",
+            "SELECT 1e+5",
+            "SELECT 1e+5.5",
+            "SELECT .5E-3",
+            "SELECT 1.5e-3",
+            "SELECT 1.e+5.5",
         ] {
             assert_eq!(skeleton(text, Dialect::default()), None, "{text}");
         }
