@@ -308,6 +308,14 @@ impl Request {
     fn lies_anywhere(&self) -> bool {
         self.part == Part::Snapshot || self.scope == Scope::All
     }
+
+    /// Whether it touches tables that it does not write.
+    fn reads_beyond_its_writes(&self) -> bool {
+        match (&self.scope, &self.writes) {
+            (Scope::Known(touched), writes) => touched.iter().any(|table| !writes.has(table)),
+            (Scope::All, writes) => *writes != Scope::All,
+        }
+    }
 }
 
 /// A rule that a planted bug takes out.
@@ -328,11 +336,12 @@ const fn is_planted_away(_: Part, _: Sort) -> bool {
 }
 
 impl Lane {
-    /// `table`: whose lane this is.
+    /// `table`: whose lane this is. Without one it is a lane of many tables: there counts as a read what
+    /// is one in the lane of any, so that who finds no read in it need not look elsewhere.
     fn insert(&mut self, place: Place, request: &Request, table: Option<&Table>) {
-        let only_reads = || match (table, &request.writes) {
-            (Some(table), Scope::Known(written)) => !written.contains(table),
-            _ => false,
+        let only_reads = || match table {
+            Some(table) => !request.writes.has(table),
+            None => request.reads_beyond_its_writes(),
         };
         let row = match request.part {
             Part::Read | Part::Snapshot => &mut self.reads,

@@ -55,6 +55,14 @@ impl Scope {
         matches!(self, Self::Known(tables) if tables.is_empty())
     }
 
+    /// Whether it may touch this table.
+    pub(super) fn has(&self, table: &Table) -> bool {
+        match self {
+            Self::Known(tables) => tables.contains(table),
+            Self::All => true,
+        }
+    }
+
     /// Whether both may touch the same table.
     pub(super) fn meets(&self, other: &Self) -> bool {
         match (self, other) {

@@ -98,6 +98,45 @@ fn a_commit_never_waits_for_open_writes_nor_for_what_overlapped_it() {
 }
 
 #[test]
+fn a_commit_waits_for_what_an_open_transaction_reads_to_write_elsewhere() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let request = |part, touched: Scope, writes: Scope, began| Request {
+        session: 0,
+        part,
+        scope: touched,
+        writes,
+        began: at(began),
+        acked: at(began + 1),
+    };
+    let (a, b) = (scope(&["a"]), scope(&["b"]));
+    for (touched, part, on, waits) in [
+        (scope(&["a", "b"]), Part::Commit, &a, true),
+        (scope(&["a", "b"]), Part::End, &a, true),
+        (scope(&["a", "b"]), Part::Commit, &Scope::All, true),
+        // It may wait for this one on the shadow.
+        (scope(&["a", "b"]), Part::Commit, &b, false),
+        (b.clone(), Part::Commit, &b, false),
+        // Of several statements one opened a snapshot.
+        (Scope::All, Part::Commit, &a, true),
+    ] {
+        let mut order = Order::default();
+        let reads = request(Part::Write, touched.clone(), b.clone(), 0);
+        let (place, _) = order.register(reads);
+        let (_, asked) = order.register(request(part, on.clone(), on.clone(), 2));
+        let expected = waits.then_some(place);
+        assert_eq!(
+            order.blocker(&asked, true),
+            expected,
+            "{touched:?} {part:?} {on:?}"
+        );
+        assert_eq!(order.blocker(&asked, false), None, "with patience alone");
+        order.complete(place);
+        assert_eq!(order.blocker(&asked, true), None);
+    }
+}
+
+#[test]
 fn ddl_is_a_barrier_for_its_tables_alone() {
     let history = [
         (Part::Write, scope(&["a"]), 0, 1),
@@ -183,9 +222,42 @@ fn commits(part: Part) -> bool {
     matches!(part, Part::Commit | Part::End | Part::Ddl)
 }
 
-/// Whether it reads what the other touches.
-fn reads(part: Part, meets: bool) -> bool {
-    part == Part::Read && meets || part == Part::Snapshot
+/// Some of the tables, or no more than that of those that may be any.
+fn some_of(scope: &Scope, drawn: u8) -> Scope {
+    match scope {
+        _ if drawn.is_multiple_of(4) => scope.clone(),
+        Scope::All => self::scope(&["a"]),
+        Scope::Known(tables) => {
+            let mut bits = drawn;
+            let chosen = tables.iter().filter(|_| {
+                bits >>= 1;
+                bits & 1 != 0
+            });
+            Scope::Known(chosen.cloned().collect())
+        }
+    }
+}
+
+/// What a write in a transaction reads and does not write.
+fn beyond(scope: &Scope, writes: &Scope) -> Scope {
+    match (scope, writes) {
+        (_, Scope::All) => Scope::none(),
+        (Scope::All, Scope::Known(_)) => Scope::All,
+        (Scope::Known(touched), writes) => {
+            let only = touched.iter().filter(|table| !writes.has(table));
+            Scope::Known(only.cloned().collect())
+        }
+    }
+}
+
+/// Whether it reads what the other, with this scope, touches.
+fn reads((part, scope, writes): (Part, &Scope, &Scope), other: &Scope) -> bool {
+    match part {
+        Part::Read => scope.meets(other),
+        Part::Snapshot => true,
+        Part::Write => beyond(scope, writes).meets(other),
+        _ => false,
+    }
 }
 
 proptest! {
@@ -194,23 +266,26 @@ proptest! {
     /// the first open one is never blocked: no deadlock.
     #[test]
     fn every_order_that_the_tickets_allow_keeps_the_rules(
-        drawn in prop::collection::vec((part(), tables(), 0u64..40, 0u64..20), 1..40),
+        drawn in prop::collection::vec((part(), tables(), any::<u8>(), 0u64..40, 0u64..20), 1..40),
         picks in prop::collection::vec(any::<u16>(), 40),
     ) {
         let start = Instant::now();
         let mut history: Vec<_> = drawn
             .into_iter()
-            .map(|(part, scope, began, took)| (part, scope, began, began + took))
+            .map(|(part, scope, drawn, began, took)| {
+                let writes = some_of(&scope, drawn);
+                (part, scope, writes, began, began + took)
+            })
             .collect();
-        history.sort_by_key(|(_, _, _, acked)| *acked);
+        history.sort_by_key(|(.., acked)| *acked);
         let mut order = Order::default();
         let mut open = Vec::new();
-        for (part, scope, began, acked) in &history {
+        for (part, scope, writes, began, acked) in &history {
             let request = Request {
                 session: 0,
                 part: *part,
                 scope: scope.clone(),
-                writes: scope.clone(),
+                writes: writes.clone(),
                 began: start + Duration::from_millis(*began),
                 acked: start + Duration::from_millis(*acked),
             };
@@ -235,9 +310,10 @@ proptest! {
                 if earlier > later {
                     continue;
                 }
-                let (e_part, e_scope, _, e_acked) = &history[*earlier];
-                let (l_part, l_scope, l_began, _) = &history[*later];
+                let (e_part, e_scope, e_writes, _, e_acked) = &history[*earlier];
+                let (l_part, l_scope, _, l_began, _) = &history[*later];
                 let meets = e_scope.meets(l_scope);
+                let reads = reads((*e_part, e_scope, e_writes), l_scope);
                 let causal = e_acked <= l_began;
                 let broken = match l_part {
                     Part::Read => commits(*e_part) && causal && meets,
@@ -246,10 +322,10 @@ proptest! {
                     Part::Write => (commits(*e_part) || *e_part == Part::Rollback) && meets,
                     Part::Commit => {
                         meets && (commits(*e_part) || *e_part == Part::Rollback)
-                            || reads(*e_part, meets) && causal
+                            || reads && causal
                     }
                     Part::End => {
-                        causal && (meets && commits(*e_part) || reads(*e_part, meets))
+                        causal && (meets && commits(*e_part) || reads)
                     }
                     Part::Rollback => false,
                     Part::Ddl => meets,
