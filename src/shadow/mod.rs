@@ -13,7 +13,7 @@
 //! `ties`, `transaction`, `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with
 //! `link`, `talk`, `patience`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
 //! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `scope`, `reach`),
-//! `breaker` (with `halt`); `state`, `carry` (with `values`), `sequences`, `era`, `shared`, `census`.
+//! `breaker` (with `halt`); `state`, `carry` (with `values`), `sequences`, `era`, `shared` (with `room`), `census`.
 
 pub mod control;
 
@@ -67,6 +67,7 @@ mod order;
 mod pulse;
 mod reach;
 mod recent;
+mod room;
 mod scope;
 mod shared;
 

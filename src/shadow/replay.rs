@@ -209,29 +209,27 @@ impl Replay {
                     if may_park {
                         self.link = None; // parked: the journal opens it again
                     }
-                    if self.has_told_its_rest() {
-                        return jobs.recv().await;
-                    }
+                    self.tell_its_rest();
                     rest = idle;
                 }
             }
         }
     }
 
-    /// Says that the replay holds nothing which the journal could not open anew, if so; false where that is
-    /// to be said later.
-    fn has_told_its_rest(&mut self) -> bool {
+    /// Says that the replay holds nothing which the journal could not open anew, if so. Where the dispatcher
+    /// parts with it, no more jobs come; else that is said again.
+    fn tell_its_rest(&mut self) {
         while self.rechecks.try_join_next().is_some() {}
         let now = Instant::now();
         let holds = self.link.is_some() || !self.may_park() || !self.rechecks.is_empty();
         if holds || !self.carried.is_over() || self.backoff.waits(now).is_some() {
-            return false;
+            return;
         }
         self.shared.tell_rested(Rested {
             session: self.facts.session,
             done: self.done,
             last_key: self.last_key,
-        })
+        });
     }
 
     /// Whether the journal could open the connection again as it is.

@@ -14,6 +14,7 @@ use super::pulse::Pulse;
 use super::reach::Reach;
 use super::recent::Recent;
 use super::recheck::Rechecks;
+use super::room::Room;
 use super::tables;
 use crate::compare::ClockColumns;
 use crate::config::{Config, FedBy, Server};
@@ -28,8 +29,7 @@ use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -100,9 +100,8 @@ pub(super) struct Lasting {
     /// Whether mirroring is suspended, or ends.
     halt: Halt,
     ends: AtomicBool,
-    connections: Arc<Semaphore>,
-    /// Rung once for each session that finds no connection left: the one that has been idle longest hears.
-    wanted: Notify,
+    /// Room for connections to the shadow.
+    room: Room,
     /// Where a replay says that it holds nothing.
     rested: mpsc::Sender<Rested>,
     kept: AtomicU64,
@@ -320,8 +319,7 @@ impl Lasting {
             breaker: Mutex::new(Breaker::new(limits)),
             halt: Halt::default(),
             ends: AtomicBool::new(false),
-            connections: Arc::new(Semaphore::new(mirror.connections_max)),
-            wanted: Notify::new(),
+            room: Room::new(mirror.connections_max),
             rested,
             kept: AtomicU64::new(0),
             config,
@@ -406,31 +404,26 @@ impl Lasting {
     /// Leave to open one more connection, after a moment at most. Where none is left, the one that has
     /// been idle longest is asked for.
     pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
-            return Some(permit);
-        }
-        self.wanted.notify_one();
-        let asking = Arc::clone(&self.connections).acquire_owned();
-        let at_most: Duration = self.config.mirror.order_wait;
-        tokio::time::timeout(at_most, asking).await.ok()?.ok()
+        self.room.place(self.config.mirror.order_wait).await
     }
 
-    /// Resolves once another session needs the connection of whoever waits here, the first to come first.
+    /// Resolves once another session needs the connection of whoever waits here, the first to come first:
+    /// it lets it go at once.
     ///
     /// Cancel-safe: the next one hears what this one was told and did not take.
     pub(super) async fn connection_wanted(&self) {
-        self.wanted.notified().await;
+        self.room.wanted().await;
     }
 
-    /// Tells the dispatcher of a replay that holds nothing; false where it hears of too many now.
-    pub(super) fn tell_rested(&self, rested: Rested) -> bool {
-        self.rested.try_send(rested).is_ok()
+    /// Tells the dispatcher of a replay that holds nothing. Where it hears of too many now, or cannot part
+    /// with this one, it is told again.
+    pub(super) fn tell_rested(&self, rested: Rested) {
+        let _ = self.rested.try_send(rested);
     }
 
     /// Connections to the shadow that are open.
     pub(super) fn connections(&self) -> usize {
-        let free = self.connections.available_permits();
-        self.config.mirror.connections_max.saturating_sub(free)
+        self.room.taken()
     }
 
     /// Takes room to keep a command's bytes for a second run; give it back with

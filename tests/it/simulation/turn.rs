@@ -540,3 +540,37 @@ fn a_connection_goes_from_who_is_idle_to_who_needs_it() {
         );
     });
 }
+
+/// Many ask at one instant for the connections of those who have been idle for too short a time yet: once
+/// they have been idle for long enough, each ask moves one, and no more.
+#[test]
+fn as_many_connections_go_to_who_needs_one_as_are_asked_for() {
+    run(async {
+        let mut config = config();
+        config.mirror.connections_max = 20;
+        config.mirror.idle = Duration::from_secs(3600);
+        assert!(config.mirror.order_wait >= Duration::from_secs(1));
+        let house = House::with_config(Manner::Prompt, config);
+        for number in 0..20 {
+            house.log_in(number).await.query("SELECT 1").await;
+        }
+        house.mirror.drained().await.expect("a mirror");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut late = Vec::new();
+        for number in 20..30 {
+            late.push(house.log_in(number).await);
+        }
+        for session in &mut late {
+            session.query("SELECT 1").await;
+        }
+        house.mirror.drained().await.expect("a mirror");
+        let figures = house.mirror.figures();
+        assert_eq!((figures.connections, figures.opened), (20, 30));
+        let coverage = house.ledger.coverage();
+        assert_eq!(
+            (coverage.commands, coverage.matched),
+            (30, 30),
+            "{coverage:?}"
+        );
+    });
+}
