@@ -265,7 +265,7 @@ impl Desk {
     /// Lets go of a replay that has done all that it was given; where it was given more since, or a
     /// transaction is open, it stays.
     pub(super) fn part_with_rested(&mut self, rested: &Rested) -> Option<JoinHandle<()>> {
-        let open = self.in_transaction || self.absent.is_some() || !self.lost.is_empty();
+        let open = self.in_transaction || !self.lost.is_empty();
         let worker = self.worker.as_ref()?;
         if open || worker.given() != rested.done {
             return None;

@@ -145,8 +145,8 @@ impl Dispatcher {
     }
 
     /// A replay has nothing to do and holds nothing: the session gets another at its next command.
+    /// What still waits in the tee is given to that one, then.
     fn part_with(&mut self, rested: &Rested) {
-        self.take_all();
         if let Some(desk) = self.desks.get_mut(&rested.session) {
             self.leaving.extend(desk.part_with_rested(rested));
         }

@@ -574,3 +574,33 @@ fn as_many_connections_go_to_who_needs_one_as_are_asked_for() {
         );
     });
 }
+
+/// A transaction that was not mirrored leaves nothing behind its COMMIT.
+#[test]
+fn a_session_whose_last_transaction_was_not_mirrored_is_parted_from_its_replay() {
+    run(async {
+        let house = House::build();
+        let mut session = house.log_in(1).await;
+        session.query("SELECT 1").await;
+        house.mirror.drained().await.expect("a mirror");
+        let control = house.mirror.control();
+        let paused = Control {
+            paused: true,
+            ..control
+        };
+        house.mirror.set_control(paused);
+        for text in ["BEGIN", "SELECT 1"] {
+            session.query(text).await;
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(house.mirror.figures().replays, 1, "a transaction is open");
+        session.query("COMMIT").await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(house.mirror.figures().replays, 0);
+        house.mirror.set_control(control);
+        session.query("SELECT 1").await;
+        house.mirror.drained().await.expect("a mirror");
+        assert_eq!(house.mirror.figures().replays, 1);
+        assert_eq!(house.ledger.coverage().matched, 2);
+    });
+}
