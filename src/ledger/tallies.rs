@@ -175,7 +175,7 @@ impl Tallies {
         let age = at.saturating_sub(inner.told);
         let many = inner.since_told >= STORE_EVERY && age >= STORE_PAUSE_US;
         // Where the clock was set back, nobody knows how long ago that was.
-        let tells = many || age < 0 || age >= STORE_AFTER_US;
+        let tells = many || !(0..STORE_AFTER_US).contains(&age);
         if tells {
             (inner.since_told, inner.told) = (0, at);
         }
