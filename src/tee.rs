@@ -49,7 +49,7 @@ pub struct Facts {
 }
 
 /// A command, the primary's answer, and the times.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Exchange {
     /// The session.
     pub facts: Arc<Facts>,

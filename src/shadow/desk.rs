@@ -106,6 +106,11 @@ impl Desk {
         self.facts.session
     }
 
+    /// A transaction was open behind its last command.
+    pub(super) fn is_in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
     fn asker(&self) -> Asker<'_> {
         Asker {
             session: self.facts.session,

@@ -37,6 +37,7 @@ mod job;
 mod owed;
 mod stake;
 
+mod antechamber;
 mod backoff;
 mod carried;
 mod clock;

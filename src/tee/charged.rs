@@ -92,6 +92,25 @@ impl Charged {
         parcel.give_back(freed);
     }
 
+    /// For one that is to lie somewhere: it moves to an allocation of its own, no larger than it is, and
+    /// the one that it came in is ready for the relay's next command. What it needs less is given back.
+    /// One that would not be kept stays as it is.
+    #[must_use]
+    pub fn put_aside(mut self) -> Self {
+        if self.parcel().exchange.grown() > KEPT_BYTES_MAX {
+            return self;
+        }
+        let parcel = self.parcel_mut();
+        let mut aside = Self::of(Parcel {
+            exchange: parcel.exchange.clone(),
+            bytes: std::mem::take(&mut parcel.bytes),
+            door: parcel.door.clone(),
+        });
+        let less = aside.bytes().saturating_sub(aside.cost());
+        aside.parcel_mut().give_back(less);
+        aside
+    }
+
     /// What it holds in memory, in bytes.
     pub(super) fn cost(&self) -> u64 {
         let exchange = &self.parcel().exchange;
@@ -119,16 +138,23 @@ impl Parcel {
 
     /// Empties it; whether it is worth keeping.
     fn empty(&mut self) -> bool {
-        let Exchange {
+        let grown = self.exchange.grown();
+        self.exchange.command.clear();
+        self.exchange.answer.clear();
+        grown <= KEPT_BYTES_MAX
+    }
+}
+
+impl Exchange {
+    /// What its buffers have grown to, together, in bytes.
+    fn grown(&self) -> usize {
+        let Self {
             command, answer, ..
-        } = &mut self.exchange;
-        let grown = command
+        } = self;
+        command
             .capacity()
             .saturating_add(answer.sample.capacity())
-            .saturating_add(results_bytes(answer));
-        command.clear();
-        answer.clear();
-        grown <= KEPT_BYTES_MAX
+            .saturating_add(results_bytes(answer))
     }
 }
 

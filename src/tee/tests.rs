@@ -189,6 +189,45 @@ fn buffers_come_back_unless_they_have_grown() {
     assert_eq!(tee.blank(&facts).command.capacity(), 0);
 }
 
+#[test]
+fn what_is_put_aside_is_the_same_and_leaves_its_buffers_to_the_relay() {
+    let (tee, mut receiver) = door(Limits::default());
+    let facts = facts(1, &Arc::default());
+    let mut roomy = exchange(&facts, 7, &query(300), 200);
+    roomy.command.reserve_exact(4_000);
+    tee.hand(roomy);
+    let Some(Handed::Exchange(charged)) = receiver.try_recv() else {
+        panic!("an exchange")
+    };
+    let told = |one: &Exchange| format!("{} {:?} {:?}", one.seq, one.command, one.answer);
+    let (before, came) = (tee.budget().used(), told(&charged));
+    let aside = charged.put_aside();
+    assert_eq!(told(&aside), came);
+    assert!(tee.budget().used() + 3_000 < before, "as large as it is");
+    assert_eq!(tee.budget().used(), aside.bytes());
+    let blank = tee.blank(&facts);
+    assert!(
+        blank.command.capacity() >= 4_000,
+        "the relay has its own back"
+    );
+    assert!(blank.command.is_empty());
+    drop(aside);
+    assert_eq!((tee.budget().used(), facts.share.used()), (0, 0));
+}
+
+#[test]
+fn what_would_not_be_kept_is_put_aside_as_it_is() {
+    let (tee, mut receiver) = door(Limits::default());
+    let facts = facts(1, &Arc::default());
+    tee.hand(exchange(&facts, 1, &query(1 << 20), 0));
+    let Some(Handed::Exchange(charged)) = receiver.try_recv() else {
+        panic!("an exchange")
+    };
+    let (before, at) = (tee.budget().used(), charged.command.as_ptr());
+    let aside = charged.put_aside();
+    assert_eq!((tee.budget().used(), aside.command.as_ptr()), (before, at));
+}
+
 #[tokio::test]
 async fn the_receiver_ends_once_every_tee_is_gone() {
     let (tee, mut receiver) = door(Limits::default());
