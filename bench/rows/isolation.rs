@@ -79,22 +79,21 @@ fn idle_ones(bench: &Bench) -> Result<Outcome> {
     }
     stopped.process.signal(Signal::STOP)?;
     drop(dead);
-    let rounds = alternate(&mut contenders, bench.pace(), None)?;
     let mut outcome = Outcome::default();
-    for contender in &contenders {
-        if contender.name != OFF {
+    for (how, rate) in HOW {
+        let rounds = alternate(&mut contenders, bench.pace(), rate)?;
+        for contender in contenders.iter().filter(|one| one.name != OFF) {
             judge(
                 &mut outcome,
                 &rounds,
                 &contender.name,
-                OFF,
+                how,
                 coverage(contender)?,
             );
         }
+        let title = format!("isolation, 8 connections, {how}");
+        outcome.details.push(details(&title, &rounds));
     }
-    outcome
-        .details
-        .push(details("isolation, 8 connections", &rounds));
     Ok(outcome)
 }
 
