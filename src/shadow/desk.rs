@@ -243,6 +243,9 @@ impl Desk {
     /// A new login on the same connection begins afresh.
     /// One without a new login tells that the session has moved to another primary.
     fn log_in(&mut self, shared: &Shared, facts: &Arc<Facts>) {
+        if Arc::ptr_eq(facts, &self.facts) {
+            return;
+        }
         let is_same = facts.login == self.facts.login;
         self.facts = Arc::clone(facts);
         if is_same {
