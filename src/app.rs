@@ -10,6 +10,7 @@ mod limits;
 mod primary;
 mod probe;
 mod runtime;
+mod verifying;
 
 pub use limits::{Need, needs};
 
@@ -189,6 +190,7 @@ async fn serve_as(
             (helm, Some((cutovers, running)))
         }
     };
+    let verifier = verifying::verifier(config, &roles, &house, &helm, &ledger);
     // The operators' door stays open while sessions drain, and the ledger closes.
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (client_at, admin_at, console_at) = (doors.client_at, doors.admin_at, doors.console_at);
@@ -198,6 +200,7 @@ async fn serve_as(
         ledger: ledger.clone(),
         house: Arc::clone(&house) as Arc<dyn admin::House>,
         helm,
+        inspector: verifying::inspector(verifier.as_ref()),
         metrics: Arc::new(Metrics::new()),
         started,
         console: Arc::default(),
@@ -209,6 +212,7 @@ async fn serve_as(
     let relay_side = relay.clone();
     let relay = start_relay(threads, relay, doors.clients, &drain);
     house.set_listening();
+    verifying::go_on(verifier.as_ref()).await;
     say_started(config, &roles.borrow(), client_at, admin_at, console_at);
     let cutovers = cutovers.as_ref().map(|(one, _)| one);
     let ended = tokio::select! {
@@ -221,6 +225,7 @@ async fn serve_as(
             "one of the relay's threads broke, and its sessions with it: this is a fault of understudy's; start it again".to_owned(),
         )),
     };
+    verifying::leave(verifier).await;
     house.drain_mirror(MIRROR_DRAIN).await;
     if let Some(fleet) = &fleet {
         fleet::takes_along(fleet, &roles.borrow(), &house, &ledger);

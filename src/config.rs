@@ -38,6 +38,8 @@ pub struct Config {
     pub cutover: Cutover,
     /// The other proxies of the deployment.
     pub fleet: Fleet,
+    /// How data at rest is verified.
+    pub verify: Verify,
     /// The operators' door.
     pub admin: Admin,
 }
@@ -463,6 +465,37 @@ pub struct Cutover {
     pub fence: bool,
     /// Data at rest must have been verified.
     pub require_verification: bool,
+    /// What was verified longer ago does not count.
+    pub verification_age_max: Duration,
+    /// The share of the primary's tables that must have been.
+    pub verification_tables: f64,
+}
+
+/// `[verify]`
+#[derive(Clone, Debug)]
+pub struct Verify {
+    /// Tables at a time.
+    pub jobs: usize,
+    /// Rows a second at most, both sides together; none for no limit.
+    pub rows_per_second: Option<u64>,
+    /// The share of the time in which it reads.
+    pub share: f64,
+    /// Rows of a range at most.
+    pub range_rows: u64,
+    /// Bytes of a range, roughly.
+    pub range_bytes: u64,
+    /// How long what looks different is looked at again.
+    pub settle: Duration,
+    /// How long a server that is gone is waited for.
+    pub patience: Duration,
+    /// Rows that differ, after which a table is left.
+    pub differences_max: u64,
+    /// It gives way while the shadow is further behind.
+    pub lag: Duration,
+    /// It gives way while the primary's 99th percentile is past this factor of what it was before.
+    pub latency_ratio: f64,
+    /// But for so much.
+    pub latency: Duration,
 }
 
 /// `[fleet]`

@@ -4,6 +4,7 @@
 //! hands each exchange through the [`tee`] to the [`shadow`] side, which replays it on the shadow
 //! server, [`compare`]s the two answers and writes what it found into the [`ledger`]. Operators
 //! look at it through the [`admin`] door. [`roles`] say who is who; the [`cutover`] is their only writer.
+//! Whether both servers have the same rows, [`verify`] finds out.
 //!
 //! Modules stand in the order in which a newcomer should read them.
 

@@ -5,7 +5,7 @@
 
 use crate::compare::verdict::Kind;
 use crate::config::{LatencyLimits, Readiness as Limits};
-use crate::ledger::{Evidence, Open, OpenFindings, Pace, Reach, Sum};
+use crate::ledger::{Evidence, Open, OpenFindings, Pace, Reach, Sum, Verified};
 use crate::words::{brief, count, micros, share, span};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -34,6 +34,8 @@ pub struct Figures {
     pub lag: Lag,
     /// Tables that are tainted.
     pub tainted: Vec<String>,
+    /// What is known of the primary's tables at rest.
+    pub verified: Vec<Verified>,
 }
 
 /// How far the shadow is behind.

@@ -1,7 +1,7 @@
 //! The operators' doors, on a runtime of its own: HTTP and JSON, and the console's SQL.
 //!
 //! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
-//! the triage of findings, rules, and taints; a cutover it asks of the helm. Without a token it answers loopback callers only; with one
+//! the triage of findings, rules, and taints; a cutover it asks of the helm, a verification of the inspector. Without a token it answers loopback callers only; with one
 //! every path but `/healthz` and `/readyz` needs it. Nothing here can hold a relay thread.
 
 mod access;
@@ -22,6 +22,7 @@ mod server;
 mod sheet;
 mod status;
 mod taints;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::roles::RolesWatch;
 use crate::shadow::Control;
+use crate::verify::Inspector;
 use axum::Router;
 use axum::routing::{delete, get, patch, post};
 use std::sync::Arc;
@@ -145,6 +147,8 @@ pub struct Parts {
     pub house: Arc<dyn House>,
     /// Who steers the cutovers.
     pub helm: Arc<dyn Helm>,
+    /// Who verifies data at rest.
+    pub inspector: Arc<dyn Inspector>,
     /// The metrics' recorder.
     pub metrics: Arc<Metrics>,
     /// When the process started.
@@ -186,6 +190,10 @@ pub(crate) fn router(parts: Parts) -> Router {
             "/api/v1/cutover/replication_stopped",
             post(cutover::replication_stopped),
         )
+        .route("/api/v1/verify", get(verify::standing).post(verify::start))
+        .route("/api/v1/verify/pause", post(verify::pause))
+        .route("/api/v1/verify/resume", post(verify::resume))
+        .route("/api/v1/verify/abort", post(verify::abort))
         .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/fleet/forget", post(fleet::forget))
         .route("/api/v1/report", get(report::report))

@@ -55,6 +55,9 @@ pub(crate) fn figures_of(
     let health = ledger.health();
     let mirror = house.mirror();
     let tainted = ledger.taints();
+    let names = names_of(roles);
+    let [primary, shadow] = &names;
+    let verified = ledger.verified_tables([primary, shadow])?;
     Ok(Figures {
         now,
         open: ledger.open_findings()?,
@@ -65,7 +68,7 @@ pub(crate) fn figures_of(
             evidence.lost.max(health.lost)
         },
         evidence,
-        paces: paces_of(config, ledger, &names_of(roles)),
+        paces: paces_of(config, ledger, &names),
         lag: Lag {
             state: mirror.state.to_owned(),
             reason: mirror.reason,
@@ -79,6 +82,7 @@ pub(crate) fn figures_of(
                 None => taint.table.clone(),
             })
             .collect(),
+        verified,
     })
 }
 

@@ -97,6 +97,7 @@ fn built(
         ledger: ledger.clone(),
         house: Arc::clone(&cards) as Arc<dyn House>,
         helm: Arc::new(Unmanned::new("nobody is here", None, None)),
+        inspector: Arc::new(crate::verify::Absent),
         metrics: Arc::new(Metrics::new()),
         started: tokio::time::Instant::now(),
         console: Arc::clone(console),

@@ -85,6 +85,11 @@ impl Running {
         self.seen.lock().insert(server.to_owned(), seen);
     }
 
+    /// The mirror.
+    pub(super) fn shadow_side(&self) -> Arc<shadow::Mirror> {
+        Arc::clone(&self.mirror)
+    }
+
     /// Commands that have not come to the shadow.
     pub(super) fn waiting(&self) -> u64 {
         self.mirror.figures().waiting

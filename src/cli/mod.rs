@@ -16,6 +16,7 @@ mod rollback;
 mod rules;
 mod serve;
 mod status;
+mod verify;
 mod whole;
 mod words;
 
@@ -64,6 +65,8 @@ enum Command {
     Cutover(cutover::Arguments),
     /// Make the server the primary again that was before the last cutover.
     Rollback(rollback::Arguments),
+    /// Whether the shadow has the rows that the primary has: data at rest.
+    Verify(verify::Arguments),
     /// The proxies that change their primary together with this one.
     Fleet(fleet::Arguments),
     /// One document for a team: what was observed, compared, found, and how long it took.
@@ -165,6 +168,7 @@ pub fn run() -> ExitCode {
         Command::Readiness(arguments) => readiness::run(&arguments),
         Command::Cutover(arguments) => cutover::run(&arguments),
         Command::Rollback(arguments) => rollback::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
     };

@@ -5,7 +5,7 @@ use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
     Admin, CatchUp, Compare, Config, Cutover, FedBy, Fleet, LatencyLimits, Ledger, Listen,
-    Literals, Mirror, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode, Writes,
+    Literals, Mirror, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode, Verify, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
@@ -39,6 +39,7 @@ pub(super) fn read(
         readiness: readiness(&mut root, &mut reading),
         cutover: cutover(&mut root, &mut reading, shadow.fed_by),
         fleet: fleet(&mut root, &mut reading),
+        verify: verify(&mut root, &mut reading),
         shadow,
         admin: admin(&mut root, &mut reading),
     };
@@ -68,7 +69,7 @@ pub(super) fn read(
     Ok((config, faults, known))
 }
 
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "listen",
     "primary",
     "shadow",
@@ -78,6 +79,7 @@ const SECTIONS: [&str; 10] = [
     "readiness",
     "cutover",
     "fleet",
+    "verify",
     "admin",
 ];
 
@@ -478,6 +480,12 @@ fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
         hook_timeout: section.time("hook_timeout_s", Duration::from_secs(30), 1..=3_600),
         fence: section.flag("fence", false),
         require_verification: section.flag("require_verification", false),
+        verification_age_max: section.time(
+            "verification_age_max_s",
+            Duration::from_secs(7 * 86_400),
+            60..=366 * 86_400,
+        ),
+        verification_tables: section.share("verification_tables", 1.0),
     };
     let is_fed = cutover.catch_up == CatchUp::Mirror;
     if is_fed && fed_by == FedBy::Replication {
@@ -514,6 +522,26 @@ fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
     }
     section.finish();
     cutover
+}
+
+fn verify(root: &mut Table, reading: &mut Reading) -> Verify {
+    let mut section = Section::take(root, "verify", reading);
+    let rows = section.number("rows_per_second", 0, 0..=1_000_000_000);
+    let verify = Verify {
+        jobs: section.count("jobs", 1, 1..=16),
+        rows_per_second: (rows > 0).then_some(rows),
+        share: section.share("share", 0.5),
+        range_rows: section.number("range_rows", 2_000, 1..=100_000),
+        range_bytes: section.bytes("range_bytes", 4 * MIB, 64 * KIB..=256 * MIB),
+        settle: section.time("settle_s", Duration::from_secs(20), 1..=3_600),
+        patience: section.time("patience_s", Duration::from_secs(120), 0..=86_400),
+        differences_max: section.number("differences_max", 1_000, 1..=1_000_000),
+        lag: section.time("lag_ms", Duration::from_secs(1), 1..=3_600_000),
+        latency_ratio: section.factor("latency_ratio", 1.5),
+        latency: section.time("latency_ms", Duration::from_millis(2), 0..=60_000),
+    };
+    section.finish();
+    verify
 }
 
 /// A table's name, as it is put into statements.

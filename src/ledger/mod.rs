@@ -8,6 +8,7 @@ pub mod coverage;
 pub mod cutover;
 pub mod observation;
 pub mod taints;
+pub mod verification;
 
 mod busiest;
 mod digests;
@@ -53,6 +54,9 @@ pub use store::{Health, LedgerError, inspect};
 pub use taints::Taint;
 pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
+pub use verification::{
+    RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verifications, Verified,
+};
 pub use views::{BASE_TABLES, VIEWS, View};
 
 use crate::config::{self, FedBy, Literals, RULES_MAX, Rule};
@@ -596,6 +600,34 @@ impl Ledger {
                 .map(|taint| findings::tainted(taint, None, None, unsaved(&taint.cause)))
                 .collect()),
         }
+    }
+
+    /// What is known of each of the primary's tables at rest. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn verified_tables(&self, servers: [&str; 2]) -> Result<Vec<Verified>, String> {
+        let Some(store) = &self.inner.store else {
+            return Ok(Vec::new());
+        };
+        let [primary, shadow] = servers;
+        let known = Verifications::at(store.path()).verified(primary, shadow);
+        known.map_err(|fault| fault.to_string())
+    }
+
+    /// The whole table was read on both servers from `since` on, and is the same: what had tainted it before is
+    /// over. A taint of a whole database stays, and so does one that came since.
+    pub fn verified(&self, table: &Table, since: jiff::Timestamp) -> bool {
+        let why = "verified: its rows are the same on both servers";
+        let cleared = self
+            .inner
+            .lasting
+            .taints
+            .clear_one(table, since, config::OURSELVES, why);
+        if cleared {
+            self.wake();
+        }
+        cleared
     }
 
     /// Clears the taint of tables, by `database.table`, `table` or `*`; says which were tainted.

@@ -193,6 +193,26 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX cutover_steps_cutover ON cutover_steps (cutover_id);
 ",
+    // Verifications of data at rest: the runs, each table of each, and the rows that differ. A cursor
+    // holds a key of the application's while its table is walked, and no longer.
+    "
+    CREATE TABLE verifications (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        primary_server TEXT NOT NULL, shadow_server TEXT NOT NULL, who TEXT NOT NULL, wish TEXT NOT NULL,
+        started INTEGER NOT NULL, ended INTEGER, outcome TEXT, why TEXT
+    );
+    CREATE TABLE verification_tables (
+        verification_id INTEGER NOT NULL, database TEXT NOT NULL, name TEXT NOT NULL,
+        asked INTEGER NOT NULL, started INTEGER, ended INTEGER, outcome TEXT,
+        rows_primary INTEGER, rows_shadow INTEGER, cursor TEXT, standing TEXT,
+        PRIMARY KEY (verification_id, database, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE verification_rows (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        verification_id INTEGER NOT NULL, database TEXT NOT NULL, name TEXT NOT NULL, item TEXT NOT NULL
+    );
+    CREATE INDEX verification_rows_table ON verification_rows (verification_id, database, name);
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one. Two connections may do so at

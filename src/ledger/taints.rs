@@ -62,6 +62,8 @@ impl Taint {
 #[derive(Debug, Default)]
 pub(super) struct Taints {
     tables: RwLock<BTreeMap<Table, Taint>>,
+    /// When each was tainted last: the taint itself tells of the first time alone.
+    latest: Mutex<BTreeMap<Table, jiff::Timestamp>>,
     unsaved: Mutex<Option<Cleared>>,
 }
 
@@ -102,6 +104,7 @@ impl Taints {
         for table in tables {
             let full = known.len() >= TAINTS_MAX;
             let key = if full { everything() } else { table.clone() };
+            self.latest.lock().insert(key.clone(), now);
             if known.contains_key(&key) {
                 continue;
             }
@@ -167,14 +170,31 @@ impl Taints {
 
     /// Clears tables by `database.table`, `table` (in any database) or `*`; says which were.
     pub(super) fn clear(&self, names: &[String], who: &str, why: &str) -> Vec<Taint> {
+        let by_name = |taint: &Taint| names.iter().any(|name| named(taint, name));
+        self.clear_those(by_name, who, why)
+    }
+
+    /// Clears one table, if it was tainted before then and not since; whether it was.
+    pub(super) fn clear_one(
+        &self,
+        table: &Table,
+        before: jiff::Timestamp,
+        who: &str,
+        why: &str,
+    ) -> bool {
+        let is_it = |taint: &Taint| {
+            let latest = self.latest.lock().get(table).copied();
+            taint.key() == *table && latest.unwrap_or(taint.since) < before
+        };
+        !self.clear_those(is_it, who, why).is_empty()
+    }
+
+    fn clear_those(&self, of: impl Fn(&Taint) -> bool, who: &str, why: &str) -> Vec<Taint> {
         let mut known = self.tables.write();
-        let cleared: Vec<Taint> = known
-            .values()
-            .filter(|taint| names.iter().any(|name| named(taint, name)))
-            .cloned()
-            .collect();
+        let cleared: Vec<Taint> = known.values().filter(|taint| of(taint)).cloned().collect();
         for taint in &cleared {
             known.remove(&taint.key());
+            self.latest.lock().remove(&taint.key());
         }
         if !cleared.is_empty() {
             let left: BTreeSet<u64> = known.values().map(|taint| taint.cause.digest()).collect();
@@ -284,6 +304,22 @@ mod tests {
         assert_eq!(taints.clear(&["a".into()], "dba", "copied").len(), 1);
         assert!(taints.has(&table("ab")));
         assert_eq!(taints.clear(&["*".into()], "dba", "copied").len(), 1);
+    }
+
+    #[test]
+    fn what_tainted_a_table_since_it_was_read_stays() {
+        let taints = Taints::default();
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        taints.add(&[table("a")], &"dropped".into(), at(1));
+        taints.add(&[table("b")], &"dropped".into(), at(5));
+        assert!(taints.clear_one(&table("a"), at(3), "understudy", "verified"));
+        assert!(!taints.clear_one(&table("b"), at(3), "understudy", "verified"));
+        assert!(!taints.has(&table("a")) && taints.has(&table("b")));
+        // The first cause is told, and the last one counts.
+        taints.add(&[table("c")], &"dropped".into(), at(1));
+        taints.add(&[table("c")], &"dropped".into(), at(5));
+        assert!(!taints.clear_one(&table("c"), at(3), "understudy", "verified"));
+        assert!(taints.clear_one(&table("c"), at(6), "understudy", "verified"));
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(crate) fn good() -> Figures {
             oldest: Duration::from_millis(20),
         },
         tainted: Vec::new(),
+        verified: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::era::Era;
 use super::errand::{Errand, Rested};
 use super::order::Scope;
 use super::shared::Shared;
+use super::stand;
 use crate::connect::{self, Login, PacketReader};
 use crate::roles::Roles;
 use crate::task;
@@ -206,6 +207,9 @@ impl Dispatcher {
                     desk.learn(&self.shared, &values);
                 }
                 let _ = to.send(());
+            }
+            Errand::Stand(part, scope, to) => {
+                let _ = to.send(stand::ticket(&self.shared, part, scope));
             }
             Errand::Drained(to) => self.waiting.push(Waiting::Drained(to)),
             Errand::Turn(roles, to) => self.waiting.push(Waiting::Turn(roles, to)),

@@ -1,6 +1,9 @@
 //! What is asked of the dispatcher from outside: each answer is of all that came through the tee
 //! before.
 
+use super::line::Ticket;
+use super::order::Part;
+use super::scope::Scope;
 use super::state::SessionState;
 use super::values::Values;
 use crate::roles::Roles;
@@ -34,6 +37,8 @@ pub(super) enum Errand {
     Learn(u64, Values, oneshot::Sender<()>),
     /// Once nothing waits for the shadow, nor runs there.
     Drained(oneshot::Sender<()>),
+    /// A place in the line behind everything that came through the tee before, as this part, on these tables.
+    Stand(Part, Scope, oneshot::Sender<Ticket>),
     /// Once nothing does, the roles turn.
     Turn(Box<Roles>, oneshot::Sender<()>),
 }

@@ -305,7 +305,7 @@ fn is_about_rows(failure: &Failure) -> bool {
 const TEE_LATE: Duration = Duration::from_millis(100);
 
 /// No session has this number: see [`Recent::met`].
-const NOBODY: u64 = u64::MAX;
+pub(super) const NOBODY: u64 = u64::MAX;
 
 /// What a command saw on the primary: these tables, between two instants.
 #[derive(Clone, Debug)]

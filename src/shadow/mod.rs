@@ -13,7 +13,8 @@
 //! `ties`, `transaction`, `effect`, `policy`, `long`), `job` (with `owed`, `stake`), `replay` (with
 //! `link`, `talk`, `patience`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
 //! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `scope`, `reach`),
-//! `breaker` (with `halt`); `state`, `carry` (with `values`), `sequences`, `era`, `shared` (with `room`), `census`.
+//! `breaker` (with `halt`); `state`, `carry` (with `values`), `sequences`, `era`, `shared` (with `room`), `census`,
+//! `stand`.
 
 pub mod control;
 
@@ -71,6 +72,7 @@ mod recent;
 mod room;
 mod scope;
 mod shared;
+mod stand;
 
 #[cfg(test)]
 #[cfg(feature = "simulation")]
@@ -83,6 +85,7 @@ pub use census::Users;
 pub use errand::Ended;
 pub use pulse::Beat;
 pub use sequences::{Sequence, SequenceError};
+pub use stand::Stand;
 pub use state::{SessionState, Soft, Stuck};
 pub use values::Values;
 

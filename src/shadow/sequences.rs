@@ -8,6 +8,7 @@
 use super::shared::Shared;
 use crate::ask::{AskError, Questions, Row};
 use crate::connect::TlsError;
+use crate::sql::sequence_in;
 use std::collections::BTreeMap;
 
 /// Tables with a generated key that are looked at, at most.
@@ -151,17 +152,9 @@ async fn sequence_of(
         columns.join(", ")
     );
     let rows = ask(shadow, &table.name, &plan).await?;
-    Ok(cell(rows.first(), 0).and_then(named_in))
-}
-
-/// `"AutoIncrement": "select next :n /* INT64 */ values from events_seq:Values::(null)"`
-fn named_in(plan: &str) -> Option<String> {
-    let (_, rest) = plan.split_once("\"AutoIncrement\"")?;
-    let (line, _) = rest.split_once('\n').unwrap_or((rest, ""));
-    let (_, name) = line.split_once("values from ")?;
-    let (name, _) = name.split_once(':')?;
-    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '.' | '`');
-    (!name.is_empty() && name.chars().all(is_name)).then(|| name.to_owned())
+    Ok(cell(rows.first(), 0)
+        .and_then(sequence_in)
+        .map(str::to_owned))
 }
 
 /// One question more than it takes: another session may draw meanwhile.
@@ -220,22 +213,4 @@ fn quoted(name: &str) -> String {
 
 fn place(database: &str, table: &str) -> String {
     format!("{}.{}", quoted(database), quoted(table))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sequence_stands_in_the_plan_of_an_insert() {
-        let plan = "{\n\t\"OperatorType\": \"Insert\",\n\t\"AutoIncrement\": \"select next :n /* INT64 */ \
-            values from events_seq:Values::(null)\",\n\t\"Query\": \"insert into t values from x:y\"\n}";
-        assert_eq!(named_in(plan).as_deref(), Some("events_seq"));
-        for none in [
-            "{\n\t\"OperatorType\": \"Insert\",\n\t\"Query\": \"insert into t values from x:y\"\n}",
-            "{\n\t\"AutoIncrement\": \"select next :n values from a; DROP TABLE t:Values::(null)\"\n}",
-        ] {
-            assert_eq!(named_in(none), None);
-        }
-    }
 }

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Buckets of a table. The more, the fewer rows are counted one by one; 24 bytes each.
-pub const BUCKETS: usize = 8192;
+pub(super) const BUCKETS: usize = 8192;
 
 /// Rows that are counted one by one, at most.
-pub const COUNTED_MAX: usize = 200_000;
+pub(super) const COUNTED_MAX: usize = 200_000;
 
 /// One side of a table.
 #[derive(Clone, Debug)]
-pub struct Buckets {
+pub(super) struct Buckets {
     buckets: Vec<Bucket>,
     rows: u64,
 }
@@ -36,13 +36,13 @@ impl Default for Buckets {
 
 /// The bucket of a row.
 #[must_use]
-pub fn bucket(digest: u128) -> usize {
+pub(super) fn bucket(digest: u128) -> usize {
     usize::try_from(digest % (BUCKETS as u128)).unwrap_or(0)
 }
 
 impl Buckets {
     /// Takes a row.
-    pub fn add(&mut self, digest: u128) {
+    pub(super) fn add(&mut self, digest: u128) {
         self.rows += 1;
         if let Some(bucket) = self.buckets.get_mut(bucket(digest)) {
             bucket.rows += 1;
@@ -52,13 +52,13 @@ impl Buckets {
 
     /// Rows that it took.
     #[must_use]
-    pub const fn rows(&self) -> u64 {
+    pub(super) const fn rows(&self) -> u64 {
         self.rows
     }
 
     /// The buckets that are not the same on the other side.
     #[must_use]
-    pub fn differing(&self, other: &Self) -> BTreeSet<usize> {
+    pub(super) fn differing(&self, other: &Self) -> BTreeSet<usize> {
         let pairs = self.buckets.iter().enumerate();
         let differ = pairs.filter(|(at, mine)| other.buckets.get(*at) != Some(*mine));
         differ.map(|(at, _)| at).collect()
@@ -67,14 +67,14 @@ impl Buckets {
 
 /// How often each row of the differing buckets is there: the primary's add, the shadow's take away.
 #[derive(Clone, Debug, Default)]
-pub struct Counted {
+pub(super) struct Counted {
     rows: BTreeMap<u128, i64>,
     overflow: bool,
 }
 
 impl Counted {
     /// Takes a row; `by` is 1 for the primary's and -1 for the shadow's.
-    pub fn add(&mut self, digest: u128, by: i64) {
+    pub(super) fn add(&mut self, digest: u128, by: i64) {
         if self.rows.len() >= COUNTED_MAX && !self.rows.contains_key(&digest) {
             self.overflow = true;
             return;
@@ -88,7 +88,7 @@ impl Counted {
 
     /// Rows that the shadow lacks, and rows that it alone has.
     #[must_use]
-    pub fn differences(&self) -> (u64, u64) {
+    pub(super) fn differences(&self) -> (u64, u64) {
         let sum = |of: fn(i64) -> bool| {
             let counts = self.rows.values().filter(|count| of(**count));
             counts.map(|count| count.unsigned_abs()).sum()
@@ -98,7 +98,7 @@ impl Counted {
 
     /// Whether there were too many to count them all.
     #[must_use]
-    pub const fn is_cut(&self) -> bool {
+    pub(super) const fn is_cut(&self) -> bool {
         self.overflow
     }
 }

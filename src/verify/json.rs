@@ -10,7 +10,7 @@ const DEPTH_MAX: usize = 100;
 
 /// One text for one content; `None` for what is no JSON.
 #[must_use]
-pub fn canonical(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn canonical(text: &[u8]) -> Option<Vec<u8>> {
     let mut parser = Parser { rest: text };
     let mut out = Vec::with_capacity(text.len());
     parser.value(&mut out, DEPTH_MAX)?;

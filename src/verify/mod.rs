@@ -2,16 +2,41 @@
 //!
 //! The core is pure: `types`, `number`, `json`, `value` say when two values are one; `shape` compares
 //! definitions; `plan` says by which key a table is walked; `rows` and `buckets` compare; `statements` words
-//! the questions.
+//! the questions; `wish` is what was asked for, `board` how it stands, `cursor` how far a table has come.
 //!
-//! Nothing is called equal that was not read.
+//! Around it: `reader` streams rows, `catalog` asks for definitions, `walk` goes through a table (`heap` through
+//! one without a key), `settle` looks again at what looked different until it stays so, `repair` makes the
+//! shadow's row the primary's, `gate` gives way to production, `run` does all of it for many tables (each a `table`), and the
+//! `verifier` is whom operators ask.
+//!
+//! It reads with the proxy's own accounts and writes nothing but repairs, on the shadow, which whoever runs it
+//! puts in the mirror's order ([`gate::Around`]). Nothing is called equal that was not read.
 
-pub mod buckets;
-pub mod json;
-pub mod number;
-pub mod plan;
-pub mod rows;
-pub mod shape;
-pub mod statements;
-pub mod types;
-pub mod value;
+pub mod gate;
+pub mod verifier;
+pub mod wish;
+
+mod board;
+mod buckets;
+mod catalog;
+mod cursor;
+mod heap;
+mod json;
+mod number;
+mod plan;
+mod reader;
+mod repair;
+mod rows;
+mod run;
+mod settle;
+mod shape;
+mod statements;
+mod table;
+mod types;
+mod value;
+mod walk;
+
+pub use board::Outcome;
+pub use gate::{Applied, Around, Made, Make, Soon};
+pub use verifier::{Absent, Inspector, Refused, Verifier, VerifierParts};
+pub use wish::Wish;

@@ -9,7 +9,7 @@ const EXPONENT_DIGITS_MAX: usize = 6;
 /// The number as its digits, without zeros at either end, and a power of ten: `-12.50` is `-125e-1`, zero is
 /// `0`. `None` for what is no number.
 #[must_use]
-pub fn decimal(text: &[u8]) -> Option<String> {
+pub(super) fn decimal(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),
@@ -41,14 +41,14 @@ fn power(text: &str) -> Option<i64> {
 
 /// A DOUBLE as the shortest digits that say it.
 #[must_use]
-pub fn double(text: &[u8]) -> Option<String> {
+pub(super) fn double(text: &[u8]) -> Option<String> {
     let value = float_of(text)?;
     Some(format!("{value:e}"))
 }
 
 /// A FLOAT as the six digits that every server prints.
 #[must_use]
-pub fn float(text: &[u8]) -> Option<String> {
+pub(super) fn float(text: &[u8]) -> Option<String> {
     let value = float_of(text)?;
     Some(format!("{value:.5e}"))
 }
@@ -63,7 +63,7 @@ fn float_of(text: &[u8]) -> Option<f64> {
 
 /// A BIT's bytes as the number that they are: a wider column pads with zeros.
 #[must_use]
-pub fn bits(bytes: &[u8]) -> &[u8] {
+pub(super) fn bits(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).unwrap_or_default()
 }

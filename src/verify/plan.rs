@@ -10,22 +10,22 @@ use super::types::{Form, form};
 
 /// A column that both sides have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub(super) struct Planned {
     /// Its name on the primary.
-    pub name: String,
+    pub(super) name: String,
     /// Its name on the shadow: the case may differ.
-    pub on_shadow: String,
+    pub(super) on_shadow: String,
     /// In which form its values are compared.
-    pub form: Form,
+    pub(super) form: Form,
     /// A server computes it, so nobody writes it.
-    pub generated: bool,
+    pub(super) generated: bool,
     /// It is written as bytes, not as characters.
-    pub binary: bool,
+    pub(super) binary: bool,
 }
 
 /// How the rows are gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(super) enum Way {
     /// By ranges of a key that both sides order alike.
     Ranges,
     /// Each side in its own order, each row looked up on the other.
@@ -37,29 +37,37 @@ pub enum Way {
 impl Way {
     /// The word for it.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ranges => "ranges",
             Self::Lookups => "lookups",
             Self::Buckets => "buckets",
         }
     }
+
+    /// The one with this name.
+    #[must_use]
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Ranges, Self::Lookups, Self::Buckets]
+            .into_iter()
+            .find(|one| one.name() == name)
+    }
 }
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(super) struct Plan {
     /// The columns that both sides have, in the primary's order.
-    pub columns: Vec<Planned>,
+    pub(super) columns: Vec<Planned>,
     /// The key's columns, as places in `columns`; none where there is no key.
-    pub key: Vec<usize>,
+    pub(super) key: Vec<usize>,
     /// How the rows are gone through.
-    pub way: Way,
+    pub(super) way: Way,
 }
 
 /// Makes the plan; `None` where the two sides have no column in common.
 #[must_use]
-pub fn plan(primary: &Shape, shadow: &Shape) -> Option<Plan> {
+pub(super) fn plan(primary: &Shape, shadow: &Shape) -> Option<Plan> {
     let mut columns = Vec::new();
     for one in &primary.columns {
         let Some(other) = shadow.column(&one.name) else {

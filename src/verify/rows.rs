@@ -9,28 +9,28 @@ use std::collections::HashMap;
 
 /// The key of a row: how it is compared, and its values as they came, to ask for it again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(super) struct Key {
     /// The canonical form: two keys are the same where these bytes are.
-    pub canonical: Box<[u8]>,
+    pub(super) canonical: Box<[u8]>,
     /// The values of the key's columns.
-    pub values: Vec<Box<[u8]>>,
+    pub(super) values: Vec<Box<[u8]>>,
 }
 
 /// A row as it is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub(super) struct Row {
     /// Its key; empty where the table has none.
-    pub key: Key,
+    pub(super) key: Key,
     /// The digest of all its values.
-    pub digest: u128,
+    pub(super) digest: u128,
     /// Its length on the wire.
-    pub bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Row {
     /// Reads a row's cells, which are those of the plan's columns. `buffer` is scratch space.
     #[must_use]
-    pub fn read(plan: &Plan, cells: &[Option<&[u8]>], buffer: &mut Vec<u8>) -> Self {
+    pub(super) fn read(plan: &Plan, cells: &[Option<&[u8]>], buffer: &mut Vec<u8>) -> Self {
         buffer.clear();
         for (at, column) in plan.columns.iter().enumerate() {
             value::write(buffer, column.form, cells.get(at).copied().flatten());
@@ -63,7 +63,7 @@ fn key(plan: &Plan, cells: &[Option<&[u8]>], buffer: &mut Vec<u8>) -> Key {
 
 /// The key of a row of which only the key's columns were asked for, in the key's order.
 #[must_use]
-pub fn key_alone(plan: &Plan, cells: &[Option<&[u8]>]) -> Key {
+pub(super) fn key_alone(plan: &Plan, cells: &[Option<&[u8]>]) -> Key {
     let mut canonical = Vec::new();
     let mut values = Vec::with_capacity(plan.key.len());
     for (nth, at) in plan.key.iter().enumerate() {
@@ -81,7 +81,7 @@ pub fn key_alone(plan: &Plan, cells: &[Option<&[u8]>]) -> Key {
 
 /// How a row differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum How {
+pub(super) enum How {
     /// The shadow lacks it.
     Missing,
     /// The shadow alone has it.
@@ -97,7 +97,7 @@ pub enum How {
 impl How {
     /// The word for it.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Extra => "extra",
@@ -110,16 +110,16 @@ impl How {
 
 /// A row that may differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspect {
+pub(super) struct Suspect {
     /// Its key.
-    pub key: Key,
+    pub(super) key: Key,
     /// How it looked.
-    pub how: How,
+    pub(super) how: How,
 }
 
 /// The primary's rows of a range, which the shadow's are held against.
 #[derive(Debug, Default)]
-pub struct Range {
+pub(super) struct Range {
     rows: HashMap<Box<[u8]>, Held>,
 }
 
@@ -133,7 +133,7 @@ struct Held {
 impl Range {
     /// The primary's rows.
     #[must_use]
-    pub fn of(rows: impl IntoIterator<Item = Row>) -> Self {
+    pub(super) fn of(rows: impl IntoIterator<Item = Row>) -> Self {
         let held = rows.into_iter().map(|row| {
             let held = Held {
                 digest: row.digest,
@@ -149,14 +149,14 @@ impl Range {
 
     /// Its rows' keys, in the order of their canonical forms.
     #[must_use]
-    pub fn keys(&self) -> Vec<Key> {
+    pub(super) fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<Key> = self.rows.values().map(|held| held.key.clone()).collect();
         keys.sort_unstable();
         keys
     }
 
     /// Takes one of the shadow's rows in the range; whether it is suspect.
-    pub fn meet(&mut self, row: Row) -> Option<Suspect> {
+    pub(super) fn meet(&mut self, row: Row) -> Option<Suspect> {
         let suspect = |key, how| Some(Suspect { key, how });
         let Some(held) = self.rows.get_mut(&row.key.canonical) else {
             return suspect(row.key, How::Extra);
@@ -173,7 +173,7 @@ impl Range {
 
     /// The same where rows that are not of the range are no news: the shadow was asked for these keys, and
     /// its collation may find others.
-    pub fn meet_if_known(&mut self, row: Row) -> Option<Suspect> {
+    pub(super) fn meet_if_known(&mut self, row: Row) -> Option<Suspect> {
         if self.rows.contains_key(&row.key.canonical) {
             self.meet(row)
         } else {
@@ -183,7 +183,7 @@ impl Range {
 
     /// What the shadow has not shown, once all of it has come, in the order of the canonical keys.
     #[must_use]
-    pub fn missing(self) -> Vec<Suspect> {
+    pub(super) fn missing(self) -> Vec<Suspect> {
         let unmet = self.rows.into_values().filter(|held| !held.met);
         let mut missing: Vec<Suspect> = unmet
             .map(|held| Suspect {

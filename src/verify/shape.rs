@@ -4,65 +4,65 @@
 //! compared: foreign keys, triggers, partitions, comments, and the engine.
 
 use super::types::SqlType;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A table as one side has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shape {
+pub(super) struct Shape {
     /// Its columns, in their order.
-    pub columns: Vec<Column>,
+    pub(super) columns: Vec<Column>,
     /// Its indexes.
-    pub indexes: Vec<Index>,
+    pub(super) indexes: Vec<Index>,
 }
 
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
+pub(super) struct Column {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// Its type.
-    pub kind: SqlType,
+    pub(super) kind: SqlType,
     /// Its collation; none where it has no characters.
-    pub collation: Option<String>,
+    pub(super) collation: Option<String>,
     /// NULL is allowed.
-    pub nullable: bool,
+    pub(super) nullable: bool,
     /// Its default; none for none, or NULL.
-    pub default: Option<String>,
+    pub(super) default: Option<String>,
     /// `auto_increment`, `on update …`, `STORED GENERATED` and the like, in lower case.
-    pub extra: String,
+    pub(super) extra: String,
 }
 
 impl Column {
     /// Its values are computed from others.
     #[must_use]
-    pub fn is_generated(&self) -> bool {
+    pub(super) fn is_generated(&self) -> bool {
         let extra = &self.extra;
         extra.contains("virtual") || extra.contains("stored") || extra.contains("persistent")
     }
 
     /// Its values come from a counter.
     #[must_use]
-    pub fn is_counted(&self) -> bool {
+    pub(super) fn is_counted(&self) -> bool {
         self.extra.contains("auto_increment")
     }
 }
 
 /// An index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Index {
+pub(super) struct Index {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// No two rows have the same.
-    pub unique: bool,
+    pub(super) unique: bool,
     /// Its columns, each with the length that it is cut to, if it is.
-    pub columns: Vec<(String, Option<u32>)>,
+    pub(super) columns: Vec<(String, Option<u32>)>,
 }
 
 /// How much a difference means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Weight {
+pub(super) enum Weight {
     /// The two tables are not the same.
     Differs,
     /// Worth knowing; rows and meaning are the same.
@@ -70,20 +70,20 @@ pub enum Weight {
 }
 
 /// A difference between two definitions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Difference {
     /// How much it means.
-    pub weight: Weight,
+    pub(super) weight: Weight,
     /// What: `column`, `type`, `null`, `default`, `generated_key`, `collation`, `index`, `sequence` …
-    pub what: &'static str,
+    pub(super) what: String,
     /// In words.
-    pub said: String,
+    pub(super) said: String,
 }
 
 impl Shape {
     /// A column by its name, in whatever case.
     #[must_use]
-    pub fn column(&self, name: &str) -> Option<&Column> {
+    pub(super) fn column(&self, name: &str) -> Option<&Column> {
         self.columns
             .iter()
             .find(|column| column.name.eq_ignore_ascii_case(name))
@@ -92,18 +92,18 @@ impl Shape {
 
 /// Who is compared: the names of the primary and the shadow, and what is known of the shadow's counters.
 #[derive(Clone, Copy, Debug)]
-pub struct Sides<'a> {
+pub(super) struct Sides<'a> {
     /// The primary.
-    pub primary: &'a str,
+    pub(super) primary: &'a str,
     /// The shadow.
-    pub shadow: &'a str,
+    pub(super) shadow: &'a str,
     /// The shadow's column whose values come from a sequence, if one does.
-    pub sequence: bool,
+    pub(super) sequence: bool,
 }
 
 /// Where the two definitions differ, in the order in which one looks.
 #[must_use]
-pub fn compare(primary: &Shape, shadow: &Shape, sides: Sides<'_>) -> Vec<Difference> {
+pub(super) fn compare(primary: &Shape, shadow: &Shape, sides: Sides<'_>) -> Vec<Difference> {
     let mut found = Vec::new();
     for one in &primary.columns {
         match shadow.column(&one.name) {
@@ -126,18 +126,18 @@ pub fn compare(primary: &Shape, shadow: &Shape, sides: Sides<'_>) -> Vec<Differe
     found
 }
 
-fn differs(what: &'static str, said: String) -> Difference {
+fn differs(what: &str, said: String) -> Difference {
     Difference {
         weight: Weight::Differs,
-        what,
+        what: what.to_owned(),
         said,
     }
 }
 
-fn note(what: &'static str, said: String) -> Difference {
+fn note(what: &str, said: String) -> Difference {
     Difference {
         weight: Weight::Note,
-        what,
+        what: what.to_owned(),
         said,
     }
 }
@@ -366,7 +366,7 @@ pub(super) mod tests {
         }
     }
 
-    fn of(change: impl FnOnce(&mut Shape)) -> Vec<(Weight, &'static str)> {
+    fn of(change: impl FnOnce(&mut Shape)) -> Vec<(Weight, String)> {
         let mut shadow = table();
         change(&mut shadow);
         let found = compare(&table(), &shadow, SIDES);
@@ -441,6 +441,10 @@ pub(super) mod tests {
             ),
         ];
         for (change, expected) in cases {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(weight, what)| (*weight, (*what).to_owned()))
+                .collect();
             assert_eq!(of(change), expected);
         }
     }

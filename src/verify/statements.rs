@@ -10,7 +10,7 @@ use super::types::Form;
 
 /// Which of the two servers a statement is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(super) enum Side {
     /// The primary.
     Primary,
     /// The shadow.
@@ -29,28 +29,28 @@ impl Side {
 
 /// A table on one side.
 #[derive(Clone, Debug)]
-pub struct Place<'a> {
+pub(super) struct Place<'a> {
     /// How it is compared.
-    pub plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     /// Where it is.
-    pub side: Side,
+    pub(super) side: Side,
     /// Its database there.
-    pub database: &'a str,
+    pub(super) database: &'a str,
     /// Its name.
-    pub table: &'a str,
+    pub(super) table: &'a str,
     /// An operator's condition, if there is one.
-    pub condition: Option<&'a str>,
+    pub(super) condition: Option<&'a str>,
 }
 
 /// A name in backticks.
 #[must_use]
-pub fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
 /// A value as a literal.
 #[must_use]
-pub fn literal(column: &Planned, value: &[u8]) -> String {
+pub(super) fn literal(column: &Planned, value: &[u8]) -> String {
     match column.form {
         Form::Bits => format!(
             "b'{}'",
@@ -97,7 +97,7 @@ fn text_literal(text: &str) -> String {
 impl Place<'_> {
     /// The table's qualified name.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{}.{}", quoted(self.database), quoted(self.table))
     }
 
@@ -133,7 +133,7 @@ impl Place<'_> {
 
     /// `k = 1`, or `(a = 1 AND b = 2)`.
     #[must_use]
-    pub fn is(&self, key: &Key) -> String {
+    pub(super) fn is(&self, key: &Key) -> String {
         let parts = self.parts(key).into_iter();
         let parts: Vec<String> = parts
             .map(|(name, value)| format!("{name} = {value}"))
@@ -187,7 +187,7 @@ impl Place<'_> {
 
     /// The next rows behind this key, in this side's order.
     #[must_use]
-    pub fn next(&self, from: Option<&Key>, rows: u64) -> String {
+    pub(super) fn next(&self, from: Option<&Key>, rows: u64) -> String {
         format!(
             "SELECT {} FROM {}{} ORDER BY {} LIMIT {rows}",
             self.all_columns(),
@@ -199,7 +199,7 @@ impl Place<'_> {
 
     /// The same of their keys alone.
     #[must_use]
-    pub fn next_keys(&self, from: Option<&Key>, rows: u64) -> String {
+    pub(super) fn next_keys(&self, from: Option<&Key>, rows: u64) -> String {
         format!(
             "SELECT {keys} FROM {}{} ORDER BY {keys} LIMIT {rows}",
             self.name(),
@@ -210,7 +210,7 @@ impl Place<'_> {
 
     /// The key so many rows behind this one, less one: where the next range would end.
     #[must_use]
-    pub fn end_of_next(&self, from: Option<&Key>, rows: u64) -> String {
+    pub(super) fn end_of_next(&self, from: Option<&Key>, rows: u64) -> String {
         format!(
             "SELECT {keys} FROM {}{} ORDER BY {keys} LIMIT 1 OFFSET {}",
             self.name(),
@@ -222,14 +222,14 @@ impl Place<'_> {
 
     /// All rows of a range, in no order; all of the table without one.
     #[must_use]
-    pub fn range(&self, from: Option<&Key>, to: Option<&Key>) -> String {
+    pub(super) fn range(&self, from: Option<&Key>, to: Option<&Key>) -> String {
         let (columns, name) = (self.all_columns(), self.name());
         format!("SELECT {columns} FROM {name}{}", self.within(from, to))
     }
 
     /// The rows with these keys, and with others that the server takes for the same.
     #[must_use]
-    pub fn lookup(&self, keys: &[Key]) -> String {
+    pub(super) fn lookup(&self, keys: &[Key]) -> String {
         let (columns, name) = (self.all_columns(), self.name());
         format!(
             "SELECT {columns} FROM {name} WHERE {}",
@@ -239,12 +239,27 @@ impl Place<'_> {
 
     /// The keys alone of those rows.
     #[must_use]
-    pub fn lookup_keys(&self, keys: &[Key]) -> String {
+    pub(super) fn lookup_keys(&self, keys: &[Key]) -> String {
         let (columns, name) = (self.key_names().join(", "), self.name());
         format!(
             "SELECT {columns} FROM {name} WHERE {}",
             self.is_one_of(keys)
         )
+    }
+
+    /// The rows with these keys on any shard: a range of one key, which no vtgate sends to one shard alone.
+    #[must_use]
+    pub(super) fn spots(&self, keys: &[Key]) -> String {
+        let (columns, name) = (self.all_columns(), self.name());
+        let spots = keys.iter().map(|key| {
+            let parts = self.parts(key).into_iter();
+            let parts: Vec<String> = parts
+                .map(|(name, value)| format!("{name} >= {value} AND {name} <= {value}"))
+                .collect();
+            format!("({})", parts.join(" AND "))
+        });
+        let spots: Vec<String> = spots.collect();
+        format!("SELECT {columns} FROM {name} WHERE {}", spots.join(" OR "))
     }
 
     fn is_one_of(&self, keys: &[Key]) -> String {
@@ -258,16 +273,6 @@ impl Place<'_> {
         }
         let keys: Vec<String> = keys.iter().map(|key| self.is(key)).collect();
         keys.join(" OR ")
-    }
-
-    /// How many rows it has.
-    #[must_use]
-    pub fn count(&self) -> String {
-        format!(
-            "SELECT COUNT(*) FROM {}{}",
-            self.name(),
-            self.within(None, None)
-        )
     }
 
     /// Columns that somebody writes, and their values: a row's cells, in the plan's order.
@@ -289,7 +294,7 @@ impl Place<'_> {
 
     /// Puts a row there that is not.
     #[must_use]
-    pub fn insert(&self, cells: &[Option<Vec<u8>>]) -> String {
+    pub(super) fn insert(&self, cells: &[Option<Vec<u8>>]) -> String {
         let (mut names, mut values) = (Vec::new(), Vec::new());
         for (_, name, value) in self.written(cells) {
             names.push(name);
@@ -305,7 +310,7 @@ impl Place<'_> {
 
     /// Gives a row these values.
     #[must_use]
-    pub fn update(&self, key: &Key, cells: &[Option<Vec<u8>>]) -> String {
+    pub(super) fn update(&self, key: &Key, cells: &[Option<Vec<u8>>]) -> String {
         let others = self
             .written(cells)
             .filter(|(at, ..)| !self.plan.key.contains(at));
@@ -322,7 +327,7 @@ impl Place<'_> {
 
     /// Takes a row away.
     #[must_use]
-    pub fn delete(&self, key: &Key) -> String {
+    pub(super) fn delete(&self, key: &Key) -> String {
         format!("DELETE FROM {} WHERE {}", self.name(), self.is(key))
     }
 }

@@ -2,18 +2,18 @@
 
 /// A type, with what is only for the eye taken off: `int(11)` is `int`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SqlType {
+pub(super) struct SqlType {
     /// The type's word, in one spelling.
-    pub name: String,
+    pub(super) name: String,
     /// What stands in its brackets; empty where that says nothing of its values.
-    pub arguments: String,
+    pub(super) arguments: String,
     /// It has no sign.
-    pub unsigned: bool,
+    pub(super) unsigned: bool,
 }
 
 /// In which form a value is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// Integers, decimals, years: by value.
     Number,
     /// FLOAT: by the six digits that are printed.
@@ -39,7 +39,7 @@ pub enum Form {
 impl SqlType {
     /// Reads `decimal(10,2) unsigned zerofill` and the like.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let (head, rest) = match text.split_once('(') {
             Some((head, rest)) => (head, rest),
             None => (text.split(' ').next().unwrap_or_default(), text),
@@ -75,13 +75,13 @@ impl SqlType {
 
     /// Whether it is a spatial type.
     #[must_use]
-    pub fn is_spatial(&self) -> bool {
+    pub(super) fn is_spatial(&self) -> bool {
         SPATIAL.contains(&self.name.as_str())
     }
 
     /// As a person reads it.
     #[must_use]
-    pub fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         let brackets = match self.arguments.as_str() {
             "" => String::new(),
             inside => format!("({inside})"),
@@ -144,7 +144,7 @@ fn is_text(name: &str) -> bool {
 /// The form in which values of these two types are compared: where the types differ, which is told apart
 /// from the values, the weaker one of both.
 #[must_use]
-pub fn form(one: &SqlType, other: &SqlType) -> Form {
+pub(super) fn form(one: &SqlType, other: &SqlType) -> Form {
     let (one, other) = (one.form(), other.form());
     if one == other {
         return one;

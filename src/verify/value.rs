@@ -15,7 +15,7 @@ const READ: u8 = 1;
 const AS_IT_CAME: u8 = 2;
 
 /// Adds a value's canonical form, behind its mark and its length.
-pub fn write(out: &mut Vec<u8>, form: Form, value: Option<&[u8]>) {
+pub(super) fn write(out: &mut Vec<u8>, form: Form, value: Option<&[u8]>) {
     let Some(bytes) = value else {
         out.push(NULL);
         return;
@@ -97,7 +97,7 @@ fn words(text: &[u8]) -> Vec<u8> {
 
 /// The digest of a row's values.
 #[must_use]
-pub fn digest(canonical: &[u8]) -> u128 {
+pub(super) fn digest(canonical: &[u8]) -> u128 {
     xxh3_128(canonical)
 }
 

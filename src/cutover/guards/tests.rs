@@ -302,6 +302,54 @@ fn verification_stands_in_the_way_only_where_the_config_asks_for_it() {
 }
 
 #[test]
+fn every_table_must_have_been_read_whole_and_lately_and_be_the_same() {
+    let config = config("[cutover]\nrequire_verification = true\nverification_age_max_s = 3600");
+    let now = good(&config).readiness.now;
+    let table = |name: &str, outcome: &str, age_s: i64| Verified {
+        database: "app".into(),
+        name: name.into(),
+        outcome: Some(outcome.into()),
+        rows: 10,
+        ended: now.checked_sub(jiff::SignedDuration::from_secs(age_s)).ok(),
+    };
+    let of = |verified: Vec<Verified>| {
+        let mut figures = good(&config);
+        figures.readiness.verified = verified;
+        judged(&config, &figures, &[]).guards[8].guard.clone()
+    };
+    let good = of(vec![table("a", "equal", 60), table("b", "equal", 3000)]);
+    assert!(good.pass, "{}", good.why);
+    assert_eq!(
+        (&good.value["rows"], &good.value["oldest_s"]),
+        (&json!(20), &json!(3000))
+    );
+    for (verified, words) in [
+        (vec![], "no table was verified"),
+        (
+            vec![table("a", "equal", 60), table("b", "different", 60)],
+            "different: app.b",
+        ),
+        (
+            vec![table("a", "equal", 60), table("b", "equal", 4000)],
+            "too long ago: app.b",
+        ),
+        (
+            vec![
+                table("a", "equal", 60),
+                Verified {
+                    outcome: None,
+                    ..table("b", "", 0)
+                },
+            ],
+            "not verified, or too long ago: app.b",
+        ),
+    ] {
+        let guard = of(verified);
+        assert!(!guard.pass && guard.why.contains(words), "{}", guard.why);
+    }
+}
+
+#[test]
 fn on_the_way_back_quality_does_not_stand_in_the_way_and_lost_writes_do() {
     let config = config("[cutover]\nrequire_verification = true");
     let mut figures = good(&config);

@@ -24,6 +24,7 @@ mod sessions;
 mod settling;
 mod throughput;
 mod transient;
+mod verify;
 mod way;
 mod wire;
 

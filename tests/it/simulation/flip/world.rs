@@ -552,6 +552,7 @@ fn judge(ledger: &Ledger, mirror: &Arc<Mirror>) -> Judge {
                 // Asked off the runtime, where time is another one.
                 oldest: Duration::ZERO,
             },
+            verified: Vec::new(),
             tainted: ledger
                 .taints()
                 .into_iter()

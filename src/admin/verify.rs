@@ -1,0 +1,129 @@
+//! `GET` and `POST /api/v1/verify`, `POST /api/v1/verify/pause`, `…/resume`, `…/abort`: how the verification of
+//! data at rest stands, and what an operator asks of it.
+
+use super::Parts;
+use super::answer::{Asked, Refusal, ToldOrNothing, change, read};
+use super::status::Nothing;
+use crate::config;
+use crate::verify::{Inspector, Refused, Wish};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Runs in the answer at most, the newest.
+const HISTORY: usize = 20;
+
+/// Who says so, where the body does not tell.
+const SOMEBODY: &str = "operator";
+
+/// The run under way or the last one, and the newest runs.
+pub(super) async fn standing(
+    State(parts): State<Parts>,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<Json<Value>, Refusal> {
+    told(parts.inspector).await.map(Json)
+}
+
+/// What is asked for, and who asks.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    who: Option<String>,
+    #[serde(flatten)]
+    wish: serde_json::Map<String, Value>,
+}
+
+/// Begins a run: 202, and how it stands.
+pub(super) async fn start(
+    State(parts): State<Parts>,
+    ToldOrNothing(wanted): ToldOrNothing<WantedOrAll>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let wanted = wanted.0;
+    let who = said(wanted.who)?;
+    let wish: Wish = serde_json::from_value(Value::Object(wanted.wish))
+        .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))?;
+    let inspector = Arc::clone(&parts.inspector);
+    change(move || Ok::<_, std::convert::Infallible>(inspector.start(&wish, &who)))
+        .await?
+        .map_err(refusal)?;
+    Ok((StatusCode::ACCEPTED, Json(told(parts.inspector).await?)))
+}
+
+/// No body at all asks for everything.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct WantedOrAll(Wanted);
+
+impl Default for WantedOrAll {
+    fn default() -> Self {
+        Self(Wanted {
+            who: None,
+            wish: serde_json::Map::new(),
+        })
+    }
+}
+
+/// Who says so.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Said {
+    who: Option<String>,
+}
+
+fn said(who: Option<String>) -> Result<String, Refusal> {
+    let who = who.unwrap_or_else(|| SOMEBODY.to_owned());
+    config::said("who", &who).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
+    Ok(who)
+}
+
+/// The run waits until it is let go on.
+pub(super) async fn pause(
+    State(parts): State<Parts>,
+    ToldOrNothing(body): ToldOrNothing<Said>,
+) -> Result<Json<Value>, Refusal> {
+    said(body.who)?;
+    parts.inspector.pause().map_err(refusal)?;
+    told(parts.inspector).await.map(Json)
+}
+
+/// It goes on.
+pub(super) async fn resume(
+    State(parts): State<Parts>,
+    ToldOrNothing(body): ToldOrNothing<Said>,
+) -> Result<Json<Value>, Refusal> {
+    said(body.who)?;
+    parts.inspector.resume().map_err(refusal)?;
+    told(parts.inspector).await.map(Json)
+}
+
+/// It ends; what was found stays.
+pub(super) async fn abort(
+    State(parts): State<Parts>,
+    ToldOrNothing(body): ToldOrNothing<Said>,
+) -> Result<Json<Value>, Refusal> {
+    let who = said(body.who)?;
+    parts.inspector.abort(&who).map_err(refusal)?;
+    told(parts.inspector).await.map(Json)
+}
+
+fn refusal(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Wrong(why) => Refusal::bad(why),
+        Refused::NotNow(why) => Refusal::conflict(why),
+        Refused::Unable(why) => Refusal::unavailable(why),
+    }
+}
+
+async fn told(inspector: Arc<dyn Inspector>) -> Result<Value, Refusal> {
+    read(move || {
+        let mut told = inspector.standing();
+        let history = json!(inspector.history(HISTORY)?);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("history".to_owned(), history);
+        }
+        Ok::<_, String>(told)
+    })
+    .await
+}

@@ -1,0 +1,330 @@
+//! What a verification must know of this understudy: when to give way, when the shadow has caught up, and how a
+//! repair gets its place in the mirror's order.
+
+use super::house::Running;
+use crate::ask::{Asker, Manner};
+use crate::config::{self, Config, FedBy};
+use crate::connect::{Dial, Tcp};
+use crate::cutover::Helm;
+use crate::ledger::{Ledger, Verifications};
+use crate::roles::RolesWatch;
+use crate::shadow::{Beat, Mirror};
+use crate::sql::Table;
+use crate::verify::{Absent, Applied, Around, Inspector, Make, Soon, Verifier, VerifierParts};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the dark writes of one table are waited for.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
+/// Replication is waited for as long: how far it is behind, nobody here is told.
+const REPLICATION: Duration = Duration::from_secs(2);
+
+/// Time for a run to end where understudy does.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Tries to find a moment in which nobody writes to a row.
+const REPAIRS_MAX: u32 = 20;
+
+/// The acknowledgement of a commit that was seen has come through the tee after this time.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The primary's latency is looked at so often; now is the last ten seconds, before is the minute before a run.
+const LOOK: Duration = Duration::from_secs(1);
+const NOW: Duration = Duration::from_secs(10);
+const BEFORE: Duration = Duration::from_secs(60);
+
+/// A latency that stays though the run has given way for so long is not of its making.
+const NOT_OURS: Duration = Duration::from_secs(30);
+
+/// Answers from which a quantile says something.
+const ANSWERS_MIN: u64 = 100;
+
+/// See the module.
+pub(super) struct Surroundings {
+    config: Arc<Config>,
+    roles: RolesWatch,
+    dial: Arc<dyn Dial>,
+    mirror: Arc<Mirror>,
+    helm: Arc<dyn Helm>,
+    ledger: Ledger,
+    pace: Mutex<Pace>,
+}
+
+/// How the primary answered before, and when that was looked at.
+#[derive(Debug, Default)]
+struct Pace {
+    looked: Option<Instant>,
+    before: Option<Duration>,
+    slow_since: Option<Instant>,
+    why: Option<String>,
+}
+
+/// Who verifies, in an understudy that serves.
+pub(super) fn verifier(
+    config: &Arc<Config>,
+    roles: &RolesWatch,
+    house: &Running,
+    helm: &Arc<dyn Helm>,
+    ledger: &Ledger,
+) -> Option<Arc<Verifier>> {
+    let dial: Arc<dyn Dial> = Arc::new(Tcp);
+    let around = Surroundings {
+        config: Arc::clone(config),
+        roles: roles.clone(),
+        dial: Arc::clone(&dial),
+        mirror: house.shadow_side(),
+        helm: Arc::clone(helm),
+        ledger: ledger.clone(),
+        pace: Mutex::default(),
+    };
+    ledger.is_kept().then(|| {
+        Arc::new(Verifier::new(VerifierParts {
+            roles: roles.clone(),
+            dial,
+            limits: config.verify.clone(),
+            tells_keys: config.ledger.literals == config::Literals::Keep,
+            around: Arc::new(around),
+            records: Arc::new(Verifications::at(&config.ledger.path)),
+        }))
+    })
+}
+
+/// The same for the operators' door.
+pub(super) fn inspector(verifier: Option<&Arc<Verifier>>) -> Arc<dyn Inspector> {
+    match verifier {
+        Some(verifier) => Arc::clone(verifier) as Arc<dyn Inspector>,
+        None => Arc::new(Absent),
+    }
+}
+
+/// What an earlier process left in its midst goes on.
+pub(super) async fn go_on(verifier: Option<&Arc<Verifier>>) {
+    if let Some(verifier) = verifier.cloned() {
+        let going_on = tokio::task::spawn_blocking(move || verifier.go_on());
+        let _ = going_on.await;
+    }
+}
+
+/// The run under way, if there is one, is left for the next start.
+pub(super) async fn leave(verifier: Option<Arc<Verifier>>) {
+    if let Some(verifier) = verifier {
+        let left = tokio::task::spawn_blocking(move || verifier.leave());
+        if tokio::time::timeout(LEAVE, left).await.is_err() {
+            tracing::warn!(
+                "the verification under way did not end in time; the next start goes on with it"
+            );
+        }
+    }
+}
+
+impl Around for Surroundings {
+    fn holds(&self) -> Option<String> {
+        if self.helm.state().rest().is_none() {
+            return Some("a cutover is under way".to_owned());
+        }
+        let figures = self.mirror.figures();
+        let limit = self.config.verify.lag;
+        if figures.oldest > limit && figures.suspended.is_none() {
+            return Some(format!(
+                "the shadow is behind: the first of {} commands waits for {} ms",
+                figures.waiting,
+                figures.oldest.as_millis()
+            ));
+        }
+        self.slow()
+    }
+
+    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<(), String>> {
+        Box::pin(async move {
+            if self.roles.borrow().shadow.fed_by == FedBy::Replication {
+                tokio::time::sleep(REPLICATION).await;
+                return Ok(());
+            }
+            match self.mirror.caught_up(table, CATCH_UP).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(format!(
+                    "the shadow did not catch up with {} within {} s",
+                    table.name,
+                    CATCH_UP.as_secs()
+                )),
+                Err(ended) => Err(ended.to_string()),
+            }
+        })
+    }
+
+    fn apply<'a>(
+        &'a self,
+        table: &'a Table,
+        mut make: Make<'a>,
+    ) -> Soon<'a, Result<Applied, String>> {
+        Box::pin(async move {
+            for _ in 0..REPAIRS_MAX {
+                let before = make().await?;
+                // What was seen has come through the tee by then, and stands before this place.
+                tokio::time::sleep(QUIET).await;
+                let stand = self.mirror.stand(table, CATCH_UP).await;
+                let stand = stand.map_err(|ended| ended.to_string())?;
+                let Some(stand) = stand else {
+                    return Err("its turn did not come in the mirror's order".to_owned());
+                };
+                let made = make().await?;
+                if made.seen != before.seen {
+                    // A commit since: its dark write waits behind this place, and would be run twice.
+                    continue;
+                }
+                let Some(statement) = made.statement else {
+                    return Ok(Applied::Nothing);
+                };
+                self.run(&statement).await?;
+                drop(stand);
+                return Ok(Applied::Done);
+            }
+            Err(format!(
+                "the row of {} changes all the time: there was no moment in which it could be read and written",
+                table.name
+            ))
+        })
+    }
+
+    fn verified(&self, table: &Table, since: jiff::Timestamp) {
+        if self.ledger.verified(table, since) {
+            tracing::info!("{} is tainted no more: it was verified", table.name);
+        }
+    }
+
+    fn cannot_apply(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Surroundings {
+    /// Runs a repair on the shadow.
+    async fn run(&self, statement: &str) -> Result<(), String> {
+        let shadow = Arc::clone(&self.roles.borrow().shadow);
+        let account = shadow.account.clone();
+        let account =
+            account.ok_or_else(|| format!("{} has no account of the proxy's own", shadow.name))?;
+        let opened = Asker::open(&*self.dial, &shadow, &account, &Manner::default()).await;
+        let mut asker = opened.map_err(|fault| format!("{}: {fault}", shadow.name))?;
+        for one in [
+            "SET NAMES utf8mb4",
+            "SET time_zone = '+00:00'",
+            // A key of 0 is 0, and zero dates are what they are.
+            "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'",
+            statement,
+        ] {
+            let run = asker.ask(one).await;
+            run.map_err(|fault| format!("{}: {fault}", shadow.name))?;
+        }
+        asker.leave().await;
+        Ok(())
+    }
+
+    /// Why the primary's latency has it give way.
+    fn slow(&self) -> Option<String> {
+        let now = Instant::now();
+        let mut pace = self.pace.lock();
+        let idle = pace.looked.is_none_or(|looked| looked + NOW < now);
+        if idle {
+            // Nobody has asked of late: a run begins.
+            let before = self.beat(now, BEFORE);
+            *pace = Pace {
+                looked: Some(now),
+                before: (before.answers >= ANSWERS_MIN).then_some(before.p99),
+                ..Pace::default()
+            };
+            return None;
+        }
+        if pace.looked.is_some_and(|looked| looked + LOOK > now) {
+            return pace.why.clone();
+        }
+        let beat = self.beat(now, NOW);
+        pace.look(now, &beat, &self.config.verify)
+    }
+
+    fn beat(&self, now: Instant, time: Duration) -> Beat {
+        self.mirror.pulse(now.checked_sub(time).unwrap_or(now), now)
+    }
+}
+
+impl Pace {
+    fn look(&mut self, now: Instant, beat: &Beat, limits: &config::Verify) -> Option<String> {
+        self.looked = Some(now);
+        self.why = None;
+        if beat.answers < ANSWERS_MIN {
+            return None;
+        }
+        let before = *self.before.get_or_insert(beat.p99);
+        let allowed = before
+            .mul_f64(limits.latency_ratio)
+            .max(before + limits.latency);
+        if beat.p99 <= allowed {
+            self.slow_since = None;
+            return None;
+        }
+        let since = *self.slow_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= NOT_OURS {
+            self.before = Some(beat.p99);
+            self.slow_since = None;
+            return None;
+        }
+        self.why = Some(format!(
+            "the primary answers more slowly: its 99th percentile is {} ms, and was {} ms before",
+            beat.p99.as_millis(),
+            before.as_millis()
+        ));
+        self.why.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_gives_way_to_a_slower_primary_until_that_is_not_its_doing() {
+        let config = Config::parse(
+            "[primary]\nname = \"a\"\naddress = \"h:1\"\n[shadow]\nname = \"b\"\naddress = \"h:2\"",
+            &[],
+        );
+        let limits = config.unwrap().verify;
+        let beat = |ms| Beat {
+            answers: 1000,
+            errors: 0,
+            p50: Duration::from_millis(1),
+            p99: Duration::from_millis(ms),
+        };
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut pace = Pace::default();
+        assert_eq!(pace.look(at(0), &beat(10), &limits), None);
+        assert_eq!(
+            pace.look(at(1), &beat(14), &limits),
+            None,
+            "within the factor"
+        );
+        let why = pace.look(at(2), &beat(30), &limits).unwrap();
+        assert!(why.contains("30 ms, and was 10 ms before"), "{why}");
+        assert_eq!(pace.look(at(3), &beat(11), &limits), None);
+        assert!(pace.look(at(4), &beat(30), &limits).is_some());
+        assert!(pace.look(at(33), &beat(30), &limits).is_some());
+        assert_eq!(
+            pace.look(at(34), &beat(30), &limits),
+            None,
+            "it is not its doing"
+        );
+        assert_eq!(pace.look(at(35), &beat(30), &limits), None);
+        let quiet = Beat {
+            answers: 3,
+            ..beat(90)
+        };
+        assert_eq!(
+            pace.look(at(36), &quiet, &limits),
+            None,
+            "three answers say nothing"
+        );
+    }
+}

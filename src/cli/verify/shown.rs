@@ -1,0 +1,273 @@
+//! How a verification stands, for people.
+
+use super::super::words::{items, number, table, text};
+use crate::words::{count, share, span};
+use serde_json::{Value, json};
+
+/// Rows that differ and are told, of all tables.
+const ROWS_MAX: usize = 50;
+
+/// One line while it runs.
+pub(super) fn line(told: &Value) -> String {
+    let run = told.get("run").unwrap_or(&Value::Null);
+    let whole = |pointer: &str| run.pointer(pointer).and_then(Value::as_u64);
+    let (rows, expected) = (
+        whole("/rows").unwrap_or(0),
+        whole("/rows_expected").unwrap_or(0),
+    );
+    let mut words = vec![format!(
+        "{} of about {} rows ({}), {} rows/s",
+        count(rows),
+        count(expected.max(rows)),
+        share(rows, expected.max(rows).max(1)),
+        count(whole("/rows_per_second").unwrap_or(0))
+    )];
+    words.extend(whole("/eta_s").map(|eta| format!("{} left", span(eta))));
+    let tables = run.get("tables").and_then(Value::as_array);
+    let tables = tables.map_or(&[][..], Vec::as_slice);
+    let stage = |one: &&Value| matches!(text(one, "/stage"), "walking" | "settling");
+    let names = tables.iter().filter(stage).map(|one| {
+        let settling = if text(one, "/stage") == "settling" {
+            " (looking again)"
+        } else {
+            ""
+        };
+        format!(
+            "{}.{}{settling}",
+            text(one, "/database"),
+            text(one, "/table")
+        )
+    });
+    words.extend(names);
+    match text(run, "/waits") {
+        "" => {}
+        why => words.push(format!("waits: {why}")),
+    }
+    words.join(", ")
+}
+
+/// All of it.
+pub(super) fn whole(told: &Value) -> String {
+    let run = told.get("run").unwrap_or(&Value::Null);
+    if run.is_null() {
+        return history(told);
+    }
+    let mut lines = vec![format!(
+        "verification {} of {} against {}: {}",
+        number(run, "/id"),
+        text(run, "/shadow"),
+        text(run, "/primary"),
+        match text(run, "/outcome") {
+            "" => text(told, "/state").to_owned(),
+            outcome => outcome.replace('_', " "),
+        }
+    )];
+    match text(run, "/why") {
+        "" => {}
+        why => lines.push(why.to_owned()),
+    }
+    if text(run, "/outcome").is_empty() {
+        lines.push(line(told));
+    }
+    let tables = json!({"items": run.get("tables")});
+    let tables = items(&tables);
+    lines.push(String::new());
+    lines.push(sheet(tables));
+    for one in tables {
+        lines.extend(beside(one));
+    }
+    lines.extend(rows(tables));
+    let notes = run.get("notes").and_then(Value::as_array);
+    lines.extend(
+        notes
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(|note| format!("note: {note}")),
+    );
+    lines.join("\n")
+}
+
+fn sheet(tables: &[Value]) -> String {
+    let names = [
+        "table",
+        "outcome",
+        "primary rows",
+        "shadow rows",
+        "different",
+        "repaired",
+        "unsettled",
+    ];
+    let mut sheet = table(&names, &[2, 3, 4, 5, 6]);
+    for one in tables {
+        let whole =
+            |pointer: &str| count(one.pointer(pointer).and_then(Value::as_u64).unwrap_or(0));
+        let outcome = match text(one, "/outcome") {
+            "" => text(one, "/stage").to_owned(),
+            outcome => outcome.replace('_', " "),
+        };
+        sheet.add_row([
+            format!("{}.{}", text(one, "/database"), text(one, "/table")),
+            outcome,
+            whole("/rows_primary"),
+            whole("/rows_shadow"),
+            different(one),
+            whole("/repaired"),
+            whole("/unsettled"),
+        ]);
+    }
+    sheet.trim_fmt()
+}
+
+/// `3 missing, 1 changed`
+fn different(one: &Value) -> String {
+    let by = one.get("differences").and_then(Value::as_object);
+    let words: Vec<String> = by
+        .into_iter()
+        .flatten()
+        .map(|(how, rows)| format!("{} {how}", count(rows.as_u64().unwrap_or(0))))
+        .collect();
+    if words.is_empty() {
+        "0".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+/// What is to be said of a table beside its figures.
+fn beside(one: &Value) -> Vec<String> {
+    let name = format!("{}.{}", text(one, "/database"), text(one, "/table"));
+    let list = |key: &str| {
+        one.get(key)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let schema = list("schema").into_iter().map(|difference| {
+        let weight = if text(&difference, "/weight") == "note" {
+            "note: "
+        } else {
+            ""
+        };
+        format!("{name}: {weight}{}", text(&difference, "/said"))
+    });
+    let mut lines: Vec<String> = schema.collect();
+    let uncovered = list("not_covered");
+    let uncovered = uncovered.iter().filter_map(Value::as_str);
+    lines.extend(uncovered.map(|what| format!("{name}: not covered: {what}")));
+    let why = text(one, "/why");
+    if !why.is_empty() && !lines.iter().any(|line| line.ends_with(why)) {
+        lines.push(format!("{name}: {why}"));
+    }
+    lines
+}
+
+fn rows(tables: &[Value]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut left_out = 0;
+    for one in tables {
+        let rows = one.get("rows").and_then(Value::as_array);
+        for row in rows.into_iter().flatten() {
+            let repair = text(row, "/repair");
+            // A plan is to be whole.
+            if !repair.is_empty() {
+                lines.push(if repair.starts_with("--") {
+                    repair.to_owned()
+                } else {
+                    format!("{repair};")
+                });
+                continue;
+            }
+            if lines.len() >= ROWS_MAX {
+                left_out += 1;
+                continue;
+            }
+            let columns = row.get("columns").and_then(Value::as_array);
+            let columns: Vec<&str> = columns
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let mut words = vec![
+                format!("{}.{}", text(one, "/database"), text(one, "/table")),
+                text(row, "/how").to_owned(),
+            ];
+            words.extend((!text(row, "/key").is_empty()).then(|| text(row, "/key").to_owned()));
+            words.extend((!columns.is_empty()).then(|| format!("({})", columns.join(", "))));
+            words.extend(
+                (!text(row, "/repaired").is_empty()).then(|| text(row, "/repaired").to_owned()),
+            );
+            lines.push(words.join("  "));
+        }
+    }
+    if left_out > 0 {
+        lines.push(format!("and {} rows more: --format json", count(left_out)));
+    }
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
+    }
+    lines
+}
+
+fn history(told: &Value) -> String {
+    let history = json!({"items": told.get("history")});
+    let history = items(&history);
+    if history.is_empty() {
+        return "nothing was verified yet".to_owned();
+    }
+    let mut sheet = table(
+        &["id", "primary", "shadow", "began", "outcome", "why", "who"],
+        &[0],
+    );
+    for one in history {
+        sheet.add_row([
+            number(one, "/id").to_string(),
+            text(one, "/primary").to_owned(),
+            text(one, "/shadow").to_owned(),
+            text(one, "/started").to_owned(),
+            text(one, "/outcome").replace('_', " "),
+            text(one, "/why").to_owned(),
+            text(one, "/who").to_owned(),
+        ]);
+    }
+    sheet.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_says_what_was_not_covered_beside_its_outcome() {
+        let told = json!({"state": "ended", "run": {
+            "id": 3, "primary": "legacy", "shadow": "vitess", "outcome": "different", "tables": [{
+                "database": "app", "table": "t", "stage": "done", "outcome": "different",
+                "rows_primary": 1200, "rows_shadow": 1199, "differences": {"missing": 1}, "unsettled": 0,
+                "schema": [{"weight": "note", "what": "collation", "said": "a is x on legacy, y on vitess"}],
+                "not_covered": ["the sample left out 3 of 4 ranges"],
+                "rows": [{"how": "missing", "key": "`id` = 7", "columns": []}],
+            }], "notes": [],
+        }});
+        let shown = whole(&told);
+        for words in [
+            "verification 3 of vitess against legacy: different",
+            "1,200",
+            "1 missing",
+            "app.t: note: a is x on legacy",
+            "not covered: the sample left out 3 of 4 ranges",
+            "app.t  missing  `id` = 7",
+        ] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+    }
+
+    #[test]
+    fn progress_is_one_line() {
+        let told = json!({"run": {"rows": 500, "rows_expected": 1000, "rows_per_second": 100, "eta_s": 5,
+            "waits": "a cutover is under way", "tables": [{"database": "app", "table": "t", "stage": "settling"}]}});
+        assert_eq!(
+            line(&told),
+            "500 of about 1,000 rows (50 %), 100 rows/s, 5 s left, app.t (looking again), waits: a cutover is under way"
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! What a server says of its tables: which there are, their definitions, and, of a vtgate, how they are
+//! sharded and which sequence fills their keys. Asked by SHOW, which every server words alike.
+
+use super::reader::{ReadError, Reader};
+use super::shape::{Column, Index, Shape};
+use super::statements::quoted;
+use super::types::SqlType;
+use crate::sql::{Table, sequence_in};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Databases that hold a server's own.
+const SYSTEM: [&str; 5] = [
+    "mysql",
+    "information_schema",
+    "performance_schema",
+    "sys",
+    "_vt",
+];
+
+/// Tables that are looked at, at most.
+pub(super) const TABLES_MAX: usize = 20_000;
+
+/// What servers answer where there is no such table, database or keyspace.
+const ABSENT: [u16; 3] = [1146, 1049, 1051];
+
+fn is_absent(fault: &ReadError) -> bool {
+    matches!(fault, ReadError::Refused { code, .. } if ABSENT.contains(code))
+}
+
+fn cell(row: &[Option<String>], at: usize) -> Option<&str> {
+    row.get(at)?.as_deref()
+}
+
+/// The databases that hold an application's.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn databases(reader: &mut Reader) -> Result<Vec<String>, ReadError> {
+    let rows = reader.all("SHOW DATABASES").await?;
+    let names = rows.iter().filter_map(|row| cell(row, 0));
+    let names = names.filter(|name| !SYSTEM.iter().any(|one| name.eq_ignore_ascii_case(one)));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// The tables of a database, views left out; none where there is no such database.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn tables(reader: &mut Reader, database: &str) -> Result<Vec<String>, ReadError> {
+    let ask = format!("SHOW FULL TABLES FROM {}", quoted(database));
+    let rows = match reader.all(&ask).await {
+        Ok(rows) => rows,
+        Err(fault) if is_absent(&fault) => return Ok(Vec::new()),
+        Err(fault) => return Err(fault),
+    };
+    let is_table = |row: &&Vec<Option<String>>| {
+        cell(row, 1).is_none_or(|kind| kind.eq_ignore_ascii_case("BASE TABLE"))
+    };
+    // What Vitess keeps beside an application's tables.
+    let is_ours = |name: &&str| !name.starts_with("_vt_");
+    let names = rows.iter().filter(is_table).filter_map(|row| cell(row, 0));
+    Ok(names.filter(is_ours).map(str::to_owned).collect())
+}
+
+/// A table's definition; `None` where there is no such table.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn shape(
+    reader: &mut Reader,
+    database: &str,
+    table: &str,
+) -> Result<Option<Shape>, ReadError> {
+    let place = format!("{}.{}", quoted(database), quoted(table));
+    let columns = match reader.all(&format!("SHOW FULL COLUMNS FROM {place}")).await {
+        Ok(rows) => rows,
+        Err(fault) if is_absent(&fault) => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    let indexes = reader.all(&format!("SHOW INDEX FROM {place}")).await?;
+    Ok(Some(Shape {
+        columns: columns.iter().filter_map(|row| column(row)).collect(),
+        indexes: read_indexes(&indexes),
+    }))
+}
+
+fn column(row: &[Option<String>]) -> Option<Column> {
+    Some(Column {
+        name: cell(row, 0)?.to_owned(),
+        kind: SqlType::parse(cell(row, 1)?),
+        collation: cell(row, 2).map(str::to_owned),
+        nullable: cell(row, 3).is_some_and(|word| word.eq_ignore_ascii_case("YES")),
+        default: cell(row, 5).map(str::to_owned),
+        extra: cell(row, 6).unwrap_or_default().to_ascii_lowercase(),
+    })
+}
+
+fn read_indexes(rows: &[Vec<Option<String>>]) -> Vec<Index> {
+    let mut indexes: BTreeMap<String, (usize, Index)> = BTreeMap::new();
+    for (nth, row) in rows.iter().enumerate() {
+        let name = cell(row, 2).unwrap_or_default().to_owned();
+        // An index of an expression has no column.
+        let of = cell(row, 4).map_or_else(
+            || format!("({})", cell(row, 14).unwrap_or("an expression")),
+            str::to_owned,
+        );
+        let cut = cell(row, 7).and_then(|length| length.parse().ok());
+        let (_, index) = indexes.entry(name.clone()).or_insert_with(|| {
+            let unique = cell(row, 1) == Some("0");
+            let columns = Vec::new();
+            (
+                nth,
+                Index {
+                    name,
+                    unique,
+                    columns,
+                },
+            )
+        });
+        index.columns.push((of, cut));
+    }
+    let mut indexes: Vec<(usize, Index)> = indexes.into_values().collect();
+    indexes.sort_by_key(|(nth, _)| *nth);
+    indexes.into_iter().map(|(_, index)| index).collect()
+}
+
+/// The keyspaces that have several shards.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn sharded(reader: &mut Reader) -> Result<BTreeSet<String>, ReadError> {
+    if !reader.is_vitess() {
+        return Ok(BTreeSet::new());
+    }
+    let mut shards: BTreeMap<String, usize> = BTreeMap::new();
+    for row in reader.all("SHOW VITESS_SHARDS").await? {
+        if let Some((keyspace, _)) = cell(&row, 0).and_then(|name| name.split_once('/')) {
+            *shards.entry(keyspace.to_owned()).or_default() += 1;
+        }
+    }
+    let several = shards.into_iter().filter(|(_, shards)| *shards > 1);
+    Ok(several.map(|(keyspace, _)| keyspace).collect())
+}
+
+/// The columns that say on which shard a row is; none where the vtgate does not tell.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn spread_by(
+    reader: &mut Reader,
+    database: &str,
+    table: &str,
+) -> Result<Vec<String>, ReadError> {
+    let place = format!("{}.{}", quoted(database), quoted(table));
+    for word in ["FROM", "ON"] {
+        match reader
+            .all(&format!("SHOW VSCHEMA VINDEXES {word} {place}"))
+            .await
+        {
+            // The first one is the one that places rows.
+            Ok(rows) => {
+                let columns = rows
+                    .first()
+                    .and_then(|row| cell(row, 0))
+                    .unwrap_or_default();
+                let columns = columns.split(',').map(|name| name.trim().to_owned());
+                return Ok(columns.filter(|name| !name.is_empty()).collect());
+            }
+            Err(ReadError::Refused { .. }) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The sequence that fills the key of a vtgate's table, if one does.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn sequence_of(
+    reader: &mut Reader,
+    database: &str,
+    table: &str,
+    shape: &Shape,
+    key: &str,
+) -> Result<Option<String>, ReadError> {
+    if !reader.is_vitess() {
+        return Ok(None);
+    }
+    let others = shape.columns.iter();
+    let others =
+        others.filter(|column| !column.name.eq_ignore_ascii_case(key) && !column.is_generated());
+    let names: Vec<String> = others.map(|column| quoted(&column.name)).collect();
+    // It is planned, not run.
+    let ask = format!(
+        "VEXPLAIN PLAN INSERT INTO {}.{} ({}) VALUES ({})",
+        quoted(database),
+        quoted(table),
+        names.join(", "),
+        vec!["NULL"; names.len()].join(", ")
+    );
+    match reader.all(&ask).await {
+        Ok(rows) => {
+            let plan = rows.first().and_then(|row| cell(row, 0));
+            Ok(plan.and_then(sequence_in).map(str::to_owned))
+        }
+        Err(ReadError::Refused { .. }) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Where a sequence stands: no value from here on was given yet. `None` where that cannot be read without
+/// drawing one.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn sequence_next(
+    reader: &mut Reader,
+    name: &str,
+) -> Result<Option<u64>, ReadError> {
+    match reader.all(&format!("SELECT next_id FROM {name}")).await {
+        Ok(rows) => Ok(rows
+            .first()
+            .and_then(|row| cell(row, 0))
+            .and_then(|next| next.parse().ok())),
+        Err(ReadError::Refused { .. }) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The greatest value of a column; `None` where there is no row.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn greatest(
+    reader: &mut Reader,
+    table: &Table,
+    column: &str,
+) -> Result<Option<u64>, ReadError> {
+    let database = table.database.as_deref().unwrap_or_default();
+    let ask = format!(
+        "SELECT MAX({}) FROM {}.{}",
+        quoted(column),
+        quoted(database),
+        quoted(&table.name)
+    );
+    let rows = reader.all(&ask).await?;
+    Ok(rows
+        .first()
+        .and_then(|row| cell(row, 0))
+        .and_then(|value| value.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(cells: &[&str]) -> Vec<Option<String>> {
+        let cells = cells.iter();
+        cells
+            .map(|cell| (*cell != "NULL").then(|| (*cell).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn an_index_is_put_together_from_its_rows() {
+        let rows = [
+            row(&["t", "0", "PRIMARY", "1", "id", "A", "5", "NULL"]),
+            row(&["t", "1", "by_name", "1", "name", "A", "5", "10"]),
+            row(&["t", "1", "by_name", "2", "age", "A", "5", "NULL"]),
+            row(&["t", "1", "a_first", "1", "age", "A", "5", "NULL"]),
+        ];
+        let found = read_indexes(&rows);
+        let names: Vec<&str> = found.iter().map(|index| index.name.as_str()).collect();
+        assert_eq!(names, ["PRIMARY", "by_name", "a_first"]);
+        assert!(found[0].unique && !found[1].unique);
+        assert_eq!(
+            found[1].columns,
+            [("name".into(), Some(10)), ("age".into(), None)]
+        );
+    }
+
+    #[test]
+    fn a_column_is_read_from_its_row() {
+        let read = column(&row(&[
+            "id",
+            "int(11) unsigned",
+            "NULL",
+            "NO",
+            "PRI",
+            "NULL",
+            "AUTO_INCREMENT",
+        ]))
+        .unwrap();
+        assert!(read.is_counted() && !read.nullable && read.default.is_none());
+        assert_eq!(read.kind.told(), "int unsigned");
+    }
+}

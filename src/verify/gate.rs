@@ -1,0 +1,337 @@
+//! When a run may go on: it gives way to production at once, keeps its own pace, and says why it waits.
+
+use crate::sql::Table;
+use parking_lot::Mutex;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// An answer that takes its time.
+pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Pause between two looks at what holds it up.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a run must know of the understudy that it runs in.
+pub trait Around: Send + Sync + 'static {
+    /// Why it must give way now; none where it need not.
+    fn holds(&self) -> Option<String>;
+
+    /// Resolves once all that was committed on the primary before, on this table, is on the shadow, as far as
+    /// anybody here can know.
+    ///
+    /// # Errors
+    /// It is not known, and why.
+    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<(), String>>;
+
+    /// Runs a repair's statement on the shadow in the mirror's order: behind every dark write on the table that
+    /// came before, and before every one that comes later. `make` is called before that place is taken, and again in
+    /// it: only where the primary's row was the same both times is it what belongs in this place. Else it is tried
+    /// again.
+    ///
+    /// # Errors
+    /// It was not run, and why.
+    fn apply<'a>(&'a self, table: &'a Table, make: Make<'a>) -> Soon<'a, Result<Applied, String>>;
+
+    /// All of a table was read from this moment on, and is the same on both sides.
+    fn verified(&self, table: &Table, since: jiff::Timestamp);
+
+    /// Why repairs cannot be run at all; none where they can.
+    fn cannot_apply(&self) -> Option<String>;
+}
+
+/// Reads both sides, and makes a repair's statement of what they have.
+pub type Make<'a> = Box<dyn FnMut() -> Soon<'a, Result<Made, String>> + Send + 'a>;
+
+/// A repair, as both sides are now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The digest of the primary's row; none where it has none.
+    pub seen: Option<u128>,
+    /// The statement; none where both sides have the same.
+    pub statement: Option<String>,
+}
+
+/// What became of a repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It was run.
+    Done,
+    /// There was nothing to repair any more.
+    Nothing,
+}
+
+/// What an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// It runs.
+    Go,
+    /// It waits.
+    Pause,
+    /// It ends, for an operator says so.
+    Abort,
+    /// It ends, and goes on at the next start: understudy itself ends.
+    Leave,
+}
+
+/// It is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// See [`Signal::Abort`].
+    Aborted,
+    /// See [`Signal::Leave`].
+    Left,
+}
+
+/// How fast it goes at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Rows a second, both sides together; none for no limit.
+    pub rows_per_second: Option<u64>,
+    /// The share of the time in which it works.
+    pub share: f64,
+}
+
+/// See the module.
+pub struct Gate {
+    signal: watch::Receiver<Signal>,
+    around: Arc<dyn Around>,
+    pace: Pace,
+    /// Rows that the cap allows for, up to when.
+    paid_until: Mutex<Option<Instant>>,
+    waits: Mutex<Option<String>>,
+    waited: Mutex<Duration>,
+}
+
+impl Gate {
+    /// A gate of its own for a run.
+    #[must_use]
+    pub fn new(signal: watch::Receiver<Signal>, around: Arc<dyn Around>, pace: Pace) -> Self {
+        Self {
+            signal,
+            around,
+            pace,
+            paid_until: Mutex::new(None),
+            waits: Mutex::new(None),
+            waited: Mutex::new(Duration::ZERO),
+        }
+    }
+
+    /// What it runs in.
+    #[must_use]
+    pub fn around(&self) -> &Arc<dyn Around> {
+        &self.around
+    }
+
+    /// Why it waits; none where it runs.
+    #[must_use]
+    pub fn waits(&self) -> Option<String> {
+        self.waits.lock().clone()
+    }
+
+    /// How long it has waited, all jobs together.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        *self.waited.lock()
+    }
+
+    /// Says why it waits, where something else than the gate holds it up.
+    pub fn say(&self, why: Option<String>) {
+        let mut waits = self.waits.lock();
+        // Its words may change with each look.
+        if let Some(why) = why.as_ref().filter(|_| waits.is_none()) {
+            tracing::info!("verification waits: {why}");
+        }
+        *waits = why;
+    }
+
+    /// Returns once it may go on. Cancel-safe.
+    ///
+    /// # Errors
+    /// It is to end.
+    pub async fn pass(&self) -> Result<(), Stopped> {
+        let began = Instant::now();
+        let passed = self.open().await;
+        self.say(None);
+        *self.waited.lock() += began.elapsed();
+        passed
+    }
+
+    async fn open(&self) -> Result<(), Stopped> {
+        let mut signal = self.signal.clone();
+        loop {
+            let now = *signal.borrow_and_update();
+            match now {
+                Signal::Abort => return Err(Stopped::Aborted),
+                Signal::Leave => return Err(Stopped::Left),
+                Signal::Pause => {
+                    self.say(Some("an operator paused it".to_owned()));
+                    if signal.changed().await.is_err() {
+                        return Err(Stopped::Left);
+                    }
+                }
+                Signal::Go => match self.around.holds() {
+                    None => return Ok(()),
+                    Some(why) => {
+                        self.say(Some(why));
+                        self.sleep(LOOK).await?;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Sleeps; ends early where it is to end.
+    ///
+    /// # Errors
+    /// It is to end.
+    pub async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
+        let mut signal = self.signal.clone();
+        let ended = signal.wait_for(|one| matches!(one, Signal::Abort | Signal::Leave));
+        match tokio::time::timeout(time, ended).await {
+            Err(_) => Ok(()),
+            Ok(Ok(one)) if *one == Signal::Abort => Err(Stopped::Aborted),
+            Ok(_) => Err(Stopped::Left),
+        }
+    }
+
+    /// Rests after so much work.
+    ///
+    /// # Errors
+    /// It is to end.
+    pub async fn rest(&self, rows: u64, worked: Duration) -> Result<(), Stopped> {
+        let now = Instant::now();
+        let share = self.pace.share.clamp(0.01, 1.0);
+        let mut rest = worked.mul_f64(1.0 / share - 1.0);
+        if let Some(per_second) = self.pace.rows_per_second {
+            rest = rest.max(self.owed(rows, per_second, worked, now));
+        }
+        if rest.is_zero() {
+            return Ok(());
+        }
+        self.sleep(rest).await
+    }
+
+    /// How long the cap has it wait: all jobs share it.
+    fn owed(&self, rows: u64, per_second: u64, worked: Duration, now: Instant) -> Duration {
+        let cost = Duration::from_micros(rows.saturating_mul(1_000_000) / per_second.max(1));
+        let mut paid = self.paid_until.lock();
+        let began = now.checked_sub(worked).unwrap_or(now);
+        let until = paid.map_or(began, |until| until.max(began)) + cost;
+        *paid = Some(until);
+        until.saturating_duration_since(now)
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate")
+            .field("pace", &self.pace)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// An understudy that holds it up where it is told to.
+    #[derive(Debug, Default)]
+    pub(in crate::verify) struct Quiet {
+        pub(in crate::verify) busy: AtomicBool,
+    }
+
+    impl Around for Quiet {
+        fn holds(&self) -> Option<String> {
+            self.busy
+                .load(Ordering::Relaxed)
+                .then(|| "production is slow".to_owned())
+        }
+
+        fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
+            Box::pin(std::future::ready(Ok(())))
+        }
+
+        fn apply<'a>(
+            &'a self,
+            _table: &'a Table,
+            _make: Make<'a>,
+        ) -> Soon<'a, Result<Applied, String>> {
+            Box::pin(std::future::ready(Ok(Applied::Nothing)))
+        }
+
+        fn verified(&self, _table: &Table, _since: jiff::Timestamp) {}
+
+        fn cannot_apply(&self) -> Option<String> {
+            None
+        }
+    }
+
+    fn gate(pace: Pace) -> (watch::Sender<Signal>, Arc<Quiet>, Arc<Gate>) {
+        let (sender, signal) = watch::channel(Signal::Go);
+        let around = Arc::new(Quiet::default());
+        let gate = Gate::new(signal, Arc::clone(&around) as Arc<dyn Around>, pace);
+        (sender, around, Arc::new(gate))
+    }
+
+    const FREE: Pace = Pace {
+        rows_per_second: None,
+        share: 1.0,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn it_gives_way_while_production_needs_it_and_says_why() {
+        let (_sender, around, gate) = gate(FREE);
+        around.busy.store(true, Ordering::Relaxed);
+        let waiting = {
+            let gate = Arc::clone(&gate);
+            crate::task::spawn("pass", async move { gate.pass().await })
+        };
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(gate.waits().as_deref(), Some("production is slow"));
+        around.busy.store(false, Ordering::Relaxed);
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+        assert_eq!(gate.waits(), None);
+        assert!(gate.waited() >= Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_pauses_lets_go_on_and_ends_it() {
+        let (sender, _, gate) = gate(FREE);
+        sender.send_replace(Signal::Pause);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(9), gate.pass())
+                .await
+                .is_err()
+        );
+        sender.send_replace(Signal::Go);
+        assert_eq!(gate.pass().await, Ok(()));
+        sender.send_replace(Signal::Abort);
+        assert_eq!(gate.pass().await, Err(Stopped::Aborted));
+        assert_eq!(
+            gate.sleep(Duration::from_secs(60)).await,
+            Err(Stopped::Aborted)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_rests_as_long_as_its_pace_says() {
+        let start = Instant::now();
+        let (_one, _, half) = gate(Pace { share: 0.5, ..FREE });
+        half.rest(1, Duration::from_secs(2)).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+        let (_two, _, capped) = gate(Pace {
+            rows_per_second: Some(100),
+            share: 1.0,
+        });
+        let start = Instant::now();
+        for _ in 0..5 {
+            capped.rest(100, Duration::ZERO).await.unwrap();
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,444 @@
+//! A connection that reads rows as they come: one row in memory at a time, whatever the answer's length.
+//!
+//! It logs in as the rest of the house does, with the proxy's own account, and asks both servers for the same:
+//! UTF-8, UTC, no sql_mode; a vtgate for `workload = olap`, so that it streams and caps no rows. It sends
+//! nothing but SELECT and SHOW, and where the server can it says that its session only reads. A connection
+//! that failed, or an answer that was not read to its end, is not used again.
+
+use crate::ask::Manner;
+use crate::config::Server;
+use crate::connect::{self, ConnectError, Connection, Dial, Login, TlsContext, TlsError};
+use crate::wire::command::Command;
+use crate::wire::packet::{CHUNK_MAX, HEADER_LEN, Header, write_packet};
+use crate::wire::reply;
+use crate::wire::row::{Cell, text_row};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A server that says nothing for so long in the midst of an answer is given up.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// What is read at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The longest row that is looked at, in bytes.
+pub(super) const ROW_BYTES_MAX: usize = 256 << 20;
+
+/// Why rows could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// There is no account of the proxy's own.
+    #[error("{0} cannot be asked: it has no account of the proxy's own, set user and password")]
+    Account(String),
+    /// TLS cannot be set up.
+    #[error("{0}: {1}")]
+    Tls(String, TlsError),
+    /// There is no connection.
+    #[error("{0}: {1}")]
+    Connect(String, ConnectError),
+    /// It broke off.
+    #[error("{0}: the connection broke off: {1}")]
+    Broken(String, std::io::Error),
+    /// It hangs.
+    #[error("{0}: no answer within {s} s", s = SILENCE.as_secs())]
+    Silent(String),
+    /// It refused.
+    #[error("{server}: {message} ({code})")]
+    Refused {
+        /// The server's name.
+        server: String,
+        /// The error number.
+        code: u16,
+        /// Its text.
+        message: String,
+    },
+    /// It does not speak MySQL's protocol, or a row is longer than is looked at.
+    #[error("{0}: an answer that cannot be read, or a row of more than {mib} MiB", mib = ROW_BYTES_MAX >> 20)]
+    Answer(String),
+}
+
+impl ReadError {
+    /// Whether it may pass by itself: the server is gone, starts, or is overloaded.
+    #[must_use]
+    pub(super) const fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(_, ConnectError::Refused(_)) => true,
+            Self::Connect(_, fault) => matches!(
+                fault,
+                ConnectError::Unreachable(_) | ConnectError::Timeout | ConnectError::Broken(_)
+            ),
+            Self::Broken(..) | Self::Silent(_) => true,
+            // Killed, shut down, a lock's or a deadlock's; and what vtgate says of tablets that are away.
+            Self::Refused { code, .. } => matches!(
+                *code,
+                1040 | 1053 | 1205 | 1213 | 1317 | 2013 | 2006 | 1105 | 3024
+            ),
+            Self::Account(_) | Self::Tls(..) | Self::Answer(_) => false,
+        }
+    }
+}
+
+/// The cells of a row; `None` is NULL.
+pub(super) type Cells<'a> = Vec<Option<&'a [u8]>>;
+
+/// A server that rows are read from.
+#[derive(Clone)]
+pub(super) struct Door {
+    dial: Arc<dyn Dial>,
+    server: Arc<Server>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door")
+            .field("server", &self.server.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// The way to a server.
+    #[must_use]
+    pub(super) const fn new(dial: Arc<dyn Dial>, server: Arc<Server>) -> Self {
+        Self { dial, server }
+    }
+
+    /// Opens a connection and sets its session.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub(super) async fn open(&self) -> Result<Reader, ReadError> {
+        let name = self.server.name.clone();
+        let account = self.server.account.clone();
+        let account = account.ok_or_else(|| ReadError::Account(name.clone()))?;
+        let tls =
+            TlsContext::new(&self.server).map_err(|fault| ReadError::Tls(name.clone(), fault))?;
+        let manner = Manner::default();
+        let login = Login {
+            user: account.user,
+            password: account.password,
+            database: None,
+            capabilities: manner.capabilities,
+            collation: manner.collation,
+        };
+        let connection = connect::open(&*self.dial, &self.server, &tls, &login)
+            .await
+            .map_err(|fault| ReadError::Connect(name.clone(), fault))?;
+        let mut reader = Reader {
+            is_vitess: connection.is_vitess(),
+            connection,
+            name,
+            buffer: Vec::new(),
+            taken: 0,
+            end: 0,
+            columns: 0,
+        };
+        reader.set_session().await?;
+        Ok(reader)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Reader {
+    connection: Connection,
+    name: String,
+    is_vitess: bool,
+    /// What was read, of which `taken` bytes are behind us; the packet that is looked at ends at `end`.
+    buffer: Vec<u8>,
+    taken: usize,
+    end: usize,
+    /// Columns of the answer that is being read.
+    columns: usize,
+}
+
+impl Reader {
+    /// Whether the server is a vtgate.
+    #[must_use]
+    pub(super) const fn is_vitess(&self) -> bool {
+        self.is_vitess
+    }
+
+    async fn set_session(&mut self) -> Result<(), ReadError> {
+        for statement in [
+            "SET NAMES utf8mb4",
+            "SET time_zone = '+00:00'",
+            "SET sql_mode = ''",
+        ] {
+            self.run(statement).await?;
+        }
+        if self.is_vitess {
+            return self.run("SET workload = 'olap'").await;
+        }
+        match self.run("SET SESSION TRANSACTION READ ONLY").await {
+            // MySQL 5.5 knows no such sessions.
+            Err(ReadError::Refused { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn run(&mut self, statement: &str) -> Result<(), ReadError> {
+        self.all(statement).await.map(drop)
+    }
+
+    /// All rows of an answer that is known to be short, as texts.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; after [`ReadError::Refused`] the connection is good.
+    pub(super) async fn all(
+        &mut self,
+        statement: &str,
+    ) -> Result<Vec<Vec<Option<String>>>, ReadError> {
+        let mut rows = Vec::new();
+        self.ask(statement).await?;
+        while let Some(cells) = self.next().await? {
+            let texts = cells.into_iter();
+            let texts =
+                texts.map(|cell| cell.map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
+            rows.push(texts.collect());
+        }
+        Ok(rows)
+    }
+
+    /// Asks; the rows are then taken with [`Reader::next`], to the end.
+    ///
+    /// # Errors
+    /// As [`Reader::all`].
+    pub(super) async fn ask(&mut self, statement: &str) -> Result<(), ReadError> {
+        let mut packets = Vec::with_capacity(statement.len() + HEADER_LEN + 1);
+        let payload = [&[Command::QUERY.0], statement.as_bytes()].concat();
+        write_packet(&mut packets, 0, &payload);
+        let stream = &mut self.connection.stream;
+        let sent = async {
+            stream.write_all(&packets).await?;
+            stream.flush().await
+        };
+        match tokio::time::timeout(SILENCE, sent).await {
+            Ok(sent) => sent.map_err(|fault| self.broken(fault))?,
+            Err(_) => return Err(ReadError::Silent(self.name.clone())),
+        }
+        self.columns = self.heading().await?;
+        Ok(())
+    }
+
+    /// The answer's first packets, up to its rows: how many columns they have; 0 where it has no rows.
+    async fn heading(&mut self) -> Result<usize, ReadError> {
+        let first = self.packet().await?;
+        let columns = match first.first() {
+            Some(&reply::OK) => return Ok(0),
+            Some(&reply::ERR) => return Err(self.refused(&first)),
+            Some(&reply::LOCAL_INFILE) | None => return Err(self.unreadable()),
+            Some(_) => crate::wire::packet::Reader::new(&first).lenenc_int(),
+        };
+        let columns = columns.ok().and_then(|n| usize::try_from(n).ok());
+        let columns = columns.filter(|n| *n > 0 && *n <= COLUMNS_MAX);
+        let columns = columns.ok_or_else(|| self.unreadable())?;
+        for _ in 0..columns {
+            self.packet().await?;
+        }
+        let end = self.packet().await?;
+        if reply::is_eof(&end) {
+            Ok(columns)
+        } else {
+            Err(self.unreadable())
+        }
+    }
+
+    /// The next row's cells; `None` behind the last one.
+    ///
+    /// # Errors
+    /// As [`Reader::all`]; the connection is then no longer good.
+    pub(super) async fn next(&mut self) -> Result<Option<Cells<'_>>, ReadError> {
+        if self.columns == 0 {
+            return Ok(None);
+        }
+        let (from, to) = self.place().await?;
+        let payload = self.buffer.get(from..to).unwrap_or_default();
+        if reply::is_eof(payload) {
+            self.columns = 0;
+            return Ok(None);
+        }
+        if payload.first() == Some(&reply::ERR) {
+            let payload = payload.to_vec();
+            return Err(self.refused(&payload));
+        }
+        match text_row(payload, self.columns) {
+            Ok(cells) => Ok(Some(cells.into_iter().map(bytes).collect())),
+            Err(_) => Err(ReadError::Answer(self.name.clone())),
+        }
+    }
+
+    async fn packet(&mut self) -> Result<Vec<u8>, ReadError> {
+        let (from, to) = self.place().await?;
+        Ok(self.buffer.get(from..to).unwrap_or_default().to_vec())
+    }
+
+    /// Where in the buffer the next packet's payload is. One of several chunks is put together.
+    async fn place(&mut self) -> Result<(usize, usize), ReadError> {
+        self.taken = self.end;
+        let mut len = 0;
+        loop {
+            // What was put together so far begins with one header.
+            let at = if len == 0 { 0 } else { HEADER_LEN + len };
+            self.fill(at + HEADER_LEN).await?;
+            let header = self.buffer.get(self.taken + at..);
+            let header = header.and_then(|header| header.first_chunk::<HEADER_LEN>());
+            let header = Header::parse(*header.ok_or_else(|| self.unreadable())?);
+            let chunk = usize::try_from(header.len).unwrap_or(usize::MAX);
+            if len.saturating_add(chunk) > ROW_BYTES_MAX {
+                return Err(self.unreadable());
+            }
+            self.fill(at + HEADER_LEN + chunk).await?;
+            if len > 0 {
+                let header = self.taken + at;
+                self.buffer.drain(header..header + HEADER_LEN);
+            }
+            len += chunk;
+            if chunk < CHUNK_MAX {
+                let from = self.taken + HEADER_LEN;
+                self.end = from + len;
+                return Ok((from, self.end));
+            }
+        }
+    }
+
+    /// Reads until the buffer has so many bytes behind what was taken.
+    async fn fill(&mut self, bytes: usize) -> Result<(), ReadError> {
+        while self.buffer.len() - self.taken < bytes {
+            if self.taken > 0 {
+                self.buffer.drain(..self.taken);
+                self.taken = 0;
+            }
+            self.buffer.reserve(PIECE_BYTES);
+            let read = self.connection.stream.read_buf(&mut self.buffer);
+            match tokio::time::timeout(SILENCE, read).await {
+                Ok(Ok(0)) => return Err(self.broken(std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(Ok(_)) => {}
+                Ok(Err(fault)) => return Err(self.broken(fault)),
+                Err(_) => return Err(ReadError::Silent(self.name.clone())),
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&self, fault: std::io::Error) -> ReadError {
+        ReadError::Broken(self.name.clone(), fault)
+    }
+
+    fn unreadable(&self) -> ReadError {
+        ReadError::Answer(self.name.clone())
+    }
+
+    fn refused(&self, payload: &[u8]) -> ReadError {
+        let failure = reply::parse_err(payload);
+        ReadError::Refused {
+            server: self.name.clone(),
+            code: failure.code,
+            message: String::from_utf8_lossy(&failure.message).into_owned(),
+        }
+    }
+}
+
+/// What MySQL has at most.
+const COLUMNS_MAX: usize = 4096;
+
+fn bytes(cell: Cell<'_>) -> Option<&[u8]> {
+    match cell {
+        Cell::Bytes(bytes) => Some(bytes),
+        Cell::Null
+        | Cell::Int(_)
+        | Cell::UInt(_)
+        | Cell::Float(_)
+        | Cell::Double(_)
+        | Cell::Date(_)
+        | Cell::Time(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::Stream;
+    use crate::wire::capability::Capabilities;
+    use crate::wire::status::Status;
+
+    /// A reader whose server has said these bytes, in pieces of this length.
+    fn reader(bytes: Vec<u8>, piece: usize) -> Reader {
+        let (near, mut far) = tokio::io::duplex(piece);
+        drop(crate::task::spawn("far", async move {
+            let _ = far.write_all(&bytes).await;
+        }));
+        Reader {
+            connection: Connection {
+                stream: Stream::Memory(near),
+                capabilities: Capabilities::PROTOCOL_41,
+                thread_id: 1,
+                server_version: "8.0.0".into(),
+                status: Status::default(),
+            },
+            name: "legacy".into(),
+            is_vitess: false,
+            buffer: Vec::new(),
+            taken: 0,
+            end: 0,
+            columns: 1,
+        }
+    }
+
+    fn packets(payloads: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut seq = 1;
+        for payload in payloads {
+            seq = write_packet(&mut out, seq, payload);
+        }
+        out
+    }
+
+    const EOF: &[u8] = &[0xFE, 0, 0, 2, 0];
+
+    #[tokio::test]
+    async fn rows_are_read_one_by_one_in_whatever_pieces_they_come() {
+        for piece in [1, 3, 1000] {
+            let mut reader = reader(packets(&[b"\x01a", b"\xFB", b"\x02bc", EOF]), piece);
+            let mut seen = Vec::new();
+            while let Some(cells) = reader.next().await.unwrap() {
+                seen.push(cells[0].map(<[u8]>::to_vec));
+            }
+            assert_eq!(seen, [Some(b"a".to_vec()), None, Some(b"bc".to_vec())]);
+            assert_eq!(reader.next().await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_row_of_several_chunks_is_one() {
+        let value = vec![7; 2 * CHUNK_MAX];
+        let mut row = Vec::new();
+        crate::wire::packet::write_lenenc_bytes(&mut row, &value);
+        let mut reader = reader(packets(&[&row, b"\x01b", EOF]), 1 << 20);
+        assert_eq!(
+            reader.next().await.unwrap().unwrap()[0].unwrap().len(),
+            value.len()
+        );
+        assert_eq!(reader.next().await.unwrap().unwrap()[0], Some(&b"b"[..]));
+        assert!(reader.next().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_no_end() {
+        let mut cut = packets(&[b"\x01a", b"\x05bcdef"]);
+        cut.truncate(cut.len() - 2);
+        let mut reader = reader(cut, 64);
+        assert!(reader.next().await.unwrap().is_some());
+        assert!(matches!(reader.next().await, Err(ReadError::Broken(..))));
+    }
+
+    #[tokio::test]
+    async fn an_error_behind_rows_is_no_end() {
+        let mut reader = reader(packets(&[b"\x01a", b"\xFF\x25\x05#70100killed"]), 64);
+        assert!(reader.next().await.unwrap().is_some());
+        let fault = reader.next().await.unwrap_err();
+        assert!(fault.may_pass());
+        assert_eq!(fault.to_string(), "legacy: killed (1317)");
+    }
+}

@@ -1,0 +1,408 @@
+//! What looked different is looked at again, until it stays so across the mirror's catch-up.
+//!
+//! A round reads the rows on the primary, lets the shadow catch up, reads them there, and reads the primary
+//! once more. Where the primary had the same before and after, the shadow had everything that made it so: if it
+//! has something else, that is a difference, but for a row that was changed and changed back. So it must be the
+//! same difference in several rounds. What does not come to rest in time is *unsettled*: it is neither equal
+//! nor different.
+
+use super::gate::{Gate, Stopped};
+use super::plan::Plan;
+use super::reader::{ReadError, Reader};
+use super::rows::{How, Key, Suspect};
+use super::statements::Place;
+use super::value;
+use crate::sql::Table;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Rounds in a row in which a difference must be the same.
+const ROUNDS: u32 = 3;
+
+/// A commit is seen by others before its acknowledgement has come through the tee: so long is waited between the
+/// look at the primary and the shadow's catch-up.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The first pause between two rounds, and the longest; each is three times the one before.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// Keys in one statement.
+pub(super) const KEYS_MAX: usize = 200;
+
+/// Both servers, each with a connection.
+#[derive(Debug)]
+pub(super) struct Pair {
+    /// The primary.
+    pub(super) primary: Reader,
+    /// The shadow.
+    pub(super) shadow: Reader,
+}
+
+/// Where a table is on both sides.
+#[derive(Clone, Debug)]
+pub(super) struct Places<'a> {
+    /// The table, by the primary's names.
+    pub(super) table: &'a Table,
+    /// On the primary.
+    pub(super) primary: Place<'a>,
+    /// On the shadow.
+    pub(super) shadow: Place<'a>,
+    /// The shadow's rows are on several shards.
+    pub(super) sharded: bool,
+    /// A lookup by the key goes to the one shard that a row belongs on.
+    pub(super) routed: bool,
+}
+
+/// A row, by its columns' digests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    columns: Vec<u128>,
+}
+
+/// What the shadow has of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct There {
+    /// What a lookup by the key finds.
+    routed: Option<Seen>,
+    /// What is on any shard.
+    any: Vec<Seen>,
+}
+
+/// A difference that stayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Differs {
+    /// Its key.
+    pub(super) key: Key,
+    /// How.
+    pub(super) how: How,
+    /// The columns that differ, as places in the plan.
+    pub(super) columns: Vec<usize>,
+}
+
+/// What became of suspects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// They stay different.
+    pub(super) different: Vec<Differs>,
+    /// So many are the same.
+    pub(super) same: u64,
+    /// So many did not come to rest.
+    pub(super) unsettled: u64,
+    /// Why they did not, where it is known.
+    pub(super) why: Option<String>,
+}
+
+/// Why it was not settled.
+#[derive(Debug)]
+pub(super) enum Broke {
+    /// A server could not be read.
+    Read(ReadError),
+    /// It is to end.
+    Stopped(Stopped),
+}
+
+impl From<ReadError> for Broke {
+    fn from(fault: ReadError) -> Self {
+        Self::Read(fault)
+    }
+}
+
+impl From<Stopped> for Broke {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
+    }
+}
+
+/// A suspect on its way.
+struct Open {
+    key: Key,
+    last: Option<(Option<Seen>, There)>,
+    times: u32,
+}
+
+/// Looks again at suspects of one table, for `at_most`.
+///
+/// # Errors
+/// A server could not be read, or it is to end: then nothing is settled.
+pub(super) async fn settle(
+    pair: &mut Pair,
+    places: &Places<'_>,
+    gate: &Gate,
+    suspects: Vec<Suspect>,
+    at_most: Duration,
+) -> Result<Settled, Broke> {
+    let mut settled = Settled::default();
+    let mut open: HashMap<Box<[u8]>, Open> = HashMap::new();
+    for suspect in suspects {
+        let new = Open {
+            key: suspect.key,
+            last: None,
+            times: 0,
+        };
+        open.entry(new.key.canonical.clone()).or_insert(new);
+    }
+    let (began, mut pause) = (Instant::now(), PAUSE);
+    while !open.is_empty() {
+        let mut keys: Vec<Key> = open.values().map(|one| one.key.clone()).collect();
+        keys.sort_unstable();
+        for some in keys.chunks(KEYS_MAX) {
+            gate.pass().await?;
+            let round = round(pair, places, gate, some).await?;
+            settled.why = round.why.or(settled.why);
+            for (canonical, look) in round.looks {
+                conclude(&mut open, &mut settled, &canonical, look);
+            }
+        }
+        if open.is_empty() {
+            break;
+        }
+        if began.elapsed() >= at_most {
+            settled.unsettled += open.len() as u64;
+            break;
+        }
+        gate.sleep(pause).await?;
+        pause = (pause * 3).min(PAUSE_MAX);
+    }
+    settled
+        .different
+        .sort_unstable_by(|one, other| one.key.cmp(&other.key));
+    Ok(settled)
+}
+
+/// What a round saw of a key.
+enum Look {
+    /// Both sides have the same.
+    Same,
+    /// The primary's row changed in the round, or the shadow may not have caught up.
+    Moved,
+    /// Both stood still, and differ.
+    Differ(Option<Seen>, There),
+}
+
+struct Round {
+    looks: Vec<(Box<[u8]>, Look)>,
+    why: Option<String>,
+}
+
+async fn round(
+    pair: &mut Pair,
+    places: &Places<'_>,
+    gate: &Gate,
+    keys: &[Key],
+) -> Result<Round, Broke> {
+    let ask = places.primary.lookup(keys);
+    let before = rows(&mut pair.primary, places.primary.plan, &ask).await?;
+    gate.sleep(QUIET).await?;
+    let caught_up = gate.around().caught_up(places.table).await;
+    let lookup = places.shadow.lookup(keys);
+    let routed = rows(&mut pair.shadow, places.shadow.plan, &lookup).await?;
+    let any = if places.sharded && places.routed {
+        let spots = places.shadow.spots(keys);
+        rows(&mut pair.shadow, places.shadow.plan, &spots).await?
+    } else {
+        routed.clone()
+    };
+    let after = rows(&mut pair.primary, places.primary.plan, &ask).await?;
+    let mut looks = Vec::with_capacity(keys.len());
+    for key in keys {
+        let of = |all: &HashMap<Box<[u8]>, Vec<Seen>>| {
+            all.get(&key.canonical).cloned().unwrap_or_default()
+        };
+        let (here, later) = (
+            of(&before).into_iter().next(),
+            of(&after).into_iter().next(),
+        );
+        let there = There {
+            routed: of(&routed).into_iter().next(),
+            any: of(&any),
+        };
+        let look = if here != later {
+            Look::Moved
+        } else if judge(here.as_ref(), &there).is_none() {
+            Look::Same
+        } else if caught_up.is_err() {
+            Look::Moved
+        } else {
+            Look::Differ(here, there)
+        };
+        looks.push((key.canonical.clone(), look));
+    }
+    let why = caught_up.err();
+    Ok(Round { looks, why })
+}
+
+fn conclude(
+    open: &mut HashMap<Box<[u8]>, Open>,
+    settled: &mut Settled,
+    canonical: &[u8],
+    look: Look,
+) {
+    let Some(one) = open.get_mut(canonical) else {
+        return;
+    };
+    match look {
+        Look::Same => {
+            settled.same += 1;
+            open.remove(canonical);
+        }
+        Look::Moved => {
+            one.last = None;
+            one.times = 0;
+        }
+        Look::Differ(here, there) => {
+            let now = Some((here, there));
+            one.times = if one.last == now { one.times + 1 } else { 1 };
+            one.last = now;
+            if one.times < ROUNDS {
+                return;
+            }
+            if let Some(Open {
+                key,
+                last: Some((here, there)),
+                ..
+            }) = open.remove(canonical)
+                && let Some((how, columns)) = judge(here.as_ref(), &there)
+            {
+                settled.different.push(Differs { key, how, columns });
+            }
+        }
+    }
+}
+
+/// How a row differs, and in which columns; none where it does not.
+fn judge(here: Option<&Seen>, there: &There) -> Option<(How, Vec<usize>)> {
+    match (here, there.any.as_slice()) {
+        (None, []) => None,
+        (None, _) => Some((How::Extra, Vec::new())),
+        (Some(_), []) => Some((How::Missing, Vec::new())),
+        (Some(_), [_, _, ..]) => Some((How::Twice, Vec::new())),
+        (Some(_), [_]) if there.routed.is_none() => Some((How::Misplaced, Vec::new())),
+        (Some(mine), [theirs]) if mine == theirs => None,
+        (Some(mine), [theirs]) => {
+            let columns = mine.columns.iter().enumerate();
+            let differ = columns.filter(|(at, digest)| theirs.columns.get(*at) != Some(digest));
+            Some((How::Changed, differ.map(|(at, _)| at).collect()))
+        }
+    }
+}
+
+/// Rows by their canonical key; of one key there may be several, on several shards.
+async fn rows(
+    reader: &mut Reader,
+    plan: &Plan,
+    ask: &str,
+) -> Result<HashMap<Box<[u8]>, Vec<Seen>>, ReadError> {
+    let mut found: HashMap<Box<[u8]>, Vec<Seen>> = HashMap::new();
+    let mut buffer = Vec::new();
+    reader.ask(ask).await?;
+    while let Some(cells) = reader.next().await? {
+        let mut columns = Vec::with_capacity(plan.columns.len());
+        for (at, column) in plan.columns.iter().enumerate() {
+            buffer.clear();
+            value::write(&mut buffer, column.form, cells.get(at).copied().flatten());
+            columns.push(value::digest(&buffer));
+        }
+        let key = super::rows::Row::read(plan, &cells, &mut buffer).key;
+        found
+            .entry(key.canonical)
+            .or_default()
+            .push(Seen { columns });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(values: &[u128]) -> Seen {
+        Seen {
+            columns: values.to_vec(),
+        }
+    }
+
+    fn there(routed: Option<&[u128]>, any: &[&[u128]]) -> There {
+        There {
+            routed: routed.map(seen),
+            any: any.iter().map(|one| seen(one)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_row_is_judged_by_what_both_have() {
+        let here = seen(&[1, 2, 3]);
+        let on = Some(&here);
+        assert_eq!(judge(on, &there(Some(&[1, 2, 3]), &[&[1, 2, 3]])), None);
+        assert_eq!(judge(None, &There::default()), None);
+        assert_eq!(judge(on, &There::default()), Some((How::Missing, vec![])));
+        assert_eq!(
+            judge(None, &there(Some(&[1, 2, 3]), &[&[1, 2, 3]])),
+            Some((How::Extra, vec![]))
+        );
+        let changed = judge(on, &there(Some(&[1, 9, 3]), &[&[1, 9, 3]]));
+        assert_eq!(changed, Some((How::Changed, vec![1])));
+        let twice = judge(on, &there(Some(&[1, 2, 3]), &[&[1, 2, 3], &[1, 2, 3]]));
+        assert_eq!(twice, Some((How::Twice, vec![])));
+        assert_eq!(
+            judge(on, &there(None, &[&[1, 2, 3]])),
+            Some((How::Misplaced, vec![]))
+        );
+        assert_eq!(
+            judge(None, &there(None, &[&[1, 2, 3]])),
+            Some((How::Extra, vec![]))
+        );
+    }
+
+    fn open() -> (Key, HashMap<Box<[u8]>, Open>) {
+        let key = Key {
+            canonical: [1].into(),
+            values: Vec::new(),
+        };
+        let one = Open {
+            key: key.clone(),
+            last: None,
+            times: 0,
+        };
+        (key, HashMap::from([([1].into(), one)]))
+    }
+
+    #[test]
+    fn a_difference_must_stay_the_same_to_be_one() {
+        let (key, mut all) = open();
+        let mut settled = Settled::default();
+        let differ = |value: u128| Look::Differ(Some(seen(&[value])), There::default());
+        let mut see =
+            |look, settled: &mut Settled| conclude(&mut all, settled, &key.canonical, look);
+        see(differ(1), &mut settled);
+        see(differ(1), &mut settled);
+        // Another one: it begins anew.
+        see(differ(2), &mut settled);
+        see(differ(2), &mut settled);
+        see(Look::Moved, &mut settled);
+        see(differ(2), &mut settled);
+        see(differ(2), &mut settled);
+        assert_eq!(settled, Settled::default());
+        see(differ(2), &mut settled);
+        assert_eq!(settled.different.len(), 1);
+        assert_eq!(settled.different[0].how, How::Missing);
+    }
+
+    #[test]
+    fn what_is_the_same_once_was_a_race() {
+        let (key, mut all) = open();
+        let mut settled = Settled::default();
+        conclude(
+            &mut all,
+            &mut settled,
+            &key.canonical,
+            Look::Differ(Some(seen(&[1])), There::default()),
+        );
+        conclude(&mut all, &mut settled, &key.canonical, Look::Same);
+        assert_eq!(
+            (settled.same, settled.different.len(), all.len()),
+            (1, 0, 0)
+        );
+    }
+}

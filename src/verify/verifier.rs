@@ -1,0 +1,374 @@
+//! Whom operators ask: begins a run, tells how it stands, pauses and ends it. One run at a time.
+//!
+//! Each run has a thread of its own, at the shadow side's priority: comparing never takes the relay's or the
+//! replays' time. What an earlier process left in its midst goes on at the next start.
+
+use super::gate::{Around, Signal};
+use super::run::{Parts, Run};
+use super::wish::{Meant, Repair, Wish};
+use crate::config::{self, FedBy};
+use crate::connect::Dial;
+use crate::ledger::{RunBegun, RunRecord, TableLeft, Verifications};
+use crate::roles::{Roles, RolesWatch};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// How much lower the thread's priority is (`nice`), as the shadow side's.
+const NICE: i32 = 10;
+
+/// Why it is not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The wish cannot be.
+    #[error("{0}")]
+    Wrong(String),
+    /// Not in this state.
+    #[error("{0}")]
+    NotNow(String),
+    /// Something is broken.
+    #[error("{0}")]
+    Unable(String),
+}
+
+/// What the operators' door asks of whoever verifies. What blocks is not for a runtime's thread.
+pub trait Inspector: Send + Sync + 'static {
+    /// Begins a run; its number. Blocks on the disk.
+    ///
+    /// # Errors
+    /// It does not begin, and why.
+    fn start(&self, wish: &Wish, who: &str) -> Result<i64, Refused>;
+    /// Pauses the run that is under way; its number.
+    ///
+    /// # Errors
+    /// There is none.
+    fn pause(&self) -> Result<i64, Refused>;
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// There is none.
+    fn resume(&self) -> Result<i64, Refused>;
+    /// Ends it.
+    ///
+    /// # Errors
+    /// There is none.
+    fn abort(&self, who: &str) -> Result<i64, Refused>;
+    /// How it stands: the run under way, or the last one of this process, without its history.
+    fn standing(&self) -> Value;
+    /// The newest runs, newest first. Reads the file.
+    ///
+    /// # Errors
+    /// It cannot be read, and why.
+    fn history(&self, limit: usize) -> Result<Vec<RunRecord>, String>;
+}
+
+/// Nobody verifies, for there is no ledger that could record it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Absent;
+
+impl Absent {
+    fn refused<T>() -> Result<T, Refused> {
+        let why = "there is no ledger that could record a verification";
+        Err(Refused::Unable(why.to_owned()))
+    }
+}
+
+impl Inspector for Absent {
+    fn start(&self, _wish: &Wish, _who: &str) -> Result<i64, Refused> {
+        Self::refused()
+    }
+
+    fn pause(&self) -> Result<i64, Refused> {
+        Self::refused()
+    }
+
+    fn resume(&self) -> Result<i64, Refused> {
+        Self::refused()
+    }
+
+    fn abort(&self, _who: &str) -> Result<i64, Refused> {
+        Self::refused()
+    }
+
+    fn standing(&self) -> Value {
+        json!({"state": "idle", "run": null})
+    }
+
+    fn history(&self, _limit: usize) -> Result<Vec<RunRecord>, String> {
+        Ok(Vec::new())
+    }
+}
+
+/// What it is built from.
+#[derive(Clone)]
+pub struct VerifierParts {
+    /// Who is compared with whom.
+    pub roles: RolesWatch,
+    /// The way to them.
+    pub dial: Arc<dyn Dial>,
+    /// Its limits.
+    pub limits: config::Verify,
+    /// The ledger keeps literals.
+    pub tells_keys: bool,
+    /// The understudy that it runs in.
+    pub around: Arc<dyn Around>,
+    /// Where it is recorded.
+    pub records: Arc<Verifications>,
+}
+
+/// See the module.
+pub struct Verifier {
+    parts: VerifierParts,
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    run: Arc<Run>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// One that does nothing yet.
+    #[must_use]
+    pub const fn new(parts: VerifierParts) -> Self {
+        Self {
+            parts,
+            current: Mutex::new(None),
+        }
+    }
+
+    fn may_begin(&self, meant: &Meant, roles: &Roles) -> Result<(), Refused> {
+        for server in [&roles.primary, &roles.shadow] {
+            if server.account.is_none() {
+                return Err(Refused::NotNow(format!(
+                    "{} cannot be read: it has no account of the proxy's own, set user and password",
+                    server.name
+                )));
+            }
+        }
+        if meant.repair != Repair::Apply {
+            return Ok(());
+        }
+        if roles.shadow.fed_by == FedBy::Replication && !meant.force {
+            return Err(Refused::NotNow(format!(
+                "replication feeds {}: what is repaired there, replication would not know of; repair the replication, or say force",
+                roles.shadow.name
+            )));
+        }
+        match self.parts.around.cannot_apply() {
+            Some(why) => Err(Refused::NotNow(format!("nothing can be repaired: {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on with what an earlier process left between the same two servers; its number, if there was
+    /// something. Blocks on the disk.
+    pub fn go_on(&self) -> Option<i64> {
+        let roles = self.parts.roles.borrow().clone();
+        let records = &self.parts.records;
+        let left = records.left(&roles.primary.name, &roles.shadow.name);
+        let left = left.inspect_err(|fault| tracing::warn!(%fault, "what was left is not known"));
+        let left = left.ok().flatten()?;
+        let wish: Wish = serde_json::from_value(left.wish.clone()).ok()?;
+        let meant = wish.meant().ok()?;
+        if let Err(why) = self.may_begin(&meant, &roles) {
+            tracing::warn!("verification {} does not go on: {why}", left.id);
+            return None;
+        }
+        let tables = records.tables_left(left.id).ok()?;
+        tracing::info!("verification {} goes on where it was left", left.id);
+        let begun = self
+            .begin(left.id, &left.who, meant, roles, Some(tables))
+            .ok()?;
+        *self.current.lock() = Some(begun);
+        Some(left.id)
+    }
+
+    fn begin(
+        &self,
+        id: i64,
+        who: &str,
+        meant: Meant,
+        roles: Roles,
+        left: Option<Vec<TableLeft>>,
+    ) -> Result<Current, Refused> {
+        let parts = Parts {
+            roles,
+            dial: Arc::clone(&self.parts.dial),
+            limits: self.parts.limits.clone(),
+            tells_keys: self.parts.tells_keys,
+            around: Arc::clone(&self.parts.around),
+            records: Arc::clone(&self.parts.records),
+        };
+        let run = Arc::new(Run::new(id, who, meant, &parts, left.is_some()));
+        let (mine, watch) = (Arc::clone(&run), self.parts.roles.clone());
+        let left = left.unwrap_or_default();
+        let thread = std::thread::Builder::new()
+            .name("verify".to_owned())
+            .spawn(move || {
+                if let Err(error) = rustix::process::nice(NICE) {
+                    tracing::debug!(%error, "the verification's thread keeps its priority");
+                }
+                conduct(&mine, &parts, left, watch);
+            });
+        let thread = thread
+            .map_err(|fault| Refused::Unable(format!("no thread can be started: {fault}")))?;
+        Ok(Current {
+            run,
+            thread: Some(thread),
+        })
+    }
+
+    fn tell(&self, tell: impl FnOnce(&Run)) -> Result<i64, Refused> {
+        let current = self.current.lock();
+        let under_way = current.as_ref().filter(|known| known.run.end().is_none());
+        let Some(known) = under_way else {
+            return Err(Refused::NotNow("no verification is under way".to_owned()));
+        };
+        tell(&known.run);
+        Ok(known.run.id)
+    }
+
+    /// Has the run end as understudy itself ends: the next start goes on with it. Blocks until it has.
+    pub fn leave(&self) {
+        let current = self.current.lock().take();
+        let Some(mut current) = current else { return };
+        current.run.signal(Signal::Leave);
+        self.wait(&mut current);
+    }
+
+    fn wait(&self, current: &mut Current) {
+        if let Some(thread) = current.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("verification {} broke off", current.run.id);
+        }
+    }
+}
+
+impl Inspector for Verifier {
+    fn start(&self, wish: &Wish, who: &str) -> Result<i64, Refused> {
+        let meant = wish.meant().map_err(|wrong| Refused::Wrong(wrong.0))?;
+        let roles = self.parts.roles.borrow().clone();
+        self.may_begin(&meant, &roles)?;
+        let mut current = self.current.lock();
+        if let Some(known) = current.as_ref().filter(|known| known.run.end().is_none()) {
+            return Err(Refused::NotNow(format!(
+                "verification {} is under way: wait for it, or abort it",
+                known.run.id
+            )));
+        }
+        let begun = RunBegun {
+            primary: roles.primary.name.clone(),
+            shadow: roles.shadow.name.clone(),
+            who: who.to_owned(),
+            wish: json!(wish).to_string(),
+        };
+        let id = self
+            .parts
+            .records
+            .begin(&begun)
+            .map_err(|fault| Refused::Unable(fault.to_string()))?;
+        *current = Some(self.begin(id, who, meant, roles, None)?);
+        Ok(id)
+    }
+
+    fn pause(&self) -> Result<i64, Refused> {
+        self.tell(|run| run.signal(Signal::Pause))
+    }
+
+    fn resume(&self) -> Result<i64, Refused> {
+        self.tell(|run| run.signal(Signal::Go))
+    }
+
+    fn abort(&self, who: &str) -> Result<i64, Refused> {
+        self.tell(|run| run.abort(format!("{who} ended it")))
+    }
+
+    fn standing(&self) -> Value {
+        let run = self
+            .current
+            .lock()
+            .as_ref()
+            .map(|known| Arc::clone(&known.run));
+        json!({
+            "state": run.as_ref().map_or("idle", |run| run.state()),
+            "run": run.as_ref().map(|run| shown(run)),
+        })
+    }
+
+    fn history(&self, limit: usize) -> Result<Vec<RunRecord>, String> {
+        self.parts
+            .records
+            .runs(limit)
+            .map_err(|fault| fault.to_string())
+    }
+}
+
+/// On the run's own thread, to its end.
+fn conduct(run: &Run, parts: &Parts, left: Vec<TableLeft>, mut roles: RolesWatch) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "verification {} cannot run", run.id);
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let conducted = run.conduct(parts, left);
+        tokio::pin!(conducted);
+        loop {
+            tokio::select! {
+                () = &mut conducted => return,
+                changed = roles.changed() => {
+                    if changed.is_err() {
+                        // Whoever turns the roles has ended: they do not turn any more.
+                        (&mut conducted).await;
+                        return;
+                    }
+                    let turned = roles.borrow().primary.name != run.servers.0;
+                    if turned {
+                        run.abort("the roles turned: another server is the primary".to_owned());
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A run as the API tells it.
+fn shown(run: &Run) -> Value {
+    let (waits, waited) = run.waits();
+    let (speed, end) = (run.speed(), run.end());
+    json!({
+        "id": run.id,
+        "who": run.who,
+        "primary": run.servers.0,
+        "shadow": run.servers.1,
+        "started": run.started,
+        "resumed": run.resumed,
+        "ended": end.as_ref().map(|end| end.at),
+        "outcome": end.as_ref().map(|end| end.outcome.clone()),
+        "why": end.as_ref().and_then(|end| end.why.clone()),
+        "sample": run.meant.sample,
+        "repair": run.meant.repair,
+        "waits": waits,
+        "waited_ms": u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+        "rows": speed.rows,
+        "rows_expected": speed.expected,
+        "rows_per_second": speed.per_second,
+        "eta_s": speed.eta_s,
+        "notes": run.notes(),
+        "tables": run.tables(),
+    })
+}

@@ -1,0 +1,45 @@
+//! Data at rest, on real servers: planted faults are found as what they are, what is no fault is not found, repairs
+//! repair, and a run under traffic that is killed in its midst goes on and finds nothing that is not there.
+
+mod faults;
+mod live;
+mod shards;
+
+use super::Lab;
+use mysql_async::{Conn, OptsBuilder};
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn understudy(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_understudy"))
+        .args(arguments)
+        .output()
+        .expect("it runs")
+}
+
+/// A run to its end, as `understudy verify` tells it, with its exit code.
+fn verify(admin: &str, arguments: &[&str]) -> (i32, Value) {
+    let fixed = ["verify", "--admin", admin, "--format", "json"];
+    let output = understudy(&[&fixed, arguments].concat());
+    let told = serde_json::from_slice(&output.stdout).unwrap_or_else(|fault| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        panic!("{fault}: {said}")
+    });
+    (output.status.code().unwrap_or(-1), told)
+}
+
+/// A table of a run.
+fn table<'a>(told: &'a Value, name: &str) -> &'a Value {
+    let tables = told["run"]["tables"].as_array().expect("tables");
+    let found = tables.iter().find(|one| one["table"] == name);
+    found.unwrap_or_else(|| panic!("{name} is not in {told:#}"))
+}
+
+/// vtgate's store, as root, by its socket.
+async fn store(lab: &Lab, database: &str) -> Conn {
+    let root = OptsBuilder::default()
+        .user(Some("root"))
+        .socket(Some(lab.value("SHADOW_STORE_ROOT_SOCKET")))
+        .db_name(Some(database));
+    Conn::new(root).await.expect("root's login at the store")
+}
