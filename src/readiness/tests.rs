@@ -224,6 +224,7 @@ fn each_guard_fails_by_itself_and_says_why() {
 #[test]
 fn what_was_never_asked_anything_is_not_ready() {
     let nothing = Figures {
+        verified: Vec::new(),
         now: jiff::Timestamp::UNIX_EPOCH,
         open: OpenFindings::default(),
         lost: 0,

@@ -338,11 +338,14 @@ async fn keys_of_characters_and_tables_without_one_are_compared_too() {
         "{told:#}"
     );
     assert_eq!(table(&told, "k_two_numbers")["rows_primary"], 2);
+    drop_all(&mut [legacy, vtgate]).await;
+}
+
+async fn drop_all(conns: &mut [Conn]) {
     for table in ["k_letters", "k_none", "k_two", "k_two_numbers"] {
-        for conn in [&mut legacy, &mut vtgate] {
-            conn.query_drop(format!("DROP TABLE IF EXISTS {table}"))
-                .await
-                .expect("it is dropped");
+        for conn in &mut *conns {
+            let drop = format!("DROP TABLE IF EXISTS {table}");
+            conn.query_drop(drop).await.expect("it is dropped");
         }
     }
 }
