@@ -267,7 +267,7 @@ mod tests {
             "waits": "a cutover is under way", "tables": [{"database": "app", "table": "t", "stage": "settling"}]}});
         assert_eq!(
             line(&told),
-            "500 of about 1,000 rows (50 %), 100 rows/s, 5 s left, app.t (looking again), waits: a cutover is under way"
+            "500 of about 1,000 rows (50.00 %), 100 rows/s, 5 s left, app.t (looking again), waits: a cutover is under way"
         );
     }
 }
