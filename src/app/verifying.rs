@@ -70,7 +70,7 @@ pub(super) fn verifier(
     helm: &Arc<dyn Helm>,
     ledger: &Ledger,
 ) -> Option<Arc<Verifier>> {
-    let dial: Arc<dyn Dial> = Arc::new(Tcp);
+    let dial: Arc<dyn Dial> = Arc::new(Tcp::default());
     let around = Surroundings {
         config: Arc::clone(config),
         roles: roles.clone(),

@@ -43,7 +43,7 @@ pub(super) fn run(
     let (_turns, roles) = watch::channel(roles);
     let verifier = Verifier::new(VerifierParts {
         roles,
-        dial: Arc::new(Tcp),
+        dial: Arc::new(Tcp::default()),
         limits: config.verify.clone(),
         tells_keys: config.ledger.literals == Literals::Keep,
         around: Arc::new(Alone {
