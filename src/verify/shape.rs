@@ -390,9 +390,6 @@ pub(super) mod tests {
         assert_eq!(found, []);
     }
 
-    /// A change of the shadow's definition, and what must be found.
-    type Case = (fn(&mut Shape), &'static [(Weight, &'static str)]);
-
     #[test]
     fn every_kind_of_difference_is_found() {
         use Weight::{Differs, Note};
