@@ -6,7 +6,7 @@
 //!
 //! Around it: `reader` streams rows, `catalog` asks for definitions, `walk` goes through a table (`heap` through
 //! one without a key), `settle` looks again at what looked different until it stays so, `repair` makes the
-//! shadow's row the primary's, `gate` gives way to production, `run` does all of it for many tables (each a `table`), and the
+//! shadow's row the primary's (`mending` does so for a table), `gate` gives way to production, `run` does all of it for many tables (each a `table`), and the
 //! `verifier` is whom operators ask.
 //!
 //! It reads with the proxy's own accounts and writes nothing but repairs, on the shadow, which whoever runs it
@@ -22,6 +22,7 @@ mod catalog;
 mod cursor;
 mod heap;
 mod json;
+mod mending;
 mod number;
 mod plan;
 mod reader;
