@@ -13,6 +13,7 @@ mod runtime;
 mod verifying;
 
 pub use limits::{Need, needs};
+pub use verifying::left_out;
 
 use crate::admin;
 use crate::config::{Config, Server};

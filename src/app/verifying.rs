@@ -4,11 +4,11 @@
 mod repairs;
 
 use super::house::Running;
-use crate::config::{self, Config, FedBy};
+use crate::config::{self, CatchUp, Config, FedBy};
 use crate::connect::{Dial, Tcp};
-use crate::cutover::Helm;
+use crate::cutover::{Helm, Replicated};
 use crate::ledger::{Ledger, Verifications};
-use crate::roles::RolesWatch;
+use crate::roles::{Roles, RolesWatch};
 use crate::shadow::{Beat, Mirror};
 use crate::sql::Table;
 use crate::verify::{Absent, Applied, Around, Inspector, Make, Soon, Verifier, VerifierParts};
@@ -19,9 +19,6 @@ use tokio::time::Instant;
 
 /// How long the dark writes of one table are waited for.
 const CATCH_UP: Duration = Duration::from_secs(10);
-
-/// Replication is waited for as long: how far it is behind, nobody here is told.
-const REPLICATION: Duration = Duration::from_secs(2);
 
 /// Time for a run to end where understudy does.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -46,6 +43,7 @@ pub(super) struct Surroundings {
     helm: Arc<dyn Helm>,
     ledger: Ledger,
     pace: Mutex<Pace>,
+    replicated: Mutex<Option<Arc<Replicated>>>,
 }
 
 /// How the primary answered before, and when that was looked at.
@@ -74,6 +72,7 @@ pub(super) fn verifier(
         helm: Arc::clone(helm),
         ledger: ledger.clone(),
         pace: Mutex::default(),
+        replicated: Mutex::default(),
     };
     ledger.is_kept().then(|| {
         Arc::new(Verifier::new(VerifierParts {
@@ -83,6 +82,7 @@ pub(super) fn verifier(
             tells_keys: config.ledger.literals == config::Literals::Keep,
             around: Arc::new(around),
             records: Arc::new(Verifications::at(&config.ledger.path)),
+            left_out: left_out(config),
         }))
     })
 }
@@ -134,9 +134,9 @@ impl Around for Surroundings {
 
     fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<(), String>> {
         Box::pin(async move {
-            if self.roles.borrow().shadow.fed_by == FedBy::Replication {
-                tokio::time::sleep(REPLICATION).await;
-                return Ok(());
+            let roles = self.roles.borrow().clone();
+            if roles.shadow.fed_by == FedBy::Replication {
+                return self.replicated(roles).wait(CATCH_UP).await;
             }
             match self.mirror.caught_up(table, CATCH_UP).await {
                 Ok(true) => Ok(()),
@@ -165,7 +165,32 @@ impl Around for Surroundings {
     }
 }
 
+/// The proxy's own table, where it has one: it is written to while it is compared.
+pub fn left_out(config: &Config) -> Vec<Table> {
+    let replication = config.shadow.fed_by == FedBy::Replication;
+    let beats = replication && config.cutover.catch_up == CatchUp::Heartbeat;
+    let table = config.cutover.heartbeat_table.split_once('.');
+    let table = table.filter(|_| beats).map(|(database, name)| Table {
+        database: Some(database.to_owned()),
+        name: name.to_owned(),
+    });
+    table.into_iter().collect()
+}
+
 impl Surroundings {
+    /// Who says how far replication is, between these two.
+    fn replicated(&self, roles: Roles) -> Arc<Replicated> {
+        let mut known = self.replicated.lock();
+        if let Some(known) = known.as_ref().filter(|known| known.is_between(&roles)) {
+            return Arc::clone(known);
+        }
+        let fleet = &self.config.fleet;
+        let proxy = (!fleet.etcd.is_empty()).then_some(fleet.name.as_str());
+        let config = self.config.cutover.clone();
+        let new = Replicated::new(Arc::clone(&self.dial), roles, config, proxy);
+        Arc::clone(known.insert(Arc::new(new)))
+    }
+
     /// Why the primary's latency has it give way.
     fn slow(&self) -> Option<String> {
         let now = Instant::now();

@@ -1,7 +1,8 @@
 //! `understudy verify`: whether the shadow has the rows that the primary has.
 //!
 //! Asks a running understudy and shows how far it is, to the end; with `--config` and none running, it reads both
-//! servers itself. The exit code is 0 where all that was asked for was read and is the same.
+//! servers itself. The exit code is 0 where all of what was asked for was read and is the same, 1 where something
+//! differs (or nothing could be begun), and 2 where nothing differs of what was read, and that was not all.
 
 mod alone;
 mod shown;
@@ -185,14 +186,42 @@ fn tell(told: &Value, format: Format) {
     }
 }
 
-/// What became of it: 0 where nothing differs and all that was asked for was read.
+/// What became of it.
 fn end(told: &Value, format: Format) -> ExitCode {
     if format == Format::Table && std::io::stderr().is_terminal() {
         let _ = write!(std::io::stderr(), "\r\x1b[2K");
     }
     tell(told, format);
+    ExitCode::from(code(told))
+}
+
+/// See the module.
+fn code(told: &Value) -> u8 {
     match told.pointer("/run/outcome").and_then(Value::as_str) {
-        Some("equal" | "equal_in_part") => ExitCode::SUCCESS,
-        Some(_) | None => ExitCode::from(1),
+        Some("equal") => 0,
+        Some("different") => 1,
+        Some(_) | None => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_read_whole_and_is_the_same_ends_with_0() {
+        for (outcome, expected) in [
+            ("equal", 0),
+            ("different", 1),
+            ("equal_in_part", 2),
+            ("unfinished", 2),
+            ("aborted", 2),
+            ("failed", 2),
+            ("left", 2),
+        ] {
+            let told = json!({"run": {"outcome": outcome}});
+            assert_eq!(code(&told), expected, "{outcome}");
+        }
+        assert_eq!(code(&json!({"run": null})), 2);
     }
 }

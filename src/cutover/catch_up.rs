@@ -10,8 +10,10 @@ use super::fleet::Fleet;
 use super::hooks;
 use super::replication::{self, Halt};
 use crate::ask::Questions;
-use crate::config::{CatchUp, FedBy, Server, Writes};
+use crate::config::{self, CatchUp, FedBy, Server, Writes};
+use crate::connect::Dial;
 use crate::ledger::Taint;
+use crate::roles::Roles;
 use crate::shadow::Mirror;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,23 +60,41 @@ pub(super) enum Way {
 /// The proxy has no account on a server that must be asked.
 pub(super) fn way(parts: &Parts, told: Vec<(&'static str, String)>) -> Result<Way, String> {
     let roles = parts.roles.borrow().clone();
-    if roles.shadow.fed_by == FedBy::Mirror {
+    let config = &parts.config.cutover;
+    if roles.shadow.fed_by == FedBy::Mirror || config.catch_up == CatchUp::Mirror {
         return Ok(Way::Mirror(Arc::clone(&parts.mirror)));
     }
-    let config = &parts.config.cutover;
+    let row = row_of(parts.fleet.as_deref().map(Fleet::name));
+    replicated((&parts.dial, &roles), config, row, told)
+}
+
+/// The same of what replication feeds, with this row for the heartbeat.
+///
+/// # Errors
+/// As [`way`].
+pub(super) fn replicated(
+    (dial, roles): (&Arc<dyn Dial>, &Roles),
+    config: &config::Cutover,
+    row: u32,
+    told: Vec<(&'static str, String)>,
+) -> Result<Way, String> {
     let questions = |server: &Arc<Server>| {
-        let questions = Questions::new(&parts.dial, server, PER_SECOND);
+        let questions = Questions::new(dial, server, PER_SECOND);
         let questions = questions.map_err(|error| error.to_string())?;
         let none = || format!("the proxy has no account on {}", server.name);
         questions.map(Arc::new).ok_or_else(none)
     };
     Ok(match config.catch_up {
-        CatchUp::Mirror => Way::Mirror(Arc::clone(&parts.mirror)),
+        CatchUp::Mirror => {
+            return Err(
+                "replication feeds the shadow, and nothing says how far it has come".to_owned(),
+            );
+        }
         CatchUp::Heartbeat => Way::Heartbeat {
             primary: questions(&roles.primary)?,
             shadow: questions(&roles.shadow)?,
             table: config.heartbeat_table.clone(),
-            row: row_of(parts.fleet.as_deref().map(Fleet::name)),
+            row,
         },
         CatchUp::Gtid => Way::Gtid {
             primary: questions(&roles.primary)?,
@@ -264,7 +284,7 @@ const NOT_THERE: &str =
     "the shadow did not have the primary's GTIDs in time: replication is behind or stopped";
 
 /// The row of this proxy: of several in a fleet none may write over another's.
-fn row_of(name: Option<&str>) -> u32 {
+pub(super) fn row_of(name: Option<&str>) -> u32 {
     let Some(name) = name else { return 1 };
     let digest = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
     let folded = u32::try_from(digest % u64::from(ROWS)).unwrap_or(0);

@@ -4,7 +4,8 @@
 //! what the operators' door asks of whoever runs it, and [`Cutovers`] runs it: the `coordinator`
 //! hears, `acts` does, `record` writes it down. The others are what is done: `looks` (with `crowd`,
 //! `visit`, `rights` and `room`) gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry
-//! them across, `catch_up` waits for the shadow, `replication` into it is stopped, `soak` watches the new
+//! them across, `catch_up` waits for the shadow (`replicated` for others who ask how far replication is),
+//! `replication` into it is stopped, `soak` watches the new
 //! primary, `fence` and `hooks` are options, `turn` keeps what is done late from undoing what is
 //! newer, the `watchdog` ends a hold that nobody ends, and [`fleet`] has
 //! several proxies do all this together.
@@ -24,6 +25,7 @@ mod hold;
 mod hooks;
 mod looks;
 mod record;
+mod replicated;
 mod replication;
 mod rights;
 mod room;
@@ -38,4 +40,5 @@ pub use fleet::Fleet;
 pub use guards::{GUARDS, Judged, Verdict};
 pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
 pub use machine::{Action, Event, State};
+pub use replicated::Replicated;
 pub use rights::lacks_for_fence;

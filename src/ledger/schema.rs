@@ -199,7 +199,8 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE verifications (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         primary_server TEXT NOT NULL, shadow_server TEXT NOT NULL, who TEXT NOT NULL, wish TEXT NOT NULL,
-        started INTEGER NOT NULL, ended INTEGER, outcome TEXT, why TEXT
+        started INTEGER NOT NULL, ended INTEGER, outcome TEXT, why TEXT,
+        paused INTEGER NOT NULL DEFAULT 0, resumed INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE verification_tables (
         verification_id INTEGER NOT NULL, database TEXT NOT NULL, name TEXT NOT NULL,

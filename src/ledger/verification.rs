@@ -4,11 +4,14 @@
 //! As the cutovers' records: written at once, by whoever calls, on a connection of its own. Every function
 //! blocks on the disk. What the run itself means by its words (outcomes, cursors, wishes) it says as text.
 
-use super::file::{File, open_reader};
+mod asked;
+mod kept;
+
+pub use kept::{RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verified};
+
+use super::file::File;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
-use serde::Serialize;
-use serde_json::Value;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,96 +23,6 @@ const ROWS_MAX: i64 = 1_000;
 
 /// How long a write waits for the ledger's writer.
 const BUSY: Duration = Duration::from_secs(5);
-
-/// Why something was not written or read: what SQLite says.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger's record of verifications: {0}")]
-pub struct VerificationError(String);
-
-impl VerificationError {
-    fn of(fault: impl std::fmt::Display) -> Self {
-        Self(fault.to_string())
-    }
-}
-
-/// What a run begins with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunBegun {
-    /// The primary's name.
-    pub primary: String,
-    /// The shadow's.
-    pub shadow: String,
-    /// Who asked for it.
-    pub who: String,
-    /// What was asked for, as it was written.
-    pub wish: String,
-}
-
-/// A run, as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RunRecord {
-    /// Its number.
-    pub id: i64,
-    /// The primary's name.
-    pub primary: String,
-    /// The shadow's.
-    pub shadow: String,
-    /// Who asked for it.
-    pub who: String,
-    /// What was asked for.
-    pub wish: Value,
-    /// When it began.
-    pub started: jiff::Timestamp,
-    /// When it ended.
-    pub ended: Option<jiff::Timestamp>,
-    /// How.
-    pub outcome: Option<String>,
-    /// Why.
-    pub why: Option<String>,
-}
-
-/// A table of a run that has not ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableLeft {
-    /// Its database.
-    pub database: String,
-    /// Its name.
-    pub name: String,
-    /// How it ended, if it did.
-    pub outcome: Option<String>,
-    /// How far it has come.
-    pub cursor: Option<String>,
-    /// How it stands.
-    pub standing: Option<String>,
-    /// When its walk began, in microseconds.
-    pub started: Option<i64>,
-}
-
-/// How a table ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableEnd<'a> {
-    /// A word.
-    pub outcome: &'a str,
-    /// Rows read on both sides.
-    pub rows: (u64, u64),
-    /// How it stands, without the rows that differ.
-    pub standing: &'a str,
-}
-
-/// What is known of a table between two servers: of the newest runs that say something of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// Its database.
-    pub database: String,
-    /// Its name.
-    pub name: String,
-    /// How it stands: `equal`, `different` …; none where no run was asked for it.
-    pub outcome: Option<String>,
-    /// Rows of the primary's that were read.
-    pub rows: u64,
-    /// When that ended.
-    pub ended: Option<jiff::Timestamp>,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -188,6 +101,26 @@ impl Verifications {
         })
     }
 
+    /// Its walk begins anew: nothing of it was read.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn table_anew(
+        &self,
+        run: i64,
+        (database, name): (&str, &str),
+    ) -> Result<(), VerificationError> {
+        self.write(|transaction| {
+            for forget in [
+                "UPDATE verification_tables SET cursor = NULL WHERE verification_id = ?1 AND database = ?2 AND name = ?3",
+                "DELETE FROM verification_rows WHERE verification_id = ?1 AND database = ?2 AND name = ?3",
+            ] {
+                transaction.execute(forget, params![run, database, name])?;
+            }
+            Ok(())
+        })
+    }
+
     /// How far it has come.
     ///
     /// # Errors
@@ -261,6 +194,7 @@ impl Verifications {
                     end.standing
                 ],
             )?;
+            transaction.execute("UPDATE verifications SET resumed = 0 WHERE id = ?1", [run])?;
             Ok(())
         })
     }
@@ -277,6 +211,34 @@ impl Verifications {
                 [&at, who, what, why],
             )?;
             Ok(())
+        })
+    }
+
+    /// An operator has it wait, or lets it go on: the next process heeds that.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn pause(&self, run: i64, paused: bool) -> Result<(), VerificationError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE verifications SET paused = ?2 WHERE id = ?1",
+                params![run, paused],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Another process goes on with it; how many have since a table of it ended last.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn resumes(&self, run: i64) -> Result<u32, VerificationError> {
+        self.write(|transaction| {
+            transaction.query_row(
+                "UPDATE verifications SET resumed = resumed + 1 WHERE id = ?1 RETURNING resumed",
+                [run],
+                |row| row.get(0),
+            )
         })
     }
 
@@ -298,139 +260,21 @@ impl Verifications {
         })
     }
 
-    /// The run that was left in its midst, between these two servers in these roles. Reads the file.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn left(
+    /// Tables that the mirror wrote, as a test says.
+    #[cfg(test)]
+    pub(crate) fn mirror_for_tests(
         &self,
-        primary: &str,
-        shadow: &str,
-    ) -> Result<Option<RunRecord>, VerificationError> {
-        let found = self.read(|connection| {
-            let ask = format!(
-                "SELECT {RUN} FROM verifications WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
-            );
-            connection.query_row(&ask, (), run).optional()
-        })?;
-        let is_of = |run: &RunRecord| run.primary == primary && run.shadow == shadow;
-        Ok(found.flatten().filter(is_of))
-    }
-
-    /// The tables that a run is asked for. Reads the file.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn tables_left(&self, run: i64) -> Result<Vec<TableLeft>, VerificationError> {
-        let found = self.read(|connection| {
-            let mut statement = connection.prepare(
-                "SELECT database, name, outcome, cursor, standing, started FROM verification_tables
-                 WHERE verification_id = ?1 AND asked ORDER BY database, name",
-            )?;
-            let rows = statement.query_map([run], |row| {
-                Ok(TableLeft {
-                    database: row.get(0)?,
-                    name: row.get(1)?,
-                    outcome: row.get(2)?,
-                    cursor: row.get(3)?,
-                    standing: row.get(4)?,
-                    started: row.get(5)?,
-                })
-            })?;
-            rows.collect()
-        })?;
-        Ok(found.unwrap_or_default())
-    }
-
-    /// The rows of a table that differ, as they were kept. Reads the file.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn rows(
-        &self,
-        run: i64,
-        (database, name): (&str, &str),
-    ) -> Result<Vec<String>, VerificationError> {
-        let found = self.read(|connection| {
-            let mut statement = connection.prepare(
-                "SELECT item FROM verification_rows WHERE verification_id = ?1 AND database = ?2 AND name = ?3 ORDER BY id",
-            )?;
-            let rows = statement.query_map(params![run, database, name], |row| row.get(0))?;
-            rows.collect()
-        })?;
-        Ok(found.unwrap_or_default())
-    }
-
-    /// The newest runs, newest first. Reads the file.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, VerificationError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let found = self.read(|connection| {
-            let ask = format!("SELECT {RUN} FROM verifications ORDER BY id DESC LIMIT ?1");
-            let mut statement = connection.prepare(&ask)?;
-            let rows = statement.query_map([limit], run)?;
-            rows.collect()
-        })?;
-        Ok(found.unwrap_or_default())
-    }
-
-    /// What is known of each of the primary's tables: of its newest run that read all of it, or that found it
-    /// different since. The tables are those of the newest run. Reads the file.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn verified(
-        &self,
-        primary: &str,
-        shadow: &str,
-    ) -> Result<Vec<Verified>, VerificationError> {
-        let found = self.read(|connection| {
-            let newest = "SELECT max(id) FROM verifications WHERE primary_server = ?1 AND shadow_server = ?2
-                 AND EXISTS (SELECT 1 FROM verification_tables WHERE verification_id = verifications.id)";
-            let newest: Option<i64> = connection.query_row(newest, [primary, shadow], |row| row.get(0))?;
-            let Some(newest) = newest else {
-                return Ok(Vec::new());
-            };
-            // `equal` is of the whole table; a part that was the same says nothing of the rest.
-            let mut statement = connection.prepare(
-                "SELECT t.database, t.name, s.outcome, s.rows_primary, s.ended
-                 FROM verification_tables t LEFT JOIN verification_tables s
-                   ON s.database = t.database AND s.name = t.name AND s.verification_id = (
-                     SELECT max(o.verification_id) FROM verification_tables o JOIN verifications v ON v.id = o.verification_id
-                     WHERE o.database = t.database AND o.name = t.name AND o.outcome IN ('equal', 'different')
-                       AND v.primary_server = ?2 AND v.shadow_server = ?3)
-                 WHERE t.verification_id = ?1 ORDER BY t.database, t.name",
-            )?;
-            let rows = statement.query_map(params![newest, primary, shadow], |row| {
-                Ok(Verified {
-                    database: row.get(0)?,
-                    name: row.get(1)?,
-                    outcome: row.get(2)?,
-                    rows: row.get::<_, Option<i64>>(3)?.map_or(0, i64::unsigned_abs),
-                    ended: row.get::<_, Option<i64>>(4)?.map(time),
-                })
-            })?;
-            rows.collect()
-        })?;
-        Ok(found.unwrap_or_default())
-    }
-
-    fn read<T>(
-        &self,
-        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, VerificationError> {
-        if !self.path.exists() {
-            return Ok(None);
-        }
-        let connection = open_reader(&self.path).map_err(VerificationError::of)?;
-        let has = "SELECT 1 FROM sqlite_schema WHERE name = 'verification_rows'";
-        let has = connection.query_row(has, (), |_| Ok(())).optional();
-        match has.map_err(VerificationError::of)? {
-            Some(()) => ask(&connection).map(Some).map_err(VerificationError::of),
-            None => Ok(None),
-        }
+        tables: &[(&str, &str)],
+    ) -> Result<(), VerificationError> {
+        self.write(|transaction| {
+            for (database, name) in tables {
+                transaction.execute(
+                    "INSERT INTO mirrored_tables (database, name) VALUES (?1, ?2)",
+                    [database, name],
+                )?;
+            }
+            Ok(())
+        })
     }
 
     fn write<T>(
@@ -477,167 +321,9 @@ fn forget(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-const RUN: &str = "id, primary_server, shadow_server, who, wish, started, ended, outcome, why";
-
-fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
-    let wish: String = row.get(4)?;
-    Ok(RunRecord {
-        id: row.get(0)?,
-        primary: row.get(1)?,
-        shadow: row.get(2)?,
-        who: row.get(3)?,
-        wish: serde_json::from_str(&wish).unwrap_or_default(),
-        started: time(row.get(5)?),
-        ended: row.get::<_, Option<i64>>(6)?.map(time),
-        outcome: row.get(7)?,
-        why: row.get(8)?,
-    })
-}
-
 fn now() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
-fn time(micros: i64) -> jiff::Timestamp {
-    jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn begun() -> RunBegun {
-        RunBegun {
-            primary: "legacy".into(),
-            shadow: "vitess".into(),
-            who: "dba".into(),
-            wish: "{\"tables\": []}".into(),
-        }
-    }
-
-    fn kept() -> (tempfile::TempDir, Verifications) {
-        let dir = tempfile::tempdir().unwrap();
-        let kept = Verifications::at(&dir.path().join("ledger.db"));
-        (dir, kept)
-    }
-
-    fn end(kept: &Verifications, run: i64, name: &str, outcome: &str, rows: u64) {
-        let end = TableEnd {
-            outcome,
-            rows: (rows, rows),
-            standing: "{}",
-        };
-        kept.table_ends(run, ("app", name), &end).unwrap();
-    }
-
-    fn run_of(kept: &Verifications, tables: &[(&str, bool)]) -> i64 {
-        let run = kept.begin(&begun()).unwrap();
-        let tables: Vec<_> = tables
-            .iter()
-            .map(|(name, asked)| ("app".to_owned(), (*name).to_owned(), *asked))
-            .collect();
-        kept.tables(run, &tables).unwrap();
-        run
-    }
-
-    #[test]
-    fn a_run_that_was_left_goes_on_where_it_was() {
-        let (_dir, kept) = kept();
-        assert_eq!(kept.left("legacy", "vitess").unwrap(), None);
-        let run = run_of(&kept, &[("a", true), ("b", true), ("c", false)]);
-        kept.table_begins(run, ("app", "a")).unwrap();
-        end(&kept, run, "a", "equal", 5);
-        kept.table_begins(run, ("app", "b")).unwrap();
-        kept.keep_cursor(run, ("app", "b"), "here").unwrap();
-        kept.found(run, ("app", "b"), &["{}".into()]).unwrap();
-        // Another process.
-        let later = Verifications::at(&kept.path);
-        let left = later.left("legacy", "vitess").unwrap().unwrap();
-        assert_eq!(left.id, run);
-        assert_eq!(
-            later.left("vitess", "legacy").unwrap(),
-            None,
-            "in other roles"
-        );
-        let tables = later.tables_left(run).unwrap();
-        let told: Vec<_> = tables
-            .iter()
-            .map(|one| {
-                (
-                    one.name.as_str(),
-                    one.outcome.as_deref(),
-                    one.cursor.as_deref(),
-                )
-            })
-            .collect();
-        assert_eq!(
-            told,
-            [("a", Some("equal"), None), ("b", None, Some("here"))]
-        );
-        assert_eq!(later.rows(run, ("app", "b")).unwrap().len(), 1);
-        later.end(run, "aborted", Some("by an operator")).unwrap();
-        assert_eq!(later.left("legacy", "vitess").unwrap(), None);
-        assert_eq!(
-            later.tables_left(run).unwrap()[1].cursor,
-            None,
-            "no key stays"
-        );
-    }
-
-    #[test]
-    fn what_is_known_of_a_table_is_of_the_newest_run_that_says_something() {
-        let (_dir, kept) = kept();
-        let told = || -> Vec<(String, Option<String>, u64)> {
-            let all = kept.verified("legacy", "vitess").unwrap();
-            all.into_iter()
-                .map(|one| (one.name, one.outcome, one.rows))
-                .collect()
-        };
-        let named = |name: &str, outcome: Option<&str>, rows| {
-            (name.to_owned(), outcome.map(str::to_owned), rows)
-        };
-        assert_eq!(told(), []);
-        let first = run_of(&kept, &[("a", true), ("b", false)]);
-        end(&kept, first, "a", "equal", 5);
-        assert_eq!(told(), [named("a", Some("equal"), 5), named("b", None, 0)]);
-        let second = run_of(&kept, &[("a", true), ("b", true)]);
-        end(&kept, second, "a", "equal_in_part", 1);
-        end(&kept, second, "b", "different", 7);
-        // A part that was the same takes nothing back.
-        assert_eq!(
-            told(),
-            [
-                named("a", Some("equal"), 5),
-                named("b", Some("different"), 7)
-            ]
-        );
-        let third = run_of(&kept, &[("a", false), ("b", true)]);
-        end(&kept, third, "b", "equal", 7);
-        assert_eq!(told()[1], named("b", Some("equal"), 7));
-        assert_eq!(
-            kept.verified("vitess", "legacy").unwrap(),
-            [],
-            "in other roles"
-        );
-    }
-
-    #[test]
-    fn a_run_that_begins_closes_the_one_that_was_left_and_old_ones_go() {
-        let (_dir, kept) = kept();
-        let first = run_of(&kept, &[("a", true)]);
-        run_of(&kept, &[("a", true)]);
-        let runs = kept.runs(9).unwrap();
-        assert_eq!(
-            (runs[1].id, runs[1].outcome.as_deref()),
-            (first, Some("aborted"))
-        );
-        for _ in 0..RUNS_MAX {
-            run_of(&kept, &[("a", true)]);
-        }
-        assert!(kept.tables_left(first).unwrap().is_empty());
-        assert_eq!(
-            i64::try_from(kept.runs(1000).unwrap().len()).unwrap(),
-            RUNS_MAX
-        );
-    }
-}
+mod tests;

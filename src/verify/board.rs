@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Rows that are told one by one, of each table.
-pub(super) const EXAMPLES_MAX: usize = 1_000;
+/// Rows that are told one by one, of each table and of all.
+const EXAMPLES_MAX: usize = 1_000;
+const EXAMPLES_ALL_MAX: usize = 20_000;
 
 /// What became of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +171,16 @@ impl Standing {
         }
     }
 
+    /// Nothing of it was read.
+    pub(super) fn begin_anew(&mut self) {
+        self.stage = Stage::Walking;
+        (self.rows_primary, self.rows_shadow) = (0, 0);
+        (self.unsettled, self.settled, self.repaired) = (0, 0, 0);
+        self.differences = Tally::default();
+        self.rows.clear();
+        self.why = None;
+    }
+
     /// Takes over what a record tells of a table that has ended.
     pub(super) fn recall(&mut self, kept: &serde_json::Value) {
         let number = |key: &str| {
@@ -248,6 +259,16 @@ impl Board {
     #[must_use]
     pub(super) fn all(&self) -> Vec<Standing> {
         self.tables.lock().clone()
+    }
+
+    /// Rows more of a table that may be told one by one.
+    #[must_use]
+    pub(super) fn room(&self, at: usize) -> usize {
+        let tables = self.tables.lock();
+        let told = |standing: &Standing| standing.rows.len();
+        let of_it = EXAMPLES_MAX.saturating_sub(tables.get(at).map_or(0, told));
+        let all: usize = tables.iter().map(told).sum();
+        of_it.min(EXAMPLES_ALL_MAX.saturating_sub(all))
     }
 
     /// Rows that were read, and that are to be read, on the primary.

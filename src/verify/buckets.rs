@@ -75,7 +75,9 @@ pub(super) struct Counted {
 impl Counted {
     /// Takes a row; `by` is 1 for the primary's and -1 for the shadow's.
     pub(super) fn add(&mut self, digest: u128, by: i64) {
-        if self.rows.len() >= COUNTED_MAX && !self.rows.contains_key(&digest) {
+        // Once one was left out, no other is taken in: it may be the other side's half of the one left out.
+        let full = self.overflow || self.rows.len() >= COUNTED_MAX;
+        if full && !self.rows.contains_key(&digest) {
             self.overflow = true;
             return;
         }
@@ -94,6 +96,21 @@ impl Counted {
             counts.map(|count| count.unsigned_abs()).sum()
         };
         (sum(|count| count > 0), sum(|count| count < 0))
+    }
+
+    /// The rows that another count has too many (or too few) of as well.
+    #[must_use]
+    pub(super) fn also_in(&self, other: &Self) -> Self {
+        let both = self.rows.iter().filter_map(|(digest, count)| {
+            let there = other.rows.get(digest)?;
+            let same = count.signum() == there.signum();
+            let least = count.abs().min(there.abs());
+            same.then(|| (*digest, count.signum() * least))
+        });
+        Self {
+            rows: both.collect(),
+            overflow: self.overflow || other.overflow,
+        }
     }
 
     /// Whether there were too many to count them all.
@@ -126,6 +143,21 @@ mod tests {
         );
         assert_eq!(side(&[1, 2, 2]).differing(&side(&[1, 2])).len(), 1);
         assert_eq!(side(&[1]).differing(&side(&[2])).len(), 2);
+    }
+
+    #[test]
+    fn a_row_that_looks_missing_once_and_extra_once_is_neither() {
+        let counted = |rows: &[(u8, i64)]| {
+            let mut counted = Counted::default();
+            for (row, by) in rows {
+                counted.add(digest(&[*row]), *by);
+            }
+            counted
+        };
+        let one = counted(&[(1, 1), (2, 1), (3, -1), (3, -1), (4, -1)]);
+        let other = counted(&[(1, -1), (2, 1), (3, -1), (5, 1)]);
+        assert_eq!(one.also_in(&other).differences(), (1, 1));
+        assert_eq!(other.also_in(&one).differences(), (1, 1));
     }
 
     proptest! {

@@ -228,6 +228,31 @@ pub(super) async fn sequence_next(
     }
 }
 
+/// What a server says of a table beside its definition: its engine, and about how many rows it has.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn status(
+    reader: &mut Reader,
+    database: &str,
+    table: &str,
+) -> Result<(Option<String>, Option<u64>), ReadError> {
+    let like = table.replace('\\', "\\\\").replace('\'', "''");
+    let ask = format!("SHOW TABLE STATUS FROM {} LIKE '{like}'", quoted(database));
+    let rows = match reader.all(&ask).await {
+        Ok(rows) => rows,
+        Err(ReadError::Refused { .. }) => return Ok((None, None)),
+        Err(fault) => return Err(fault),
+    };
+    // LIKE takes an underscore for any character.
+    let is_it = |row: &&Vec<Option<String>>| {
+        cell(row, 0).is_some_and(|name| name.eq_ignore_ascii_case(table))
+    };
+    let row = rows.iter().find(is_it).map_or(&[][..], Vec::as_slice);
+    let rows = cell(row, 4).and_then(|rows| rows.parse().ok());
+    Ok((cell(row, 1).map(str::to_owned), rows))
+}
+
 /// The greatest value of a column; `None` where there is no row.
 ///
 /// # Errors

@@ -14,6 +14,9 @@ pub(super) struct Cursor {
     after: Option<Vec<String>>,
     /// The key's columns: of another key it says nothing.
     key: Vec<String>,
+    /// The digest of the two servers and both definitions: of others it says nothing.
+    #[serde(default)]
+    of: String,
     /// Ranges that it went through.
     pub(super) ranges: u64,
     /// Ranges that the sample left out.
@@ -33,9 +36,10 @@ pub(super) struct Cursor {
 impl Cursor {
     /// At a table's beginning.
     #[must_use]
-    pub(super) fn start(plan: &Plan) -> Self {
+    pub(super) fn start(plan: &Plan, of: &str) -> Self {
         Self {
             key: names(plan),
+            of: of.to_owned(),
             ..Self::default()
         }
     }
@@ -60,11 +64,11 @@ impl Cursor {
         self.after = key.map(|key| key.values.iter().map(|value| hex(value)).collect());
     }
 
-    /// Whether it is of this plan's key.
+    /// Whether it is of this plan's key, and of these servers and definitions.
     #[must_use]
-    pub(super) fn fits(&self, plan: &Plan) -> bool {
+    pub(super) fn fits(&self, plan: &Plan, of: &str) -> bool {
         let len = |values: &Vec<String>| values.len() == plan.key.len();
-        self.key == names(plan) && self.after.as_ref().is_none_or(len)
+        self.of == of && self.key == names(plan) && self.after.as_ref().is_none_or(len)
     }
 }
 
@@ -99,7 +103,7 @@ mod tests {
     #[test]
     fn a_walk_goes_on_where_the_cursor_says() {
         let plan = plan("other");
-        let mut cursor = Cursor::start(&plan);
+        let mut cursor = Cursor::start(&plan, "these");
         assert_eq!(cursor.after(&plan), None);
         let key = key_alone(&plan, &[Some(b"\x00\xFFx")]);
         cursor.set_after(Some(&key));
@@ -111,8 +115,22 @@ mod tests {
 
     #[test]
     fn of_another_key_it_says_nothing() {
-        let cursor = Cursor::start(&plan("id"));
-        assert!(cursor.fits(&plan("id")));
-        assert!(!cursor.fits(&plan("other")));
+        let cursor = Cursor::start(&plan("id"), "these");
+        assert!(cursor.fits(&plan("id"), "these"));
+        assert!(!cursor.fits(&plan("other"), "these"));
+    }
+
+    #[test]
+    fn of_other_servers_or_another_definition_it_says_nothing() {
+        let cursor = Cursor::start(&plan("id"), "these");
+        assert!(!cursor.fits(&plan("id"), "others"));
+        // One that was kept before it was said whose it is.
+        let old: Cursor = serde_json::from_value({
+            let mut kept = serde_json::json!(cursor);
+            kept.as_object_mut().unwrap().remove("of");
+            kept
+        })
+        .unwrap();
+        assert!(!old.fits(&plan("id"), "these"));
     }
 }

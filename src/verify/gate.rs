@@ -15,6 +15,8 @@ pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Pause between two looks at what holds it up.
 const LOOK: Duration = Duration::from_millis(200);
 
+const PAUSED: &str = "an operator paused it";
+
 /// What a run must know of the understudy that it runs in.
 pub trait Around: Send + Sync + 'static {
     /// Why it must give way now; none where it need not.
@@ -168,7 +170,7 @@ impl Gate {
                 Signal::Abort => return Err(Stopped::Aborted),
                 Signal::Leave => return Err(Stopped::Left),
                 Signal::Pause => {
-                    self.say(Some("an operator paused it".to_owned()));
+                    self.say(Some(PAUSED.to_owned()));
                     if signal.changed().await.is_err() {
                         return Err(Stopped::Left);
                     }
@@ -195,6 +197,33 @@ impl Gate {
             Err(_) => Ok(()),
             Ok(Ok(one)) if *one == Signal::Abort => Err(Stopped::Aborted),
             Ok(_) => Err(Stopped::Left),
+        }
+    }
+
+    /// Does this, and drops it in its midst where it is to end: for what only reads.
+    ///
+    /// # Errors
+    /// It is to end.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
+        let mut signal = self.signal.clone();
+        let ended = signal.wait_for(|one| matches!(one, Signal::Abort | Signal::Leave));
+        tokio::select! {
+            biased;
+            ended = ended => Err(match ended {
+                Ok(one) if *one == Signal::Abort => Stopped::Aborted,
+                _ => Stopped::Left,
+            }),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Why what is under way must not go on as it does: production comes first, or an operator says so.
+    #[must_use]
+    pub fn bars(&self) -> Option<String> {
+        match *self.signal.borrow() {
+            Signal::Go => self.around.holds(),
+            Signal::Pause => Some(PAUSED.to_owned()),
+            Signal::Abort | Signal::Leave => Some("it is to end".to_owned()),
         }
     }
 

@@ -1,24 +1,36 @@
 //! A table without a key, as a multiset: both sides are read from end to end, in the memory of their buckets.
 //!
 //! There is no key to ask for one row again. So what differs is read again as a whole, behind the mirror's
-//! catch-up, until two readings in a row differ in the same rows, or none does any more.
+//! catch-up, now the one side first and now the other: a row that is written meanwhile looks missing in the one
+//! order and extra in the other. Only a row that is missing (or extra) in two such readings in a row differs.
+//!
+//! A side is read by one statement, which the primary keeps a view for as long. So it is given up where production
+//! needs the primary, and begun anew; and where it takes too long, the table is left unread.
 
 use super::board::Stage;
 use super::buckets::{Buckets, Counted, bucket};
-use super::gate::Gate;
+use super::gate::Stopped;
 use super::reader::{ReadError, Reader};
 use super::rows::{How, Row};
-use super::settle::{Broke, Pair, Places};
-use super::statements::Place;
+use super::settle::{Broke, Places};
+use super::statements::{Place, Side};
 use super::walk::Walk;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Readings of both sides at most.
 const READINGS_MAX: u32 = 8;
 
-/// Rows between two looks at the gate.
+/// Times that it begins anew because production came first.
+const ANEW_MAX: u32 = 8;
+
+/// A statement is not kept open for longer: the primary cannot clear away old versions of rows meanwhile.
+const STATEMENT_MAX: Duration = Duration::from_secs(300);
+
+/// Rows between two looks at the gate, or so many bytes.
 const ROWS_AT_ONCE: u64 = 2_000;
+const BYTES_AT_ONCE: usize = 1 << 20;
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,10 +39,32 @@ pub(super) struct Heap {
     pub(super) rows: (u64, u64),
     /// Rows that the shadow lacks, and rows that it alone has.
     pub(super) differences: (u64, u64),
-    /// Two readings differed, and not in the same rows.
+    /// No two readings differed in the same rows.
     pub(super) unsettled: bool,
     /// There were too many to count them all.
     pub(super) cut: bool,
+    /// Why it was not read to its end.
+    pub(super) unread: Option<String>,
+}
+
+/// Why a side was not read to its end.
+enum Left {
+    Broke(Broke),
+    /// Production comes first.
+    GaveWay(String),
+    TooLong,
+}
+
+impl From<ReadError> for Left {
+    fn from(fault: ReadError) -> Self {
+        Self::Broke(Broke::Read(fault))
+    }
+}
+
+impl From<Stopped> for Left {
+    fn from(stopped: Stopped) -> Self {
+        Self::Broke(Broke::Stopped(stopped))
+    }
 }
 
 /// Compares.
@@ -38,106 +72,143 @@ pub(super) struct Heap {
 /// # Errors
 /// A server could not be read, or it is to end: then nothing was compared.
 pub(super) async fn compare(walk: &Walk<'_>, places: &Places<'_>) -> Result<Heap, Broke> {
-    let mut pair = Pair {
-        primary: walk.primary.open().await?,
-        shadow: walk.shadow.open().await?,
+    let mut readings = Readings {
+        walk,
+        places,
+        heap: Heap::default(),
+        last: None,
     };
-    let mut last: Option<(u64, u64)> = None;
-    let mut heap = Heap::default();
-    for _ in 0..READINGS_MAX {
-        let (one, other) = both(&mut pair, places, walk.gate).await?;
-        heap.rows = (one.rows(), other.rows());
-        let differ = one.differing(&other);
+    let (mut nth, mut anew) = (0, 0);
+    while nth < READINGS_MAX {
+        match readings.next(nth % 2 == 0).await {
+            Ok(true) => return Ok(readings.heap),
+            Ok(false) => nth += 1,
+            Err(Left::Broke(broke)) => return Err(broke),
+            Err(Left::TooLong) => {
+                readings.heap.unread = Some(format!(
+                    "it has no key, and reading it takes longer than the {} s for which one statement may be kept open",
+                    STATEMENT_MAX.as_secs()
+                ));
+                return Ok(readings.heap);
+            }
+            Err(Left::GaveWay(why)) => {
+                anew += 1;
+                if anew > ANEW_MAX {
+                    readings.heap.unread = Some(format!(
+                        "it has no key, and reading it was begun anew {ANEW_MAX} times, for production came first ({why})"
+                    ));
+                    return Ok(readings.heap);
+                }
+                walk.gate.say(Some(why));
+                walk.gate.pass().await?;
+            }
+        }
+    }
+    readings.heap.unsettled = true;
+    Ok(readings.heap)
+}
+
+struct Readings<'a, 'b> {
+    walk: &'a Walk<'b>,
+    places: &'a Places<'b>,
+    heap: Heap,
+    /// The rows in which the last reading differed.
+    last: Option<Counted>,
+}
+
+impl Readings<'_, '_> {
+    /// Reads both sides, in one order and then, where they differ, in the other; whether that says what is to be said.
+    async fn next(&mut self, primary_first: bool) -> Result<bool, Left> {
+        let (mut mine, mut theirs) = (Buckets::default(), Buckets::default());
+        for side in order(primary_first) {
+            let into = match side {
+                Side::Primary => &mut mine,
+                Side::Shadow => &mut theirs,
+            };
+            self.each(side, |digest| into.add(digest)).await?;
+        }
+        self.heap.rows = (mine.rows(), theirs.rows());
+        let differ = mine.differing(&theirs);
         if differ.is_empty() {
-            heap.differences = (0, 0);
-            return Ok(heap);
+            self.heap.differences = (0, 0);
+            return Ok(true);
         }
-        let (board, at) = walk.board;
+        let (board, at) = self.walk.board;
         board.set(at, |one| one.stage = Stage::Settling);
-        if walk.gate.around().caught_up(places.table).await.is_err() {
-            last = None;
-            continue;
+        let around = self.walk.gate.around();
+        if around.caught_up(self.places.table).await.is_err() {
+            self.last = None;
+            return Ok(false);
         }
-        let counted = count(&mut pair, places, walk.gate, &differ).await?;
-        heap.cut = counted.is_cut();
-        let now = counted.differences();
-        if now == (0, 0) {
-            // What differed then does not now; the next reading says of all of it.
-            last = None;
-            continue;
+        let now = self.count(&differ, !primary_first).await?;
+        self.heap.cut = now.is_cut();
+        if let Some(last) = &self.last {
+            let both = last.also_in(&now);
+            if both.differences() != (0, 0) {
+                self.heap.differences = both.differences();
+                return Ok(true);
+            }
         }
-        if last == Some(now) {
-            heap.differences = now;
-            return Ok(heap);
-        }
-        last = Some(now);
+        self.last = Some(now);
+        Ok(false)
     }
-    heap.unsettled = true;
-    Ok(heap)
-}
 
-async fn both(
-    pair: &mut Pair,
-    places: &Places<'_>,
-    gate: &Gate,
-) -> Result<(Buckets, Buckets), Broke> {
-    let side = async |reader: &mut Reader, place: &Place<'_>| {
-        let mut side = Buckets::default();
-        each(reader, place, gate, |digest| side.add(digest)).await?;
-        Ok::<_, Broke>(side)
-    };
-    let (one, other) = tokio::join!(
-        side(&mut pair.primary, &places.primary),
-        side(&mut pair.shadow, &places.shadow)
-    );
-    Ok((one?, other?))
-}
-
-async fn count(
-    pair: &mut Pair,
-    places: &Places<'_>,
-    gate: &Gate,
-    differ: &BTreeSet<usize>,
-) -> Result<Counted, Broke> {
-    let mut counted = Counted::default();
-    each(&mut pair.primary, &places.primary, gate, |digest| {
-        if differ.contains(&bucket(digest)) {
-            counted.add(digest, 1);
+    async fn count(&self, differ: &BTreeSet<usize>, primary_first: bool) -> Result<Counted, Left> {
+        let mut counted = Counted::default();
+        for side in order(primary_first) {
+            let by = match side {
+                Side::Primary => 1,
+                Side::Shadow => -1,
+            };
+            let take = |digest| {
+                if differ.contains(&bucket(digest)) {
+                    counted.add(digest, by);
+                }
+            };
+            self.each(side, take).await?;
         }
-    })
-    .await?;
-    each(&mut pair.shadow, &places.shadow, gate, |digest| {
-        if differ.contains(&bucket(digest)) {
-            counted.add(digest, -1);
-        }
-    })
-    .await?;
-    Ok(counted)
-}
-
-/// Every row's digest. It rests in between: a server waits for a minute before it gives up a client.
-async fn each(
-    reader: &mut Reader,
-    place: &Place<'_>,
-    gate: &Gate,
-    mut take: impl FnMut(u128),
-) -> Result<(), Broke> {
-    gate.pass().await?;
-    let (mut rows, mut buffer, mut since) = (0, Vec::new(), Instant::now());
-    reader.ask(&place.range(None, None)).await.map_err(read)?;
-    while let Some(cells) = reader.next().await.map_err(read)? {
-        take(Row::read(place.plan, &cells, &mut buffer).digest);
-        rows += 1;
-        if rows % ROWS_AT_ONCE == 0 {
-            gate.rest(ROWS_AT_ONCE, since.elapsed()).await?;
-            since = Instant::now();
-        }
+        Ok(counted)
     }
-    Ok(())
+
+    /// Every row's digest, of one side.
+    async fn each(&self, side: Side, mut take: impl FnMut(u128)) -> Result<(), Left> {
+        let gate = self.walk.gate;
+        gate.pass().await?;
+        let (door, place): (_, &Place<'_>) = match side {
+            Side::Primary => (self.walk.primary, &self.places.primary),
+            Side::Shadow => (self.walk.shadow, &self.places.shadow),
+        };
+        let mut reader: Reader = gate.unless_stopped(door.open()).await??;
+        let (began, mut since, mut buffer) = (Instant::now(), Instant::now(), Vec::new());
+        let (mut rows, mut bytes) = (0, 0);
+        let ask = place.range(None, None);
+        gate.unless_stopped(reader.ask(&ask)).await??;
+        while let Some(cells) = gate.unless_stopped(reader.next()).await?? {
+            let row = Row::read(place.plan, &cells, &mut buffer);
+            take(row.digest);
+            rows += 1;
+            bytes += row.bytes;
+            if rows >= ROWS_AT_ONCE || bytes >= BYTES_AT_ONCE {
+                if let Some(why) = gate.bars() {
+                    return Err(Left::GaveWay(why));
+                }
+                if began.elapsed() >= STATEMENT_MAX {
+                    return Err(Left::TooLong);
+                }
+                gate.rest(rows, since.elapsed()).await?;
+                (rows, bytes, since) = (0, 0, Instant::now());
+            }
+        }
+        Ok(())
+    }
 }
 
-fn read(fault: ReadError) -> Broke {
-    Broke::Read(fault)
+const fn order(primary_first: bool) -> [Side; 2] {
+    if primary_first {
+        [Side::Primary, Side::Shadow]
+    } else {
+        [Side::Shadow, Side::Primary]
+    }
 }
 
 impl Heap {

@@ -4,8 +4,8 @@
 //! definitions; `plan` says by which key a table is walked; `rows` and `buckets` compare; `statements` words
 //! the questions; `wish` is what was asked for, `board` how it stands, `cursor` how far a table has come.
 //!
-//! Around it: `reader` streams rows, `catalog` asks for definitions, `walk` goes through a table (`heap` through
-//! one without a key), `settle` looks again at what looked different until it stays so, `repair` makes the
+//! Around it: `reader` streams rows, `catalog` asks for definitions and `rights` says what an account sees,
+//! `walk` goes through a table, `range` by `range` (`heap` through one without a key), `settle` looks again at what looked different until it stays so, `repair` makes the
 //! shadow's row the primary's (`mending` does so for a table), `gate` gives way to production, `run` does all of it for many tables (each a `table`), and the
 //! `verifier` is whom operators ask.
 //!
@@ -20,13 +20,19 @@ mod board;
 mod buckets;
 mod catalog;
 mod cursor;
+mod definition;
+#[cfg(test)]
+mod fake;
 mod heap;
 mod json;
 mod mending;
 mod number;
 mod plan;
+mod prepare;
+mod range;
 mod reader;
 mod repair;
+mod rights;
 mod rows;
 mod run;
 mod settle;

@@ -22,6 +22,36 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// What is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// What every server must take: none of it may cut an answer short, change its values, or keep a lock.
+const SETTINGS: &[&str] = &[
+    "SET NAMES utf8mb4",
+    "SET time_zone = '+00:00'",
+    "SET sql_mode = ''",
+    "SET autocommit = 1",
+    "SET sql_select_limit = DEFAULT",
+];
+
+/// What a vtgate must take beside them: it streams, and caps no rows.
+const VITESS_SETTINGS: &[&str] = &["SET workload = 'olap'"];
+
+/// What it takes beside them where it is new enough.
+const VITESS_EXTRAS: &[&str] = &["SET query_timeout = 0"];
+
+/// What a server takes beside them, as far as it knows it. The last but one says that nothing uncommitted is read.
+const SERVER_SETTINGS: &[&str] = &[
+    // `DEFAULT` is the server's own setting, which may be a limit.
+    "SET sql_select_limit = 18446744073709551615",
+    "SET sql_big_selects = 1",
+    "SET sql_auto_is_null = 0",
+    "SET max_execution_time = 0",
+    "SET max_statement_time = 0",
+    // It rests between rows, which a server must wait for.
+    "SET net_write_timeout = 600",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    // MySQL 5.5 knows no such sessions.
+    "SET SESSION TRANSACTION READ ONLY",
+];
+
 /// The longest row that is looked at, in bytes.
 pub(super) const ROW_BYTES_MAX: usize = 256 << 20;
 
@@ -160,22 +190,53 @@ impl Reader {
         self.is_vitess
     }
 
+    /// Whatever the server gives new sessions (`init_connect`, its own settings): what is read must be all of it.
     async fn set_session(&mut self) -> Result<(), ReadError> {
-        for statement in [
-            "SET NAMES utf8mb4",
-            "SET time_zone = '+00:00'",
-            "SET sql_mode = ''",
-        ] {
+        for statement in SETTINGS {
             self.run(statement).await?;
         }
+        let (must, may) = if self.is_vitess {
+            (VITESS_SETTINGS, VITESS_EXTRAS)
+        } else {
+            (&[][..], SERVER_SETTINGS)
+        };
+        for statement in must {
+            self.run(statement).await?;
+        }
+        for statement in may {
+            match self.run(statement).await {
+                // Servers differ in which of these they know, and one that knows it not has not set it either.
+                Ok(()) | Err(ReadError::Refused { .. }) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// Which server it is, so that what one said is not held for what another says: its own identity, or none
+    /// where it has none to tell (a vtgate, which stands for many).
+    ///
+    /// # Errors
+    /// As [`Reader::all`].
+    pub(super) async fn identity(&mut self) -> Result<Option<String>, ReadError> {
         if self.is_vitess {
-            return self.run("SET workload = 'olap'").await;
+            return Ok(None);
         }
-        match self.run("SET SESSION TRANSACTION READ ONLY").await {
-            // MySQL 5.5 knows no such sessions.
-            Err(ReadError::Refused { .. }) => Ok(()),
-            other => other,
+        // MariaDB knows no server_uuid.
+        for ask in [
+            "SELECT @@GLOBAL.server_uuid",
+            "SELECT concat(@@GLOBAL.hostname, '/', @@GLOBAL.server_id)",
+        ] {
+            match self.all(ask).await {
+                Ok(rows) => {
+                    let cell = rows.into_iter().next();
+                    return Ok(cell.and_then(|row| row.into_iter().next()).flatten());
+                }
+                Err(ReadError::Refused { .. }) => {}
+                Err(fault) => return Err(fault),
+            }
         }
+        Ok(None)
     }
 
     async fn run(&mut self, statement: &str) -> Result<(), ReadError> {

@@ -1,11 +1,8 @@
 //! A run: which tables, some at a time, each compared by its definition and its rows, and what became of all.
 
-use super::board::{Board, Found, Outcome, Stage, Standing};
-use super::catalog;
-use super::cursor::Cursor;
+use super::board::{Board, Outcome, Standing};
 use super::gate::{Around, Gate, Pace, Signal, Stopped};
-use super::reader::{Door, ReadError, Reader};
-use super::statements::quoted;
+use super::reader::Door;
 use super::table::{Doors, TableRun};
 use super::walk::Ended;
 use super::wish::Meant;
@@ -15,13 +12,15 @@ use crate::ledger::{TableLeft, VerificationError, Verifications};
 use crate::roles::Roles;
 use crate::sql::Table;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// Notes of a run that are told.
+const NOTES_MAX: usize = 200;
 
 /// What a run is made of.
 #[derive(Clone)]
@@ -38,6 +37,8 @@ pub(super) struct Parts {
     pub(super) around: Arc<dyn Around>,
     /// Where it is recorded.
     pub(super) records: Arc<Verifications>,
+    /// The proxy's own tables.
+    pub(super) left_out: Vec<Table>,
 }
 
 /// A run, under way or ended: what everybody may look at.
@@ -60,9 +61,11 @@ pub(super) struct Run {
     pub(super) board: Board,
     began: Instant,
     /// Rows that an earlier process had read.
-    had: AtomicUsize,
+    pub(super) had: AtomicUsize,
     end: Mutex<Option<End>>,
     notes: Mutex<Vec<String>>,
+    /// What it is at best: something could not be seen.
+    at_best: Mutex<Outcome>,
     abort_why: Mutex<Option<String>>,
 }
 
@@ -94,8 +97,14 @@ pub(super) struct Speed {
 impl Run {
     /// A run that has yet to be conducted.
     #[must_use]
-    pub(super) fn new(id: i64, who: &str, meant: Meant, parts: &Parts, resumed: bool) -> Self {
-        let (signal, heard) = watch::channel(Signal::Go);
+    pub(super) fn new(
+        id: i64,
+        who: &str,
+        meant: Meant,
+        parts: &Parts,
+        (resumed, first): (bool, Signal),
+    ) -> Self {
+        let (signal, heard) = watch::channel(first);
         let pace = Pace {
             rows_per_second: meant.rows_per_second.or(parts.limits.rows_per_second),
             share: parts.limits.share,
@@ -116,6 +125,7 @@ impl Run {
             had: AtomicUsize::new(0),
             end: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
+            at_best: Mutex::new(Outcome::Equal),
             abort_why: Mutex::new(None),
             meant,
         }
@@ -199,8 +209,27 @@ impl Run {
         }
     }
 
-    fn note(&self, note: String) {
-        self.notes.lock().push(note);
+    /// There may be as many tables as there are.
+    pub(super) fn note(&self, note: String) {
+        let mut notes = self.notes.lock();
+        if notes.contains(&note) {
+            return;
+        }
+        match notes.len() {
+            n if n < NOTES_MAX => notes.push(note),
+            NOTES_MAX => notes.push("there are more notes than are told".to_owned()),
+            _ => {}
+        }
+    }
+
+    /// Something could not be seen, so the run is no better than this.
+    pub(super) fn lower(&self, at_best: Outcome, why: String) {
+        let mut known = self.at_best.lock();
+        if *known != Outcome::Unfinished {
+            *known = at_best;
+        }
+        drop(known);
+        self.note(why);
     }
 
     /// Conducts it to its end, which is recorded. `left` is what an earlier process left of it.
@@ -219,11 +248,19 @@ impl Run {
             Err(Ended::Stopped(Stopped::Aborted)) => ("aborted", self.abort_why.lock().clone()),
             Err(Ended::Fault(fault)) => ("failed", Some(fault.to_string())),
             Err(Ended::TooMany) => ("failed", Some("too much differs".to_owned())),
+            Err(Ended::Unread(why)) => ("failed", Some(why)),
         };
         said(parts.records.end(self.id, outcome, why.as_deref()));
         let words = why.clone().unwrap_or_default();
         tracing::info!("verification {} ended: {outcome} {words}", self.id);
         self.set_end(outcome, why);
+    }
+
+    /// It broke off in its midst, by a fault of understudy's: that is recorded too.
+    pub(super) fn broke_off(&self, parts: &Parts) {
+        let why = "it broke off: this is a fault of understudy's, and its log has it".to_owned();
+        said(parts.records.end(self.id, "failed", Some(&why)));
+        self.set_end("failed", Some(why));
     }
 
     fn set_end(&self, outcome: &str, why: Option<String>) {
@@ -239,15 +276,17 @@ impl Run {
     /// Of all its tables.
     fn outcome(&self) -> &'static str {
         let tables = self.board.all();
+        let at_best = *self.at_best.lock();
         let any = |outcome| tables.iter().any(|table| table.outcome == Some(outcome));
         if any(Outcome::Different) {
             Outcome::Different.name()
         } else if tables.is_empty()
             || tables.iter().any(|table| table.outcome.is_none())
             || any(Outcome::Unfinished)
+            || at_best == Outcome::Unfinished
         {
             Outcome::Unfinished.name()
-        } else if any(Outcome::EqualInPart) {
+        } else if any(Outcome::EqualInPart) || at_best == Outcome::EqualInPart {
             Outcome::EqualInPart.name()
         } else {
             Outcome::Equal.name()
@@ -261,7 +300,9 @@ impl Run {
         };
         let began = Instant::now();
         let (sharded, left) = loop {
-            match self.prepare(parts, &doors, &left).await {
+            self.gate.pass().await.map_err(Ended::Stopped)?;
+            let preparing = self.gate.unless_stopped(self.prepare(parts, &doors, &left));
+            match preparing.await.map_err(Ended::Stopped)? {
                 Ok(prepared) => break prepared,
                 Err(fault) if fault.may_pass() && began.elapsed() < parts.limits.patience => {
                     self.gate.say(Some(fault.to_string()));
@@ -296,137 +337,6 @@ impl Run {
         let jobs = (0..jobs).map(|_| job()).collect();
         together(jobs).await.map_err(Ended::Stopped)
     }
-
-    /// Finds the tables, and what was left of them.
-    async fn prepare(
-        &self,
-        parts: &Parts,
-        doors: &Doors,
-        left: &[TableLeft],
-    ) -> Result<(BTreeSet<String>, Vec<Option<TableLeft>>), ReadError> {
-        let mut primary = doors.primary.open().await?;
-        let mut shadow = doors.shadow.open().await?;
-        let sharded = catalog::sharded(&mut shadow).await?;
-        let mut all = Vec::new();
-        for database in catalog::databases(&mut primary).await? {
-            for name in catalog::tables(&mut primary, &database).await? {
-                all.push(Table {
-                    database: Some(database.clone()),
-                    name,
-                });
-            }
-            if all.len() > catalog::TABLES_MAX {
-                self.note(format!(
-                    "only the first {} tables are looked at",
-                    catalog::TABLES_MAX
-                ));
-                all.truncate(catalog::TABLES_MAX);
-                break;
-            }
-        }
-        let listed: Vec<(String, String, bool)> = all
-            .iter()
-            .map(|table| {
-                (
-                    table.database.clone().unwrap_or_default(),
-                    table.name.clone(),
-                    self.meant.takes(table),
-                )
-            })
-            .collect();
-        said(parts.records.tables(self.id, &listed));
-        let asked: Vec<Table> = all
-            .iter()
-            .filter(|table| self.meant.takes(table))
-            .cloned()
-            .collect();
-        self.extra_tables(parts, &mut shadow, &all).await?;
-        if asked.is_empty() {
-            self.note("no table of the primary's is asked for".to_owned());
-        }
-        let mut standings = Vec::with_capacity(asked.len());
-        let mut lefts = Vec::with_capacity(asked.len());
-        for table in &asked {
-            let mut standing = Standing::waiting(table);
-            standing.rows_expected = expected(&mut primary, table).await?;
-            let is_it = |one: &&TableLeft| {
-                one.name == table.name && Some(&one.database) == table.database.as_ref()
-            };
-            let left = left.iter().find(is_it).cloned();
-            if let Some(left) = &left {
-                self.restore(parts, left, &mut standing);
-            }
-            standings.push(standing);
-            lefts.push(left);
-        }
-        let had: u64 = standings.iter().map(|one| one.rows_primary).sum();
-        self.had.store(
-            usize::try_from(had).unwrap_or(usize::MAX),
-            Ordering::Relaxed,
-        );
-        for (at, standing) in standings.into_iter().enumerate() {
-            self.board.put(at, standing);
-        }
-        Ok((sharded, lefts))
-    }
-
-    /// What an earlier process knew of a table.
-    fn restore(&self, parts: &Parts, left: &TableLeft, standing: &mut Standing) {
-        let rows = parts.records.rows(self.id, (&left.database, &left.name));
-        let rows = rows.unwrap_or_default();
-        standing.rows = rows
-            .iter()
-            .filter_map(|item| serde_json::from_str::<Found>(item).ok())
-            .collect();
-        standing.started = left
-            .started
-            .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
-        if let Some(outcome) = left.outcome.as_deref().and_then(Outcome::named) {
-            if let Some(kept) = left
-                .standing
-                .as_deref()
-                .and_then(|text| serde_json::from_str(text).ok())
-            {
-                standing.recall(&kept);
-            }
-            standing.outcome = Some(outcome);
-            standing.stage = Stage::Done;
-        } else if let Some(cursor) = cursor_of(left) {
-            standing.rows_primary = cursor.rows_primary;
-            standing.rows_shadow = cursor.rows_shadow;
-            standing.differences = cursor.differences;
-        }
-    }
-
-    /// Tables that the shadow alone has are told: nothing says that they are wrong.
-    async fn extra_tables(
-        &self,
-        parts: &Parts,
-        shadow: &mut Reader,
-        known: &[Table],
-    ) -> Result<(), ReadError> {
-        let databases: BTreeSet<&String> = known
-            .iter()
-            .filter_map(|table| table.database.as_ref())
-            .collect();
-        for database in databases {
-            let there = on_shadow(parts, database);
-            let tables = catalog::tables(shadow, there).await?;
-            for name in tables {
-                let table = Table {
-                    database: Some(database.clone()),
-                    name,
-                };
-                if !known.contains(&table) && self.meant.takes(&table) {
-                    self.note(format!(
-                        "{there}.{} is on {} alone and was not compared",
-                        table.name, self.servers.1
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// All of them at once, until all are done or one is stopped.
@@ -449,30 +359,6 @@ async fn together(jobs: Vec<impl Future<Output = Result<(), Stopped>>>) -> Resul
         }
     })
     .await
-}
-
-/// A database's name on the shadow.
-pub(super) fn on_shadow<'a>(parts: &'a Parts, database: &'a str) -> &'a str {
-    let mapped = parts.roles.shadow.databases.get(database);
-    mapped.map_or(database, String::as_str)
-}
-
-/// How many rows the primary thinks a table has.
-async fn expected(primary: &mut Reader, table: &Table) -> Result<Option<u64>, ReadError> {
-    let database = table.database.as_deref().unwrap_or_default();
-    let like = table.name.replace('\\', "\\\\").replace('\'', "''");
-    let ask = format!("SHOW TABLE STATUS FROM {} LIKE '{like}'", quoted(database));
-    match primary.all(&ask).await {
-        Ok(rows) => Ok(rows
-            .first()
-            .and_then(|row| row.get(4)?.as_deref()?.parse().ok())),
-        Err(ReadError::Refused { .. }) => Ok(None),
-        Err(fault) => Err(fault),
-    }
-}
-
-pub(super) fn cursor_of(left: &TableLeft) -> Option<Cursor> {
-    serde_json::from_str(left.cursor.as_deref()?).ok()
 }
 
 /// A record that could not be written is no reason to end: the run goes on, and tells what it finds.

@@ -1,15 +1,18 @@
-//! One table of a run: both definitions, both sides' rows, what repairs them, and what became of it.
+//! One table of a run, from its definition to its outcome, which is recorded.
+//!
+//! It is bound to what it was begun with: where a definition changes while its rows are read, it begins anew; where
+//! its walk spans two processes, nobody here knows what was lost in between, and its taint stays.
 
 use super::board::{Found, Outcome, Stage, Standing};
-use super::catalog;
 use super::cursor::Cursor;
+use super::definition::Known;
 use super::gate::Stopped;
 use super::heap;
-use super::plan::{Plan, Way, plan};
-use super::reader::{Door, ReadError, Reader};
-use super::run::{Parts, Run, cursor_of, on_shadow, said};
+use super::plan::Way;
+use super::prepare::{cursor_of, on_shadow};
+use super::reader::{Door, ReadError};
+use super::run::{Parts, Run, said};
 use super::settle::{Broke, Places};
-use super::shape::{Difference, Index, Shape, Sides, Weight, compare};
 use super::statements::{Place, Side};
 use super::walk::{Book, Ended, Limits, Walk, Walker};
 use super::wish::Repair;
@@ -18,6 +21,9 @@ use crate::sql::Table;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Times that a table is begun because its definition changed while it was read.
+const BEGUN_MAX: u32 = 3;
 
 /// The ways to both servers.
 pub(super) struct Doors {
@@ -33,14 +39,6 @@ pub(super) struct TableRun<'a> {
     pub(super) sharded: &'a BTreeSet<String>,
     pub(super) left: Option<&'a TableLeft>,
     pub(super) at: usize,
-}
-
-/// What is known of a table before its rows are read.
-struct Known {
-    plan: Option<Plan>,
-    sharded: bool,
-    routed: bool,
-    indexed: bool,
 }
 
 impl TableRun<'_> {
@@ -63,25 +61,29 @@ impl TableRun<'_> {
         };
         said(self.parts.records.table_begins(self.run.id, names));
         let now = jiff::Timestamp::now();
-        let since = standing.started.unwrap_or(now);
         self.set(|one| {
             one.stage = Stage::Walking;
-            one.started = Some(since);
+            one.started.get_or_insert(now);
         });
-        let fault = match self.whole(&table).await {
-            Ok(()) => None,
+        let read = self.whole(&table).await;
+        let (spans, fault) = match read {
+            Ok(spans) => (spans, None),
             Err(Ended::Stopped(stopped)) => return Err(stopped),
-            Err(Ended::Fault(fault)) => Some(fault.to_string()),
-            Err(Ended::TooMany) => Some(format!(
-                "more than {} rows differ: the rest of the table was not read",
-                self.parts.limits.differences_max
-            )),
+            Err(Ended::Fault(fault)) => (false, Some(fault.to_string())),
+            Err(Ended::Unread(why)) => (false, Some(why)),
+            Err(Ended::TooMany) => {
+                let more = self.parts.limits.differences_max;
+                let why =
+                    format!("more than {more} rows differ: the rest of the table was not read");
+                (false, Some(why))
+            }
         };
-        self.ended(&table, fault, since);
+        self.ended(&table, fault, (!spans).then_some(now));
         Ok(())
     }
 
-    fn ended(&self, table: &Table, fault: Option<String>, since: jiff::Timestamp) {
+    /// `since`: when its walk began, if this process read all of it.
+    fn ended(&self, table: &Table, fault: Option<String>, since: Option<jiff::Timestamp>) {
         let is_whole = self.run.meant.is_whole();
         let ended = self.set(|one| {
             if let Some(fault) = &fault {
@@ -91,7 +93,10 @@ impl TableRun<'_> {
             one.outcome = Some(outcome);
             one.stage = Stage::Done;
             one.ended = Some(jiff::Timestamp::now());
-            one.why = fault.or_else(|| one.why.take().filter(|_| one.unsettled > 0));
+            let across = since.is_none() && outcome == Outcome::Equal;
+            one.why = fault
+                .or_else(|| one.why.take().filter(|_| one.unsettled > 0))
+                .or_else(|| across.then(|| ACROSS.to_owned()));
             one.clone()
         });
         let Some(standing) = ended else { return };
@@ -103,31 +108,54 @@ impl TableRun<'_> {
         };
         let names = (standing.database.as_str(), standing.table.as_str());
         said(self.parts.records.table_ends(self.run.id, names, &end));
-        if standing.outcome == Some(Outcome::Equal) {
+        if let Some(since) = since.filter(|_| standing.outcome == Some(Outcome::Equal)) {
             self.parts.around.verified(table, since);
         }
     }
 
-    /// Definition and rows.
-    async fn whole(&self, table: &Table) -> Result<(), Ended> {
-        let began = Instant::now();
-        let known = loop {
-            self.run.gate.pass().await.map_err(Ended::Stopped)?;
-            match self.definition(table).await {
-                Ok(known) => break known,
+    /// Definition and rows; whether its walk spans two processes.
+    async fn whole(&self, table: &Table) -> Result<bool, Ended> {
+        let mut left = self.left;
+        for _ in 0..BEGUN_MAX {
+            let known = self.patiently(|| self.definition(table)).await?;
+            if let Some(spans) = self.rows(table, &known, left).await? {
+                return Ok(spans);
+            }
+            tracing::info!("{} is begun anew: its definition changed", table.name);
+            left = None;
+            self.set(Standing::begin_anew);
+        }
+        Err(Ended::Unread(format!(
+            "its definition changed while its rows were read, {BEGUN_MAX} times"
+        )))
+    }
+
+    /// Asks until there is an answer, or the patience is over.
+    async fn patiently<T>(&self, ask: impl AsyncFn() -> Result<T, ReadError>) -> Result<T, Ended> {
+        let (began, gate) = (Instant::now(), &self.run.gate);
+        loop {
+            gate.pass().await.map_err(Ended::Stopped)?;
+            match gate.unless_stopped(ask()).await.map_err(Ended::Stopped)? {
+                Ok(answer) => return Ok(answer),
                 Err(fault) if fault.may_pass() && began.elapsed() < self.parts.limits.patience => {
-                    self.run.gate.say(Some(fault.to_string()));
-                    self.run
-                        .gate
-                        .sleep(Duration::from_secs(1))
-                        .await
-                        .map_err(Ended::Stopped)?;
+                    gate.say(Some(fault.to_string()));
+                    let slept = gate.sleep(Duration::from_secs(1)).await;
+                    slept.map_err(Ended::Stopped)?;
                 }
                 Err(fault) => return Err(Ended::Fault(fault)),
             }
-        };
+        }
+    }
+
+    /// Its rows; whether their walk spans two processes; `None` where a definition changed meanwhile.
+    async fn rows(
+        &self,
+        table: &Table,
+        known: &Known,
+        left: Option<&TableLeft>,
+    ) -> Result<Option<bool>, Ended> {
         let Some(plan) = &known.plan else {
-            return Ok(());
+            return Ok(Some(false));
         };
         self.set(|one| {
             one.way = Some(plan.way.name());
@@ -178,21 +206,61 @@ impl TableRun<'_> {
             tells_keys: self.parts.tells_keys,
         };
         if plan.way == Way::Buckets {
-            return self.heap(&walk, &places).await;
+            self.may_be_read_whole(table, known)?;
+            self.heap(&walk, &places).await?;
+            return Ok(self.is_as_it_was(table, known).await?.then_some(false));
         }
-        self.walked(&walk, places).await
+        // What is to be repaired is collected by one process.
+        let left = left.filter(|_| self.run.meant.repair == Repair::None);
+        let cursor = left
+            .and_then(cursor_of)
+            .filter(|cursor| cursor.fits(plan, &known.of));
+        let spans = cursor.is_some();
+        if !spans {
+            self.set(Standing::begin_anew);
+            said(self.parts.records.table_anew(self.run.id, kept.names));
+        }
+        let cursor = cursor.unwrap_or_else(|| Cursor::start(plan, &known.of));
+        let mut walker = Walker::new(&walk, places.clone(), cursor);
+        let walked = walker.run().await;
+        self.tell_walked(walker.cursor());
+        if let Err(Ended::Stopped(stopped)) = walked {
+            return Err(Ended::Stopped(stopped));
+        }
+        if !self.is_as_it_was(table, known).await? {
+            return Ok(None);
+        }
+        if self.run.meant.repair != Repair::None {
+            self.repair(&walk, &places, walker).await?;
+        }
+        walked.map(|()| Some(spans))
     }
 
-    async fn walked<'b>(&self, walk: &'b Walk<'b>, places: Places<'b>) -> Result<(), Ended> {
-        let plan = places.primary.plan;
-        let cursor = self
-            .left
-            .and_then(cursor_of)
-            .filter(|cursor| cursor.fits(plan));
-        let cursor = cursor.unwrap_or_else(|| Cursor::start(plan));
-        let mut walker = Walker::new(walk, places.clone(), cursor);
-        let walked = walker.run().await;
-        let cursor = walker.cursor().clone();
+    /// Whether both definitions, and both servers, still are what the walk was begun with.
+    async fn is_as_it_was(&self, table: &Table, known: &Known) -> Result<bool, Ended> {
+        let now = self.patiently(|| self.digest_now(table)).await?;
+        Ok(now == known.of)
+    }
+
+    /// A table without a key is read by one statement: not where that would lock it, nor where nobody asked for
+    /// this very table.
+    fn may_be_read_whole(&self, table: &Table, known: &Known) -> Result<(), Ended> {
+        let engine = known.engine.as_deref().unwrap_or("unknown");
+        if !engine.eq_ignore_ascii_case("InnoDB") {
+            return Err(Ended::Unread(format!(
+                "its rows were not read: it has no key, so one statement would read all of it, and its engine on {} ({engine}) locks it for as long",
+                self.run.servers.0
+            )));
+        }
+        if !self.run.meant.names(table) {
+            return Err(Ended::Unread(
+                "its rows were not read: it has no key, so one statement reads all of it; name it in --tables to have that done".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn tell_walked(&self, cursor: &Cursor) {
         self.set(|one| {
             if cursor.skipped > 0 {
                 one.not_covered.push(format!(
@@ -211,13 +279,6 @@ impl TableRun<'_> {
                 ));
             }
         });
-        if let Err(Ended::Stopped(stopped)) = walked {
-            return Err(Ended::Stopped(stopped));
-        }
-        if self.run.meant.repair != Repair::None {
-            self.repair(walk, &places, walker).await?;
-        }
-        walked
     }
 
     async fn heap(&self, walk: &Walk<'_>, places: &Places<'_>) -> Result<(), Ended> {
@@ -261,122 +322,14 @@ impl TableRun<'_> {
                 one.why = Some("not repaired: the table has no key to repair a row by".to_owned());
             }
         });
-        Ok(())
-    }
-
-    /// Both definitions, and how the rows are to be compared.
-    async fn definition(&self, table: &Table) -> Result<Known, ReadError> {
-        let database = table.database.as_deref().unwrap_or_default();
-        let there = on_shadow(self.parts, database);
-        let mut primary = self.doors.primary.open().await?;
-        let mut shadow = self.doors.shadow.open().await?;
-        let mine = catalog::shape(&mut primary, database, &table.name).await?;
-        let theirs = catalog::shape(&mut shadow, there, &table.name).await?;
-        let nothing = Known {
-            plan: None,
-            sharded: false,
-            routed: false,
-            indexed: true,
-        };
-        let (mine, theirs) = match (mine, theirs) {
-            (Some(mine), Some(theirs)) => (mine, theirs),
-            (None, _) => {
-                let gone = format!("the table is not there any more on {}", self.run.servers.0);
-                self.set(|one| one.not_covered = vec![gone]);
-                return Ok(nothing);
-            }
-            (Some(_), None) => {
-                let said = format!("the table is missing on {}", self.run.servers.1);
-                let differs = Difference {
-                    weight: Weight::Differs,
-                    what: "table".to_owned(),
-                    said,
-                };
-                self.set(|one| {
-                    one.schema = vec![differs];
-                    one.not_covered = vec!["its rows".to_owned()];
-                });
-                return Ok(nothing);
-            }
-        };
-        let (sequence, note) = self
-            .sequence(&mut primary, &mut shadow, table, &mine, &theirs)
-            .await?;
-        let sides = Sides {
-            primary: &self.run.servers.0,
-            shadow: &self.run.servers.1,
-            sequence,
-        };
-        let mut differences = compare(&mine, &theirs, sides);
-        differences.extend(note);
-        self.set(|one| one.schema = differences);
-        let plan = plan(&mine, &theirs);
-        let Some(planned) = &plan else {
-            self.set(|one| {
-                one.not_covered = vec!["its rows: both sides have no column in common".to_owned()]
-            });
-            return Ok(nothing);
-        };
-        let sharded = self.sharded.contains(there);
-        let by = if sharded {
-            catalog::spread_by(&mut shadow, there, &table.name).await?
-        } else {
-            Vec::new()
-        };
-        let key: Vec<&str> = planned
-            .key
-            .iter()
-            .filter_map(|at| planned.columns.get(*at))
-            .map(|column| column.on_shadow.as_str())
-            .collect();
-        let is_of_key = |name: &String| key.iter().any(|one| one.eq_ignore_ascii_case(name));
-        let leads = |index: &Index| {
-            let first = index.columns.first();
-            first.is_some_and(|(name, _)| {
-                key.first()
-                    .is_some_and(|one| one.eq_ignore_ascii_case(name))
-            })
-        };
-        Ok(Known {
-            sharded,
-            routed: sharded && !by.is_empty() && by.iter().all(is_of_key),
-            indexed: key.is_empty() || theirs.indexes.iter().any(leads),
-            plan,
-        })
-    }
-
-    /// Whether a sequence fills the table's counted column on the shadow, and what is to be said of it.
-    async fn sequence(
-        &self,
-        primary: &mut Reader,
-        shadow: &mut Reader,
-        table: &Table,
-        mine: &Shape,
-        theirs: &Shape,
-    ) -> Result<(bool, Option<Difference>), ReadError> {
-        let Some(counted) = mine.columns.iter().find(|column| column.is_counted()) else {
-            return Ok((false, None));
-        };
-        let there = on_shadow(self.parts, table.database.as_deref().unwrap_or_default());
-        let name = catalog::sequence_of(shadow, there, &table.name, theirs, &counted.name).await?;
-        let Some(name) = name else {
-            return Ok((false, None));
-        };
-        let next = catalog::sequence_next(shadow, &name).await?;
-        let greatest = catalog::greatest(primary, table, &counted.name)
-            .await?
-            .unwrap_or(0);
-        let note = next.filter(|next| *next <= greatest).map(|next| Difference {
-            weight: Weight::Note,
-            what: "sequence".to_owned(),
-            said: format!(
-                "the sequence {name} of {} stands at {next}, and {} has keys up to {greatest}: the mirror writes keys without drawing them, and a cutover takes the sequence past them",
-                self.run.servers.1, self.run.servers.0
-            ),
-        });
-        Ok((true, note))
+        match found.unread {
+            Some(why) => Err(Ended::Unread(why)),
+            None => Ok(()),
+        }
     }
 }
+
+const ACROSS: &str = "it was read by two processes, one after the other: what was lost in between is not known, so its taint stays. Verify it again to clear that";
 
 /// A table's records.
 struct Kept<'a> {

@@ -1,15 +1,17 @@
 //! Whom operators ask: begins a run, tells how it stands, pauses and ends it. One run at a time.
 //!
 //! Each run has a thread of its own, at the shadow side's priority: comparing never takes the relay's or the
-//! replays' time. What an earlier process left in its midst goes on at the next start.
+//! replays' time. What an earlier process left in its midst goes on at the next start: paused, where an operator
+//! paused it, and not for ever, where no process gets further with it.
 
 use super::gate::{Around, Signal};
-use super::run::{Parts, Run};
+use super::run::{Parts, Run, said};
 use super::wish::{Meant, Repair, Wish};
 use crate::config::{self, FedBy};
 use crate::connect::Dial;
 use crate::ledger::{RunBegun, RunRecord, TableLeft, Verifications};
 use crate::roles::{Roles, RolesWatch};
+use crate::sql::Table;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use std::thread::JoinHandle;
 
 /// How much lower the thread's priority is (`nice`), as the shadow side's.
 const NICE: i32 = 10;
+
+/// Processes in a row that may go on with a run without one table more of it coming to its end.
+const RESUMED_MAX: u32 = 5;
 
 /// Why it is not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +120,8 @@ pub struct VerifierParts {
     pub around: Arc<dyn Around>,
     /// Where it is recorded.
     pub records: Arc<Verifications>,
+    /// The proxy's own tables, which nobody compares.
+    pub left_out: Vec<Table>,
 }
 
 /// See the module.
@@ -182,10 +189,25 @@ impl Verifier {
             tracing::warn!("verification {} does not go on: {why}", left.id);
             return None;
         }
+        let times = records.resumes(left.id);
+        let times = times.inspect_err(|fault| tracing::warn!(%fault, "what was left is not known"));
+        if times.ok()? > RESUMED_MAX {
+            let why = format!(
+                "{RESUMED_MAX} processes went on with it, one after the other, and none came to the end of a table: begin another one, of fewer tables at a time"
+            );
+            tracing::warn!("verification {} does not go on: {why}", left.id);
+            said(records.end(left.id, "failed", Some(&why)));
+            return None;
+        }
         let tables = records.tables_left(left.id).ok()?;
-        tracing::info!("verification {} goes on where it was left", left.id);
+        let (first, word) = if left.paused {
+            (Signal::Pause, "is paused, as it was")
+        } else {
+            (Signal::Go, "goes on where it was left")
+        };
+        tracing::info!("verification {} {word}", left.id);
         let begun = self
-            .begin(left.id, &left.who, meant, roles, Some(tables))
+            .begin((left.id, &left.who), meant, roles, Some((tables, first)))
             .ok()?;
         *self.current.lock() = Some(begun);
         Some(left.id)
@@ -193,11 +215,10 @@ impl Verifier {
 
     fn begin(
         &self,
-        id: i64,
-        who: &str,
+        (id, who): (i64, &str),
         meant: Meant,
         roles: Roles,
-        left: Option<Vec<TableLeft>>,
+        left: Option<(Vec<TableLeft>, Signal)>,
     ) -> Result<Current, Refused> {
         let parts = Parts {
             roles,
@@ -206,16 +227,19 @@ impl Verifier {
             tells_keys: self.parts.tells_keys,
             around: Arc::clone(&self.parts.around),
             records: Arc::clone(&self.parts.records),
+            left_out: self.parts.left_out.clone(),
         };
-        let run = Arc::new(Run::new(id, who, meant, &parts, left.is_some()));
+        let resumed = left.is_some();
+        let (left, first) = left.unwrap_or((Vec::new(), Signal::Go));
+        let run = Arc::new(Run::new(id, who, meant, &parts, (resumed, first)));
         let (mine, watch) = (Arc::clone(&run), self.parts.roles.clone());
-        let left = left.unwrap_or_default();
         let thread = std::thread::Builder::new()
             .name("verify".to_owned())
             .spawn(move || {
                 if let Err(error) = rustix::process::nice(NICE) {
                     tracing::debug!(%error, "the verification's thread keeps its priority");
                 }
+                let _ended = Ends(&mine, &parts);
                 conduct(&mine, &parts, left, watch);
             });
         let thread = thread
@@ -276,16 +300,20 @@ impl Inspector for Verifier {
             .records
             .begin(&begun)
             .map_err(|fault| Refused::Unable(fault.to_string()))?;
-        *current = Some(self.begin(id, who, meant, roles, None)?);
+        *current = Some(self.begin((id, who), meant, roles, None)?);
         Ok(id)
     }
 
     fn pause(&self) -> Result<i64, Refused> {
-        self.tell(|run| run.signal(Signal::Pause))
+        let id = self.tell(|run| run.signal(Signal::Pause))?;
+        said(self.parts.records.pause(id, true));
+        Ok(id)
     }
 
     fn resume(&self) -> Result<i64, Refused> {
-        self.tell(|run| run.signal(Signal::Go))
+        let id = self.tell(|run| run.signal(Signal::Go))?;
+        said(self.parts.records.pause(id, false));
+        Ok(id)
     }
 
     fn abort(&self, who: &str) -> Result<i64, Refused> {
@@ -309,6 +337,17 @@ impl Inspector for Verifier {
             .records
             .runs(limit)
             .map_err(|fault| fault.to_string())
+    }
+}
+
+/// Sees to it that a run's thread leaves no run behind that seems to be under way.
+struct Ends<'a>(&'a Run, &'a Parts);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        if self.0.end().is_none() {
+            self.0.broke_off(self.1);
+        }
     }
 }
 
@@ -372,3 +411,6 @@ fn shown(run: &Run) -> Value {
         "tables": run.tables(),
     })
 }
+
+#[cfg(test)]
+mod tests;

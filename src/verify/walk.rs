@@ -4,23 +4,28 @@
 //! next range is being read on the primary. By lookups: the primary's next rows, each looked up on the shadow;
 //! then the shadow's keys in the shadow's order, each looked up on the primary. What looks different is
 //! collected and settled before the cursor moves past it. A fault that may pass has it wait and read the same
-//! range once more.
+//! range once more. How a range is read stands in `range`.
+//!
+//! What is collected is bounded: a range in which too much looks different is read again in smaller ones, and where
+//! that does not help, what was met is settled and the table is left with those words.
 
-use super::board::{Board, EXAMPLES_MAX, Found, Stage};
+use super::board::{Board, Found, Stage};
 use super::cursor::Cursor;
 use super::gate::{Gate, Stopped};
-use super::plan::{Plan, Way};
-use super::reader::{Door, ReadError, Reader};
-use super::rows::{How, Key, Range, Row, Suspect, key_alone};
-use super::settle::{Broke, Differs, KEYS_MAX, Pair, Places, settle};
-use super::statements::Place;
-use super::wish::Meant;
-use std::collections::HashSet;
+use super::plan::Plan;
+use super::range::Ahead;
+use super::reader::{Door, ReadError};
+use super::rows::{Key, Suspect};
+use super::settle::{Broke, Differs, Pair, Places, settle};
+use super::wish::{Meant, Repair};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Suspects that are collected before they are settled.
+/// Suspects that are settled together, and that are collected before they are.
 const SUSPECTS_MAX: usize = 500;
+
+/// Ranges of a table that may be read again because too much looked different in them.
+const CROWDS_MAX: u32 = 8;
 
 /// They are not kept waiting for longer.
 const SUSPECTS_WAIT: Duration = Duration::from_secs(10);
@@ -34,6 +39,8 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Rows of a range at least.
 const RANGE_ROWS_MIN: u64 = 50;
+
+const CROWDED: &str = "so many rows looked different at once that not all of them could be looked at one by one: the rest of the table was not read";
 
 /// The limits of a walk.
 #[derive(Clone, Copy, Debug)]
@@ -89,35 +96,32 @@ pub(super) enum Ended {
     Fault(ReadError),
     /// It was left, for so much differs.
     TooMany,
+    /// It was not read, or not to its end, and why.
+    Unread(String),
 }
 
 /// The walk, under way.
 pub(super) struct Walker<'a> {
-    of: &'a Walk<'a>,
-    places: Places<'a>,
-    plan: &'a Plan,
-    pair: Option<Pair>,
-    cursor: Cursor,
+    pub(super) of: &'a Walk<'a>,
+    pub(super) places: Places<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) pair: Option<Pair>,
+    pub(super) cursor: Cursor,
     /// The key behind which it goes on: the cursor is behind, while suspects wait.
-    after: Option<Key>,
-    pass: u8,
-    ahead: Option<Ahead>,
-    range_rows: u64,
+    pub(super) after: Option<Key>,
+    pub(super) pass: u8,
+    pub(super) ahead: Option<Ahead>,
+    pub(super) range_rows: u64,
     suspects: Vec<Suspect>,
     since: Instant,
     kept: Instant,
-    /// Every row that stays different.
+    /// Ranges in which too much looked different.
+    crowds: u32,
+    /// What waits is settled, and then the table is left.
+    crowded: bool,
+    /// Every row that stays different, where they are to be repaired.
     pub(super) different: Vec<Differs>,
-    done: bool,
-}
-
-/// The primary's next rows.
-struct Ahead {
-    from: Option<Key>,
-    rows: Vec<Row>,
-    /// The last key; none where these are the last rows.
-    to: Option<Key>,
-    bytes: u64,
+    pub(super) done: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -139,6 +143,8 @@ impl<'a> Walker<'a> {
             suspects: Vec::new(),
             since: now,
             kept: now,
+            crowds: 0,
+            crowded: false,
             different: Vec::new(),
             done: false,
             places,
@@ -158,11 +164,17 @@ impl<'a> Walker<'a> {
     pub(super) async fn run(&mut self) -> Result<(), Ended> {
         let (mut failing, mut pause): (Option<Instant>, _) = (None, RETRY);
         while !self.done || !self.suspects.is_empty() {
-            match self.go_on().await {
+            let gate = self.of.gate;
+            // It only reads: it may be dropped in its midst.
+            let went = gate.unless_stopped(self.go_on()).await;
+            match went.map_err(Ended::Stopped)? {
                 Ok(()) => {
                     (failing, pause) = (None, RETRY);
                     if self.cursor.differences.sum() > self.of.limits.differences {
                         return Err(Ended::TooMany);
+                    }
+                    if self.crowded && self.suspects.is_empty() {
+                        return Err(Ended::Unread(CROWDED.to_owned()));
                     }
                 }
                 Err(Broke::Stopped(stopped)) => return Err(Ended::Stopped(stopped)),
@@ -180,14 +192,13 @@ impl<'a> Walker<'a> {
                 }
             }
         }
-        self.of.book.keep(&self.cursor);
         Ok(())
     }
 
     async fn go_on(&mut self) -> Result<(), Broke> {
         self.of.gate.pass().await?;
         let waited = self.since.elapsed() >= SUSPECTS_WAIT;
-        let full = self.suspects.len() >= SUSPECTS_MAX;
+        let full = self.suspects.len() >= SUSPECTS_MAX || self.crowded;
         if !self.suspects.is_empty() && (self.done || full || waited) {
             return self.settle().await;
         }
@@ -199,7 +210,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    async fn pair(&mut self) -> Result<&mut Pair, Broke> {
+    pub(super) async fn pair(&mut self) -> Result<&mut Pair, Broke> {
         let pair = match self.pair.take() {
             Some(pair) => pair,
             None => Pair {
@@ -210,187 +221,30 @@ impl<'a> Walker<'a> {
         Ok(self.pair.insert(pair))
     }
 
-    /// The next range; how many rows were read.
-    async fn step(&mut self) -> Result<u64, Broke> {
-        self.pair().await?;
-        match (self.plan.way, self.pass) {
-            (Way::Ranges | Way::Lookups, 0) => self.primary_range().await,
-            (Way::Lookups, 1) => self.shadow_keys().await,
-            _ => {
-                self.done = true;
-                Ok(0)
-            }
-        }
-    }
-
-    /// Goes on behind this key; where there is none, this pass is done.
-    fn move_to(&mut self, to: Option<Key>) {
-        self.cursor.ranges += 1;
-        let last = u8::from(self.plan.way == Way::Lookups);
-        if to.is_none() {
-            if self.pass >= last {
-                self.done = true;
-            } else {
-                self.pass += 1;
-            }
-        }
-        self.after = to;
-    }
-
-    async fn skip(&mut self, side: Side) -> Result<u64, Broke> {
-        let (from, rows, plan) = (self.after.clone(), self.range_rows, self.plan);
-        let place = self.place(side).clone();
-        let pair = self.pair().await?;
-        let end = end_of_next(side.reader(pair), &place, plan, from.as_ref(), rows).await?;
-        self.cursor.skipped += 1;
-        self.move_to(end);
-        Ok(1)
-    }
-
-    const fn place(&self, side: Side) -> &Place<'a> {
-        match side {
-            Side::Primary => &self.places.primary,
-            Side::Shadow => &self.places.shadow,
-        }
-    }
-
-    fn is_sampled(&self) -> bool {
-        let range = self.cursor.ranges;
-        self.of.meant.samples(self.of.run, self.places.table, range)
-    }
-
-    async fn primary_range(&mut self) -> Result<u64, Broke> {
-        if !self.is_sampled() {
-            self.ahead = None;
-            return self.skip(Side::Primary).await;
-        }
-        let (from, rows) = (self.after.clone(), self.range_rows);
-        let ahead = self.ahead.take().filter(|ahead| ahead.from == from);
-        let place = self.places.primary.clone();
-        let pair = self.pair().await?;
-        let now = match ahead {
-            Some(ahead) => ahead,
-            None => read_ahead(&mut pair.primary, &place, from, rows).await?,
-        };
-        let (to, read, bytes) = (now.to.clone(), now.rows.len() as u64, now.bytes);
-        let mut range = Range::of(now.rows);
-        let keys = range.keys();
-        let is_sampling = self.of.meant.sample < 1.0;
-        let next = to.clone().filter(|_| !is_sampling);
-        let places = self.places.clone();
-        let by_range = self.plan.way == Way::Ranges;
-        let Some(pair) = self.pair.as_mut() else {
-            return Ok(0);
-        };
-        let met = async {
-            if by_range {
-                let ask = places.shadow.range(now.from.as_ref(), to.as_ref());
-                meet(&mut pair.shadow, &places, &ask, &mut range, false).await
-            } else {
-                look_up(&mut pair.shadow, &places, &keys, &mut range).await
-            }
-        };
-        let prefetched = async {
-            match next {
-                Some(from) => read_ahead(&mut pair.primary, &place, Some(from), rows)
-                    .await
-                    .map(Some),
-                None => Ok(None),
-            }
-        };
-        let (met, prefetched) = tokio::join!(met, prefetched);
-        let (mut suspects, on_shadow) = met?;
-        suspects.extend(range.missing());
-        if by_range && places.sharded && places.routed {
-            suspects.extend(misplaced(&mut pair.shadow, &places, &keys).await?);
-        }
-        self.ahead = prefetched?;
-        self.suspect(suspects);
-        self.cursor.rows_primary += read;
-        self.cursor.rows_shadow += on_shadow;
-        self.fit(read, bytes);
-        self.move_to(to);
-        Ok(read + on_shadow)
-    }
-
-    /// The shadow's next keys, in its own order: those that the primary lacks, and those that are there twice.
-    async fn shadow_keys(&mut self) -> Result<u64, Broke> {
-        if !self.is_sampled() {
-            return self.skip(Side::Shadow).await;
-        }
-        let (from, rows, plan) = (self.after.clone(), self.range_rows, self.plan);
-        let places = self.places.clone();
-        let pair = self.pair().await?;
-        let (mut keys, mut suspects): (Vec<Key>, Vec<Suspect>) = (Vec::new(), Vec::new());
-        pair.shadow
-            .ask(&places.shadow.next_keys(from.as_ref(), rows))
-            .await?;
-        while let Some(cells) = pair.shadow.next().await? {
-            keys.push(key_alone(plan, &cells));
-        }
-        let read = keys.len() as u64;
-        let to = keys.last().cloned().filter(|_| read == rows);
-        if let Some(last) = &to {
-            // On other shards there may be rows that the collation takes for this one: the next range
-            // begins behind them.
-            let ask = places.shadow.lookup_keys(std::slice::from_ref(last));
-            pair.shadow.ask(&ask).await?;
-            let mut found: Vec<Key> = Vec::new();
-            while let Some(cells) = pair.shadow.next().await? {
-                found.push(key_alone(plan, &cells));
-            }
-            let mut met = HashSet::new();
-            for key in found {
-                if !met.insert(key.canonical.clone()) {
-                    suspects.push(Suspect {
-                        key: key.clone(),
-                        how: How::Twice,
-                    });
-                }
-                if !keys.iter().any(|one| one.canonical == key.canonical) {
-                    keys.push(key);
-                }
-            }
-        }
-        let mut seen = HashSet::new();
-        for key in &keys {
-            if !seen.insert(key.canonical.clone()) {
-                suspects.push(Suspect {
-                    key: key.clone(),
-                    how: How::Twice,
-                });
-            }
-        }
-        let mut known = HashSet::new();
-        for some in keys.chunks(KEYS_MAX) {
-            pair.primary.ask(&places.primary.lookup_keys(some)).await?;
-            while let Some(cells) = pair.primary.next().await? {
-                known.insert(key_alone(plan, &cells).canonical);
-            }
-        }
-        for key in keys {
-            if !known.contains(&key.canonical) {
-                suspects.push(Suspect {
-                    key,
-                    how: How::Extra,
-                });
-            }
-        }
-        self.suspect(suspects);
-        self.cursor.rows_shadow += read;
-        self.move_to(to);
-        Ok(read)
-    }
-
-    fn suspect(&mut self, suspects: Vec<Suspect>) {
+    pub(super) fn suspect(&mut self, suspects: Vec<Suspect>) {
         if self.suspects.is_empty() {
             self.since = Instant::now();
         }
         self.suspects.extend(suspects);
     }
 
+    /// So much looked different in a range that its rest was not read: it is read again in smaller ones, or it is
+    /// the table's last.
+    pub(super) fn crowd(&mut self, met: Vec<Suspect>) {
+        // There are rows on the way that nobody takes.
+        self.pair = None;
+        self.ahead = None;
+        self.crowds += 1;
+        if self.range_rows > 1 && self.crowds <= CROWDS_MAX {
+            self.range_rows = (self.range_rows / 8).max(1);
+        } else {
+            self.crowded = true;
+            self.suspect(met);
+        }
+    }
+
     /// So many rows that a range has about as many bytes as it may.
-    fn fit(&mut self, rows: u64, bytes: u64) {
+    pub(super) fn fit(&mut self, rows: u64, bytes: u64) {
         let of_one = bytes.checked_div(rows).unwrap_or(0).max(1);
         let fitting = self.of.limits.range_bytes / of_one;
         let most = self
@@ -404,31 +258,33 @@ impl<'a> Walker<'a> {
     async fn settle(&mut self) -> Result<(), Broke> {
         let (board, at) = self.of.board;
         board.set(at, |one| one.stage = Stage::Settling);
-        let suspects = self.suspects.clone();
+        let some = self.suspects.len().min(SUSPECTS_MAX);
+        let suspects = self.suspects.get(..some).unwrap_or_default().to_vec();
         let (places, gate, at_most) = (self.places.clone(), self.of.gate, self.of.limits.settle);
         let pair = self.pair().await?;
         let settled = settle(pair, &places, gate, suspects, at_most).await?;
-        self.suspects.clear();
+        self.suspects.drain(..some);
         self.cursor.settled += settled.same;
         self.cursor.unsettled += settled.unsettled;
         for one in &settled.different {
             self.cursor.differences.add(one.how, 1);
         }
-        let room = EXAMPLES_MAX.saturating_sub(self.different.len());
-        let told: Vec<Found> = settled
-            .different
-            .iter()
-            .take(room)
-            .map(|one| self.told(one))
-            .collect();
+        let told = settled.different.iter().take(board.room(at));
+        let told: Vec<Found> = told.map(|one| self.told(one)).collect();
         self.of.book.found(&told);
-        self.different.extend(settled.different);
+        if self.of.meant.repair != Repair::None {
+            self.different.extend(settled.different);
+        }
         board.set(at, |one| {
             one.stage = Stage::Walking;
             one.rows.extend(told);
             one.why = settled.why;
         });
-        self.keep_now();
+        // While others wait the cursor stays where it was: they are behind it.
+        if self.suspects.is_empty() && !self.crowded {
+            self.keep_now();
+        }
+        self.show();
         Ok(())
     }
 
@@ -454,6 +310,10 @@ impl<'a> Walker<'a> {
     }
 
     fn keep_now(&mut self) {
+        if self.done {
+            // There is no key behind the last one: a cursor without one would begin anew.
+            return;
+        }
         self.cursor.pass = self.pass;
         self.cursor.set_after(self.after.as_ref());
         self.of.book.keep(&self.cursor);
@@ -471,116 +331,4 @@ impl<'a> Walker<'a> {
             one.settled = self.cursor.settled;
         });
     }
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Primary,
-    Shadow,
-}
-
-impl Side {
-    const fn reader(self, pair: &mut Pair) -> &mut Reader {
-        match self {
-            Self::Primary => &mut pair.primary,
-            Self::Shadow => &mut pair.shadow,
-        }
-    }
-}
-
-async fn end_of_next(
-    reader: &mut Reader,
-    place: &Place<'_>,
-    plan: &Plan,
-    from: Option<&Key>,
-    rows: u64,
-) -> Result<Option<Key>, ReadError> {
-    reader.ask(&place.end_of_next(from, rows)).await?;
-    let mut end = None;
-    while let Some(cells) = reader.next().await? {
-        end = Some(key_alone(plan, &cells));
-    }
-    Ok(end)
-}
-
-async fn read_ahead(
-    reader: &mut Reader,
-    place: &Place<'_>,
-    from: Option<Key>,
-    most: u64,
-) -> Result<Ahead, ReadError> {
-    let (mut rows, mut bytes, mut buffer) = (Vec::new(), 0, Vec::new());
-    reader.ask(&place.next(from.as_ref(), most)).await?;
-    while let Some(cells) = reader.next().await? {
-        let row = Row::read(place.plan, &cells, &mut buffer);
-        bytes += row.bytes as u64;
-        rows.push(row);
-    }
-    let is_full = rows.len() as u64 >= most;
-    let to = rows.last().map(|row| row.key.clone()).filter(|_| is_full);
-    Ok(Ahead {
-        from,
-        rows,
-        to,
-        bytes,
-    })
-}
-
-/// Holds the shadow's rows against the range: the suspects among them, and how many there were.
-async fn meet(
-    shadow: &mut Reader,
-    places: &Places<'_>,
-    ask: &str,
-    range: &mut Range,
-    known_alone: bool,
-) -> Result<(Vec<Suspect>, u64), ReadError> {
-    let (mut suspects, mut rows, mut buffer) = (Vec::new(), 0, Vec::new());
-    shadow.ask(ask).await?;
-    while let Some(cells) = shadow.next().await? {
-        rows += 1;
-        let row = Row::read(places.shadow.plan, &cells, &mut buffer);
-        suspects.extend(if known_alone {
-            range.meet_if_known(row)
-        } else {
-            range.meet(row)
-        });
-    }
-    Ok((suspects, rows))
-}
-
-async fn look_up(
-    shadow: &mut Reader,
-    places: &Places<'_>,
-    keys: &[Key],
-    range: &mut Range,
-) -> Result<(Vec<Suspect>, u64), ReadError> {
-    let (mut suspects, mut rows) = (Vec::new(), 0);
-    for some in keys.chunks(KEYS_MAX) {
-        let ask = places.shadow.lookup(some);
-        let (more, read) = meet(shadow, places, &ask, range, true).await?;
-        suspects.extend(more);
-        rows += read;
-    }
-    Ok((suspects, rows))
-}
-
-/// The keys that the shadow does not find where they belong: suspects, whatever a range showed of them.
-async fn misplaced(
-    shadow: &mut Reader,
-    places: &Places<'_>,
-    keys: &[Key],
-) -> Result<Vec<Suspect>, ReadError> {
-    let mut found = HashSet::new();
-    for some in keys.chunks(KEYS_MAX * 5) {
-        shadow.ask(&places.shadow.lookup_keys(some)).await?;
-        while let Some(cells) = shadow.next().await? {
-            found.insert(key_alone(places.shadow.plan, &cells).canonical);
-        }
-    }
-    let lost = keys.iter().filter(|key| !found.contains(&key.canonical));
-    let lost = lost.map(|key| Suspect {
-        key: key.clone(),
-        how: How::Misplaced,
-    });
-    Ok(lost.collect())
 }

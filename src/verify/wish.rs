@@ -102,7 +102,7 @@ impl Pattern {
 }
 
 /// Whether a name is as a pattern says, in whatever case; `*` stands for any characters.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.to_lowercase(), name.to_lowercase());
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
@@ -237,6 +237,36 @@ impl Meant {
     #[must_use]
     pub fn takes(&self, table: &Table) -> bool {
         self.tables.is_empty() || self.tables.iter().any(|pattern| pattern.takes(table))
+    }
+
+    /// Whether a table is asked for by its own name.
+    #[must_use]
+    pub fn names(&self, table: &Table) -> bool {
+        let named = |pattern: &Pattern| !pattern.name.contains('*') && pattern.takes(table);
+        self.tables.iter().any(named)
+    }
+
+    /// The databases of which whatever there is is asked for: as patterns; none where single tables are.
+    #[must_use]
+    pub fn databases(&self) -> Vec<&str> {
+        if self.tables.is_empty() {
+            return vec!["*"];
+        }
+        let wide = self.tables.iter().filter(|one| one.name.contains('*'));
+        wide.map(|one| one.database.as_deref().unwrap_or("*"))
+            .collect()
+    }
+
+    /// What names one table, and takes none of these.
+    #[must_use]
+    pub fn unmet(&self, tables: &[Table]) -> Vec<String> {
+        let single = self.tables.iter().filter(|one| !one.name.contains('*'));
+        let unmet = single.filter(|one| !tables.iter().any(|table| one.takes(table)));
+        let told = |one: &Pattern| match &one.database {
+            Some(database) => format!("{database}.{}", one.name),
+            None => one.name.clone(),
+        };
+        unmet.map(told).collect()
     }
 
     /// Whether all rows of the tables are asked for.

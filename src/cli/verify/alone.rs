@@ -1,11 +1,14 @@
 //! A verification without a running understudy: both servers of a config are read from here.
 //!
-//! Nobody knows of dark writes, so what differs is looked at again after pauses alone; and nobody puts repairs in
-//! order, so none is applied. The ledger belongs to this process for as long.
+//! No mirror runs meanwhile, so what differs is looked at again after pauses alone, or once replication has brought
+//! it; and nobody puts repairs in order, so none is applied. The ledger belongs to this process for as long. Ctrl-C
+//! ends the run, which is recorded as aborted.
 
 use super::super::Trouble;
+use crate::app;
 use crate::config::{Config, FedBy, Literals};
-use crate::connect::Tcp;
+use crate::connect::{Dial, Tcp};
+use crate::cutover::Replicated;
 use crate::ledger::{Commands, Judged, Ledger, Recorded, Verifications, recorded};
 use crate::roles::Roles;
 use crate::sql::Table;
@@ -16,8 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Whoever feeds the shadow is given this time to catch up.
+/// What was on its way to the shadow when its proxy ended is given this time.
 const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// Replication is waited for at most so long.
+const REPLICATION_MAX: Duration = Duration::from_secs(10);
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -34,6 +40,11 @@ pub(super) fn run(
     // A second process on one ledger is refused here: a running understudy is to be asked with --admin.
     let nothing = Arc::new(|| Commands { handed: 0, lost: 0 });
     let fed_by = roles.shadow.fed_by;
+    let dial: Arc<dyn Dial> = Arc::new(Tcp::default());
+    let replicated = (fed_by == FedBy::Replication).then(|| {
+        let cutover = config.cutover.clone();
+        Replicated::new(Arc::clone(&dial), roles.clone(), cutover, None)
+    });
     let ledger = Ledger::open(&config.ledger, fed_by, Judged::default(), nothing);
     let ledger = ledger.map_err(|fault| {
         Trouble::failed(format!(
@@ -43,31 +54,53 @@ pub(super) fn run(
     let (_turns, roles) = watch::channel(roles);
     let verifier = Verifier::new(VerifierParts {
         roles,
-        dial: Arc::new(Tcp::default()),
+        dial,
         limits: config.verify.clone(),
         tells_keys: config.ledger.literals == Literals::Keep,
         around: Arc::new(Alone {
             ledger: ledger.clone(),
-            fed_by,
+            replicated,
         }),
         records: Arc::new(Verifications::at(&config.ledger.path)),
+        left_out: app::left_out(&config),
     });
-    let begun = verifier.start(wish, who.unwrap_or("operator"));
+    let who = who.unwrap_or("operator");
+    let begun = verifier.start(wish, who);
     if let Err(refused) = begun {
         ledger.close();
         return Err(Trouble::failed(refused));
     }
-    let told = loop {
-        std::thread::sleep(PAUSE);
-        let told = verifier.standing();
-        if told.get("state").and_then(Value::as_str) == Some("ended") {
-            break told;
-        }
-        look(&told);
-    };
+    let told = watched(&verifier, who, look);
     verifier.leave();
     ledger.close();
-    Ok(told)
+    told
+}
+
+/// Looks until it has ended; Ctrl-C has it end.
+fn watched(verifier: &Verifier, who: &str, look: impl Fn(&Value)) -> Result<Value, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(Trouble::failed)?;
+    let mut interrupted = false;
+    loop {
+        let pause = async {
+            tokio::select! {
+                heard = tokio::signal::ctrl_c() => heard.is_ok(),
+                () = tokio::time::sleep(PAUSE) => false,
+            }
+        };
+        interrupted |= runtime.block_on(pause);
+        if interrupted {
+            // Where it has just ended by itself, so much the better.
+            let _ = verifier.abort(&format!("{who} (Ctrl-C)"));
+        }
+        let told = verifier.standing();
+        if told.get("state").and_then(Value::as_str) == Some("ended") {
+            return Ok(told);
+        }
+        look(&told);
+    }
 }
 
 /// Who is primary: the ledger says so, else the config.
@@ -88,7 +121,7 @@ fn roles(config: &Config) -> Result<Roles, Trouble> {
 /// Nobody is around.
 struct Alone {
     ledger: Ledger,
-    fed_by: FedBy,
+    replicated: Option<Replicated>,
 }
 
 impl Around for Alone {
@@ -98,8 +131,13 @@ impl Around for Alone {
 
     fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
         Box::pin(async {
-            tokio::time::sleep(CATCH_UP).await;
-            Ok(())
+            match &self.replicated {
+                Some(replicated) => replicated.wait(REPLICATION_MAX).await,
+                None => {
+                    tokio::time::sleep(CATCH_UP).await;
+                    Ok(())
+                }
+            }
         })
     }
 
@@ -112,7 +150,7 @@ impl Around for Alone {
     }
 
     fn verified(&self, table: &Table, since: jiff::Timestamp) {
-        if self.fed_by == FedBy::Mirror {
+        if self.replicated.is_none() {
             self.ledger.verified(table, since);
         }
     }

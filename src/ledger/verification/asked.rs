@@ -1,0 +1,181 @@
+//! What is read of the records, from the file.
+
+use super::super::file::open_reader;
+use super::Verifications;
+use super::kept::{RunRecord, TableLeft, VerificationError, Verified};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+impl Verifications {
+    /// The run that was left in its midst, between these two servers in these roles. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn left(
+        &self,
+        primary: &str,
+        shadow: &str,
+    ) -> Result<Option<RunRecord>, VerificationError> {
+        let found = self.read(|connection| {
+            let ask = format!(
+                "SELECT {RUN} FROM verifications WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
+            );
+            connection.query_row(&ask, (), run).optional()
+        })?;
+        let is_of = |run: &RunRecord| run.primary == primary && run.shadow == shadow;
+        Ok(found.flatten().filter(is_of))
+    }
+
+    /// The tables that a run is asked for. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn tables_left(&self, run: i64) -> Result<Vec<TableLeft>, VerificationError> {
+        let found = self.read(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT database, name, outcome, cursor, standing, started FROM verification_tables
+                 WHERE verification_id = ?1 AND asked ORDER BY database, name",
+            )?;
+            let rows = statement.query_map([run], |row| {
+                Ok(TableLeft {
+                    database: row.get(0)?,
+                    name: row.get(1)?,
+                    outcome: row.get(2)?,
+                    cursor: row.get(3)?,
+                    standing: row.get(4)?,
+                    started: row.get(5)?,
+                })
+            })?;
+            rows.collect()
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The rows of a table that differ, as they were kept. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn rows(
+        &self,
+        run: i64,
+        (database, name): (&str, &str),
+    ) -> Result<Vec<String>, VerificationError> {
+        let found = self.read(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT item FROM verification_rows WHERE verification_id = ?1 AND database = ?2 AND name = ?3 ORDER BY id",
+            )?;
+            let rows = statement.query_map(params![run, database, name], |row| row.get(0))?;
+            rows.collect()
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The newest runs, newest first. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, VerificationError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = self.read(|connection| {
+            let ask = format!("SELECT {RUN} FROM verifications ORDER BY id DESC LIMIT ?1");
+            let mut statement = connection.prepare(&ask)?;
+            let rows = statement.query_map([limit], run)?;
+            rows.collect()
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// What is known of each of the primary's tables: of its newest run that read all of it, or that found it
+    /// different since. The tables are those of the newest run. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn verified(
+        &self,
+        primary: &str,
+        shadow: &str,
+    ) -> Result<Vec<Verified>, VerificationError> {
+        let found = self.read(|connection| {
+            let newest = "SELECT max(id) FROM verifications WHERE primary_server = ?1 AND shadow_server = ?2
+                 AND EXISTS (SELECT 1 FROM verification_tables WHERE verification_id = verifications.id)";
+            let newest: Option<i64> = connection.query_row(newest, [primary, shadow], |row| row.get(0))?;
+            let Some(newest) = newest else {
+                return Ok(Vec::new());
+            };
+            // `equal` is of the whole table; a part that was the same says nothing of the rest.
+            let mut statement = connection.prepare(
+                "SELECT t.database, t.name, s.outcome, s.rows_primary, s.ended
+                 FROM verification_tables t LEFT JOIN verification_tables s
+                   ON s.database = t.database AND s.name = t.name AND s.verification_id = (
+                     SELECT max(o.verification_id) FROM verification_tables o JOIN verifications v ON v.id = o.verification_id
+                     WHERE o.database = t.database AND o.name = t.name AND o.outcome IN ('equal', 'different')
+                       AND v.primary_server = ?2 AND v.shadow_server = ?3)
+                 WHERE t.verification_id = ?1 ORDER BY t.database, t.name",
+            )?;
+            let rows = statement.query_map(params![newest, primary, shadow], |row| {
+                Ok(Verified {
+                    database: row.get(0)?,
+                    name: row.get(1)?,
+                    outcome: row.get(2)?,
+                    rows: row.get::<_, Option<i64>>(3)?.map_or(0, i64::unsigned_abs),
+                    ended: row.get::<_, Option<i64>>(4)?.map(time),
+                })
+            })?;
+            rows.collect()
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The tables that the mirror ever wrote, by the primary's names; a name of `*` stands for some that were not
+    /// remembered one by one. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn mirrored(&self) -> Result<Vec<(Option<String>, String)>, VerificationError> {
+        let found = self.read(|connection| {
+            let mut statement = connection.prepare("SELECT database, name FROM mirrored_tables")?;
+            let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn read<T>(
+        &self,
+        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, VerificationError> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        let connection = open_reader(&self.path).map_err(VerificationError::of)?;
+        let has = "SELECT 1 FROM sqlite_schema WHERE name = 'verification_rows'";
+        let has = connection.query_row(has, (), |_| Ok(())).optional();
+        match has.map_err(VerificationError::of)? {
+            Some(()) => ask(&connection).map(Some).map_err(VerificationError::of),
+            None => Ok(None),
+        }
+    }
+}
+
+const RUN: &str =
+    "id, primary_server, shadow_server, who, wish, started, ended, outcome, why, paused, resumed";
+
+fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    let wish: String = row.get(4)?;
+    Ok(RunRecord {
+        id: row.get(0)?,
+        primary: row.get(1)?,
+        shadow: row.get(2)?,
+        who: row.get(3)?,
+        wish: serde_json::from_str(&wish).unwrap_or_default(),
+        started: time(row.get(5)?),
+        ended: row.get::<_, Option<i64>>(6)?.map(time),
+        outcome: row.get(7)?,
+        why: row.get(8)?,
+        paused: row.get(9)?,
+        resumed: row.get(10)?,
+    })
+}
+
+fn time(micros: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,184 @@
+//! What is known of a table before its rows are read: both definitions, where they differ, and how the rows are to
+//! be compared. Asked again at its end: what was read by one definition says nothing of another.
+
+use super::catalog;
+use super::plan::{Plan, Way, plan};
+use super::prepare::on_shadow;
+use super::reader::{ReadError, Reader};
+use super::shape::{Difference, Index, Shape, Sides, Weight, compare};
+use super::table::TableRun;
+use super::value;
+use crate::config::Server;
+use crate::sql::Table;
+
+/// What is known of a table before its rows are read.
+pub(super) struct Known {
+    pub(super) plan: Option<Plan>,
+    pub(super) sharded: bool,
+    pub(super) routed: bool,
+    pub(super) indexed: bool,
+    /// The digest of the two servers and both definitions.
+    pub(super) of: String,
+    /// The primary's engine, where the table has no key.
+    pub(super) engine: Option<String>,
+}
+
+impl TableRun<'_> {
+    /// Both definitions, and how the rows are to be compared.
+    pub(super) async fn definition(&self, table: &Table) -> Result<Known, ReadError> {
+        let database = table.database.as_deref().unwrap_or_default();
+        let there = on_shadow(self.parts, database);
+        let mut primary = self.doors.primary.open().await?;
+        let mut shadow = self.doors.shadow.open().await?;
+        let mine = catalog::shape(&mut primary, database, &table.name).await?;
+        let theirs = catalog::shape(&mut shadow, there, &table.name).await?;
+        let nothing = Known {
+            plan: None,
+            sharded: false,
+            routed: false,
+            indexed: true,
+            of: String::new(),
+            engine: None,
+        };
+        let of = self.digest(
+            (&mut primary, &mut shadow),
+            (mine.as_ref(), theirs.as_ref()),
+        );
+        let of = of.await?;
+        let (mine, theirs) = match (mine, theirs) {
+            (Some(mine), Some(theirs)) => (mine, theirs),
+            (None, _) => {
+                let gone = format!("the table is not there any more on {}", self.run.servers.0);
+                self.set(|one| one.not_covered = vec![gone]);
+                return Ok(nothing);
+            }
+            (Some(_), None) => {
+                let said = format!("the table is missing on {}", self.run.servers.1);
+                let differs = Difference {
+                    weight: Weight::Differs,
+                    what: "table".to_owned(),
+                    said,
+                };
+                self.set(|one| {
+                    one.schema = vec![differs];
+                    one.not_covered = vec!["its rows".to_owned()];
+                });
+                return Ok(nothing);
+            }
+        };
+        let (sequence, note) = self
+            .sequence(&mut primary, &mut shadow, table, &mine, &theirs)
+            .await?;
+        let sides = Sides {
+            primary: &self.run.servers.0,
+            shadow: &self.run.servers.1,
+            sequence,
+        };
+        let mut differences = compare(&mine, &theirs, sides);
+        differences.extend(note);
+        self.set(|one| one.schema = differences);
+        let plan = plan(&mine, &theirs);
+        let Some(planned) = &plan else {
+            self.set(|one| {
+                one.not_covered = vec!["its rows: both sides have no column in common".to_owned()]
+            });
+            return Ok(nothing);
+        };
+        let sharded = self.sharded.contains(there);
+        let by = if sharded {
+            catalog::spread_by(&mut shadow, there, &table.name).await?
+        } else {
+            Vec::new()
+        };
+        let key: Vec<&str> = planned
+            .key
+            .iter()
+            .filter_map(|at| planned.columns.get(*at))
+            .map(|column| column.on_shadow.as_str())
+            .collect();
+        let is_of_key = |name: &String| key.iter().any(|one| one.eq_ignore_ascii_case(name));
+        let leads = |index: &Index| {
+            let first = index.columns.first();
+            first.is_some_and(|(name, _)| {
+                key.first()
+                    .is_some_and(|one| one.eq_ignore_ascii_case(name))
+            })
+        };
+        Ok(Known {
+            sharded,
+            routed: sharded && !by.is_empty() && by.iter().all(is_of_key),
+            indexed: key.is_empty() || theirs.indexes.iter().any(leads),
+            engine: match planned.way {
+                Way::Buckets => {
+                    catalog::status(&mut primary, database, &table.name)
+                        .await?
+                        .0
+                }
+                Way::Ranges | Way::Lookups => None,
+            },
+            of,
+            plan,
+        })
+    }
+
+    /// What a cursor, and an answer, is bound to: which servers these are, and both definitions.
+    async fn digest(
+        &self,
+        (primary, shadow): (&mut Reader, &mut Reader),
+        shapes: (Option<&Shape>, Option<&Shape>),
+    ) -> Result<String, ReadError> {
+        let roles = &self.parts.roles;
+        let at = |server: &Server| format!("{} {}:{}", server.name, server.host, server.port);
+        let servers = [at(&roles.primary), at(&roles.shadow)];
+        let identities = (primary.identity().await?, shadow.identity().await?);
+        let all = format!("{servers:?} {identities:?} {shapes:?}");
+        Ok(format!("{:032x}", value::digest(all.as_bytes())))
+    }
+
+    /// The same, as both sides are now.
+    pub(super) async fn digest_now(&self, table: &Table) -> Result<String, ReadError> {
+        let database = table.database.as_deref().unwrap_or_default();
+        let there = on_shadow(self.parts, database);
+        let mut primary = self.doors.primary.open().await?;
+        let mine = catalog::shape(&mut primary, database, &table.name).await?;
+        let mut shadow = self.doors.shadow.open().await?;
+        let theirs = catalog::shape(&mut shadow, there, &table.name).await?;
+        self.digest(
+            (&mut primary, &mut shadow),
+            (mine.as_ref(), theirs.as_ref()),
+        )
+        .await
+    }
+
+    /// Whether a sequence fills the table's counted column on the shadow, and what is to be said of it.
+    async fn sequence(
+        &self,
+        primary: &mut Reader,
+        shadow: &mut Reader,
+        table: &Table,
+        mine: &Shape,
+        theirs: &Shape,
+    ) -> Result<(bool, Option<Difference>), ReadError> {
+        let Some(counted) = mine.columns.iter().find(|column| column.is_counted()) else {
+            return Ok((false, None));
+        };
+        let there = on_shadow(self.parts, table.database.as_deref().unwrap_or_default());
+        let name = catalog::sequence_of(shadow, there, &table.name, theirs, &counted.name).await?;
+        let Some(name) = name else {
+            return Ok((false, None));
+        };
+        let next = catalog::sequence_next(shadow, &name).await?;
+        let greatest = catalog::greatest(primary, table, &counted.name)
+            .await?
+            .unwrap_or(0);
+        let note = next.filter(|next| *next <= greatest).map(|next| Difference {
+            weight: Weight::Note,
+            what: "sequence".to_owned(),
+            said: format!(
+                "the sequence {name} of {} stands at {next}, and {} has keys up to {greatest}: the mirror writes keys without drawing them, and a cutover takes the sequence past them",
+                self.run.servers.1, self.run.servers.0
+            ),
+        });
+        Ok((true, note))
+    }
+}

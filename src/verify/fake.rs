@@ -1,0 +1,175 @@
+//! A server of a test's own: it lets anybody in and answers each statement as the test says, by the name of the
+//! server that it stands for.
+
+pub(in crate::verify) mod world;
+
+use crate::config::{Account, FedBy, Server, TlsMode};
+use crate::connect::{Dial, Dialing, Stream};
+use crate::wire::packet::{write_lenenc_bytes, write_packet};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+/// What it says to a statement.
+#[derive(Clone, Debug)]
+pub(super) enum Say {
+    /// It is done.
+    Done,
+    /// These rows.
+    Rows(Vec<Vec<Option<String>>>),
+    /// This error.
+    Refuse(u16),
+    /// Nothing, ever.
+    Hang,
+}
+
+type Script = dyn Fn(&str, &str) -> Say + Send + Sync;
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Fake {
+    script: Arc<Script>,
+    asked: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Fake {
+    /// One that answers by server and statement. `SET` it takes without asking.
+    pub(super) fn new(script: impl Fn(&str, &str) -> Say + Send + Sync + 'static) -> Self {
+        Self {
+            script: Arc::new(script),
+            asked: Arc::default(),
+        }
+    }
+
+    /// What a server was asked, in its order.
+    pub(super) fn asked(&self, server: &str) -> Vec<String> {
+        let asked = self.asked.lock();
+        let of = asked.iter().filter(|(of, _)| of == server);
+        of.map(|(_, statement)| statement.clone()).collect()
+    }
+}
+
+/// A server of this name.
+pub(super) fn server(name: &str) -> Server {
+    Server {
+        name: name.into(),
+        host: "127.0.0.1".into(),
+        port: 1,
+        tls: TlsMode::Off,
+        tls_ca: None,
+        account: Some(Account {
+            user: "understudy".to_owned(),
+            password: "secret".to_owned(),
+        }),
+        users: Default::default(),
+        databases: Default::default(),
+        fed_by: FedBy::Mirror,
+        init: Vec::new(),
+        connect_timeout: Duration::from_secs(5),
+        source_addresses: Vec::new(),
+    }
+}
+
+/// A row's cells.
+pub(super) fn row(cells: &[&str]) -> Vec<Option<String>> {
+    cells.iter().map(|cell| Some((*cell).to_owned())).collect()
+}
+
+impl Dial for Fake {
+    fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
+        Box::pin(async {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let (fake, name) = (self.clone(), server.name.clone());
+            drop(crate::task::spawn("fake", async move {
+                // The far end goes when the near one does.
+                let _ = fake.serve(far, &name).await;
+            }));
+            Ok(Stream::Memory(near))
+        })
+    }
+}
+
+impl Fake {
+    async fn serve(&self, mut end: DuplexStream, name: &str) -> std::io::Result<()> {
+        send(&mut end, 0, &[greeting()]).await?;
+        let (seq, _) = receive(&mut end).await?;
+        send(&mut end, seq.wrapping_add(1), &[OK.to_vec()]).await?;
+        loop {
+            let (seq, command) = receive(&mut end).await?;
+            let statement = String::from_utf8_lossy(command.get(1..).unwrap_or_default());
+            self.asked
+                .lock()
+                .push((name.to_owned(), statement.clone().into_owned()));
+            let says = if statement.starts_with("SET ") {
+                Say::Done
+            } else {
+                (self.script)(name, &statement)
+            };
+            let packets = match says {
+                Say::Done => vec![OK.to_vec()],
+                Say::Rows(rows) => answer(&rows),
+                Say::Refuse(code) => {
+                    let [low, high] = code.to_le_bytes();
+                    vec![[&[0xFF, low, high], &b"#HY000no"[..]].concat()]
+                }
+                Say::Hang => std::future::pending().await,
+            };
+            send(&mut end, seq.wrapping_add(1), &packets).await?;
+        }
+    }
+}
+
+const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+const EOF: &[u8] = &[0xFE, 0, 0, 2, 0];
+const NONCE: &[u8; 20] = b"abcdefghijklmnopqrst";
+
+fn greeting() -> Vec<u8> {
+    let capabilities = 0x01FF_F7FF_u32 & !(1 << 11);
+    let [a, b, c, d] = capabilities.to_le_bytes();
+    let mut payload = b"\x0a8.4.6\x00\x07\x00\x00\x00".to_vec();
+    let (first, rest) = NONCE.split_at(8);
+    payload.extend_from_slice(first);
+    payload.extend_from_slice(&[0, a, b, 45, 2, 0, c, d, 21, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    payload.extend_from_slice(rest);
+    payload.extend_from_slice(b"\0mysql_native_password\0");
+    payload
+}
+
+/// The columns' definitions are not read by anybody here.
+fn answer(rows: &[Vec<Option<String>>]) -> Vec<Vec<u8>> {
+    let columns = rows.first().map_or(1, Vec::len);
+    let mut packets = vec![vec![u8::try_from(columns).unwrap()]];
+    packets.extend((0..columns).map(|_| b"column".to_vec()));
+    packets.push(EOF.to_vec());
+    for row in rows {
+        let mut payload = Vec::new();
+        for cell in row {
+            match cell {
+                Some(text) => write_lenenc_bytes(&mut payload, text.as_bytes()),
+                None => payload.push(0xFB),
+            }
+        }
+        packets.push(payload);
+    }
+    packets.push(EOF.to_vec());
+    packets
+}
+
+async fn send(end: &mut DuplexStream, seq: u8, packets: &[Vec<u8>]) -> std::io::Result<()> {
+    let (mut out, mut seq) = (Vec::new(), seq);
+    for packet in packets {
+        seq = write_packet(&mut out, seq, packet);
+    }
+    end.write_all(&out).await
+}
+
+async fn receive(end: &mut DuplexStream) -> std::io::Result<(u8, Vec<u8>)> {
+    let mut header = [0; 4];
+    end.read_exact(&mut header).await?;
+    let [a, b, c, seq] = header;
+    let len = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+    let mut payload = vec![0; len];
+    end.read_exact(&mut payload).await?;
+    Ok((seq, payload))
+}

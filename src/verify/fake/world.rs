@@ -1,0 +1,302 @@
+//! Two servers of a test's own, with tables in a database `app`, each of `id` and `v`; and a verifier between them.
+
+use super::{Fake, Say, row, server};
+use crate::config::{Config, Verify};
+use crate::ledger::{TableLeft, Verifications};
+use crate::roles::Roles;
+use crate::sql::Table;
+use crate::verify::gate::{Applied, Around, Make, Soon};
+use crate::verify::{Inspector, Verifier, VerifierParts, Wish};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A table.
+#[derive(Clone, Debug)]
+pub(in crate::verify) struct Data {
+    pub(in crate::verify) rows: BTreeMap<i64, String>,
+    /// Beside `id` and `v`; all of their values are 0.
+    pub(in crate::verify) more: Vec<String>,
+    pub(in crate::verify) has_key: bool,
+    pub(in crate::verify) engine: &'static str,
+}
+
+impl Data {
+    /// So many rows, numbered from 1.
+    pub(in crate::verify) fn of(rows: i64) -> Self {
+        Self {
+            rows: (1..=rows).map(|id| (id, format!("v{id}"))).collect(),
+            more: Vec::new(),
+            has_key: true,
+            engine: "InnoDB",
+        }
+    }
+}
+
+/// What both servers have, by server and table.
+pub(in crate::verify) struct State {
+    pub(in crate::verify) tables: BTreeMap<(&'static str, String), Data>,
+    pub(in crate::verify) identity: BTreeMap<&'static str, String>,
+    pub(in crate::verify) grants: Vec<String>,
+}
+
+impl State {
+    pub(in crate::verify) fn table(&mut self, server: &'static str, name: &str) -> &mut Data {
+        self.tables.get_mut(&(server, name.to_owned())).unwrap()
+    }
+}
+
+type Before = Box<dyn FnMut(&str, &str, &mut State) -> Option<Say> + Send>;
+
+/// See the module.
+#[derive(Clone)]
+pub(in crate::verify) struct World {
+    pub(in crate::verify) state: Arc<Mutex<State>>,
+    before: Arc<Mutex<Before>>,
+    fake: Fake,
+    pub(in crate::verify) around: Arc<Watched>,
+    dir: Arc<tempfile::TempDir>,
+}
+
+/// An understudy that says what the test says, and keeps what it was told.
+#[derive(Default)]
+pub(in crate::verify) struct Watched {
+    pub(in crate::verify) verified: Mutex<Vec<String>>,
+    pub(in crate::verify) holds: Mutex<Option<String>>,
+    pub(in crate::verify) behind: Mutex<Option<String>>,
+    pub(in crate::verify) panics: Mutex<bool>,
+}
+
+impl Around for Watched {
+    fn holds(&self) -> Option<String> {
+        assert!(!*self.panics.lock(), "planted");
+        self.holds.lock().clone()
+    }
+
+    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
+        let behind = self.behind.lock().clone();
+        Box::pin(std::future::ready(behind.map_or(Ok(()), Err)))
+    }
+
+    fn apply<'a>(&'a self, _: &'a Table, _: Make<'a>) -> Soon<'a, Result<Applied, String>> {
+        Box::pin(std::future::ready(Ok(Applied::Nothing)))
+    }
+
+    fn verified(&self, table: &Table, _since: jiff::Timestamp) {
+        self.verified.lock().push(table.name.clone());
+    }
+
+    fn cannot_apply(&self) -> Option<String> {
+        None
+    }
+}
+
+impl World {
+    /// Both servers have these tables.
+    pub(in crate::verify) fn new(tables: &[(&str, Data)]) -> Self {
+        let both = ["legacy", "other"];
+        let of = |server: &'static str| {
+            tables
+                .iter()
+                .map(move |(name, data)| ((server, (*name).to_owned()), data.clone()))
+        };
+        let state = State {
+            tables: both.into_iter().flat_map(of).collect(),
+            identity: both.map(|name| (name, format!("uuid of {name}"))).into(),
+            grants: vec!["GRANT SELECT ON *.* TO `u`@`%`".to_owned()],
+        };
+        let state = Arc::new(Mutex::new(state));
+        let before: Arc<Mutex<Before>> = Arc::new(Mutex::new(Box::new(|_, _, _| None)));
+        let (known, first) = (Arc::clone(&state), Arc::clone(&before));
+        let fake = Fake::new(move |server, statement| {
+            let mut state = known.lock();
+            let said = (first.lock())(server, statement, &mut state);
+            said.unwrap_or_else(|| answer(&state, server, statement))
+        });
+        Self {
+            state,
+            before,
+            fake,
+            around: Arc::default(),
+            dir: Arc::new(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    /// Has a test change the state, or answer itself, before each statement.
+    pub(in crate::verify) fn before(
+        &self,
+        before: impl FnMut(&str, &str, &mut State) -> Option<Say> + Send + 'static,
+    ) {
+        *self.before.lock() = Box::new(before);
+    }
+
+    pub(in crate::verify) fn asked(&self, server: &str) -> Vec<String> {
+        self.fake.asked(server)
+    }
+
+    pub(in crate::verify) fn records(&self) -> Verifications {
+        Verifications::at(&self.dir.path().join("ledger.db"))
+    }
+
+    pub(in crate::verify) fn left(&self) -> Vec<TableLeft> {
+        self.records().tables_left(1).unwrap()
+    }
+
+    /// A verifier as a process has it.
+    pub(in crate::verify) fn process(&self, change: impl FnOnce(&mut Verify)) -> Verifier {
+        let config =
+            "[primary]\nname = \"a\"\naddress = \"h:1\"\n[shadow]\nname = \"b\"\naddress = \"h:2\"";
+        let mut limits = Config::parse(config, &[]).unwrap().verify;
+        limits.share = 1.0;
+        change(&mut limits);
+        let roles = Roles {
+            primary: Arc::new(server("legacy")),
+            shadow: Arc::new(server("other")),
+        };
+        // Whoever turns the roles has ended: they do not turn.
+        let (_, roles) = watch::channel(roles);
+        Verifier::new(VerifierParts {
+            roles,
+            dial: Arc::new(self.fake.clone()),
+            limits,
+            tells_keys: true,
+            around: Arc::clone(&self.around) as Arc<dyn Around>,
+            records: Arc::new(self.records()),
+            left_out: Vec::new(),
+        })
+    }
+
+    /// A run of these tables to its end.
+    pub(in crate::verify) fn run(&self, tables: &[&str]) -> Value {
+        let process = self.process(|_| ());
+        process.start(&wish(tables), "dba").unwrap();
+        ended(&process)
+    }
+}
+
+pub(in crate::verify) fn wish(tables: &[&str]) -> Wish {
+    Wish {
+        tables: tables.iter().map(|one| (*one).to_owned()).collect(),
+        ..Wish::default()
+    }
+}
+
+/// Looks until this is so.
+pub(in crate::verify) fn until(process: &Verifier, what: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        let told = process.standing();
+        if what(&told) {
+            return told;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{told:#}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How it stands once it has ended.
+pub(in crate::verify) fn ended(process: &Verifier) -> Value {
+    until(process, |told| told["state"] == "ended")
+}
+
+fn answer(state: &State, server: &str, statement: &str) -> Say {
+    let server = if server == "legacy" {
+        "legacy"
+    } else {
+        "other"
+    };
+    let names = || {
+        let of = state.tables.keys().filter(|(of, _)| *of == server);
+        of.map(|(_, name)| name.as_str())
+    };
+    let table = statement.split("`app`.`").nth(1);
+    let table = table.and_then(|rest| rest.split('`').next());
+    let data = table.and_then(|name| state.tables.get(&(server, name.to_owned())));
+    let first = statement.split(' ').take(3).collect::<Vec<_>>().join(" ");
+    match first.as_str() {
+        "SELECT @@GLOBAL.server_uuid" => Say::Rows(vec![row(&[&state.identity[server]])]),
+        "SHOW DATABASES" => Say::Rows(vec![row(&["app"]), row(&["mysql"])]),
+        "SHOW FULL TABLES" => Say::Rows(names().map(|name| row(&[name, "BASE TABLE"])).collect()),
+        "SHOW GRANTS" => Say::Rows(state.grants.iter().map(|one| row(&[one])).collect()),
+        "SHOW TABLE STATUS" => {
+            let of = |name: &str| {
+                let data = &state.tables[&(server, name.to_owned())];
+                row(&[
+                    name,
+                    data.engine,
+                    "10",
+                    "Dynamic",
+                    &data.rows.len().to_string(),
+                ])
+            };
+            Say::Rows(names().map(of).collect())
+        }
+        _ => match data {
+            None => Say::Refuse(1146),
+            Some(data) => of_table(data, statement),
+        },
+    }
+}
+
+fn of_table(data: &Data, statement: &str) -> Say {
+    if statement.starts_with("SHOW FULL COLUMNS") {
+        let column = |name: &str, kind: &str| {
+            let mut cells = row(&[name, kind, "", "NO", "", "", "", "", ""]);
+            (cells[2], cells[5]) = (None, None);
+            cells
+        };
+        let mut columns = vec![column("id", "bigint"), column("v", "varbinary(20)")];
+        columns.extend(data.more.iter().map(|name| column(name, "int")));
+        return Say::Rows(columns);
+    }
+    if statement.starts_with("SHOW INDEX") {
+        let mut key = row(&["t", "0", "PRIMARY", "1", "id", "A", "5", ""]);
+        key[7] = None;
+        return Say::Rows(if data.has_key { vec![key] } else { Vec::new() });
+    }
+    let columns = statement.strip_prefix("SELECT ").unwrap();
+    let columns: Vec<&str> = columns
+        .split(" FROM ")
+        .next()
+        .unwrap()
+        .split(", ")
+        .collect();
+    let number = |sign: &str| -> Option<i64> {
+        let rest = statement.split(&format!("`id` {sign} ")).nth(1)?;
+        let digits: String = rest
+            .chars()
+            .take_while(|c| *c == '-' || c.is_ascii_digit())
+            .collect();
+        digits.parse().ok()
+    };
+    let within = statement.split(" IN (").nth(1).map(|rest| {
+        let list = rest.split(')').next().unwrap();
+        list.split(", ")
+            .map(|one| one.parse().unwrap())
+            .collect::<Vec<i64>>()
+    });
+    let limit = statement
+        .split(" LIMIT ")
+        .nth(1)
+        .and_then(|text| text.parse().ok());
+    let (above, upto) = (
+        number(">").unwrap_or(i64::MIN),
+        number("<=").unwrap_or(i64::MAX),
+    );
+    let rows = data.rows.iter().filter(|(id, _)| {
+        **id > above && **id <= upto && within.as_ref().is_none_or(|all| all.contains(id))
+    });
+    let rows = rows.take(limit.unwrap_or(usize::MAX)).map(|(id, v)| {
+        let cell = |name: &&str| match *name {
+            "`id`" => id.to_string(),
+            "`v`" => v.clone(),
+            _ => "0".to_owned(),
+        };
+        columns.iter().map(|name| Some(cell(name))).collect()
+    });
+    Say::Rows(rows.collect())
+}

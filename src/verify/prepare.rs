@@ -1,0 +1,231 @@
+//! Before a run: which tables there are, what an earlier process left of them, and what cannot be seen.
+
+use super::board::{Found, Outcome, Stage, Standing};
+use super::catalog;
+use super::cursor::Cursor;
+use super::reader::{ReadError, Reader};
+use super::rights;
+use super::run::{Parts, Run, said};
+use super::table::Doors;
+use crate::ledger::TableLeft;
+use crate::sql::Table;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+impl Run {
+    /// Finds the tables, and what was left of them.
+    pub(super) async fn prepare(
+        &self,
+        parts: &Parts,
+        doors: &Doors,
+        left: &[TableLeft],
+    ) -> Result<(BTreeSet<String>, Vec<Option<TableLeft>>), ReadError> {
+        let mut primary = doors.primary.open().await?;
+        let mut shadow = doors.shadow.open().await?;
+        let sharded = catalog::sharded(&mut shadow).await?;
+        let mut all = Vec::new();
+        for database in catalog::databases(&mut primary).await? {
+            for name in catalog::tables(&mut primary, &database).await? {
+                all.push(Table {
+                    database: Some(database.clone()),
+                    name,
+                });
+            }
+            if all.len() > catalog::TABLES_MAX {
+                let most = catalog::TABLES_MAX;
+                self.lower(
+                    Outcome::Unfinished,
+                    format!("only the first {most} tables are looked at"),
+                );
+                all.truncate(catalog::TABLES_MAX);
+                break;
+            }
+        }
+        all.retain(|table| !has(&parts.left_out, table));
+        let listed: Vec<(String, String, bool)> = all
+            .iter()
+            .map(|table| {
+                (
+                    table.database.clone().unwrap_or_default(),
+                    table.name.clone(),
+                    self.meant.takes(table),
+                )
+            })
+            .collect();
+        said(parts.records.tables(self.id, &listed));
+        let asked: Vec<Table> = all
+            .iter()
+            .filter(|table| self.meant.takes(table))
+            .cloned()
+            .collect();
+        let there = self.extra_tables(parts, &mut shadow, &all).await?;
+        self.unseen(parts, &mut primary, &all, &there).await?;
+        if asked.is_empty() {
+            self.note("no table of the primary's is asked for".to_owned());
+        }
+        let mut standings = Vec::with_capacity(asked.len());
+        let mut lefts = Vec::with_capacity(asked.len());
+        for table in &asked {
+            let mut standing = Standing::waiting(table);
+            let database = table.database.as_deref().unwrap_or_default();
+            let (_, rows) = catalog::status(&mut primary, database, &table.name).await?;
+            standing.rows_expected = rows;
+            let is_it = |one: &&TableLeft| {
+                one.name == table.name && Some(&one.database) == table.database.as_ref()
+            };
+            let left = left.iter().find(is_it).cloned();
+            if let Some(left) = &left {
+                self.restore(parts, left, &mut standing);
+            }
+            standings.push(standing);
+            lefts.push(left);
+        }
+        let had: u64 = standings.iter().map(|one| one.rows_primary).sum();
+        self.had.store(
+            usize::try_from(had).unwrap_or(usize::MAX),
+            Ordering::Relaxed,
+        );
+        for (at, standing) in standings.into_iter().enumerate() {
+            self.board.put(at, standing);
+        }
+        Ok((sharded, lefts))
+    }
+
+    /// What an earlier process knew of a table.
+    fn restore(&self, parts: &Parts, left: &TableLeft, standing: &mut Standing) {
+        let rows = parts.records.rows(self.id, (&left.database, &left.name));
+        let rows = rows.unwrap_or_default();
+        standing.rows = rows
+            .iter()
+            .filter_map(|item| serde_json::from_str::<Found>(item).ok())
+            .collect();
+        standing.started = left
+            .started
+            .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+        if let Some(outcome) = left.outcome.as_deref().and_then(Outcome::named) {
+            if let Some(kept) = left
+                .standing
+                .as_deref()
+                .and_then(|text| serde_json::from_str(text).ok())
+            {
+                standing.recall(&kept);
+            }
+            standing.outcome = Some(outcome);
+            standing.stage = Stage::Done;
+        } else if let Some(cursor) = cursor_of(left) {
+            standing.rows_primary = cursor.rows_primary;
+            standing.rows_shadow = cursor.rows_shadow;
+            standing.differences = cursor.differences;
+        }
+    }
+
+    /// Tables that the shadow alone has are told: nothing says that they are wrong. All that it has, by the primary's
+    /// names, of the primary's databases and of those that the mirror wrote to.
+    async fn extra_tables(
+        &self,
+        parts: &Parts,
+        shadow: &mut Reader,
+        known: &[Table],
+    ) -> Result<Vec<Table>, ReadError> {
+        let mirrored = mirrored(parts);
+        let databases = known.iter().chain(&mirrored);
+        let databases = databases.filter_map(|table| table.database.as_ref());
+        let databases: BTreeSet<&String> = databases.collect();
+        let mut all = Vec::new();
+        for database in databases {
+            let there = on_shadow(parts, database);
+            for name in catalog::tables(shadow, there).await? {
+                let table = Table {
+                    database: Some(database.clone()),
+                    name,
+                };
+                if !has(known, &table) && self.meant.takes(&table) {
+                    self.note(format!(
+                        "{there}.{} is on {} alone, as far as {} shows, and was not compared",
+                        table.name, self.servers.1, self.servers.0
+                    ));
+                }
+                all.push(table);
+            }
+        }
+        Ok(all)
+    }
+
+    /// What the account may not see on the primary is not equal: tables that the mirror wrote, that the shadow has
+    /// and the primary does not show; and databases that nobody granted.
+    async fn unseen(
+        &self,
+        parts: &Parts,
+        primary: &mut Reader,
+        known: &[Table],
+        there: &[Table],
+    ) -> Result<(), ReadError> {
+        for table in mirrored(parts) {
+            if table.name != "*"
+                && self.meant.takes(&table)
+                && has(there, &table)
+                && !has(known, &table)
+            {
+                self.lower(Outcome::Unfinished, format!(
+                    "{}.{} was mirrored and is on {}, and {} does not show it: it was dropped there, or the proxy's account may not see it",
+                    table.database.as_deref().unwrap_or_default(), table.name, self.servers.1, self.servers.0
+                ));
+            }
+        }
+        for name in self.meant.unmet(known) {
+            self.lower(
+                Outcome::Unfinished,
+                format!(
+                    "{name} is not there on {}, or the proxy's account may not see it",
+                    self.servers.0
+                ),
+            );
+        }
+        let wide = self.meant.databases();
+        let grants = match primary.all("SHOW GRANTS").await {
+            Ok(rows) => rows,
+            // A vtgate has none to show.
+            Err(ReadError::Refused { .. }) => return Ok(()),
+            Err(fault) => return Err(fault),
+        };
+        let grants: Vec<String> = grants.into_iter().flatten().flatten().collect();
+        for (outcome, why) in rights::unseen(&grants, &wide) {
+            self.lower(outcome, format!("{}: {why}", self.servers.0));
+        }
+        Ok(())
+    }
+}
+
+/// The tables that the mirror ever wrote.
+fn mirrored(parts: &Parts) -> Vec<Table> {
+    let known = parts.records.mirrored();
+    let known = known.inspect_err(|fault| tracing::warn!(%fault, "what was mirrored is not known"));
+    let known = known.unwrap_or_default().into_iter();
+    known
+        .map(|(database, name)| Table { database, name })
+        .collect()
+}
+
+/// Servers differ in whether the case of a name counts.
+fn has(tables: &[Table], one: &Table) -> bool {
+    let database = one.database.as_deref().unwrap_or_default();
+    tables.iter().any(|table| {
+        table.name.eq_ignore_ascii_case(&one.name)
+            && table
+                .database
+                .as_deref()
+                .unwrap_or_default()
+                .eq_ignore_ascii_case(database)
+    })
+}
+
+/// A database's name on the shadow.
+pub(super) fn on_shadow<'a>(parts: &'a Parts, database: &'a str) -> &'a str {
+    let mapped = parts.roles.shadow.databases.get(database);
+    mapped.map_or(database, String::as_str)
+}
+
+/// How far an earlier process had come with a table.
+pub(super) fn cursor_of(left: &TableLeft) -> Option<Cursor> {
+    serde_json::from_str(left.cursor.as_deref()?).ok()
+}

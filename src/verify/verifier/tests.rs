@@ -1,0 +1,392 @@
+//! Runs between two fake servers: what they must not say, and what the next process makes of them.
+
+use super::super::fake::Say;
+use super::super::fake::world::{Data, World, ended, until, wish};
+use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+fn table(told: &Value) -> &Value {
+    &told["run"]["tables"][0]
+}
+
+fn is_range(statement: &str) -> bool {
+    statement.starts_with("SELECT `id`") && !statement.contains(" IN (")
+}
+
+#[test]
+fn what_is_the_same_is_equal_and_what_is_not_is_told() {
+    let world = World::new(&[("t", Data::of(300))]);
+    let told = world.run(&[]);
+    assert_eq!(told["run"]["outcome"], "equal", "{told:#}");
+    assert_eq!(*world.around.verified.lock(), ["t"]);
+    world.state.lock().table("other", "t").rows.remove(&7);
+    let told = world.run(&[]);
+    assert_eq!(told["run"]["outcome"], "different", "{told:#}");
+    assert_eq!(table(&told)["rows"][0]["key"], "`id` = 7");
+    assert_eq!(world.around.verified.lock().len(), 1);
+}
+
+#[test]
+fn a_session_is_set_so_that_no_server_cuts_an_answer_short() {
+    let world = World::new(&[("t", Data::of(3))]);
+    world.run(&[]);
+    let asked = world.asked("legacy");
+    for setting in [
+        "SET autocommit = 1",
+        "SET sql_select_limit = 18446744073709551615",
+        "SET sql_mode = ''",
+        "SET time_zone = '+00:00'",
+        "SET max_execution_time = 0",
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    ] {
+        let set = asked.iter().position(|one| one == setting);
+        let read = asked.iter().position(|one| is_range(one));
+        assert!(set.is_some() && set < read, "{setting}: {asked:#?}");
+    }
+}
+
+/// Finding: a million rows that the shadow alone has were all kept in memory.
+#[test]
+fn more_suspects_than_can_be_looked_at_are_not_collected() {
+    let world = World::new(&[("t", Data::of(10))]);
+    for id in 1_000..60_000 {
+        let mut state = world.state.lock();
+        state.table("other", "t").rows.insert(id, "extra".into());
+    }
+    let told = world.run(&[]);
+    let one = table(&told);
+    assert_eq!(one["outcome"], "different", "{told:#}");
+    let why = one["not_covered"].to_string();
+    assert!(
+        why.contains("the rest of the table was not read"),
+        "{told:#}"
+    );
+    assert!(one["differences"]["extra"].as_u64().unwrap() < 20_000);
+    assert!(one["rows"].as_array().unwrap().len() <= 1_000);
+}
+
+/// Finding: a difference that one saw between two looks that never ended kept a run busy for ever.
+#[test]
+fn what_does_not_come_to_rest_is_left_in_time() {
+    let world = World::new(&[("t", Data::of(2_000))]);
+    world.state.lock().table("other", "t").rows.clear();
+    *world.around.behind.lock() = Some("the shadow is behind".to_owned());
+    let process = world.process(|limits| limits.settle = Duration::from_millis(300));
+    process.start(&wish(&[]), "dba").unwrap();
+    let told = ended(&process);
+    let one = table(&told);
+    assert_eq!(one["outcome"], "unfinished", "{told:#}");
+    assert_eq!(one["unsettled"], 2_000, "{told:#}");
+}
+
+#[test]
+fn a_table_without_a_key_is_read_where_it_is_named_and_locked_by_nobody() {
+    let heap = Data {
+        has_key: false,
+        ..Data::of(50)
+    };
+    let world = World::new(&[("t", heap)]);
+    let told = world.run(&[]);
+    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
+    assert!(
+        table(&told)["not_covered"][0]
+            .as_str()
+            .unwrap()
+            .contains("name it in --tables")
+    );
+    assert!(!world.asked("legacy").iter().any(|one| is_range(one)));
+    assert_eq!(world.run(&["app.t"])["run"]["outcome"], "equal");
+    world.state.lock().table("legacy", "t").engine = "MyISAM";
+    let told = world.run(&["app.t"]);
+    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
+    assert!(
+        table(&told)["not_covered"]
+            .to_string()
+            .contains("MyISAM) locks it"),
+        "{told:#}"
+    );
+}
+
+#[test]
+fn reading_a_table_without_a_key_is_given_up_where_production_comes_first() {
+    let heap = Data {
+        has_key: false,
+        ..Data::of(5_000)
+    };
+    let world = World::new(&[("t", heap)]);
+    let around = Arc::clone(&world.around);
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&reads);
+    world.before(move |server, statement, _| {
+        if server == "legacy" && is_range(statement) && counted.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            *around.holds.lock() = Some("production is slow".to_owned());
+        }
+        None
+    });
+    let process = world.process(|_| ());
+    process.start(&wish(&["t"]), "dba").unwrap();
+    until(&process, |told| {
+        told["run"]["waits"] == "production is slow"
+    });
+    *world.around.holds.lock() = None;
+    let told = ended(&process);
+    assert_eq!(told["run"]["outcome"], "equal", "{told:#}");
+    assert_eq!(reads.load(Ordering::Relaxed), 2, "it did not begin anew");
+}
+
+/// Finding: two readings under traffic that differ in as many rows, and not in the same ones, were a difference.
+#[test]
+fn a_table_without_a_key_that_is_written_to_differs_only_where_it_does() {
+    let heap = Data {
+        has_key: false,
+        ..Data::of(50)
+    };
+    let world = World::new(&[("t", heap)]);
+    // Each reading of the primary is followed by a write that the shadow has at once: an INSERT and a DELETE.
+    let mut next = 1_000;
+    world.before(move |server, statement, state| {
+        if server == "legacy" && is_range(statement) {
+            next += 1;
+            for server in ["legacy", "other"] {
+                let rows = &mut state.table(server, "t").rows;
+                rows.insert(next, "new".into());
+                rows.remove(&(next - 3));
+            }
+        }
+        if server == "other" && is_range(statement) {
+            next += 1;
+            for server in ["legacy", "other"] {
+                let rows = &mut state.table(server, "t").rows;
+                rows.insert(next, "new".into());
+            }
+        }
+        None
+    });
+    let told = world.run(&["t"]);
+    assert_eq!(table(&told)["differences"], json!({}), "{told:#}");
+    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
+    // One that the shadow lacks is found for all that.
+    world.state.lock().table("other", "t").rows.remove(&5);
+    let told = world.run(&["t"]);
+    assert_eq!(
+        table(&told)["differences"],
+        json!({"missing": 1}),
+        "{told:#}"
+    );
+}
+
+fn slow(world: &World) {
+    // Each range takes a little, so that a cursor is kept.
+    world.before(|server, statement, _| {
+        if server == "legacy" && is_range(statement) {
+            std::thread::sleep(Duration::from_millis(45));
+        }
+        None
+    });
+}
+
+/// A run of 2,000 rows that another process left in its midst.
+fn left(world: &World) {
+    slow(world);
+    let process = world.process(|limits| limits.range_rows = 50);
+    process.start(&wish(&["t"]), "dba").unwrap();
+    until(&process, |told| {
+        table(told)["rows_primary"].as_u64().unwrap_or(0) >= 1_300
+    });
+    process.leave();
+    world.before(|_, _, _| None);
+    assert!(world.left()[0].cursor.is_some());
+}
+
+#[test]
+fn a_walk_that_spans_two_processes_clears_no_taint() {
+    let world = World::new(&[("t", Data::of(2_000))]);
+    left(&world);
+    let process = world.process(|_| ());
+    assert_eq!(process.go_on(), Some(1));
+    let told = ended(&process);
+    let one = table(&told);
+    assert_eq!(
+        (&one["outcome"], &one["rows_primary"]),
+        (&json!("equal"), &json!(2_000)),
+        "{told:#}"
+    );
+    assert!(one["why"].as_str().unwrap().contains("its taint stays"));
+    assert_eq!(*world.around.verified.lock(), Vec::<String>::new());
+    world.run(&["t"]);
+    assert_eq!(*world.around.verified.lock(), ["t"]);
+}
+
+#[test]
+fn of_another_server_at_the_same_address_a_cursor_says_nothing() {
+    let world = World::new(&[("t", Data::of(2_000))]);
+    left(&world);
+    {
+        let mut state = world.state.lock();
+        state.identity.insert("legacy", "another".into());
+        // What the earlier process had read is not what this server has.
+        state.table("other", "t").rows.remove(&7);
+    }
+    let process = world.process(|_| ());
+    process.go_on();
+    let told = ended(&process);
+    assert_eq!(
+        table(&told)["differences"],
+        json!({"missing": 1}),
+        "{told:#}"
+    );
+    assert_eq!(table(&told)["rows_primary"], 2_000, "{told:#}");
+}
+
+#[test]
+fn a_column_that_comes_while_a_table_is_read_is_read_too() {
+    let world = World::new(&[("t", Data::of(300))]);
+    let mut done = false;
+    world.before(move |server, statement, state| {
+        if server == "legacy" && is_range(statement) && !done {
+            done = true;
+            // On the primary alone, once its rows are being read.
+            state.table("legacy", "t").more.push("more".into());
+        }
+        None
+    });
+    let told = world.run(&[]);
+    assert_eq!(table(&told)["outcome"], "different", "{told:#}");
+    assert_eq!(table(&told)["schema"][0]["what"], "column", "{told:#}");
+    assert_eq!(*world.around.verified.lock(), Vec::<String>::new());
+}
+
+#[test]
+fn a_definition_that_changes_all_the_time_is_never_equal() {
+    let world = World::new(&[("t", Data::of(300))]);
+    let mut n = 0;
+    world.before(move |server, statement, state| {
+        if server == "legacy" && is_range(statement) {
+            n += 1;
+            for server in ["legacy", "other"] {
+                state.table(server, "t").more = vec![format!("c{n}")];
+            }
+        }
+        // The columns that were asked for a moment ago are there for as long as the statement takes.
+        None
+    });
+    let told = world.run(&[]);
+    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
+    assert!(
+        table(&told)["not_covered"]
+            .to_string()
+            .contains("definition changed")
+    );
+}
+
+#[test]
+fn tables_that_the_account_does_not_see_are_not_equal() {
+    let world = World::new(&[("t", Data::of(3))]);
+    world.state.lock().grants = vec!["GRANT SELECT ON `app`.* TO `u`@`%`".to_owned()];
+    assert_eq!(world.run(&[])["run"]["outcome"], "equal_in_part");
+    assert_eq!(world.run(&["app.*"])["run"]["outcome"], "equal");
+    world.state.lock().grants = vec!["GRANT SELECT ON `app`.`t` TO `u`@`%`".to_owned()];
+    let told = world.run(&["app.*"]);
+    assert_eq!(told["run"]["outcome"], "unfinished", "{told:#}");
+    assert!(
+        told["run"]["notes"]
+            .to_string()
+            .contains("single tables of app")
+    );
+    assert_eq!(world.run(&["app.t"])["run"]["outcome"], "equal");
+    assert_eq!(
+        world.run(&["app.t", "app.u"])["run"]["outcome"],
+        "unfinished"
+    );
+}
+
+#[test]
+fn a_table_that_was_mirrored_and_is_not_shown_leaves_the_run_unfinished() {
+    let world = World::new(&[("t", Data::of(3)), ("hidden", Data::of(3))]);
+    assert_eq!(world.run(&[])["run"]["outcome"], "equal");
+    let tables = world
+        .records()
+        .mirror_for_tests(&[("app", "hidden"), ("app", "gone")]);
+    tables.unwrap();
+    world
+        .state
+        .lock()
+        .tables
+        .remove(&("legacy", "hidden".to_owned()));
+    let told = world.run(&[]);
+    assert_eq!(told["run"]["outcome"], "unfinished", "{told:#}");
+    let notes = told["run"]["notes"].to_string();
+    assert!(notes.contains("app.hidden was mirrored"), "{notes}");
+    // What neither has was dropped.
+    assert!(!notes.contains("app.gone"), "{notes}");
+}
+
+#[test]
+fn a_run_that_was_paused_stays_paused_in_the_next_process() {
+    let world = World::new(&[("t", Data::of(2_000))]);
+    slow(&world);
+    let process = world.process(|limits| limits.range_rows = 50);
+    process.start(&wish(&["t"]), "dba").unwrap();
+    process.pause().unwrap();
+    process.leave();
+    let process = world.process(|_| ());
+    assert_eq!(process.go_on(), Some(1));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(process.standing()["state"], "paused");
+    process.resume().unwrap();
+    assert_eq!(ended(&process)["run"]["outcome"], "equal");
+}
+
+#[test]
+fn a_run_that_no_process_gets_further_with_is_left() {
+    let world = World::new(&[("t", Data::of(2_000))]);
+    world.before(|_, statement, _| is_range(statement).then_some(Say::Hang));
+    let process = world.process(|_| ());
+    process.start(&wish(&["t"]), "dba").unwrap();
+    process.leave();
+    let mut went_on = 0;
+    loop {
+        let process = world.process(|_| ());
+        if process.go_on().is_none() {
+            break;
+        }
+        went_on += 1;
+        assert!(went_on < 20);
+        process.leave();
+    }
+    assert_eq!(went_on, 5);
+    let record = world.records().runs(1).unwrap().remove(0);
+    assert_eq!(record.outcome.as_deref(), Some("failed"));
+    assert!(record.why.unwrap().contains("5 processes went on with it"));
+}
+
+#[test]
+fn a_run_that_breaks_off_is_not_under_way() {
+    let world = World::new(&[("t", Data::of(3))]);
+    *world.around.panics.lock() = true;
+    let process = world.process(|_| ());
+    process.start(&wish(&[]), "dba").unwrap();
+    let told = ended(&process);
+    assert_eq!(told["run"]["outcome"], "failed", "{told:#}");
+    let record = world.records().runs(1).unwrap().remove(0);
+    assert_eq!(record.outcome.as_deref(), Some("failed"));
+    *world.around.panics.lock() = false;
+    assert_eq!(world.run(&[])["run"]["outcome"], "equal");
+}
+
+#[test]
+fn an_operator_ends_a_run_whose_servers_hang() {
+    for hangs in ["SHOW DATABASES", "SHOW FULL COLUMNS", "SELECT `id`"] {
+        let world = World::new(&[("t", Data::of(3))]);
+        world.before(move |_, statement, _| statement.starts_with(hangs).then_some(Say::Hang));
+        let process = world.process(|_| ());
+        process.start(&wish(&[]), "dba").unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        process.abort("dba").unwrap();
+        let told = ended(&process);
+        assert_eq!(told["run"]["outcome"], "aborted", "{hangs}: {told:#}");
+        assert_eq!(told["run"]["why"], "dba ended it");
+    }
+}
