@@ -3,6 +3,10 @@
 //! Nothing is counted here: the parts count for themselves in plain atomics, and a scrape reads
 //! them. So no metric costs the hot path anything.
 
+mod verification;
+
+pub use verification::VERIFICATION;
+
 use crate::admin::Parts;
 use crate::cutover::State;
 use crate::readiness::Readiness;
@@ -376,7 +380,7 @@ impl Metrics {
     pub fn new() -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let own = METRICS.iter().chain(&PROCESS);
-        for metric in own.chain(&RELAY).chain(&CONSOLE) {
+        for metric in own.chain(&RELAY).chain(&CONSOLE).chain(&VERIFICATION) {
             let (name, help) = (
                 KeyName::from_const_str(metric.name),
                 SharedString::const_str(metric.help),
@@ -394,6 +398,7 @@ impl Metrics {
     pub fn render(&self, parts: &Parts) -> String {
         self.process();
         self.house(parts);
+        self.verification(parts);
         self.coverage(parts);
         self.latency(parts);
         self.recorder.handle().render()

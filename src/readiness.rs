@@ -3,8 +3,10 @@
 //!
 //! A guard without anything to judge by does not pass: nothing seen is no evidence.
 
+mod verification;
+
 use crate::compare::verdict::Kind;
-use crate::config::{LatencyLimits, Readiness as Limits};
+use crate::config::{Cutover, LatencyLimits, Readiness as Limits};
 use crate::ledger::{Evidence, Open, OpenFindings, Pace, Reach, Sum, Verified};
 use crate::words::{brief, count, micros, share, span};
 use serde::Serialize;
@@ -76,7 +78,7 @@ pub struct Readiness {
 }
 
 /// The names of the guards, in their order.
-pub const GUARDS: [&str; 7] = [
+pub const GUARDS: [&str; 8] = [
     "divergences",
     "coverage",
     "evidence",
@@ -84,11 +86,12 @@ pub const GUARDS: [&str; 7] = [
     "lag",
     "taint",
     "unsettled",
+    "verification",
 ];
 
-/// Judges.
+/// Judges. Whether data at rest must have been verified stands with the cutover's own limits.
 #[must_use]
-pub fn judge(figures: &Figures, limits: &Limits) -> Readiness {
+pub fn judge(figures: &Figures, limits: &Limits, cutover: &Cutover) -> Readiness {
     let guards = vec![
         divergences(figures, limits),
         coverage(&figures.evidence, limits),
@@ -97,6 +100,7 @@ pub fn judge(figures: &Figures, limits: &Limits) -> Readiness {
         lag(&figures.lag, limits),
         taint(&figures.tainted, limits.taints),
         unsettled(&figures.evidence.unsettled, limits),
+        verification::verification(figures, cutover),
     ];
     Readiness {
         ready: guards.iter().all(|guard| guard.pass),

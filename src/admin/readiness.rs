@@ -29,7 +29,7 @@ pub(super) async fn readiness(
 ) -> Result<Json<Readiness>, Refusal> {
     read(move || {
         let figures = figures(&parts)?;
-        let readiness = judge(&figures, &parts.config.readiness);
+        let readiness = judge(&figures, &parts.config.readiness, &parts.config.cutover);
         parts.metrics.readiness(&readiness);
         Ok::<_, String>(readiness)
     })
@@ -165,7 +165,7 @@ impl Watch {
             self.look_at(parts, pace);
         }
         if let Ok(figures) = figures(parts) {
-            let readiness = judge(&figures, &parts.config.readiness);
+            let readiness = judge(&figures, &parts.config.readiness, &parts.config.cutover);
             parts.metrics.readiness(&readiness);
         }
     }

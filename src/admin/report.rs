@@ -51,7 +51,7 @@ pub(super) async fn report(
 fn made(parts: &Parts) -> Result<Report, String> {
     let figures = readiness::figures(parts)?;
     let limits = &parts.config.readiness;
-    let verdict = judge(&figures, limits);
+    let verdict = judge(&figures, limits, &parts.config.cutover);
     let page = parts.ledger.findings(&FindingFilter {
         limit: FINDINGS,
         ..FindingFilter::default()

@@ -1,6 +1,7 @@
 //! Every route over a real socket, with a ledger in a file and a house of cards.
 
 mod cutover;
+mod verify;
 
 use super::*;
 use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
@@ -140,7 +141,20 @@ impl Door {
         Self::open_with(more, None).await
     }
 
+    /// With somebody who verifies.
+    async fn open_to(inspector: Arc<dyn crate::verify::Inspector>) -> Self {
+        Self::open_for("", None, inspector).await
+    }
+
     async fn open_with(more: &str, helm: Option<MakeHelm<'_>>) -> Self {
+        Self::open_for(more, helm, Arc::new(crate::verify::Absent)).await
+    }
+
+    async fn open_for(
+        more: &str,
+        helm: Option<MakeHelm<'_>>,
+        inspector: Arc<dyn crate::verify::Inspector>,
+    ) -> Self {
         let files = tempfile::tempdir().expect("a directory");
         let path = files.path().join("ledger.db");
         let text = format!("[ledger]\npath = {path:?}\nlog = \"\"\n{more}");
@@ -161,6 +175,7 @@ impl Door {
         if let Some(helm) = helm {
             parts.helm = helm(&config.ledger.path);
         }
+        parts.inspector = inspector;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
@@ -812,6 +827,7 @@ async fn every_metric_is_in_the_table_and_in_base_units() {
             .chain(&crate::metrics::PROCESS)
             .chain(&crate::metrics::RELAY)
             .chain(&crate::metrics::CONSOLE)
+            .chain(&crate::metrics::VERIFICATION)
     };
     for line in text
         .lines()

@@ -44,11 +44,8 @@ pub(super) async fn start(
     let who = said(wanted.who)?;
     let wish: Wish = serde_json::from_value(Value::Object(wanted.wish))
         .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))?;
-    let inspector = Arc::clone(&parts.inspector);
-    change(move || Ok::<_, std::convert::Infallible>(inspector.start(&wish, &who)))
-        .await?
-        .map_err(refusal)?;
-    Ok((StatusCode::ACCEPTED, Json(told(parts.inspector).await?)))
+    let told = steered(parts, move |inspector| inspector.start(&wish, &who)).await?;
+    Ok((StatusCode::ACCEPTED, Json(told)))
 }
 
 /// No body at all asks for everything.
@@ -84,8 +81,8 @@ pub(super) async fn pause(
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
     said(body.who)?;
-    parts.inspector.pause().map_err(refusal)?;
-    told(parts.inspector).await.map(Json)
+    let told = steered(parts, |inspector| inspector.pause()).await?;
+    Ok(Json(told))
 }
 
 /// It goes on.
@@ -94,8 +91,8 @@ pub(super) async fn resume(
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
     said(body.who)?;
-    parts.inspector.resume().map_err(refusal)?;
-    told(parts.inspector).await.map(Json)
+    let told = steered(parts, |inspector| inspector.resume()).await?;
+    Ok(Json(told))
 }
 
 /// It ends; what was found stays.
@@ -104,8 +101,20 @@ pub(super) async fn abort(
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
     let who = said(body.who)?;
-    parts.inspector.abort(&who).map_err(refusal)?;
-    told(parts.inspector).await.map(Json)
+    let told = steered(parts, move |inspector| inspector.abort(&who)).await?;
+    Ok(Json(told))
+}
+
+/// Does it where one may wait for the disk; how it stands then.
+async fn steered(
+    parts: Parts,
+    order: impl FnOnce(&dyn Inspector) -> Result<i64, Refused> + Send + 'static,
+) -> Result<Value, Refusal> {
+    let inspector = Arc::clone(&parts.inspector);
+    change(move || Ok::<_, std::convert::Infallible>(order(&*inspector)))
+        .await?
+        .map_err(refusal)?;
+    told(parts.inspector).await
 }
 
 fn refusal(refused: Refused) -> Refusal {

@@ -10,6 +10,11 @@ fn limits(text: &str) -> Limits {
     Config::parse(&text, &[]).expect("sound").readiness
 }
 
+fn cutover(text: &str) -> crate::config::Cutover {
+    let text = format!("[cutover]\n{text}");
+    Config::parse(&text, &[]).expect("sound").cutover
+}
+
 fn pace(primary: (u64, u64), shadow: (u64, u64)) -> Pace {
     let times = |(p50, p99)| Quantiles {
         p50,
@@ -95,7 +100,7 @@ fn open(kind: &str, findings: u64, metadata: u64) -> OpenFindings {
 
 #[test]
 fn with_all_as_it_should_be_it_is_ready() {
-    let readiness = judge(&good(), &limits(""));
+    let readiness = judge(&good(), &limits(""), &cutover(""));
     let failed: Vec<_> = readiness.guards.iter().filter(|one| !one.pass).collect();
     assert!(readiness.ready, "{failed:?}");
     let names: Vec<_> = readiness.guards.iter().map(|guard| guard.name).collect();
@@ -208,7 +213,7 @@ fn each_guard_fails_by_itself_and_says_why() {
     for (change, name, words) in cases {
         let mut figures = good();
         change(&mut figures);
-        let readiness = judge(&figures, &limits(""));
+        let readiness = judge(&figures, &limits(""), &cutover(""));
         let failed: Vec<_> = readiness.guards.iter().filter(|one| !one.pass).collect();
         assert!(!readiness.ready, "{name}: {words}");
         assert_eq!(failed.len(), 1, "{name}: {failed:?}");
@@ -238,7 +243,7 @@ fn what_was_never_asked_anything_is_not_ready() {
     };
     let lowest = "coverage_commands = 0.0\ncoverage_fingerprints = 0.0\ncoverage_tables = 0.0\nevidence_s = 0\nevidence_hours = 0\nevidence_commands = 0";
     for text in ["", lowest] {
-        let readiness = judge(&nothing, &limits(text));
+        let readiness = judge(&nothing, &limits(text), &cutover(""));
         let failed: Vec<_> = readiness.guards.iter().filter(|one| !one.pass).collect();
         let names: Vec<_> = failed.iter().map(|guard| guard.name).collect();
         assert_eq!(
@@ -304,4 +309,28 @@ fn no_finding_of_nothing_compared_is_no_pass() {
     let guard = divergences(&figures, &limits(""));
     assert!(!guard.pass);
     assert_eq!(guard.why, "nothing was compared yet");
+}
+
+#[test]
+fn data_at_rest_stands_in_the_way_where_the_cutover_asks_for_it() {
+    let asked = cutover("require_verification = true\nverification_tables = 0.5");
+    let table = |name: &str, outcome: &str| crate::ledger::Verified {
+        database: "app".into(),
+        name: name.into(),
+        outcome: Some(outcome.into()),
+        rows: 10,
+        ended: Some(good().now),
+    };
+    let mut figures = good();
+    let mut of = |verified: Vec<crate::ledger::Verified>| {
+        figures.verified = verified;
+        judge(&figures, &limits(""), &asked)
+    };
+    assert!(!of(Vec::new()).ready);
+    // A share of the tables may do; one that differs never does.
+    let half = of(vec![table("a", "equal"), table("b", "unfinished")]);
+    assert!(half.ready, "{:?}", half.guards);
+    let differs = of(vec![table("a", "equal"), table("b", "different")]);
+    let guard = &differs.guards[7];
+    assert!(!differs.ready && guard.why.contains("different: app.b"));
 }

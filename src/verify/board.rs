@@ -30,6 +30,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    const ALL: [Self; 4] = [
+        Self::Equal,
+        Self::EqualInPart,
+        Self::Different,
+        Self::Unfinished,
+    ];
+
     /// The word for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -44,14 +52,7 @@ impl Outcome {
     /// The one with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [
-            Self::Equal,
-            Self::EqualInPart,
-            Self::Different,
-            Self::Unfinished,
-        ]
-        .into_iter()
-        .find(|one| one.name() == name)
+        Self::ALL.into_iter().find(|one| one.name() == name)
     }
 }
 
@@ -259,6 +260,23 @@ impl Board {
     #[must_use]
     pub(super) fn all(&self) -> Vec<Standing> {
         self.tables.lock().clone()
+    }
+
+    /// Rows that differ and were not repaired, and how many tables have come to which outcome.
+    #[must_use]
+    pub(super) fn counts(&self) -> (u64, [(&'static str, u64); 5]) {
+        let tables = self.tables.lock();
+        let different = tables
+            .iter()
+            .map(|one| one.differences.sum().saturating_sub(one.repaired));
+        let of = |outcome| tables.iter().filter(|one| one.outcome == outcome).count() as u64;
+        let ended = Outcome::ALL.map(|one| (one.name(), of(Some(one))));
+        let [equal, in_part, differ, unfinished] = ended;
+        let pending = ("pending", of(None));
+        (
+            different.sum(),
+            [pending, equal, in_part, differ, unfinished],
+        )
     }
 
     /// Rows more of a table that may be told one by one.

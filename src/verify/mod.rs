@@ -45,5 +45,5 @@ mod walk;
 
 pub use board::Outcome;
 pub use gate::{Applied, Around, Made, Make, Soon};
-pub use verifier::{Absent, Inspector, Refused, Verifier, VerifierParts};
+pub use verifier::{Absent, Figures, Inspector, Refused, Verifier, VerifierParts};
 pub use wish::Wish;

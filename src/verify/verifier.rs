@@ -37,6 +37,41 @@ pub enum Refused {
     Unable(String),
 }
 
+/// How the run under way stands, or the last one of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// `idle`, `running`, `paused`, `ended`.
+    pub state: &'static str,
+    /// It waits, or gives way.
+    pub waits: bool,
+    /// Rows of the primary's that were read.
+    pub rows: u64,
+    /// Rows that differ and were not repaired.
+    pub different: u64,
+    /// Tables by outcome; `pending` for those that have none yet.
+    pub tables: [(&'static str, u64); 5],
+}
+
+impl Figures {
+    /// There was no run.
+    #[must_use]
+    pub const fn idle() -> Self {
+        Self {
+            state: "idle",
+            waits: false,
+            rows: 0,
+            different: 0,
+            tables: [
+                ("pending", 0),
+                ("equal", 0),
+                ("equal_in_part", 0),
+                ("different", 0),
+                ("unfinished", 0),
+            ],
+        }
+    }
+}
+
 /// What the operators' door asks of whoever verifies. What blocks is not for a runtime's thread.
 pub trait Inspector: Send + Sync + 'static {
     /// Begins a run; its number. Blocks on the disk.
@@ -44,7 +79,7 @@ pub trait Inspector: Send + Sync + 'static {
     /// # Errors
     /// It does not begin, and why.
     fn start(&self, wish: &Wish, who: &str) -> Result<i64, Refused>;
-    /// Pauses the run that is under way; its number.
+    /// Pauses the run that is under way; its number. Blocks on the disk, as the next two do.
     ///
     /// # Errors
     /// There is none.
@@ -61,6 +96,8 @@ pub trait Inspector: Send + Sync + 'static {
     fn abort(&self, who: &str) -> Result<i64, Refused>;
     /// How it stands: the run under way, or the last one of this process, without its history.
     fn standing(&self) -> Value;
+    /// The same in figures, for metrics.
+    fn figures(&self) -> Figures;
     /// The newest runs, newest first. Reads the file.
     ///
     /// # Errors
@@ -98,6 +135,10 @@ impl Inspector for Absent {
 
     fn standing(&self) -> Value {
         json!({"state": "idle", "run": null})
+    }
+
+    fn figures(&self) -> Figures {
+        Figures::idle()
     }
 
     fn history(&self, _limit: usize) -> Result<Vec<RunRecord>, String> {
@@ -330,6 +371,21 @@ impl Inspector for Verifier {
             "state": run.as_ref().map_or("idle", |run| run.state()),
             "run": run.as_ref().map(|run| shown(run)),
         })
+    }
+
+    fn figures(&self) -> Figures {
+        let current = self.current.lock();
+        let Some(run) = current.as_ref().map(|known| &known.run) else {
+            return Figures::idle();
+        };
+        let (different, tables) = run.board.counts();
+        Figures {
+            state: run.state(),
+            waits: run.waits().0.is_some(),
+            rows: run.speed().rows,
+            different,
+            tables,
+        }
     }
 
     fn history(&self, limit: usize) -> Result<Vec<RunRecord>, String> {

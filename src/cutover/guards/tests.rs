@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Config;
+use crate::ledger::Verified;
 
 /// Everything as it should be, under this config.
 fn good(config: &Config) -> Figures {

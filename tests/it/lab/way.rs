@@ -15,6 +15,8 @@ pub struct Way {
     pub nonsense: Arc<AtomicBool>,
     /// Whether nothing passes.
     cut: watch::Sender<bool>,
+    /// Whether nobody is there: connections end, and new ones do at once.
+    gone: watch::Sender<bool>,
     /// All that the proxy has said to the server.
     said: Arc<Mutex<Vec<u8>>>,
 }
@@ -27,17 +29,25 @@ impl Way {
             address: listener.local_addr().expect("an address").to_string(),
             nonsense: Arc::default(),
             cut: watch::Sender::new(false),
+            gone: watch::Sender::new(false),
             said: Arc::default(),
         };
         let (nonsense, said) = (Arc::clone(&way.nonsense), Arc::clone(&way.said));
-        let cut = way.cut.subscribe();
+        let (cut, gone) = (way.cut.subscribe(), way.gone.subscribe());
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
+                if *gone.borrow() {
+                    continue;
+                }
+                let mut gone = gone.clone();
                 let (nonsense, said) = (Arc::clone(&nonsense), Arc::clone(&said));
                 let (server, cut) = (server.clone(), cut.clone());
                 tokio::spawn(async move {
                     let far = TcpStream::connect(&server).await?;
-                    pipe(near, far, &nonsense, &said, cut).await
+                    tokio::select! {
+                        done = pipe(near, far, &nonsense, &said, cut) => done,
+                        _ = gone.wait_for(|gone| *gone) => Ok(()),
+                    }
                 });
             }
         });
@@ -47,6 +57,11 @@ impl Way {
     /// Cuts the way, or joins it again: bytes wait meanwhile, as behind a broken switch.
     pub fn cut(&self, cut: bool) {
         self.cut.send_replace(cut);
+    }
+
+    /// Whether the server is gone: connections end, and new ones do at once.
+    pub fn gone(&self, gone: bool) {
+        self.gone.send_replace(gone);
     }
 
     /// Whether these words were said to the server.

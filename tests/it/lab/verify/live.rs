@@ -1,6 +1,6 @@
 //! Under traffic: nothing differs that does not, a lost write is found, and a run goes on after kill -9.
 
-use super::{table, understudy, verify};
+use super::{table, understudy, until, verify};
 use crate::lab::mirroring::{connect, table as new_table};
 use crate::lab::proxy::Setup;
 use crate::lab::{Lab, Proxy};
@@ -8,12 +8,12 @@ use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const ROWS: u32 = 3000;
+pub(super) const ROWS: u32 = 3000;
 
 /// Fills a table on both sides.
-async fn filled(lab: &Lab) -> String {
+pub(super) async fn filled(lab: &Lab) -> String {
     let table = new_table(lab).await;
     for address in [lab.legacy(), lab.shadow()] {
         let mut direct = connect(&address, "scratch").await;
@@ -150,17 +150,6 @@ async fn a_run_that_was_killed_goes_on_where_it_was_and_an_operator_steers_it() 
             .as_u64()
             .unwrap_or(0)
     };
-    let until = |proxy: &Proxy, what: &dyn Fn(&Value) -> bool| {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let told = proxy.get("/api/v1/verify");
-            if what(&told) {
-                return told;
-            }
-            assert!(Instant::now() < end, "{told:#}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    };
     let told = until(&proxy, &|told| {
         !told["run"]["tables"][0].is_null() && read(told) > 1200
     });
@@ -181,6 +170,9 @@ async fn a_run_that_was_killed_goes_on_where_it_was_and_an_operator_steers_it() 
     let told = proxy.get("/api/v1/verify");
     assert_eq!(read(&told), before, "it does not pause");
     assert_eq!(told["run"]["waits"], "an operator paused it", "{told:#}");
+    proxy.kill_and_start_again();
+    let told = until(&proxy, &|told| !told["run"].is_null());
+    assert_eq!(told["state"], "paused", "a restart let it go on: {told:#}");
     proxy.send("POST", "/api/v1/verify/resume", &json!({}));
     let told = until(&proxy, &|told| told["state"] == "ended");
     assert_eq!(

@@ -2,13 +2,18 @@
 //! repair, and a run under traffic that is killed in its midst goes on and finds nothing that is not there.
 
 mod faults;
+mod fed;
+mod gone;
 mod live;
+mod ready;
 mod shards;
+mod sysbench;
 
-use super::Lab;
+use super::{Lab, Proxy};
 use mysql_async::{Conn, OptsBuilder};
 use serde_json::Value;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 fn understudy(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_understudy"))
@@ -33,6 +38,19 @@ fn table<'a>(told: &'a Value, name: &str) -> &'a Value {
     let tables = told["run"]["tables"].as_array().expect("tables");
     let found = tables.iter().find(|one| one["table"] == name);
     found.unwrap_or_else(|| panic!("{name} is not in {told:#}"))
+}
+
+/// Looks until this is so.
+fn until(proxy: &Proxy, what: &dyn Fn(&Value) -> bool) -> Value {
+    let end = Instant::now() + Duration::from_secs(90);
+    loop {
+        let told = proxy.get("/api/v1/verify");
+        if what(&told) {
+            return told;
+        }
+        assert!(Instant::now() < end, "{told:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// vtgate's store, as root, by its socket.

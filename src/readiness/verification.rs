@@ -1,0 +1,82 @@
+//! The guard on data at rest.
+
+use super::{Figures, Guard, listed};
+use crate::config::Cutover;
+use crate::ledger::Verified;
+use crate::words::{count, span};
+use serde_json::{Value, json};
+
+/// What is known of the data at rest. A table counts that was read whole on both sides and was the same, not too
+/// long ago; one that differs stands in the way by itself.
+pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
+    let (known, now) = (&figures.verified, figures.now);
+    let age = |one: &Verified| {
+        let ended = one.ended?;
+        let age = now.as_second().saturating_sub(ended.as_second());
+        Some(age.max(0).unsigned_abs())
+    };
+    let is = |one: &&Verified, outcome: &str| one.outcome.as_deref() == Some(outcome);
+    let name = |one: &Verified| format!("{}.{}", one.database, one.name);
+    let age_max = config.verification_age_max.as_secs();
+    let equal = known.iter().filter(|one| is(one, "equal"));
+    let fresh: Vec<&Verified> = equal
+        .filter(|one| age(one).is_some_and(|age| age <= age_max))
+        .collect();
+    let different: Vec<String> = known
+        .iter()
+        .filter(|one| is(one, "different"))
+        .map(name)
+        .collect();
+    let is_fresh = |one: &&Verified| fresh.contains(one);
+    let others: Vec<String> = known
+        .iter()
+        .filter(|one| !is_fresh(one) && !is(one, "different"))
+        .map(name)
+        .collect();
+    let (all, verified) = (known.len() as u64, fresh.len() as u64);
+    let oldest = fresh.iter().filter_map(|one| age(one)).max();
+    let rows: u64 = fresh.iter().map(|one| one.rows).sum();
+    let is_enough = all > 0 && share_of(verified, all) >= config.verification_tables;
+    let mut words = vec![match oldest {
+        Some(oldest) => format!(
+            "{} of {} tables ({} rows) were read whole and are the same on both servers, the first {} ago",
+            count(verified),
+            count(all),
+            count(rows),
+            span(oldest)
+        ),
+        None => "no table was verified lately: understudy verify".to_owned(),
+    }];
+    if !different.is_empty() {
+        words.push(format!("different: {}", names(&different)));
+    }
+    if !others.is_empty() {
+        words.push(format!("not verified, or too long ago: {}", names(&others)));
+    }
+    if !config.require_verification {
+        words.insert(
+            0,
+            "not required: cutover.require_verification is false".to_owned(),
+        );
+    }
+    Guard {
+        name: "verification",
+        pass: !config.require_verification || (is_enough && different.is_empty()),
+        value: json!({"tables": verified, "of": all, "rows": rows, "different": different.len(), "oldest_s": oldest}),
+        limit: if config.require_verification {
+            json!({"share": config.verification_tables, "different": 0, "oldest_s": age_max})
+        } else {
+            Value::Null
+        },
+        why: words.join("; "),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "tables are few")]
+fn share_of(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+fn names(all: &[String]) -> String {
+    listed(all.iter().cloned(), all.len() as u64)
+}
