@@ -144,6 +144,12 @@ impl Asker {
         &self.connection.server_version
     }
 
+    /// The number under which the server knows the connection.
+    #[must_use]
+    pub const fn thread(&self) -> u32 {
+        self.connection.thread_id
+    }
+
     /// Whether the connection is encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {

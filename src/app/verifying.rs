@@ -11,7 +11,7 @@ use crate::ledger::{Ledger, Verifications};
 use crate::roles::{Roles, RolesWatch};
 use crate::shadow::{Beat, Mirror};
 use crate::sql::Table;
-use crate::verify::{Absent, Applied, Around, Inspector, Make, Soon, Verifier, VerifierParts};
+use crate::verify::{Absent, Around, Inspector, NoPlace, Place, Soon, Verifier, VerifierParts};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,8 +150,18 @@ impl Around for Surroundings {
         })
     }
 
-    fn apply<'a>(&'a self, table: &'a Table, make: Make<'a>) -> Soon<'a, Result<Applied, String>> {
-        Box::pin(self.repair(table, make))
+    fn place<'a>(
+        &'a self,
+        table: &'a Table,
+        server: &'a str,
+    ) -> Soon<'a, Result<Box<dyn Place>, NoPlace>> {
+        Box::pin(self.spot(table, server))
+    }
+
+    fn repairs(&self, table: &Table) {
+        let cause = "a verification repairs it, and has not read it whole since";
+        self.ledger
+            .taint(std::slice::from_ref(table), &cause.into());
     }
 
     fn verified(&self, table: &Table, since: jiff::Timestamp) {
@@ -161,7 +171,7 @@ impl Around for Surroundings {
     }
 
     fn cannot_apply(&self) -> Option<String> {
-        None
+        self.no_repairs()
     }
 }
 

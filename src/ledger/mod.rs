@@ -55,7 +55,8 @@ pub use taints::Taint;
 pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
 pub use verification::{
-    RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verifications, Verified,
+    Repair, RepairBegun, RunBegun, RunRecord, TableEnd, TableLeft, VerificationError,
+    Verifications, Verified,
 };
 pub use views::{BASE_TABLES, VIEWS, View};
 

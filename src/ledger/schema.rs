@@ -214,6 +214,16 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX verification_rows_table ON verification_rows (verification_id, database, name);
 ",
+    // Repairs: each row of its own, from before it is run.
+    "
+    CREATE TABLE verification_repairs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        verification_id INTEGER NOT NULL, database TEXT NOT NULL, name TEXT NOT NULL,
+        server TEXT NOT NULL, who TEXT NOT NULL, at INTEGER NOT NULL, how TEXT NOT NULL,
+        columns TEXT NOT NULL, key TEXT, statement TEXT, outcome TEXT
+    );
+    CREATE INDEX verification_repairs_run ON verification_repairs (verification_id, database, name);
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one. Two connections may do so at

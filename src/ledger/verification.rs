@@ -6,8 +6,10 @@
 
 mod asked;
 mod kept;
+mod repairs;
 
 pub use kept::{RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verified};
+pub use repairs::{Repair, RepairBegun};
 
 use super::file::File;
 use parking_lot::Mutex;
@@ -199,21 +201,6 @@ impl Verifications {
         })
     }
 
-    /// A row was repaired on the shadow: who, what, why.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn repaired(&self, who: &str, what: &str, why: &str) -> Result<(), VerificationError> {
-        self.write(|transaction| {
-            let at = jiff::Timestamp::now().to_string();
-            transaction.execute(
-                "INSERT INTO audit (at, who, what, why) VALUES (?1, ?2, ?3, ?4)",
-                [&at, who, what, why],
-            )?;
-            Ok(())
-        })
-    }
-
     /// An operator has it wait, or lets it go on: the next process heeds that.
     ///
     /// # Errors
@@ -310,7 +297,11 @@ fn forget(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         .query_row(old, [RUNS_MAX], |row| row.get(0))
         .optional()?;
     if let Some(old) = old {
-        for table in ["verification_rows", "verification_tables"] {
+        for table in [
+            "verification_rows",
+            "verification_repairs",
+            "verification_tables",
+        ] {
             transaction.execute(
                 &format!("DELETE FROM {table} WHERE verification_id <= ?1"),
                 [old],

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 
 /// Tables of the ledger's file that the views read.
-pub const BASE_TABLES: [&str; 8] = [
+pub const BASE_TABLES: [&str; 9] = [
     "findings",
     "divergences",
     "traffic",
@@ -22,6 +22,7 @@ pub const BASE_TABLES: [&str; 8] = [
     "plans",
     "cutovers",
     "cutover_steps",
+    "verification_repairs",
 ];
 
 /// A view's columns: names, and types as `DESCRIBE` tells them.
@@ -39,7 +40,7 @@ pub struct View {
 }
 
 /// Every table of the console, in reading order.
-pub const VIEWS: [View; 11] = [
+pub const VIEWS: [View; 12] = [
     View {
         name: "findings",
         about: "divergences rolled up by statement, kind and protocol, with impact and triage",
@@ -215,6 +216,24 @@ pub const VIEWS: [View; 11] = [
             ("who", "text"),
             ("what", "text"),
             ("why", "text"),
+        ],
+    },
+    View {
+        name: "repairs",
+        about: "each row that a verification wrote to the shadow; without an outcome it is not known whether it did",
+        columns: &[
+            ("id", "bigint"),
+            ("verification_id", "bigint"),
+            ("at", "text"),
+            ("who", "text"),
+            ("server", "text"),
+            ("database", "text"),
+            ("name", "text"),
+            ("how", "text"),
+            ("columns_set", "text"),
+            ("row_key", "text"),
+            ("statement", "text"),
+            ("outcome", "text"),
         ],
     },
     View {
@@ -487,6 +506,10 @@ fn selected(view: &str) -> Option<String> {
         )),
         "cutover_steps" => Some(format!(
             "SELECT cutover_id, step, {}, took_us, outcome, why FROM main.cutover_steps ORDER BY id",
+            time("at")
+        )),
+        "repairs" => Some(format!(
+            "SELECT id, verification_id, {}, who, server, database, name, how, columns, key, statement, outcome FROM main.verification_repairs",
             time("at")
         )),
         _ => None,

@@ -211,6 +211,9 @@ impl Dispatcher {
             Errand::Stand(part, scope, to) => {
                 let _ = to.send(stand::ticket(&self.shared, part, scope));
             }
+            Errand::Reserve(scope, to) => {
+                let _ = to.send(stand::reserve(&self.shared, scope));
+            }
             Errand::Drained(to) => self.waiting.push(Waiting::Drained(to)),
             Errand::Turn(roles, to) => self.waiting.push(Waiting::Turn(roles, to)),
         }

@@ -4,6 +4,7 @@
 use super::line::Ticket;
 use super::order::Part;
 use super::scope::Scope;
+use super::stand::Reserved;
 use super::state::SessionState;
 use super::values::Values;
 use crate::roles::Roles;
@@ -39,6 +40,8 @@ pub(super) enum Errand {
     Drained(oneshot::Sender<()>),
     /// A place in the line behind everything that came through the tee before, as this part, on these tables.
     Stand(Part, Scope, oneshot::Sender<Ticket>),
+    /// The place of a write on these tables, which holds up a turn of the roles.
+    Reserve(Scope, oneshot::Sender<Reserved>),
     /// Once nothing does, the roles turn.
     Turn(Box<Roles>, oneshot::Sender<()>),
 }

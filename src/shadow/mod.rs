@@ -85,7 +85,7 @@ pub use census::Users;
 pub use errand::Ended;
 pub use pulse::Beat;
 pub use sequences::{Sequence, SequenceError};
-pub use stand::Stand;
+pub use stand::{NoStand, Stand};
 pub use state::{SessionState, Soft, Stuck};
 pub use values::Values;
 

@@ -1,7 +1,8 @@
 //! A place in the line for somebody who is no session: behind every dark write on a table that came before.
 //!
 //! Whoever verifies waits there until the shadow has what the primary had; whoever repairs writes there, while
-//! all later dark writes on the table wait.
+//! all later dark writes on the table wait. A place for a repair is one on a certain server: it is refused where that
+//! is not the shadow, and until it is given back the roles do not turn.
 
 use super::Mirror;
 use super::errand::{Ended, Errand};
@@ -9,15 +10,71 @@ use super::judge::NOBODY;
 use super::line::{Ticket, Turn};
 use super::order::{Part, Request};
 use super::scope::Scope;
-use super::shared::Shared;
+use super::shared::{Lasting, Shared};
 use crate::sql::Table;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A place that was reached; later dark writes on the table wait until it is dropped.
+/// A place that was reached; until it is dropped later dark writes on the table wait, and so does whoever waits for
+/// the shadow to have everything: a cutover's turn of the roles among them.
 #[derive(Debug)]
 pub struct Stand {
-    _ticket: Ticket,
+    _reserved: Reserved,
+}
+
+/// A place in the line, and on which shadow.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    ticket: Ticket,
+    shadow: Arc<str>,
+    _held: Held,
+}
+
+/// Something that is under way on the shadow beside the replays.
+struct Held(Arc<Lasting>);
+
+impl Held {
+    fn new(lasting: &Arc<Lasting>) -> Self {
+        lasting.busy.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(lasting))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
+}
+
+/// Why there is no place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoStand {
+    /// Nobody keeps the line.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+    /// Another server is the shadow by now.
+    #[error("{0} is the shadow now")]
+    Turned(String),
+    /// Those before it took too long.
+    #[error("its turn did not come in the mirror's order")]
+    Late,
+}
+
+/// A place of nobody's at the line's end, on this shadow.
+pub(super) fn reserve(shared: &Shared, scope: Scope) -> Reserved {
+    Reserved {
+        ticket: ticket(shared, Part::Commit, scope),
+        shadow: Arc::clone(&shared.name),
+        _held: Held::new(shared.lasting()),
+    }
 }
 
 /// A ticket of nobody's, at the line's end.
@@ -50,20 +107,29 @@ impl Mirror {
         Ok(ticket.turn(at_most).await == Turn::Came)
     }
 
-    /// The place of a write on this table; `None` where its turn does not come within this time. Those behind
-    /// wait for it: it is to be kept for milliseconds.
+    /// The place of a write on this table, on the shadow of this name. Those behind wait for it: it is to be kept for
+    /// a moment only.
     ///
     /// # Errors
-    /// The mirror has ended.
-    pub async fn stand(&self, table: &Table, at_most: Duration) -> Result<Option<Stand>, Ended> {
+    /// There is no such place, and why; at the latest after this time.
+    pub async fn stand(
+        &self,
+        table: &Table,
+        shadow: &str,
+        at_most: Duration,
+    ) -> Result<Stand, NoStand> {
         let scope = Scope::Known([table.clone()].into());
-        let ticket = self
-            .ask(|to| Errand::Stand(Part::Commit, scope, to))
-            .await?;
-        if ticket.turn(at_most).await != Turn::Came {
-            return Ok(None);
+        let reserved = self.ask(|to| Errand::Reserve(scope, to)).await?;
+        if *reserved.shadow != *shadow {
+            return Err(NoStand::Turned(reserved.shadow.to_string()));
         }
-        ticket.start();
-        Ok(Some(Stand { _ticket: ticket }))
+        // Reads that should have come first, and do not come, see the primary's row all the same.
+        if reserved.ticket.turn(at_most).await == Turn::Late {
+            return Err(NoStand::Late);
+        }
+        reserved.ticket.start();
+        Ok(Stand {
+            _reserved: reserved,
+        })
     }
 }

@@ -16,6 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 pub(super) enum Say {
     /// It is done.
     Done,
+    /// It is done, and so many rows were met.
+    Met(u8),
     /// These rows.
     Rows(Vec<Vec<Option<String>>>),
     /// This error.
@@ -108,6 +110,7 @@ impl Fake {
             };
             let packets = match says {
                 Say::Done => vec![OK.to_vec()],
+                Say::Met(rows) => vec![[&[0, rows][..], &OK[2..]].concat()],
                 Say::Rows(rows) => answer(&rows),
                 Say::Refuse(code) => {
                     let [low, high] = code.to_le_bytes();
@@ -136,11 +139,10 @@ fn greeting() -> Vec<u8> {
     payload
 }
 
-/// The columns' definitions are not read by anybody here.
 fn answer(rows: &[Vec<Option<String>>]) -> Vec<Vec<u8>> {
     let columns = rows.first().map_or(1, Vec::len);
     let mut packets = vec![vec![u8::try_from(columns).unwrap()]];
-    packets.extend((0..columns).map(|_| b"column".to_vec()));
+    packets.extend((0..columns).map(|_| definition()));
     packets.push(EOF.to_vec());
     for row in rows {
         let mut payload = Vec::new();
@@ -154,6 +156,16 @@ fn answer(rows: &[Vec<Option<String>>]) -> Vec<Vec<u8>> {
     }
     packets.push(EOF.to_vec());
     packets
+}
+
+/// A column of texts.
+fn definition() -> Vec<u8> {
+    let mut payload = Vec::new();
+    for name in ["def", "", "", "", "column", ""] {
+        write_lenenc_bytes(&mut payload, name.as_bytes());
+    }
+    payload.extend_from_slice(&[12, 45, 0, 255, 0, 0, 0, 0xFD, 0, 0, 0, 0, 0]);
+    payload
 }
 
 async fn send(end: &mut DuplexStream, seq: u8, packets: &[Vec<u8>]) -> std::io::Result<()> {

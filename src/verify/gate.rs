@@ -1,5 +1,6 @@
 //! When a run may go on: it gives way to production at once, keeps its own pace, and says why it waits.
 
+use super::place::{NoPlace, Place};
 use crate::sql::Table;
 use parking_lot::Mutex;
 use std::future::Future;
@@ -29,41 +30,24 @@ pub trait Around: Send + Sync + 'static {
     /// It is not known, and why.
     fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<(), String>>;
 
-    /// Runs a repair's statement on the shadow in the mirror's order: behind every dark write on the table that
-    /// came before, and before every one that comes later. `make` is called before that place is taken, and again in
-    /// it: only where the primary's row was the same both times is it what belongs in this place. Else it is tried
-    /// again.
+    /// A place in the mirror's order for repairs of this table on this server, which must be the shadow.
     ///
     /// # Errors
-    /// It was not run, and why.
-    fn apply<'a>(&'a self, table: &'a Table, make: Make<'a>) -> Soon<'a, Result<Applied, String>>;
+    /// There is none, and why.
+    fn place<'a>(
+        &'a self,
+        table: &'a Table,
+        server: &'a str,
+    ) -> Soon<'a, Result<Box<dyn Place>, NoPlace>>;
+
+    /// A repair is about to write to this table: how it stands is not known until it is read whole again.
+    fn repairs(&self, table: &Table);
 
     /// All of a table was read from this moment on, and is the same on both sides.
     fn verified(&self, table: &Table, since: jiff::Timestamp);
 
     /// Why repairs cannot be run at all; none where they can.
     fn cannot_apply(&self) -> Option<String>;
-}
-
-/// Reads both sides, and makes a repair's statement of what they have.
-pub type Make<'a> = Box<dyn FnMut() -> Soon<'a, Result<Made, String>> + Send + 'a>;
-
-/// A repair, as both sides are now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Made {
-    /// The digest of the primary's row; none where it has none.
-    pub seen: Option<u128>,
-    /// The statement; none where both sides have the same.
-    pub statement: Option<String>,
-}
-
-/// What became of a repair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// It was run.
-    Done,
-    /// There was nothing to repair any more.
-    Nothing,
 }
 
 /// What an operator wants.
@@ -285,13 +269,16 @@ pub(super) mod tests {
             Box::pin(std::future::ready(Ok(())))
         }
 
-        fn apply<'a>(
+        fn place<'a>(
             &'a self,
             _table: &'a Table,
-            _make: Make<'a>,
-        ) -> Soon<'a, Result<Applied, String>> {
-            Box::pin(std::future::ready(Ok(Applied::Nothing)))
+            _server: &'a str,
+        ) -> Soon<'a, Result<Box<dyn Place>, NoPlace>> {
+            let never = NoPlace::Never("nobody is around".to_owned());
+            Box::pin(std::future::ready(Err(never)))
         }
+
+        fn repairs(&self, _table: &Table) {}
 
         fn verified(&self, _table: &Table, _since: jiff::Timestamp) {}
 

@@ -1,16 +1,17 @@
 //! What becomes of the rows of a table that stay different where a repair was asked for: it is told, or run, and
 //! what was run is looked at again.
+//!
+//! A table that was repaired is not called equal before all of it was read again.
 
 use super::board::Found;
 use super::reader::ReadError;
-use super::repair;
-use super::rows::{How, Suspect};
+use super::repair::{self, Became, Repairs};
+use super::rows::Suspect;
 use super::run::said;
 use super::settle::{Broke, Differs, Pair, Places, settle};
 use super::table::TableRun;
 use super::walk::{Ended, Walk, Walker};
 use super::wish::Repair;
-use std::sync::Arc;
 
 impl TableRun<'_> {
     /// Tells, or runs, what repairs the rows that differ; each is then looked at again.
@@ -20,56 +21,66 @@ impl TableRun<'_> {
         places: &Places<'b>,
         walker: Walker<'b>,
     ) -> Result<(), Ended> {
-        let mut different = walker.different;
+        let different = walker.different;
         if different.is_empty() {
             return Ok(());
         }
-        let open = async || {
-            Ok::<_, ReadError>(Pair {
-                primary: walk.primary.open().await?,
-                shadow: walk.shadow.open().await?,
-            })
+        if self.run.meant.repair == Repair::Plan {
+            return self.plan(walk, places, &different).await;
+        }
+        let repairs = Repairs {
+            places,
+            gate: walk.gate,
+            doors: (walk.primary, walk.shadow),
+            dial: &self.parts.dial,
+            shadow: &self.parts.roles.shadow,
+            records: &self.parts.records,
+            run: (self.run.id, &self.run.who),
+            tells: walk.tells_keys,
         };
-        let pair = Arc::new(tokio::sync::Mutex::new(open().await.map_err(Ended::Fault)?));
-        // What stands in the way of another goes first.
-        different.sort_by_key(|one| one.how != How::Extra);
-        self.set(|one| one.rows.clear());
-        let (mut told, mut done) = (Vec::new(), Vec::new());
-        for one in different {
-            walk.gate.pass().await.map_err(Ended::Stopped)?;
-            let columns = one
-                .columns
-                .iter()
-                .filter_map(|at| places.primary.plan.columns.get(*at));
-            let mut row = Found {
-                how: one.how.name().to_owned(),
-                key: walk.tells_keys.then(|| places.primary.is(&one.key)),
-                columns: columns.map(|column| column.name.clone()).collect(),
-                repair: None,
-                repaired: None,
-            };
-            if self.run.meant.repair == Repair::Plan {
-                let mut pair = pair.lock().await;
-                row.repair = match repair::can(one.how, places.primary.plan) {
-                    Ok(()) => {
-                        let made = repair::statement(&mut pair, places, &one.key).await;
-                        made.map_err(Ended::Fault)?.statement
-                    }
-                    Err(why) => Some(format!("-- {}: {why}", places.primary.is(&one.key))),
-                };
-            } else {
-                row.repaired = Some(match repair::apply(&pair, places, walk.gate, &one).await {
-                    Ok(_) => {
-                        done.push(one.clone());
-                        "done".to_owned()
-                    }
-                    Err(why) => format!("not repaired: {why}"),
-                });
+        let became = repairs.apply(&different).await.map_err(Ended::Stopped)?;
+        let mut told = Vec::with_capacity(different.len());
+        let mut again = Vec::new();
+        for (nth, one) in different.iter().enumerate() {
+            let mut row = found(walk, places, one);
+            row.repaired = became.get(nth).map(Became::told);
+            told.push(row);
+            // What nobody knows is looked at as well.
+            if !matches!(became.get(nth), None | Some(Became::Not(_))) {
+                again.push(one);
             }
+        }
+        self.set(|one| one.rows = told);
+        let ran = became.iter().filter(|one| **one != Became::Same);
+        let ran = ran.filter(|one| !matches!(one, Became::Not(_))).count();
+        self.look_after_repairs(walk, places, again, ran).await
+    }
+
+    /// The statements alone.
+    async fn plan(
+        &self,
+        walk: &Walk<'_>,
+        places: &Places<'_>,
+        different: &[Differs],
+    ) -> Result<(), Ended> {
+        walk.gate.pass().await.map_err(Ended::Stopped)?;
+        let planned = async {
+            let mut pair = pair(walk).await?;
+            repair::plan(&mut pair, places, different).await
+        };
+        let planned = planned.await.map_err(Ended::Fault)?;
+        let mut told = Vec::with_capacity(different.len());
+        for (nth, one) in different.iter().enumerate() {
+            let mut row = found(walk, places, one);
+            row.repair = match planned.get(nth) {
+                Some(Ok(statement)) => statement.clone(),
+                Some(Err(why)) => Some(format!("-- {}: {why}", places.primary.is(&one.key))),
+                None => None,
+            };
             told.push(row);
         }
         self.set(|one| one.rows = told);
-        self.look_after_repairs(walk, places, &pair, done).await
+        Ok(())
     }
 
     /// What was repaired is settled once more: only what is the same then counts.
@@ -77,37 +88,64 @@ impl TableRun<'_> {
         &self,
         walk: &Walk<'_>,
         places: &Places<'_>,
-        pair: &tokio::sync::Mutex<Pair>,
-        done: Vec<Differs>,
+        again: Vec<&Differs>,
+        ran: usize,
     ) -> Result<(), Ended> {
-        if done.is_empty() {
+        if again.is_empty() {
             return Ok(());
         }
-        let name = format!("{}.{}", places.primary.database, places.primary.table);
-        let suspects: Vec<Suspect> = done
+        let suspects: Vec<Suspect> = again
             .iter()
             .map(|one| Suspect {
                 key: one.key.clone(),
                 how: one.how,
             })
             .collect();
-        let mut pair = pair.lock().await;
+        let mut pair = pair(walk).await.map_err(Ended::Fault)?;
         let settled = settle(&mut pair, places, walk.gate, suspects, walk.limits.settle).await;
         let settled = match settled {
             Ok(settled) => settled,
             Err(Broke::Stopped(stopped)) => return Err(Ended::Stopped(stopped)),
             Err(Broke::Read(fault)) => return Err(Ended::Fault(fault)),
         };
+        self.set(|one| {
+            one.repaired = settled.same;
+            if ran > 0 {
+                one.not_covered.push(format!(
+                    "what the {ran} repairs may have done beside their rows: verify the table again"
+                ));
+            }
+        });
+        let name = format!("{}.{}", places.primary.database, places.primary.table);
         let what = format!(
-            "repaired {} rows of {name} on {} ({} were run and still differ)",
-            settled.same,
+            "repaired {ran} rows of {name} on {}: {} are the same now, {} still differ, {} changed too often to tell",
             self.run.servers.1,
-            settled.different.len()
+            settled.same,
+            settled.different.len(),
+            settled.unsettled
         );
         let why = format!("verification {}", self.run.id);
         said(self.parts.records.repaired(&self.run.who, &what, &why));
         tracing::info!("{what}");
-        self.set(|one| one.repaired = settled.same);
         Ok(())
+    }
+}
+
+async fn pair(walk: &Walk<'_>) -> Result<Pair, ReadError> {
+    Ok(Pair {
+        primary: walk.primary.open().await?,
+        shadow: walk.shadow.open().await?,
+    })
+}
+
+fn found(walk: &Walk<'_>, places: &Places<'_>, one: &Differs) -> Found {
+    let columns = one.columns.iter();
+    let columns = columns.filter_map(|at| places.primary.plan.columns.get(*at));
+    Found {
+        how: one.how.name().to_owned(),
+        key: walk.tells_keys.then(|| places.primary.is(&one.key)),
+        columns: columns.map(|column| column.name.clone()).collect(),
+        repair: None,
+        repaired: None,
     }
 }

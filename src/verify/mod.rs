@@ -13,6 +13,7 @@
 //! puts in the mirror's order ([`gate::Around`]). Nothing is called equal that was not read.
 
 pub mod gate;
+pub mod place;
 pub mod verifier;
 pub mod wish;
 
@@ -44,6 +45,7 @@ mod value;
 mod walk;
 
 pub use board::Outcome;
-pub use gate::{Applied, Around, Made, Make, Soon};
+pub use gate::{Around, Soon};
+pub use place::{NoPlace, Place};
 pub use verifier::{Absent, Figures, Inspector, Refused, Verifier, VerifierParts};
 pub use wish::Wish;

@@ -19,6 +19,8 @@ pub(super) struct Planned {
     pub(super) form: Form,
     /// A server computes it, so nobody writes it.
     pub(super) generated: bool,
+    /// The shadow sets it to the time of an UPDATE that does not name it.
+    pub(super) renews: bool,
     /// It is written as bytes, not as characters.
     pub(super) binary: bool,
 }
@@ -78,6 +80,7 @@ pub(super) fn plan(primary: &Shape, shadow: &Shape) -> Option<Plan> {
             on_shadow: other.name.clone(),
             form: form(&one.kind, &other.kind),
             generated: one.is_generated() || other.is_generated(),
+            renews: other.extra.contains("on update"),
             binary: is_binary(one),
         });
     }

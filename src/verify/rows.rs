@@ -210,6 +210,7 @@ mod tests {
             on_shadow: name.into(),
             form,
             generated: false,
+            renews: false,
             binary: false,
         };
         Plan {

@@ -1,4 +1,4 @@
-//! The statements that are asked, and those that would repair. Pure.
+//! The statements that are asked. Pure; those that repair are worded by `repair`.
 //!
 //! Every name is quoted and every value is a literal of its own type, so that nothing that stands in a row
 //! can be more than a value. A key of several columns is spelled out (`a > 1 OR (a = 1 AND b > 2)`): MySQL 5.6
@@ -19,7 +19,7 @@ pub(super) enum Side {
 
 impl Side {
     /// Whose name a column has there.
-    fn name(self, column: &Planned) -> String {
+    pub(super) fn name(self, column: &Planned) -> String {
         quoted(match self {
             Self::Primary => &column.name,
             Self::Shadow => &column.on_shadow,
@@ -70,7 +70,7 @@ pub(super) fn literal(column: &Planned, value: &[u8]) -> String {
     }
 }
 
-fn hex(value: &[u8]) -> String {
+pub(super) fn hex(value: &[u8]) -> String {
     let digits: String = value.iter().map(|byte| format!("{byte:02X}")).collect();
     format!("x'{digits}'")
 }
@@ -105,7 +105,7 @@ impl Place<'_> {
         self.plan.columns.get(at)
     }
 
-    fn all_columns(&self) -> String {
+    pub(super) fn all_columns(&self) -> String {
         let columns = self.plan.columns.iter();
         let names: Vec<String> = columns.map(|column| self.side.name(column)).collect();
         names.join(", ")
@@ -125,7 +125,7 @@ impl Place<'_> {
         ))
     }
 
-    fn parts(&self, key: &Key) -> Vec<(String, String)> {
+    pub(super) fn parts(&self, key: &Key) -> Vec<(String, String)> {
         (0..self.plan.key.len())
             .filter_map(|nth| self.part(key, nth))
             .collect()
@@ -262,7 +262,7 @@ impl Place<'_> {
         format!("SELECT {columns} FROM {name} WHERE {}", spots.join(" OR "))
     }
 
-    fn is_one_of(&self, keys: &[Key]) -> String {
+    pub(super) fn is_one_of(&self, keys: &[Key]) -> String {
         if self.plan.key.len() == 1 {
             let values: Vec<String> = keys
                 .iter()
@@ -273,62 +273,6 @@ impl Place<'_> {
         }
         let keys: Vec<String> = keys.iter().map(|key| self.is(key)).collect();
         keys.join(" OR ")
-    }
-
-    /// Columns that somebody writes, and their values: a row's cells, in the plan's order.
-    fn written<'a>(
-        &'a self,
-        cells: &'a [Option<Vec<u8>>],
-    ) -> impl Iterator<Item = (usize, String, String)> + 'a {
-        let columns = self.plan.columns.iter().enumerate();
-        columns
-            .filter(|(_, column)| !column.generated)
-            .map(|(at, column)| {
-                let value = match cells.get(at).and_then(Option::as_deref) {
-                    Some(bytes) => literal(column, bytes),
-                    None => "NULL".to_owned(),
-                };
-                (at, self.side.name(column), value)
-            })
-    }
-
-    /// Puts a row there that is not.
-    #[must_use]
-    pub(super) fn insert(&self, cells: &[Option<Vec<u8>>]) -> String {
-        let (mut names, mut values) = (Vec::new(), Vec::new());
-        for (_, name, value) in self.written(cells) {
-            names.push(name);
-            values.push(value);
-        }
-        format!(
-            "INSERT INTO {} ({}) VALUES ({})",
-            self.name(),
-            names.join(", "),
-            values.join(", ")
-        )
-    }
-
-    /// Gives a row these values.
-    #[must_use]
-    pub(super) fn update(&self, key: &Key, cells: &[Option<Vec<u8>>]) -> String {
-        let others = self
-            .written(cells)
-            .filter(|(at, ..)| !self.plan.key.contains(at));
-        let set: Vec<String> = others
-            .map(|(_, name, value)| format!("{name} = {value}"))
-            .collect();
-        format!(
-            "UPDATE {} SET {} WHERE {}",
-            self.name(),
-            set.join(", "),
-            self.is(key)
-        )
-    }
-
-    /// Takes a row away.
-    #[must_use]
-    pub(super) fn delete(&self, key: &Key) -> String {
-        format!("DELETE FROM {} WHERE {}", self.name(), self.is(key))
     }
 }
 
@@ -344,6 +288,7 @@ mod tests {
             on_shadow: name.to_uppercase(),
             form,
             generated: false,
+            renews: false,
             binary,
         }
     }
@@ -428,31 +373,5 @@ mod tests {
         assert_eq!(of(Form::Bits, false, &[5]), "b'00000101'");
         assert_eq!(of(Form::Text, false, &[0xFF]), "x'FF'");
         assert_eq!(quoted("a`b"), "`a``b`");
-    }
-
-    #[test]
-    fn a_repair_writes_what_somebody_writes() {
-        let mut plan = plan(&[0]);
-        plan.columns.push(Planned {
-            generated: true,
-            ..column("sum", Form::Number, false)
-        });
-        let key = key_alone(&plan, &[Some(b"1")]);
-        let at = place(&plan, None);
-        let cells = [
-            Some(b"1".to_vec()),
-            None,
-            Some(vec![0xAB]),
-            Some(b"7".to_vec()),
-        ];
-        assert_eq!(
-            at.insert(&cells),
-            "INSERT INTO `app`.`t` (`a`, `b`, `c`) VALUES (1, NULL, x'AB')"
-        );
-        assert_eq!(
-            at.update(&key, &cells),
-            "UPDATE `app`.`t` SET `b` = NULL, `c` = x'AB' WHERE `a` = 1"
-        );
-        assert_eq!(at.delete(&key), "DELETE FROM `app`.`t` WHERE `a` = 1");
     }
 }

@@ -95,7 +95,11 @@ impl TableRun<'_> {
             one.ended = Some(jiff::Timestamp::now());
             let across = since.is_none() && outcome == Outcome::Equal;
             one.why = fault
-                .or_else(|| one.why.take().filter(|_| one.unsettled > 0))
+                // What is said of a table without a key is of its end.
+                .or_else(|| {
+                    let stays = one.unsettled > 0 || one.way == Some(Way::Buckets.name());
+                    one.why.take().filter(|_| stays)
+                })
                 .or_else(|| across.then(|| ACROSS.to_owned()));
             one.clone()
         });

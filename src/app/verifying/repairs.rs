@@ -1,71 +1,72 @@
-//! How a repair gets its place in the mirror's order, and is run on the shadow in it.
+//! How a repair gets its place in the mirror's order: one that the roles cannot turn away from under it.
 
 use super::{CATCH_UP, Surroundings};
-use crate::ask::{Asker, Manner};
+use crate::cutover::Helm;
+use crate::roles::RolesWatch;
+use crate::shadow::{NoStand, Stand};
 use crate::sql::Table;
-use crate::verify::{Applied, Make};
+use crate::verify::{NoPlace, Place};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Tries to find a moment in which nobody writes to a row.
-const REPAIRS_MAX: u32 = 20;
+/// A repair's place is kept for so long at most: dark writes on its table wait meanwhile.
+const HELD_MAX: Duration = Duration::from_secs(2);
 
-/// The acknowledgement of a commit that was seen has come through the tee after this time.
-const QUIET: Duration = Duration::from_millis(100);
+/// See the module.
+struct Spot {
+    _stand: Stand,
+    roles: RolesWatch,
+    helm: Arc<dyn Helm>,
+    server: String,
+    at_most: Duration,
+}
 
-impl Surroundings {
-    /// See [`crate::verify::Around::apply`].
-    pub(super) async fn repair(
-        &self,
-        table: &Table,
-        mut make: Make<'_>,
-    ) -> Result<Applied, String> {
-        for _ in 0..REPAIRS_MAX {
-            let before = make().await?;
-            // What was seen has come through the tee by then, and stands before this place.
-            tokio::time::sleep(QUIET).await;
-            let stand = self.mirror.stand(table, CATCH_UP).await;
-            let stand = stand.map_err(|ended| ended.to_string())?;
-            let Some(stand) = stand else {
-                return Err("its turn did not come in the mirror's order".to_owned());
-            };
-            let made = make().await?;
-            if made.seen != before.seen {
-                // A commit since: its dark write waits behind this place, and would be run twice.
-                continue;
-            }
-            let Some(statement) = made.statement else {
-                return Ok(Applied::Nothing);
-            };
-            self.run(&statement).await?;
-            drop(stand);
-            return Ok(Applied::Done);
+impl Place for Spot {
+    fn holds(&self) -> Result<(), String> {
+        let shadow = self.roles.borrow().shadow.name.clone();
+        if shadow != self.server {
+            return Err(format!("{shadow} is the shadow now"));
         }
-        Err(format!(
-            "the row of {} changes all the time: there was no moment in which it could be read and written",
-            table.name
-        ))
+        match self.helm.state().rest() {
+            Some(_) => Ok(()),
+            None => Err("a cutover is under way".to_owned()),
+        }
     }
 
-    /// Runs a repair on the shadow.
-    async fn run(&self, statement: &str) -> Result<(), String> {
-        let shadow = Arc::clone(&self.roles.borrow().shadow);
-        let account = shadow.account.clone();
-        let account =
-            account.ok_or_else(|| format!("{} has no account of the proxy's own", shadow.name))?;
-        let opened = Asker::open(&*self.dial, &shadow, &account, &Manner::default()).await;
-        let mut asker = opened.map_err(|fault| format!("{}: {fault}", shadow.name))?;
-        for one in [
-            "SET NAMES utf8mb4",
-            "SET time_zone = '+00:00'",
-            // A key of 0 is 0, and zero dates are what they are.
-            "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'",
-            statement,
-        ] {
-            let run = asker.ask(one).await;
-            run.map_err(|fault| format!("{}: {fault}", shadow.name))?;
-        }
-        asker.leave().await;
-        Ok(())
+    fn at_most(&self) -> Duration {
+        self.at_most
+    }
+}
+
+impl Surroundings {
+    /// See [`crate::verify::Around::place`].
+    pub(super) async fn spot(
+        &self,
+        table: &Table,
+        server: &str,
+    ) -> Result<Box<dyn Place>, NoPlace> {
+        let stand = self.mirror.stand(table, server, CATCH_UP).await;
+        let stand = stand.map_err(|none| match none {
+            NoStand::Late => NoPlace::Later(none.to_string()),
+            NoStand::Turned(_) | NoStand::Ended(_) => NoPlace::Never(none.to_string()),
+        })?;
+        let spot = Spot {
+            _stand: stand,
+            roles: self.roles.clone(),
+            helm: Arc::clone(&self.helm),
+            server: server.to_owned(),
+            at_most: HELD_MAX.min(self.config.mirror.order_wait / 4),
+        };
+        // A cutover that was under way before the place was taken need not have waited for it. One that begins
+        // from now on waits until it is given back: it drains the mirror before its switch.
+        spot.holds().map_err(NoPlace::Later)?;
+        Ok(Box::new(spot))
+    }
+
+    /// Why no repair can be run here; none where it can.
+    pub(super) fn no_repairs(&self) -> Option<String> {
+        self.helm.fleet().map(|_| {
+            "other proxies of the fleet write to the shadow too, and their dark writes are in no order with what this one repairs; take --repair plan".to_owned()
+        })
     }
 }

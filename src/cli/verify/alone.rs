@@ -12,7 +12,7 @@ use crate::cutover::Replicated;
 use crate::ledger::{Commands, Judged, Ledger, Recorded, Verifications, recorded};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::verify::{Applied, Around, Inspector, Make, Soon, Verifier, VerifierParts, Wish};
+use crate::verify::{Around, Inspector, NoPlace, Place, Soon, Verifier, VerifierParts, Wish};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -141,13 +141,15 @@ impl Around for Alone {
         })
     }
 
-    fn apply<'a>(
+    fn place<'a>(
         &'a self,
         _table: &'a Table,
-        _make: Make<'a>,
-    ) -> Soon<'a, Result<Applied, String>> {
-        Box::pin(async { Err(NO_ORDER.to_owned()) })
+        _server: &'a str,
+    ) -> Soon<'a, Result<Box<dyn Place>, NoPlace>> {
+        Box::pin(async { Err(NoPlace::Never(NO_ORDER.to_owned())) })
     }
+
+    fn repairs(&self, _table: &Table) {}
 
     fn verified(&self, table: &Table, since: jiff::Timestamp) {
         if self.replicated.is_none() {

@@ -139,7 +139,7 @@ impl Verifications {
         Ok(found.unwrap_or_default())
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, VerificationError> {

@@ -5,8 +5,8 @@ use crate::config::{Config, Verify};
 use crate::ledger::{TableLeft, Verifications};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::verify::gate::{Applied, Around, Make, Soon};
-use crate::verify::{Inspector, Verifier, VerifierParts, Wish};
+use crate::verify::gate::{Around, Soon};
+use crate::verify::{Inspector, NoPlace, Place, Verifier, VerifierParts, Wish};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -69,6 +69,7 @@ pub(in crate::verify) struct Watched {
     pub(in crate::verify) holds: Mutex<Option<String>>,
     pub(in crate::verify) behind: Mutex<Option<String>>,
     pub(in crate::verify) panics: Mutex<bool>,
+    pub(in crate::verify) places: Mutex<Places>,
 }
 
 impl Around for Watched {
@@ -82,8 +83,22 @@ impl Around for Watched {
         Box::pin(std::future::ready(behind.map_or(Ok(()), Err)))
     }
 
-    fn apply<'a>(&'a self, _: &'a Table, _: Make<'a>) -> Soon<'a, Result<Applied, String>> {
-        Box::pin(std::future::ready(Ok(Applied::Nothing)))
+    fn place<'a>(
+        &'a self,
+        table: &'a Table,
+        server: &'a str,
+    ) -> Soon<'a, Result<Box<dyn Place>, NoPlace>> {
+        let mut places = self.places.lock();
+        places.asked.push(format!("{} on {server}", table.name));
+        let spot = match places.refused.take() {
+            Some(none) => Err(none),
+            None => Ok(Box::new(Spot(places.lost.take())) as Box<dyn Place>),
+        };
+        Box::pin(std::future::ready(spot))
+    }
+
+    fn repairs(&self, table: &Table) {
+        self.places.lock().tainted.push(table.name.clone());
     }
 
     fn verified(&self, table: &Table, _since: jiff::Timestamp) {
@@ -91,7 +106,35 @@ impl Around for Watched {
     }
 
     fn cannot_apply(&self) -> Option<String> {
-        None
+        self.places.lock().never.clone()
+    }
+}
+
+/// What is asked and told of repairs.
+#[derive(Default)]
+pub(in crate::verify) struct Places {
+    /// Why there is no place, the next time.
+    pub(in crate::verify) refused: Option<NoPlace>,
+    /// Why the next place is none any more.
+    pub(in crate::verify) lost: Option<String>,
+    /// Why there are no repairs at all.
+    pub(in crate::verify) never: Option<String>,
+    /// Which places were asked for.
+    pub(in crate::verify) asked: Vec<String>,
+    /// Which tables were said to be repaired.
+    pub(in crate::verify) tainted: Vec<String>,
+}
+
+/// A place, or why it is none any more.
+struct Spot(Option<String>);
+
+impl Place for Spot {
+    fn holds(&self) -> Result<(), String> {
+        self.0.clone().map_or(Ok(()), Err)
+    }
+
+    fn at_most(&self) -> Duration {
+        Duration::from_secs(1)
     }
 }
 

@@ -13,6 +13,7 @@ mod flip;
 mod gatekeeper;
 mod script;
 mod server;
+mod stand;
 mod store;
 mod turn;
 mod world;

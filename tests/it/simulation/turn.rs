@@ -49,16 +49,16 @@ impl Dial for Servers {
 }
 
 /// A mirror between them, and what it was built from.
-struct House {
+pub(super) struct House {
     servers: Arc<Servers>,
-    mirror: Mirror,
+    pub(super) mirror: Mirror,
     ledger: Ledger,
     tee: Tee,
     config: Arc<Config>,
 }
 
 impl House {
-    fn build() -> Self {
+    pub(super) fn build() -> Self {
         Self::with(Manner::Prompt)
     }
 
@@ -103,7 +103,7 @@ impl House {
     }
 
     /// `back`: the legacy server is the primary again.
-    fn roles(&self, back: bool) -> Roles {
+    pub(super) fn roles(&self, back: bool) -> Roles {
         let (one, other) = (&self.config.primary, &self.config.shadow);
         let (primary, shadow) = if back { (one, other) } else { (other, one) };
         Roles {
