@@ -4,8 +4,11 @@
 mod faults;
 mod fed;
 mod gone;
+mod keys;
 mod live;
+mod planted;
 mod ready;
+mod repairs;
 mod shards;
 mod sysbench;
 
