@@ -20,7 +20,7 @@ mod kept;
 
 pub use budget::{Budget, Charge, Share};
 pub use charged::Charged;
-pub use door::{Limits, Receiver, Tee, door};
+pub use door::{Appraisal, Limits, Receiver, Tee, door};
 
 /// How many bytes of a dropped command's payload a [`Stub`] keeps.
 pub const STUB_COMMAND_BYTES: usize = 1024;

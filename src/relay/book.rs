@@ -432,6 +432,7 @@ impl Book {
         let begins = front.first_byte.is_none();
         if begins {
             front.first_byte = Some(now);
+            self.tracker.digest_rows(self.tee.compares());
             self.tracker.begin(front.expect);
         }
         let mut rest = rest;

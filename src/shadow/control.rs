@@ -26,4 +26,10 @@ impl Control {
             paused: false,
         }
     }
+
+    /// Whether any answer is compared.
+    #[must_use]
+    pub const fn compares(&self) -> bool {
+        !self.paused && (self.reads || !matches!(self.writes, Writes::Off))
+    }
 }

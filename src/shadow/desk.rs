@@ -387,6 +387,10 @@ impl Desk {
         if reading.text == Text::Unsure {
             return Err(Reason::Database);
         }
+        if !one.answer.is_digested() {
+            // It began before the switches were turned.
+            return Err(Reason::Off);
+        }
         Ok(mode)
     }
 

@@ -184,7 +184,14 @@ impl Mirror {
     pub fn start(parts: MirrorParts) -> Result<Self, TlsError> {
         let roles = parts.roles.borrow().clone();
         let (rests, rested) = mpsc::channel(RESTED_MAX);
-        let lasting = Lasting::new(parts.config, &roles, parts.dial, parts.ledger, rests)?;
+        let lasting = Lasting::new(
+            parts.config,
+            &roles,
+            parts.dial,
+            parts.ledger,
+            rests,
+            parts.receiver.appraisal(),
+        )?;
         let era = Era::first(&Arc::new(lasting), &roles)?;
         let current = Arc::new(ArcSwap::new(Arc::clone(&era.shared)));
         let (errands, receiver) = mpsc::channel(ERRANDS_MAX);

@@ -22,6 +22,7 @@ use crate::connect::{Dial, TlsContext, TlsError};
 use crate::ledger::{Cause as TaintCause, Ledger, Taint};
 use crate::roles::Roles;
 use crate::sql::Table;
+use crate::tee::Appraisal;
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -96,6 +97,8 @@ pub(super) struct Lasting {
     /// Shapes of writes that cannot be mirrored exactly, of which the log was told.
     warned: Mutex<LruCache<u64, ()>>,
     control: Mutex<Control>,
+    /// Where the relay is told whether answers are compared.
+    appraisal: Appraisal,
     breaker: Mutex<Breaker>,
     /// Whether mirroring is suspended, or ends.
     halt: Halt,
@@ -293,8 +296,11 @@ impl Lasting {
         dial: Arc<dyn Dial>,
         ledger: Ledger,
         rested: mpsc::Sender<Rested>,
+        appraisal: Appraisal,
     ) -> Result<Self, TlsError> {
         let mirror = &config.mirror;
+        let control = Control::new(mirror);
+        appraisal.set(control.compares());
         let limits = Limits {
             errors: mirror.breaker_errors,
             lag: mirror.breaker_lag,
@@ -315,7 +321,8 @@ impl Lasting {
             jobs: AtomicU64::new(0),
             tls,
             warned: Mutex::new(LruCache::new(WARNED_MAX)),
-            control: Mutex::new(Control::new(mirror)),
+            control: Mutex::new(control),
+            appraisal,
             breaker: Mutex::new(Breaker::new(limits)),
             halt: Halt::default(),
             ends: AtomicBool::new(false),
@@ -344,7 +351,9 @@ impl Lasting {
 
     /// Sets the switches: from each session's next transaction on.
     pub(super) fn set_control(&self, control: Control) {
-        *self.control.lock() = control;
+        let mut current = self.control.lock();
+        self.appraisal.set(control.compares());
+        *current = control;
     }
 
     /// Why mirroring is suspended, and how often it was.

@@ -9,7 +9,7 @@ use super::{Charged, End, Exchange, Facts, Handed, STUB_COMMAND_BYTES, Stub};
 use crossbeam_queue::ArrayQueue;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 /// How much may wait behind the door.
@@ -49,6 +49,8 @@ pub(super) struct Door {
     kept: Kept,
     bell: Bell,
     pub(super) budget: Arc<Budget>,
+    /// Answers are to be compared.
+    compares: AtomicBool,
     tees: AtomicUsize,
     counters: Counters,
 }
@@ -78,6 +80,7 @@ pub fn door(limits: Limits) -> (Tee, Receiver) {
             stubs: Purse::new(limits.stub_bytes),
             session_max: limits.session_queue_bytes,
         }),
+        compares: AtomicBool::new(true),
         tees: AtomicUsize::new(1),
         counters: Counters::default(),
     });
@@ -103,6 +106,12 @@ impl Tee {
     #[must_use]
     pub fn blank(&self, facts: &Arc<Facts>) -> Charged {
         Charged::blank(&self.door, facts)
+    }
+
+    /// Whether anybody is to compare the answers that begin now: else their rows need no digest.
+    #[must_use]
+    pub fn compares(&self) -> bool {
+        self.door.compares.load(Ordering::Relaxed)
     }
 
     /// Takes room for a large command whose copy grows before it is handed over; given back when
@@ -216,6 +225,19 @@ impl Drop for Tee {
     }
 }
 
+/// Tells the relay whether answers are to be compared; they are until it says otherwise.
+#[derive(Clone, Debug)]
+pub struct Appraisal {
+    door: Arc<Door>,
+}
+
+impl Appraisal {
+    /// From here on, of answers that begin; some may be on their way.
+    pub fn set(&self, compares: bool) {
+        self.door.compares.store(compares, Ordering::Relaxed);
+    }
+}
+
 /// The shadow side's end.
 #[derive(Debug)]
 pub struct Receiver {
@@ -266,6 +288,14 @@ impl Receiver {
     #[must_use]
     pub fn lost_unsaid(&self) -> u64 {
         self.door.counters.lost_sessions.load(Ordering::Relaxed)
+    }
+
+    /// Where it is told whether answers are to be compared.
+    #[must_use]
+    pub fn appraisal(&self) -> Appraisal {
+        Appraisal {
+            door: Arc::clone(&self.door),
+        }
     }
 
     /// The budget.

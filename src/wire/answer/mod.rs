@@ -119,6 +119,8 @@ pub struct Rows {
     pub offset: u64,
     /// Whether the answer went no further than the definitions because a cursor was opened.
     pub cursor: bool,
+    /// Its rows were counted and not digested, for nobody was to compare them: the digests say nothing.
+    pub undigested: bool,
 }
 
 impl Answer {
@@ -130,6 +132,19 @@ impl Answer {
         self.sample_whole = false;
         self.bytes = 0;
         self.status = None;
+    }
+
+    /// Whether all of it was digested, so that it can be compared.
+    #[must_use]
+    pub fn is_digested(&self) -> bool {
+        self.results.iter().all(|outcome| match outcome {
+            Outcome::Rows(rows) | Outcome::RowsThenError(rows, _) => !rows.undigested,
+            Outcome::Ok(_)
+            | Outcome::Error(_)
+            | Outcome::Prepared { .. }
+            | Outcome::LocalInfile
+            | Outcome::Other => true,
+        })
     }
 
     /// The error that the answer ended with.

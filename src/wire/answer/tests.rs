@@ -391,6 +391,43 @@ fn a_prepared_statement_ends_behind_its_last_definition() {
 }
 
 #[test]
+fn rows_that_nobody_compares_are_counted_and_say_so() {
+    let mut script = Script::new(OLD).packet(&[1]).packet(&definition(0)).eof(0);
+    for row in [&b"\x03abc"[..], b"\x00", b"\x01x"] {
+        script = script.packet(row);
+    }
+    let script = script.eof(0);
+    let digested = whole(&script, TEXT);
+    for pieces in [script.bytes.len(), 1, 3] {
+        let mut tracker = AnswerTracker::new(OLD, SAMPLE);
+        let mut answer = Answer::default();
+        tracker.digest_rows(false);
+        tracker.begin(TEXT);
+        for piece in script.bytes.chunks(pieces) {
+            tracker.feed(piece, &mut answer);
+        }
+        let [Outcome::Rows(rows)] = answer.results[..] else {
+            panic!("{answer:?}")
+        };
+        assert!(rows.undigested && !answer.is_digested());
+        let [Outcome::Rows(other)] = digested.results[..] else {
+            panic!("{digested:?}")
+        };
+        assert_eq!(
+            (rows.rows, rows.bytes),
+            (other.rows, other.bytes),
+            "{pieces}"
+        );
+        assert_eq!(rows.columns_digest, other.columns_digest);
+        assert_eq!(
+            (answer.bytes, answer.sample),
+            (digested.bytes, digested.sample.clone())
+        );
+        assert!(digested.is_digested());
+    }
+}
+
+#[test]
 fn the_client_sends_its_file_and_then_the_server_goes_on() {
     let mut tracker = AnswerTracker::new(OLD, SAMPLE);
     let mut answer = Answer::default();

@@ -35,6 +35,7 @@ const UNKNOWN_LAYOUTS: Capabilities = Capabilities::OPTIONAL_RESULTSET_METADATA
 pub struct AnswerTracker {
     capabilities: Capabilities,
     sample_bytes: usize,
+    digests: bool,
     frames: Frames,
     stage: Stage,
     role: Role,
@@ -117,6 +118,7 @@ impl AnswerTracker {
         Self {
             capabilities,
             sample_bytes,
+            digests: true,
             frames: Frames::new(),
             stage: Stage::Idle,
             role: Role::Unknown,
@@ -124,6 +126,12 @@ impl AnswerTracker {
             parts: Parts::new(),
             rows: NO_ROWS,
         }
+    }
+
+    /// Whether the rows of the answers that begin from here on are digested, as they are without this.
+    /// Else they are only counted, and each result says so.
+    pub const fn digest_rows(&mut self, digests: bool) {
+        self.digests = digests;
     }
 
     /// Begins the next answer; the `answer` that [`AnswerTracker::feed`] gets must be empty by
@@ -251,6 +259,12 @@ impl AnswerTracker {
     }
 
     fn take_row(&mut self, part: Part<'_>) -> Step {
+        if !self.digests {
+            self.rows.undigested = true;
+            self.rows.bytes += part.data.len() as u64;
+            self.rows.rows += u64::from(part.last);
+            return Step::On;
+        }
         if part.first && part.last {
             digest::fold_row(
                 &mut self.rows,
@@ -535,6 +549,7 @@ const NO_ROWS: Rows = Rows {
     warnings: 0,
     offset: 0,
     cursor: false,
+    undigested: false,
 };
 
 fn push(answer: &mut Answer, outcome: Outcome) {

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
-use understudy::config::{Config, Server};
+use understudy::config::{Config, Server, Writes};
 use understudy::connect::{Dial, Dialing, Stream};
 use understudy::ledger::{Commands, Ledger};
 use understudy::roles::Roles;
@@ -602,5 +602,35 @@ fn a_session_whose_last_transaction_was_not_mirrored_is_parted_from_its_replay()
         house.mirror.drained().await.expect("a mirror");
         assert_eq!(house.mirror.figures().replays, 1);
         assert_eq!(house.ledger.coverage().matched, 2);
+    });
+}
+
+/// The rows of an answer that nobody was to compare have no digest; one that began then is not compared.
+#[test]
+fn answers_are_compared_from_the_moment_the_mirror_is_switched_on() {
+    run(async {
+        let house = House::build();
+        let mut session = house.log_in(1).await;
+        let control = house.mirror.control();
+        for _ in 0..3 {
+            house.mirror.set_control(Control {
+                reads: false,
+                writes: Writes::Off,
+                ..control
+            });
+            session.query("SELECT 1").await;
+            house.mirror.drained().await.expect("a mirror");
+            session.query("SELECT 1").await;
+            house.mirror.set_control(control);
+            // The dispatcher may see the one before by the switches of now.
+            session.query("SELECT 1").await;
+            house.mirror.drained().await.expect("a mirror");
+        }
+        let coverage = house.ledger.coverage();
+        assert_eq!(
+            (coverage.commands, coverage.matched, coverage.diverged),
+            (9, 3, 0),
+            "{coverage:?}"
+        );
     });
 }
