@@ -164,6 +164,10 @@ impl Around for Surroundings {
             .taint(std::slice::from_ref(table), &cause.into());
     }
 
+    fn lost_since(&self, table: &Table, since: jiff::Timestamp) -> bool {
+        self.ledger.tainted_since(table, since)
+    }
+
     fn verified(&self, table: &Table, since: jiff::Timestamp) {
         if self.ledger.verified(table, since) {
             tracing::info!("{} is tainted no more: it was verified", table.name);

@@ -63,6 +63,9 @@ struct Asked {
     /// Read the rows alone that this condition takes, on both servers.
     #[arg(long = "where", value_name = "CONDITION", conflicts_with = "other")]
     condition: Option<String>,
+    /// Read the rows that this finding touched (its tables, where its statements do not say which rows).
+    #[arg(long, value_name = "ID", conflicts_with_all = ["other", "tables", "condition"])]
+    finding: Option<i64>,
     /// Tables at a time.
     #[arg(long, value_name = "N", conflicts_with = "other")]
     jobs: Option<usize>,
@@ -84,6 +87,7 @@ impl Asked {
             mode: self.mode.clone(),
             sample: self.sample.clone(),
             condition: self.condition.clone(),
+            finding: self.finding,
             jobs: self.jobs,
             rows_per_second: self.rows_per_second,
             repair: self.repair.clone(),

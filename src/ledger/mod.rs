@@ -55,7 +55,7 @@ pub use taints::Taint;
 pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
 pub use verification::{
-    Repair, RepairBegun, RunBegun, RunRecord, TableEnd, TableLeft, VerificationError,
+    Repair, RepairBegun, RunBegun, RunRecord, TableEnd, TableLeft, Touched, VerificationError,
     Verifications, Verified,
 };
 pub use views::{BASE_TABLES, VIEWS, View};
@@ -614,6 +614,12 @@ impl Ledger {
         let [primary, shadow] = servers;
         let known = Verifications::at(store.path()).verified(primary, shadow);
         known.map_err(|fault| fault.to_string())
+    }
+
+    /// Whether this table was tainted since then, by itself or with its database; first or once more.
+    #[must_use]
+    pub fn tainted_since(&self, table: &Table, since: jiff::Timestamp) -> bool {
+        self.inner.lasting.taints.since(table, since)
     }
 
     /// The whole table was read on both servers from `since` on, and is the same: what had tainted it before is

@@ -174,6 +174,18 @@ impl Taints {
         self.clear_those(by_name, who, why)
     }
 
+    /// Whether a table, its database, or everything was tainted since then.
+    pub(super) fn since(&self, table: &Table, since: jiff::Timestamp) -> bool {
+        let latest = self.latest.lock();
+        let whole = Table {
+            database: table.database.clone(),
+            name: "*".to_owned(),
+        };
+        [table, &whole, &everything()]
+            .into_iter()
+            .any(|one| latest.get(one).is_some_and(|at| *at >= since))
+    }
+
     /// Clears one table, if it was tainted before then and not since; whether it was.
     pub(super) fn clear_one(
         &self,
@@ -315,6 +327,7 @@ mod tests {
         assert!(taints.clear_one(&table("a"), at(3), "understudy", "verified"));
         assert!(!taints.clear_one(&table("b"), at(3), "understudy", "verified"));
         assert!(!taints.has(&table("a")) && taints.has(&table("b")));
+        assert!(taints.since(&table("b"), at(4)) && !taints.since(&table("b"), at(6)));
         // The first cause is told, and the last one counts.
         taints.add(&[table("c")], &"dropped".into(), at(1));
         taints.add(&[table("c")], &"dropped".into(), at(5));

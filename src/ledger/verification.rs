@@ -7,9 +7,11 @@
 mod asked;
 mod kept;
 mod repairs;
+mod touched;
 
 pub use kept::{RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verified};
 pub use repairs::{Repair, RepairBegun};
+pub use touched::Touched;
 
 use super::file::File;
 use parking_lot::Mutex;
@@ -258,6 +260,30 @@ impl Verifications {
                 transaction.execute(
                     "INSERT INTO mirrored_tables (database, name) VALUES (?1, ?2)",
                     [database, name],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A finding and its divergences, as a test says.
+    #[cfg(test)]
+    pub(crate) fn find_for_tests(
+        &self,
+        id: i64,
+        items: &[String],
+    ) -> Result<(), VerificationError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO findings (id, digest, kind, protocol, fingerprint, tables, count, first_seen, last_seen)
+                 VALUES (?1, ?1, 'rows', 'text', '', '[]', 1, 0, 0)",
+                [id],
+            )?;
+            for item in items {
+                transaction.execute(
+                    "INSERT INTO divergences (at, kind, digest, fingerprint, tables, finding_id, item)
+                     VALUES (0, 'rows', '', '', '[]', ?1, ?2)",
+                    params![id, item],
                 )?;
             }
             Ok(())

@@ -27,6 +27,7 @@ mod statements;
 mod table;
 mod tables;
 mod ties;
+mod touched;
 mod words;
 
 pub use analysis::analyze;
@@ -40,6 +41,7 @@ pub use sequence::sequence_in;
 pub use session::{dialect_after, names_of_variables, names_variable, reads_variables};
 pub use table::{Table, TableSet};
 pub use ties::{Tie, ties};
+pub use touched::rows_touched;
 
 #[cfg(test)]
 mod properties;

@@ -43,6 +43,9 @@ pub trait Around: Send + Sync + 'static {
     /// A repair is about to write to this table: how it stands is not known until it is read whole again.
     fn repairs(&self, table: &Table);
 
+    /// Whether a write to this table was lost since then: what was read of it before may not be so any more.
+    fn lost_since(&self, table: &Table, since: jiff::Timestamp) -> bool;
+
     /// All of a table was read from this moment on, and is the same on both sides.
     fn verified(&self, table: &Table, since: jiff::Timestamp);
 
@@ -279,6 +282,10 @@ pub(super) mod tests {
         }
 
         fn repairs(&self, _table: &Table) {}
+
+        fn lost_since(&self, _table: &Table, _since: jiff::Timestamp) -> bool {
+            false
+        }
 
         fn verified(&self, _table: &Table, _since: jiff::Timestamp) {}
 

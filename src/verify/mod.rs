@@ -5,9 +5,10 @@
 //! the questions; `wish` is what was asked for, `board` how it stands, `cursor` how far a table has come.
 //!
 //! Around it: `reader` streams rows, `catalog` asks for definitions and `rights` says what an account sees,
-//! `walk` goes through a table, `range` by `range` (`heap` through one without a key), `settle` looks again at what looked different until it stays so, `repair` makes the
-//! shadow's row the primary's (`mending` does so for a table), `gate` gives way to production, `run` does all of it for many tables (each a `table`), and the
-//! `verifier` is whom operators ask.
+//! `prepare` and `definition` say what there is, `walk` goes through a table, `range` by `range` (`heap` through one
+//! without a key), `settle` looks again at what looked different until it stays so, `repair` makes the shadow's row the
+//! primary's (`mending` does so for a table), `gate` gives way to production, `run` does all of it for many tables (each
+//! a `table`), and the `verifier` is whom operators ask, as an `inspector`.
 //!
 //! It reads with the proxy's own accounts and writes nothing but repairs, on the shadow, which whoever runs it
 //! puts in the mirror's order ([`gate::Around`]). Nothing is called equal that was not read.
@@ -25,6 +26,7 @@ mod definition;
 #[cfg(test)]
 mod fake;
 mod heap;
+mod inspector;
 mod json;
 mod mending;
 mod number;
@@ -46,6 +48,7 @@ mod walk;
 
 pub use board::Outcome;
 pub use gate::{Around, Soon};
+pub use inspector::{Absent, Figures, Inspector, Refused};
 pub use place::{NoPlace, Place};
-pub use verifier::{Absent, Figures, Inspector, Refused, Verifier, VerifierParts};
+pub use verifier::{Verifier, VerifierParts};
 pub use wish::Wish;

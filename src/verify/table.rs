@@ -89,7 +89,15 @@ impl TableRun<'_> {
             if let Some(fault) = &fault {
                 one.not_covered.push(fault.clone());
             }
-            let outcome = one.judged(fault.is_some(), is_whole);
+            // A repair taints its table by itself, and is judged by what is settled behind it.
+            let lost = self.run.meant.repair == Repair::None
+                && one
+                    .started
+                    .is_some_and(|began| self.parts.around.lost_since(table, began));
+            if lost {
+                one.not_covered.push(LOST.to_owned());
+            }
+            let outcome = one.judged(fault.is_some() || lost, is_whole);
             one.outcome = Some(outcome);
             one.stage = Stage::Done;
             one.ended = Some(jiff::Timestamp::now());
@@ -332,6 +340,8 @@ impl TableRun<'_> {
         }
     }
 }
+
+const LOST: &str = "writes to it that the shadow may lack since it was begun (it is tainted): what had been read by then may not be so any more. Verify it again";
 
 const ACROSS: &str = "it was read by two processes, one after the other: what was lost in between is not known, so its taint stays. Verify it again to clear that";
 

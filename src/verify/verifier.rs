@@ -5,6 +5,7 @@
 //! paused it, and not for ever, where no process gets further with it.
 
 use super::gate::{Around, Signal};
+use super::inspector::{Figures, Inspector, Refused};
 use super::run::{Parts, Run, said};
 use super::wish::{Meant, Repair, Wish};
 use crate::config::{self, FedBy};
@@ -22,129 +23,6 @@ const NICE: i32 = 10;
 
 /// Processes in a row that may go on with a run without one table more of it coming to its end.
 const RESUMED_MAX: u32 = 5;
-
-/// Why it is not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The wish cannot be.
-    #[error("{0}")]
-    Wrong(String),
-    /// Not in this state.
-    #[error("{0}")]
-    NotNow(String),
-    /// Something is broken.
-    #[error("{0}")]
-    Unable(String),
-}
-
-/// How the run under way stands, or the last one of this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Figures {
-    /// `idle`, `running`, `paused`, `ended`.
-    pub state: &'static str,
-    /// It waits, or gives way.
-    pub waits: bool,
-    /// Rows of the primary's that were read.
-    pub rows: u64,
-    /// Rows that differ and were not repaired.
-    pub different: u64,
-    /// Tables by outcome; `pending` for those that have none yet.
-    pub tables: [(&'static str, u64); 5],
-}
-
-impl Figures {
-    /// There was no run.
-    #[must_use]
-    pub const fn idle() -> Self {
-        Self {
-            state: "idle",
-            waits: false,
-            rows: 0,
-            different: 0,
-            tables: [
-                ("pending", 0),
-                ("equal", 0),
-                ("equal_in_part", 0),
-                ("different", 0),
-                ("unfinished", 0),
-            ],
-        }
-    }
-}
-
-/// What the operators' door asks of whoever verifies. What blocks is not for a runtime's thread.
-pub trait Inspector: Send + Sync + 'static {
-    /// Begins a run; its number. Blocks on the disk.
-    ///
-    /// # Errors
-    /// It does not begin, and why.
-    fn start(&self, wish: &Wish, who: &str) -> Result<i64, Refused>;
-    /// Pauses the run that is under way; its number. Blocks on the disk, as the next two do.
-    ///
-    /// # Errors
-    /// There is none.
-    fn pause(&self) -> Result<i64, Refused>;
-    /// Lets it go on.
-    ///
-    /// # Errors
-    /// There is none.
-    fn resume(&self) -> Result<i64, Refused>;
-    /// Ends it.
-    ///
-    /// # Errors
-    /// There is none.
-    fn abort(&self, who: &str) -> Result<i64, Refused>;
-    /// How it stands: the run under way, or the last one of this process, without its history.
-    fn standing(&self) -> Value;
-    /// The same in figures, for metrics.
-    fn figures(&self) -> Figures;
-    /// The newest runs, newest first. Reads the file.
-    ///
-    /// # Errors
-    /// It cannot be read, and why.
-    fn history(&self, limit: usize) -> Result<Vec<RunRecord>, String>;
-}
-
-/// Nobody verifies, for there is no ledger that could record it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Absent;
-
-impl Absent {
-    fn refused<T>() -> Result<T, Refused> {
-        let why = "there is no ledger that could record a verification";
-        Err(Refused::Unable(why.to_owned()))
-    }
-}
-
-impl Inspector for Absent {
-    fn start(&self, _wish: &Wish, _who: &str) -> Result<i64, Refused> {
-        Self::refused()
-    }
-
-    fn pause(&self) -> Result<i64, Refused> {
-        Self::refused()
-    }
-
-    fn resume(&self) -> Result<i64, Refused> {
-        Self::refused()
-    }
-
-    fn abort(&self, _who: &str) -> Result<i64, Refused> {
-        Self::refused()
-    }
-
-    fn standing(&self) -> Value {
-        json!({"state": "idle", "run": null})
-    }
-
-    fn figures(&self) -> Figures {
-        Figures::idle()
-    }
-
-    fn history(&self, _limit: usize) -> Result<Vec<RunRecord>, String> {
-        Ok(Vec::new())
-    }
-}
 
 /// What it is built from.
 #[derive(Clone)]
@@ -214,6 +92,37 @@ impl Verifier {
             Some(why) => Err(Refused::NotNow(format!("nothing can be repaired: {why}"))),
             None => Ok(()),
         }
+    }
+
+    /// A wish for what a finding touched, in tables and rows. Blocks on the disk.
+    fn of_finding(&self, wish: &Wish) -> Result<Wish, Refused> {
+        let Some(finding) = wish.finding else {
+            return Ok(wish.clone());
+        };
+        if !wish.tables.is_empty() || wish.condition.is_some() {
+            let wrong = "finding: it says which tables and rows; leave tables and where out";
+            return Err(Refused::Wrong(wrong.to_owned()));
+        }
+        let touched = self.parts.records.touched(finding);
+        let touched = touched.map_err(|fault| Refused::Unable(fault.to_string()))?;
+        let touched =
+            touched.ok_or_else(|| Refused::Wrong(format!("there is no finding {finding}")))?;
+        if touched.tables.is_empty() {
+            return Err(Refused::Wrong(format!(
+                "finding {finding} names no table, or none of its divergences is kept: name tables"
+            )));
+        }
+        let rows = Wish {
+            tables: touched.tables,
+            condition: touched.condition,
+            ..wish.clone()
+        };
+        // A condition that cannot stand in a statement is left out: then it is the table.
+        let whole = Wish {
+            condition: None,
+            ..rows.clone()
+        };
+        Ok(if rows.meant().is_ok() { rows } else { whole })
     }
 
     /// Goes on with what an earlier process left between the same two servers; its number, if there was
@@ -320,6 +229,7 @@ impl Verifier {
 
 impl Inspector for Verifier {
     fn start(&self, wish: &Wish, who: &str) -> Result<i64, Refused> {
+        let wish = &self.of_finding(wish)?;
         let meant = wish.meant().map_err(|wrong| Refused::Wrong(wrong.0))?;
         let roles = self.parts.roles.borrow().clone();
         self.may_begin(&meant, &roles)?;
@@ -455,6 +365,7 @@ fn shown(run: &Run) -> Value {
         "ended": end.as_ref().map(|end| end.at),
         "outcome": end.as_ref().map(|end| end.outcome.clone()),
         "why": end.as_ref().and_then(|end| end.why.clone()),
+        "where": run.meant.condition,
         "sample": run.meant.sample,
         "repair": run.meant.repair,
         "waits": waits,

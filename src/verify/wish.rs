@@ -26,6 +26,9 @@ pub struct Wish {
     /// A condition that both servers understand.
     #[serde(rename = "where")]
     pub condition: Option<String>,
+    /// The rows that this finding touched, or its tables where its statements do not say which: instead of tables and
+    /// condition.
+    pub finding: Option<i64>,
     /// Tables at a time.
     pub jobs: Option<usize>,
     /// Rows a second at most, both sides together.

@@ -151,6 +151,11 @@ impl Around for Alone {
 
     fn repairs(&self, _table: &Table) {}
 
+    /// No mirror runs that could lose one.
+    fn lost_since(&self, _table: &Table, _since: jiff::Timestamp) -> bool {
+        false
+    }
+
     fn verified(&self, table: &Table, since: jiff::Timestamp) {
         if self.replicated.is_none() {
             self.ledger.verified(table, since);

@@ -3,7 +3,9 @@
 use super::super::file::open_reader;
 use super::Verifications;
 use super::kept::{RunRecord, TableLeft, VerificationError, Verified};
+use super::touched::{TOUCHED_MAX, Touched};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
 
 impl Verifications {
     /// The run that was left in its midst, between these two servers in these roles. Reads the file.
@@ -23,6 +25,36 @@ impl Verifications {
         })?;
         let is_of = |run: &RunRecord| run.primary == primary && run.shadow == shadow;
         Ok(found.flatten().filter(is_of))
+    }
+
+    /// What a finding touched: its tables, and of its newest divergences the statement, as far as its text and its
+    /// values were kept. `None` where there is no such finding. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn touched(&self, finding: i64) -> Result<Option<Touched>, VerificationError> {
+        let found = self.read(|connection| {
+            let known = connection
+                .query_row(
+                    "SELECT 1 FROM findings WHERE id = ?1",
+                    [finding],
+                    |_| Ok(()),
+                )
+                .optional()?;
+            if known.is_none() {
+                return Ok(None);
+            }
+            let mut statement = connection.prepare(
+                "SELECT item FROM divergences WHERE finding_id = ?1 ORDER BY id DESC LIMIT ?2",
+            )?;
+            let items = statement.query_map(params![finding, TOUCHED_MAX], |row| {
+                let item: String = row.get(0)?;
+                Ok(serde_json::from_str::<Value>(&item).unwrap_or_default())
+            })?;
+            let items: Result<Vec<Value>, _> = items.collect();
+            Ok(Some(Touched::of(&items?)))
+        })?;
+        Ok(found.flatten())
     }
 
     /// The tables that a run is asked for. Reads the file.

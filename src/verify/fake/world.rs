@@ -69,6 +69,8 @@ pub(in crate::verify) struct Watched {
     pub(in crate::verify) holds: Mutex<Option<String>>,
     pub(in crate::verify) behind: Mutex<Option<String>>,
     pub(in crate::verify) panics: Mutex<bool>,
+    /// Tables to which a write was lost.
+    pub(in crate::verify) lost: Mutex<Vec<String>>,
     pub(in crate::verify) places: Mutex<Places>,
 }
 
@@ -99,6 +101,10 @@ impl Around for Watched {
 
     fn repairs(&self, table: &Table) {
         self.places.lock().tainted.push(table.name.clone());
+    }
+
+    fn lost_since(&self, table: &Table, _since: jiff::Timestamp) -> bool {
+        self.lost.lock().contains(&table.name)
     }
 
     fn verified(&self, table: &Table, _since: jiff::Timestamp) {

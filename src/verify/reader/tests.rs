@@ -1,0 +1,85 @@
+//! Answers in pieces, of several chunks, and such as break off.
+
+use super::*;
+use crate::connect::Stream;
+use crate::wire::capability::Capabilities;
+use crate::wire::status::Status;
+
+/// A reader whose server has said these bytes, in pieces of this length.
+fn reader(bytes: Vec<u8>, piece: usize) -> Reader {
+    let (near, mut far) = tokio::io::duplex(piece);
+    drop(crate::task::spawn("far", async move {
+        let _ = far.write_all(&bytes).await;
+    }));
+    Reader {
+        connection: Connection {
+            stream: Stream::Memory(near),
+            capabilities: Capabilities::PROTOCOL_41,
+            thread_id: 1,
+            server_version: "8.0.0".into(),
+            status: Status::default(),
+        },
+        name: "legacy".into(),
+        is_vitess: false,
+        buffer: Vec::new(),
+        taken: 0,
+        end: 0,
+        columns: 1,
+    }
+}
+
+fn packets(payloads: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut seq = 1;
+    for payload in payloads {
+        seq = write_packet(&mut out, seq, payload);
+    }
+    out
+}
+
+const EOF: &[u8] = &[0xFE, 0, 0, 2, 0];
+
+#[tokio::test]
+async fn rows_are_read_one_by_one_in_whatever_pieces_they_come() {
+    for piece in [1, 3, 1000] {
+        let mut reader = reader(packets(&[b"\x01a", b"\xFB", b"\x02bc", EOF]), piece);
+        let mut seen = Vec::new();
+        while let Some(cells) = reader.next().await.unwrap() {
+            seen.push(cells[0].map(<[u8]>::to_vec));
+        }
+        assert_eq!(seen, [Some(b"a".to_vec()), None, Some(b"bc".to_vec())]);
+        assert_eq!(reader.next().await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_several_chunks_is_one() {
+    let value = vec![7; 2 * CHUNK_MAX];
+    let mut row = Vec::new();
+    crate::wire::packet::write_lenenc_bytes(&mut row, &value);
+    let mut reader = reader(packets(&[&row, b"\x01b", EOF]), 1 << 20);
+    assert_eq!(
+        reader.next().await.unwrap().unwrap()[0].unwrap().len(),
+        value.len()
+    );
+    assert_eq!(reader.next().await.unwrap().unwrap()[0], Some(&b"b"[..]));
+    assert!(reader.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_no_end() {
+    let mut cut = packets(&[b"\x01a", b"\x05bcdef"]);
+    cut.truncate(cut.len() - 2);
+    let mut reader = reader(cut, 64);
+    assert!(reader.next().await.unwrap().is_some());
+    assert!(matches!(reader.next().await, Err(ReadError::Broken(..))));
+}
+
+#[tokio::test]
+async fn an_error_behind_rows_is_no_end() {
+    let mut reader = reader(packets(&[b"\x01a", b"\xFF\x25\x05#70100killed"]), 64);
+    assert!(reader.next().await.unwrap().is_some());
+    let fault = reader.next().await.unwrap_err();
+    assert!(fault.may_pass());
+    assert_eq!(fault.to_string(), "legacy: killed (1317)");
+}
