@@ -242,7 +242,7 @@ pub(in crate::verify) fn until(process: &Verifier, what: impl Fn(&Value) -> bool
         if what(&told) {
             return told;
         }
-        assert!(began.elapsed() < Duration::from_secs(30), "{told:#}");
+        assert!(began.elapsed() < Duration::from_secs(120), "{told:#}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,9 +1,10 @@
 //! Runs between two fake servers: what they must not say, and what the next process makes of them.
 
+mod keyless;
+
 use super::super::fake::Say;
 use super::super::fake::world::{Data, World, ended, until, wish};
 use super::*;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn table(told: &Value) -> &Value {
@@ -50,19 +51,25 @@ fn a_session_is_set_so_that_no_server_cuts_an_answer_short() {
 #[test]
 fn more_suspects_than_can_be_looked_at_are_not_collected() {
     let world = World::new(&[("t", Data::of(10))]);
-    for id in 1_000..60_000 {
+    for id in 1_000..31_000 {
         let mut state = world.state.lock();
         state.table("other", "t").rows.insert(id, "extra".into());
     }
+    // Nothing is looked at for long enough to be judged.
+    let process = world.process(|limits| limits.settle = Duration::from_millis(1));
+    process.start(&wish(&[]), "dba").unwrap();
+    let told = ended(&process);
+    let one = table(&told);
+    assert_eq!(one["outcome"], "unfinished", "{told:#}");
+    let why = one["not_covered"].to_string();
+    assert!(why.contains("looked different at once"), "{told:#}");
+    assert_eq!(one["unsettled"], 20_000, "they were all collected");
+    // Where they can be, enough of them is enough.
     let told = world.run(&[]);
     let one = table(&told);
     assert_eq!(one["outcome"], "different", "{told:#}");
-    let why = one["not_covered"].to_string();
-    assert!(
-        why.contains("the rest of the table was not read"),
-        "{told:#}"
-    );
-    assert!(one["differences"]["extra"].as_u64().unwrap() < 20_000);
+    let extra = one["differences"]["extra"].as_u64().unwrap();
+    assert!((1_001..3_000).contains(&extra), "{extra}");
     assert!(one["rows"].as_array().unwrap().len() <= 1_000);
 }
 
@@ -78,103 +85,6 @@ fn what_does_not_come_to_rest_is_left_in_time() {
     let one = table(&told);
     assert_eq!(one["outcome"], "unfinished", "{told:#}");
     assert_eq!(one["unsettled"], 2_000, "{told:#}");
-}
-
-#[test]
-fn a_table_without_a_key_is_read_where_it_is_named_and_locked_by_nobody() {
-    let heap = Data {
-        has_key: false,
-        ..Data::of(50)
-    };
-    let world = World::new(&[("t", heap)]);
-    let told = world.run(&[]);
-    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
-    assert!(
-        table(&told)["not_covered"][0]
-            .as_str()
-            .unwrap()
-            .contains("name it in --tables")
-    );
-    assert!(!world.asked("legacy").iter().any(|one| is_range(one)));
-    assert_eq!(world.run(&["app.t"])["run"]["outcome"], "equal");
-    world.state.lock().table("legacy", "t").engine = "MyISAM";
-    let told = world.run(&["app.t"]);
-    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
-    assert!(
-        table(&told)["not_covered"]
-            .to_string()
-            .contains("MyISAM) locks it"),
-        "{told:#}"
-    );
-}
-
-#[test]
-fn reading_a_table_without_a_key_is_given_up_where_production_comes_first() {
-    let heap = Data {
-        has_key: false,
-        ..Data::of(5_000)
-    };
-    let world = World::new(&[("t", heap)]);
-    let around = Arc::clone(&world.around);
-    let reads = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&reads);
-    world.before(move |server, statement, _| {
-        if server == "legacy" && is_range(statement) && counted.fetch_add(1, Ordering::Relaxed) == 0
-        {
-            *around.holds.lock() = Some("production is slow".to_owned());
-        }
-        None
-    });
-    let process = world.process(|_| ());
-    process.start(&wish(&["t"]), "dba").unwrap();
-    until(&process, |told| {
-        told["run"]["waits"] == "production is slow"
-    });
-    *world.around.holds.lock() = None;
-    let told = ended(&process);
-    assert_eq!(told["run"]["outcome"], "equal", "{told:#}");
-    assert_eq!(reads.load(Ordering::Relaxed), 2, "it did not begin anew");
-}
-
-/// Finding: two readings under traffic that differ in as many rows, and not in the same ones, were a difference.
-#[test]
-fn a_table_without_a_key_that_is_written_to_differs_only_where_it_does() {
-    let heap = Data {
-        has_key: false,
-        ..Data::of(50)
-    };
-    let world = World::new(&[("t", heap)]);
-    // Each reading of the primary is followed by a write that the shadow has at once: an INSERT and a DELETE.
-    let mut next = 1_000;
-    world.before(move |server, statement, state| {
-        if server == "legacy" && is_range(statement) {
-            next += 1;
-            for server in ["legacy", "other"] {
-                let rows = &mut state.table(server, "t").rows;
-                rows.insert(next, "new".into());
-                rows.remove(&(next - 3));
-            }
-        }
-        if server == "other" && is_range(statement) {
-            next += 1;
-            for server in ["legacy", "other"] {
-                let rows = &mut state.table(server, "t").rows;
-                rows.insert(next, "new".into());
-            }
-        }
-        None
-    });
-    let told = world.run(&["t"]);
-    assert_eq!(table(&told)["differences"], json!({}), "{told:#}");
-    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
-    // One that the shadow lacks is found for all that.
-    world.state.lock().table("other", "t").rows.remove(&5);
-    let told = world.run(&["t"]);
-    assert_eq!(
-        table(&told)["differences"],
-        json!({"missing": 1}),
-        "{told:#}"
-    );
 }
 
 fn slow(world: &World) {
