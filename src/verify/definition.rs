@@ -96,7 +96,7 @@ impl TableRun<'_> {
             .filter_map(|at| planned.columns.get(*at))
             .map(|column| column.on_shadow.as_str())
             .collect();
-        let is_of_key = |name: &String| key.iter().any(|one| one.eq_ignore_ascii_case(name));
+        let spread = spread(planned, &by);
         let leads = |index: &Index| {
             let first = index.columns.first();
             first.is_some_and(|(name, _)| {
@@ -106,7 +106,7 @@ impl TableRun<'_> {
         };
         Ok(Known {
             sharded,
-            routed: sharded && !by.is_empty() && by.iter().all(is_of_key),
+            routed: spread.is_some(),
             indexed: key.is_empty() || theirs.indexes.iter().any(leads),
             engine: match planned.way {
                 Way::Buckets => {
@@ -117,7 +117,7 @@ impl TableRun<'_> {
                 Way::Ranges | Way::Lookups => None,
             },
             of,
-            plan,
+            plan: plan.map(|plan| Plan { spread, ..plan }),
         })
     }
 
@@ -181,4 +181,15 @@ impl TableRun<'_> {
         });
         Ok((true, note))
     }
+}
+
+/// The key's column by which the rows are spread over shards. Of several columns a vtgate takes each list apart by the
+/// first one alone: then nobody can say.
+fn spread(plan: &Plan, by: &[String]) -> Option<usize> {
+    let [by] = by else { return None };
+    let is_it = |at: &usize| {
+        let column = plan.columns.get(*at);
+        column.is_some_and(|column| column.on_shadow.eq_ignore_ascii_case(by))
+    };
+    plan.key.iter().copied().find(is_it)
 }

@@ -21,7 +21,16 @@ impl TableRun<'_> {
         places: &Places<'b>,
         walker: Walker<'b>,
     ) -> Result<(), Ended> {
+        let known = walker.cursor().differences.sum();
         let different = walker.different;
+        let earlier = known.saturating_sub(different.len() as u64);
+        if earlier > 0 {
+            self.set(|one| {
+                one.not_covered.push(format!(
+                    "a repair of {earlier} rows that were found before a restart: verify the table again"
+                ));
+            });
+        }
         if different.is_empty() {
             return Ok(());
         }
@@ -66,7 +75,8 @@ impl TableRun<'_> {
         walk.gate.pass().await.map_err(Ended::Stopped)?;
         let planned = async {
             let mut pair = pair(walk).await?;
-            repair::plan(&mut pair, places, different).await
+            let shadow = (&self.parts.dial, &self.parts.roles.shadow);
+            repair::plan(&mut pair, places, shadow, different).await
         };
         let planned = planned.await.map_err(Ended::Fault)?;
         let mut told = Vec::with_capacity(different.len());

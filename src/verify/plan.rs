@@ -65,6 +65,8 @@ pub(super) struct Plan {
     pub(super) key: Vec<usize>,
     /// How the rows are gone through.
     pub(super) way: Way,
+    /// The key's column that says on which of the shadow's shards a row is, as a place in `columns`.
+    pub(super) spread: Option<usize>,
 }
 
 /// Makes the plan; `None` where the two sides have no column in common.
@@ -115,7 +117,12 @@ pub(super) fn plan(primary: &Shape, shadow: &Shape) -> Option<Plan> {
         ),
         None => (Vec::new(), Way::Buckets),
     };
-    Some(Plan { columns, key, way })
+    Some(Plan {
+        columns,
+        key,
+        way,
+        spread: None,
+    })
 }
 
 /// The smaller the better.

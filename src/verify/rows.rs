@@ -217,6 +217,7 @@ mod tests {
             columns: vec![column("id", Form::Number), column("v", Form::Text)],
             key: vec![0],
             way: Way::Ranges,
+            spread: None,
         }
     }
 

@@ -7,6 +7,7 @@
 use super::plan::{Plan, Planned};
 use super::rows::Key;
 use super::types::Form;
+use std::collections::BTreeSet;
 
 /// Which of the two servers a statement is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,8 +272,23 @@ impl Place<'_> {
                 .collect();
             return format!("{} IN ({})", self.key_names().join(""), values.join(", "));
         }
-        let keys: Vec<String> = keys.iter().map(|key| self.is(key)).collect();
-        keys.join(" OR ")
+        let each: Vec<String> = keys.iter().map(|key| self.is(key)).collect();
+        let each = each.join(" OR ");
+        match self.spread_values(keys) {
+            Some((name, values)) => format!("{name} IN ({values}) AND ({each})"),
+            None => each,
+        }
+    }
+
+    /// The column that says on which shard a row is, and its values: a vtgate would ask every shard for every key
+    /// of several columns, and find it wherever it is.
+    fn spread_values(&self, keys: &[Key]) -> Option<(String, String)> {
+        let spread = self.plan.spread.filter(|_| self.side == Side::Shadow)?;
+        let nth = self.plan.key.iter().position(|at| *at == spread)?;
+        let parts = keys.iter().filter_map(|key| self.part(key, nth));
+        let values: BTreeSet<String> = parts.map(|(_, value)| value).collect();
+        let values: Vec<String> = values.into_iter().collect();
+        Some((self.side.name(self.column(spread)?), values.join(", ")))
     }
 }
 
@@ -302,6 +318,7 @@ mod tests {
             ],
             key: key.to_vec(),
             way: Way::Ranges,
+            spread: None,
         }
     }
 
@@ -355,9 +372,27 @@ mod tests {
                 .contains("(`A` = 1 AND `B` <= 'x')")
         );
         assert_eq!(
-            at.lookup_keys(&[from]),
+            at.lookup_keys(std::slice::from_ref(&from)),
             "SELECT `A`, `B` FROM `app`.`t` WHERE (`A` = 1 AND `B` = 'x')"
         );
+    }
+
+    /// Without the list a vtgate finds a row on whatever shard it is, and one on the wrong shard looks right.
+    #[test]
+    fn several_keys_of_several_columns_are_asked_of_their_shards_alone() {
+        let mut plan = plan(&[0, 1]);
+        plan.spread = Some(1);
+        let keys = [["1", "x"], ["2", "y"], ["3", "x"]]
+            .map(|[a, b]| key_alone(&plan, &[Some(a.as_bytes()), Some(b.as_bytes())]));
+        let on = |side| Place {
+            side,
+            ..place(&plan, None)
+        };
+        assert_eq!(
+            on(Side::Shadow).lookup_keys(&keys),
+            "SELECT `A`, `B` FROM `app`.`t` WHERE `B` IN ('x', 'y') AND ((`A` = 1 AND `B` = 'x') OR (`A` = 2 AND `B` = 'y') OR (`A` = 3 AND `B` = 'x'))"
+        );
+        assert!(!on(Side::Primary).lookup_keys(&keys).contains(" IN "));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! It waits for no lock longer than a second, and for no answer longer than its place may be kept. What it gives up
 //! is ended on the server. Only a COMMIT without an answer leaves open what became of a repair.
 
+use super::super::statements::quoted;
 use crate::ask::{AskError, Asker, Manner};
 use crate::config::{Account, Server};
 use crate::connect::Dial;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 /// Its session: nothing of the account's or the server's own defaults may change what is written. Values that do
 /// not fit are refused, not cut; a key of 0 is 0; zero dates are what they are; a row is written, not what its
 /// foreign keys would make of others.
-const SESSION: [&str; 6] = [
+pub(super) const SESSION: [&str; 6] = [
     "SET NAMES utf8mb4",
     "SET time_zone = '+00:00'",
     "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES,ALLOW_INVALID_DATES'",
@@ -140,6 +141,37 @@ impl Hand {
             // A COMMIT that is refused has been rolled back, but for one on several shards.
             (Err(fault), None) => self.gave_up(&fault, Wrote::Unknown).await,
         }
+    }
+
+    /// The same on one shard of a vtgate's, by what `USE` says for it; `keyspace` is what it says for all of them.
+    pub(super) async fn write_at(
+        &mut self,
+        (shard, keyspace): (&str, &str),
+        statements: &[String],
+        until: Instant,
+    ) -> Wrote {
+        if let Err(why) = self.aim(shard, until).await {
+            return Wrote::Passing(why);
+        }
+        let wrote = self.write(statements, until).await;
+        // A connection that is still aimed at a shard is not used again.
+        if let Err(why) = self.aim(keyspace, until + COMMIT_MAX).await {
+            tracing::debug!("{why}");
+        }
+        wrote
+    }
+
+    async fn aim(&mut self, target: &str, until: Instant) -> Result<(), String> {
+        let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", self.server.name);
+        let asker = self.asker.take();
+        let mut asker = asker.ok_or_else(|| failed(&"the connection broke off"))?;
+        let aim = format!("USE {}", quoted(target));
+        let aimed = tokio::time::timeout_at(until, asker.ask(&aim)).await;
+        aimed
+            .unwrap_or(Err(AskError::Timeout))
+            .map_err(|fault| failed(&fault))?;
+        self.asker = Some(asker);
+        Ok(())
     }
 
     async fn gave_up(

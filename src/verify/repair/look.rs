@@ -31,7 +31,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// Reads both sides, the primary first.
+    /// Reads both sides.
     pub(super) async fn of(
         pair: &mut Pair,
         places: &Places<'_>,
@@ -46,6 +46,11 @@ impl Look {
     /// The digest of the primary's row; none where it has none.
     pub(super) fn seen(&self, key: &Key) -> Option<u128> {
         self.here.get(&key.canonical).map(|row| row.digest)
+    }
+
+    /// Whether the shadow has it where a lookup finds it.
+    pub(super) fn is_there(&self, key: &Key) -> bool {
+        self.there.contains_key(&key.canonical)
     }
 
     /// What makes the shadow's row the primary's; `None` where they are the same.
@@ -187,6 +192,7 @@ mod tests {
             ],
             key: vec![0],
             way: Way::Ranges,
+            spread: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! the columns that differ and no others, but for those that the shadow would set to the time of the UPDATE.
 
 use super::super::rows::Key;
-use super::super::statements::{Place, hex, literal};
+use super::super::statements::{Place, hex, literal, quoted};
 use super::super::types::Form;
 
 /// A row's cells, in the plan's order.
@@ -106,6 +106,36 @@ impl Place<'_> {
         format!("DELETE FROM {} WHERE {}", self.name(), self.exactly(key))
     }
 
+    /// Takes it away on the shard that a session is aimed at: there a name has no database.
+    #[must_use]
+    pub(super) fn delete_here(&self, key: &Key) -> String {
+        format!(
+            "DELETE FROM {} WHERE {}",
+            quoted(self.table),
+            self.exactly(key)
+        )
+    }
+
+    /// Asks whether it is on that shard.
+    #[must_use]
+    pub(super) fn is_here(&self, key: &Key) -> String {
+        format!(
+            "SELECT 1 FROM {} WHERE {}",
+            quoted(self.table),
+            self.exactly(key)
+        )
+    }
+
+    /// Asks a vtgate where a lookup of it goes.
+    #[must_use]
+    pub(super) fn route(&self, key: &Key) -> String {
+        format!(
+            "VEXPLAIN QUERIES SELECT 1 FROM {} WHERE {}",
+            self.name(),
+            self.exactly(key)
+        )
+    }
+
     /// Asks for the character set of a column of this row.
     #[must_use]
     pub(super) fn charset(&self, key: &Key, at: usize) -> Option<String> {
@@ -168,6 +198,7 @@ mod tests {
             ],
             key: vec![0],
             way: Way::Lookups,
+            spread: None,
         }
     }
 

@@ -183,6 +183,71 @@ async fn behind_a_cutover_nothing_is_repaired_on_the_server_that_is_primary_now(
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_repaired_is_known_and_the_rest_is_repaired_later() {
+    const ROWS: u64 = 400;
+    let lab = Lab::get();
+    let name = filled(&lab, 400, 0).await;
+    let setup = Setup {
+        ledger: KEEP,
+        more: FAST.to_owned(),
+        ..Setup::default()
+    };
+    let mut proxy = Proxy::start_with(&lab, &setup);
+    let mut shadow = connect(&lab.shadow(), "scratch").await;
+    let count = format!("SELECT COUNT(*) FROM {name}");
+    let tables = format!("scratch.{name}");
+    let wish = json!({"tables": [tables], "repair": "apply"});
+    proxy.send("POST", "/api/v1/verify", &wish);
+    let end = Instant::now() + Duration::from_secs(90);
+    let mut there = 0_u64;
+    while there < 60 {
+        assert!(Instant::now() < end, "{}", proxy.get("/api/v1/verify"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        there = shadow.query_first(&count).await.expect("rows").unwrap_or(0);
+    }
+    proxy.kill_and_start_again();
+    let told_of = async |condition: &str| -> u64 {
+        let ask = format!("SELECT COUNT(*) FROM repairs WHERE {condition}");
+        told(&proxy, &ask).await[0][0].parse().expect("a number")
+    };
+    let there: u64 = shadow.query_first(&count).await.expect("rows").unwrap_or(0);
+    let (done, open) = (
+        told_of("outcome = 'done'").await,
+        told_of("outcome IS NULL").await,
+    );
+    assert!(there < ROWS, "all was repaired before the kill");
+    assert!(
+        done <= there && there <= done + open,
+        "{done} {there} {open}"
+    );
+    assert!(open <= 50, "{open}");
+    let run = loop {
+        let told = proxy.get("/api/v1/verify");
+        if told["state"] == "ended" {
+            break told;
+        }
+        assert!(Instant::now() < end, "{told:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    // It goes on with the table, and repairs what is left.
+    let one = table(&run, &name);
+    assert_eq!(
+        (&one["outcome"], &one["repaired"]),
+        (&json!("equal_in_part"), &json!(ROWS - there)),
+        "{run:#}"
+    );
+    let (code, told) = tokio::task::block_in_place(|| verify(&proxy.admin, &["--tables", &tables]));
+    assert_eq!(
+        (code, &table(&told, &name)["outcome"]),
+        (0, &json!("equal")),
+        "{told:#}"
+    );
+    println!(
+        "{there} rows were there at the kill; {done} repairs are told as done, {open} as not known"
+    );
+}
+
 #[tokio::test]
 async fn where_replication_feeds_the_shadow_nothing_is_repaired_unless_forced() {
     let lab = Lab::get();
