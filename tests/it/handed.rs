@@ -48,6 +48,7 @@ impl Session {
     /// Says a command to the primary, and hands what came of it to the mirror.
     pub async fn say(&mut self, payload: &[u8]) -> Answer {
         let began = Instant::now();
+        self.tracker.digest_rows(self.tee.compares());
         let answer = exchange(&mut self.stream, &mut self.tracker, payload).await;
         self.seq += 1;
         let now = Instant::now();

@@ -200,3 +200,23 @@ async fn a_large_command_that_finds_no_room_is_served_and_not_copied() {
     assert_eq!(world.receiver.budget().used(), 0);
     assert_eq!(world.relay.counters().commands_cut.value(), 1);
 }
+
+/// The digest of a large answer's rows is most of what it costs.
+#[tokio::test(start_paused = true)]
+async fn rows_are_digested_while_somebody_is_to_compare_them() {
+    let world = &mut World::new(Setting::default());
+    let appraisal = world.receiver.appraisal();
+    let (mut client, mut server) = world.session().await;
+    let (command, answer) = (packet(0, b"\x03select a"), rows(&[b"one", b"two"], 2));
+    for compares in [true, false, true] {
+        appraisal.set(compares);
+        client.send(&command).await;
+        server.expect(&command).await;
+        server.send(&answer).await;
+        client.expect(&answer).await;
+        let Some(crate::tee::Handed::Exchange(it)) = world.receiver.recv().await else {
+            panic!("it")
+        };
+        assert_eq!((it.answer.is_digested(), it.answer.rows()), (compares, 2));
+    }
+}

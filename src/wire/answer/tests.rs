@@ -255,6 +255,7 @@ const NO_ROWS: Rows = Rows {
     warnings: 0,
     offset: 0,
     cursor: false,
+    undigested: false,
 };
 
 #[test]
