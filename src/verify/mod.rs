@@ -5,7 +5,7 @@
 //! the questions; `wish` is what was asked for, `board` how it stands, `cursor` how far a table has come.
 //!
 //! Around it: `reader` streams rows, `catalog` asks for definitions and `rights` says what an account sees,
-//! `prepare` and `definition` say what there is, `walk` goes through a table, `range` by `range` (`heap` through one
+//! `prepare` and `definition` say what there is, `walk` goes through a table, `range` by `range`, as long as it gets on (`lap`) (`heap` through one
 //! without a key), `settle` looks again at what looked different until it stays so, `repair` makes the shadow's row the
 //! primary's (`mending` does so for a table), `gate` gives way to production, `run` does all of it for many tables (each
 //! a `table`), and the `verifier` is whom operators ask, as an `inspector`.
@@ -28,6 +28,7 @@ mod fake;
 mod heap;
 mod inspector;
 mod json;
+mod lap;
 mod mending;
 mod number;
 mod plan;

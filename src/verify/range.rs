@@ -13,6 +13,11 @@ use std::collections::HashSet;
 const CROWD_ROWS: usize = 20_000;
 const CROWD_BYTES: usize = 8 << 20;
 
+const ROUND: &str = "its rows came round and round: a server does not order its key as it compares it, so the rest of the table was not read";
+
+const ALIKE: &str =
+    "two rows of the primary were told with the same key, so the table was not read";
+
 /// The primary's next rows.
 pub(super) struct Ahead {
     from: Option<Key>,
@@ -66,6 +71,9 @@ impl<'a> Walker<'a> {
     /// Goes on behind this key; where there is none, this pass is done.
     fn move_to(&mut self, to: Option<Key>) {
         self.cursor.ranges += 1;
+        if !self.lap.gets_on(to.as_ref()) {
+            self.unread = Some(ROUND.to_owned());
+        }
         let last = u8::from(self.plan.way == Way::Lookups);
         if to.is_none() {
             if self.pass >= last {
@@ -115,6 +123,10 @@ impl<'a> Walker<'a> {
         let (to, read, bytes) = (now.to.clone(), now.rows.len() as u64, now.bytes);
         let mut range = Range::of(now.rows);
         let keys = range.keys();
+        if (keys.len() as u64) < read {
+            self.unread = Some(ALIKE.to_owned());
+            return Ok(read);
+        }
         let is_sampling = self.of.meant.sample < 1.0;
         let next = to.clone().filter(|_| !is_sampling);
         let places = self.places.clone();

@@ -12,6 +12,7 @@
 use super::board::{Board, Found, Stage};
 use super::cursor::Cursor;
 use super::gate::{Gate, Stopped};
+use super::lap::Lap;
 use super::plan::Plan;
 use super::range::Ahead;
 use super::reader::{Door, ReadError};
@@ -37,8 +38,10 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// Rows of a range at least.
+/// Rows of the first range at least, where a range may have so many.
 const RANGE_ROWS_MIN: u64 = 50;
+
+const RESTLESS: &str = "so many rows did not stay the same for long enough to be judged that the rest of the table was not read";
 
 const CROWDED: &str = "so many rows looked different at once that not all of them could be looked at one by one: the rest of the table was not read";
 
@@ -119,6 +122,10 @@ pub(super) struct Walker<'a> {
     crowds: u32,
     /// What waits is settled, and then the table is left.
     crowded: bool,
+    /// Whether it goes on.
+    pub(super) lap: Lap,
+    /// It cannot go on, and why.
+    pub(super) unread: Option<String>,
     /// Every row that stays different, where they are to be repaired.
     pub(super) different: Vec<Differs>,
     pub(super) done: bool,
@@ -139,7 +146,11 @@ impl<'a> Walker<'a> {
             after,
             cursor,
             ahead: None,
-            range_rows: RANGE_ROWS_MIN.max(of.limits.range_rows / 4),
+            range_rows: RANGE_ROWS_MIN
+                .max(of.limits.range_rows / 4)
+                .min(of.limits.range_rows.max(1)),
+            lap: Lap::default(),
+            unread: None,
             suspects: Vec::new(),
             since: now,
             kept: now,
@@ -172,6 +183,13 @@ impl<'a> Walker<'a> {
                     (failing, pause) = (None, RETRY);
                     if self.cursor.differences.sum() > self.of.limits.differences {
                         return Err(Ended::TooMany);
+                    }
+                    // Each of them takes as long as settling may.
+                    if self.cursor.unsettled > self.of.limits.differences {
+                        return Err(Ended::Unread(RESTLESS.to_owned()));
+                    }
+                    if let Some(why) = self.unread.take() {
+                        return Err(Ended::Unread(why));
                     }
                     if self.crowded && self.suspects.is_empty() {
                         return Err(Ended::Unread(CROWDED.to_owned()));
