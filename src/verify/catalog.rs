@@ -8,7 +8,7 @@ use super::types::SqlType;
 use crate::sql::{Table, sequence_in};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Databases that hold a server's own.
+/// Databases that hold a server's own; `sys` where there is no table of an application's in it.
 const SYSTEM: [&str; 5] = [
     "mysql",
     "information_schema",
@@ -38,28 +38,55 @@ fn cell(row: &[Option<String>], at: usize) -> Option<&str> {
 pub(super) async fn databases(reader: &mut Reader) -> Result<Vec<String>, ReadError> {
     let rows = reader.all("SHOW DATABASES").await?;
     let names = rows.iter().filter_map(|row| cell(row, 0));
-    let names = names.filter(|name| !SYSTEM.iter().any(|one| name.eq_ignore_ascii_case(one)));
-    Ok(names.map(str::to_owned).collect())
+    let is_system = |name: &str| SYSTEM.iter().any(|one| name.eq_ignore_ascii_case(one));
+    let mut found: Vec<String> = Vec::new();
+    for name in names {
+        let is_taken = name.eq_ignore_ascii_case("sys") && {
+            let of = tables(reader, name).await?.tables;
+            of.iter().any(|table| table != "sys_config")
+        };
+        if is_taken || !is_system(name) {
+            found.push(name.to_owned());
+        }
+    }
+    Ok(found)
 }
 
-/// The tables of a database, views left out; none where there is no such database.
+/// What a database has.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Its tables.
+    pub(super) tables: Vec<String>,
+    /// What is not compared: views, and what Vitess keeps beside an application's tables.
+    pub(super) others: Vec<String>,
+}
+
+/// The tables of a database; none where there is no such database.
 ///
 /// # Errors
 /// As [`Reader::all`].
-pub(super) async fn tables(reader: &mut Reader, database: &str) -> Result<Vec<String>, ReadError> {
+pub(super) async fn tables(reader: &mut Reader, database: &str) -> Result<Listed, ReadError> {
     let ask = format!("SHOW FULL TABLES FROM {}", quoted(database));
     let rows = match reader.all(&ask).await {
         Ok(rows) => rows,
-        Err(fault) if is_absent(&fault) => return Ok(Vec::new()),
+        Err(fault) if is_absent(&fault) => return Ok(Listed::default()),
         Err(fault) => return Err(fault),
     };
-    let is_table = |row: &&Vec<Option<String>>| {
-        cell(row, 1).is_none_or(|kind| kind.eq_ignore_ascii_case("BASE TABLE"))
-    };
-    // What Vitess keeps beside an application's tables.
-    let is_ours = |name: &&str| !name.starts_with("_vt_");
-    let names = rows.iter().filter(is_table).filter_map(|row| cell(row, 0));
-    Ok(names.filter(is_ours).map(str::to_owned).collect())
+    Ok(listed(&rows))
+}
+
+fn listed(rows: &[Vec<Option<String>>]) -> Listed {
+    let mut listed = Listed::default();
+    for row in rows {
+        let Some(name) = cell(row, 0) else { continue };
+        let is_table = cell(row, 1).is_none_or(|kind| kind.eq_ignore_ascii_case("BASE TABLE"));
+        if is_table && !name.starts_with("_vt_") {
+            listed.tables.push(name.to_owned());
+        } else {
+            listed.others.push(name.to_owned());
+        }
+    }
+    listed
 }
 
 /// A table's definition; `None` where there is no such table.
@@ -237,20 +264,55 @@ pub(super) async fn status(
     database: &str,
     table: &str,
 ) -> Result<(Option<String>, Option<u64>), ReadError> {
-    let like = table.replace('\\', "\\\\").replace('\'', "''");
+    let like = like(table);
     let ask = format!("SHOW TABLE STATUS FROM {} LIKE '{like}'", quoted(database));
     let rows = match reader.all(&ask).await {
         Ok(rows) => rows,
         Err(ReadError::Refused { .. }) => return Ok((None, None)),
         Err(fault) => return Err(fault),
     };
-    // LIKE takes an underscore for any character.
+    // Not every server takes the escapes.
     let is_it = |row: &&Vec<Option<String>>| {
         cell(row, 0).is_some_and(|name| name.eq_ignore_ascii_case(table))
     };
     let row = rows.iter().find(is_it).map_or(&[][..], Vec::as_slice);
     let rows = cell(row, 4).and_then(|rows| rows.parse().ok());
     Ok((cell(row, 1).map(str::to_owned), rows))
+}
+
+/// About how many rows each table of a database has, by its name: one listing, whatever number of tables.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn estimates(
+    reader: &mut Reader,
+    database: &str,
+) -> Result<BTreeMap<String, u64>, ReadError> {
+    let ask = format!("SHOW TABLE STATUS FROM {}", quoted(database));
+    let rows = match reader.all(&ask).await {
+        Ok(rows) => rows,
+        Err(ReadError::Refused { .. }) => return Ok(BTreeMap::new()),
+        Err(fault) => return Err(fault),
+    };
+    let estimate = |row: &Vec<Option<String>>| {
+        let rows = cell(row, 4)?.parse().ok()?;
+        Some((cell(row, 0)?.to_owned(), rows))
+    };
+    Ok(rows.iter().filter_map(estimate).collect())
+}
+
+/// A name as LIKE takes it, within quotes: `_` and `%` stand for themselves.
+fn like(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '_' | '%' => out.extend(['\\', c]),
+            '\\' => out.push_str(r"\\\\"),
+            '\'' => out.push_str("''"),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// The greatest value of a column; `None` where there is no row.
@@ -303,6 +365,25 @@ mod tests {
             found[1].columns,
             [("name".into(), Some(10)), ("age".into(), None)]
         );
+    }
+
+    #[test]
+    fn a_name_stands_for_itself_alone() {
+        assert_eq!(like("a_b%c"), r"a\_b\%c");
+        assert_eq!(like(r"it's\"), r"it''s\\\\");
+    }
+
+    #[test]
+    fn what_is_no_table_of_an_applications_is_kept_apart() {
+        let listed = listed(&[
+            row(&["t", "BASE TABLE"]),
+            row(&["v", "VIEW"]),
+            row(&[
+                "_vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_",
+                "BASE TABLE",
+            ]),
+        ]);
+        assert_eq!((listed.tables.len(), listed.others.len()), (1, 2));
     }
 
     #[test]

@@ -9,8 +9,12 @@ use super::run::{Parts, Run, said};
 use super::table::Doors;
 use crate::ledger::TableLeft;
 use crate::sql::Table;
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+
+/// Names in one note at most.
+const TOLD: usize = 10;
 
 impl Run {
     /// Finds the tables, and what was left of them.
@@ -25,7 +29,9 @@ impl Run {
         let sharded = catalog::sharded(&mut shadow).await?;
         let mut all = Vec::new();
         for database in catalog::databases(&mut primary).await? {
-            for name in catalog::tables(&mut primary, &database).await? {
+            let listed = catalog::tables(&mut primary, &database).await?;
+            self.left_out(&database, &listed.others);
+            for name in listed.tables {
                 all.push(Table {
                     database: Some(database.clone()),
                     name,
@@ -63,13 +69,17 @@ impl Run {
         if asked.is_empty() {
             self.note("no table of the primary's is asked for".to_owned());
         }
+        let mut estimates: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
         let mut standings = Vec::with_capacity(asked.len());
         let mut lefts = Vec::with_capacity(asked.len());
         for table in &asked {
             let mut standing = Standing::waiting(table);
             let database = table.database.as_deref().unwrap_or_default();
-            let (_, rows) = catalog::status(&mut primary, database, &table.name).await?;
-            standing.rows_expected = rows;
+            if let Entry::Vacant(new) = estimates.entry(database) {
+                new.insert(catalog::estimates(&mut primary, database).await?);
+            }
+            let known = estimates.get(database);
+            standing.rows_expected = known.and_then(|known| known.get(&table.name)).copied();
             let is_it = |one: &&TableLeft| {
                 one.name == table.name && Some(&one.database) == table.database.as_ref()
             };
@@ -89,6 +99,30 @@ impl Run {
             self.board.put(at, standing);
         }
         Ok((sharded, lefts))
+    }
+
+    /// What is not compared is told: views, and what Vitess keeps for itself.
+    fn left_out(&self, database: &str, others: &[String]) {
+        let is_asked = |name: &&String| {
+            self.meant.takes(&Table {
+                database: Some(database.to_owned()),
+                name: (*name).clone(),
+            })
+        };
+        let others: Vec<&String> = others.iter().filter(is_asked).collect();
+        if others.is_empty() {
+            return;
+        }
+        let some = others.iter().take(TOLD).map(|name| name.as_str());
+        let some: Vec<&str> = some.collect();
+        let more = match others.len().saturating_sub(TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        self.note(format!(
+            "views, and what Vitess keeps for itself, are not compared: of {database}, {}{more}",
+            some.join(", ")
+        ));
     }
 
     /// What an earlier process knew of a table.
@@ -134,7 +168,7 @@ impl Run {
         let mut all = Vec::new();
         for database in databases {
             let there = on_shadow(parts, database);
-            for name in catalog::tables(shadow, there).await? {
+            for name in catalog::tables(shadow, there).await?.tables {
                 let table = Table {
                     database: Some(database.clone()),
                     name,

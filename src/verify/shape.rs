@@ -1,6 +1,6 @@
 //! A table's definition on both sides, and where they differ. Pure.
 //!
-//! Compared are columns, types, whether NULL is allowed, defaults, generated keys and indexes. Not
+//! Compared are columns and their order, types, whether NULL is allowed, defaults, generated keys and indexes. Not
 //! compared: foreign keys, triggers, partitions, comments, and the engine.
 
 use super::types::SqlType;
@@ -122,8 +122,33 @@ pub(super) fn compare(primary: &Shape, shadow: &Shape, sides: Sides<'_>) -> Vec<
             ));
         }
     }
+    order(primary, shadow, sides, &mut found);
     indexes(primary, shadow, sides, &mut found);
     found
+}
+
+/// `SELECT *`, and an INSERT that names no columns, go by their order.
+fn order(primary: &Shape, shadow: &Shape, sides: Sides<'_>, found: &mut Vec<Difference>) {
+    let common = |one: &Shape, other: &Shape| -> Vec<String> {
+        let columns = one.columns.iter();
+        let columns = columns.filter(|column| other.column(&column.name).is_some());
+        columns
+            .map(|column| column.name.to_ascii_lowercase())
+            .collect()
+    };
+    let (mine, theirs) = (common(primary, shadow), common(shadow, primary));
+    if mine != theirs {
+        found.push(differs(
+            "order",
+            format!(
+                "the columns stand in another order: {} on {}, {} on {}",
+                mine.join(", "),
+                sides.primary,
+                theirs.join(", "),
+                sides.shadow
+            ),
+        ));
+    }
 }
 
 fn differs(what: &str, said: String) -> Difference {
@@ -394,7 +419,8 @@ pub(super) mod tests {
     fn every_kind_of_difference_is_found() {
         use Weight::{Differs, Note};
         type Case<'a> = (fn(&mut Shape), &'a [(Weight, &'a str)]);
-        let cases: [Case<'_>; 11] = [
+        let cases: [Case<'_>; 12] = [
+            (|shadow| shadow.columns.swap(1, 2), &[(Differs, "order")]),
             (
                 |shadow| drop(shadow.columns.remove(1)),
                 &[(Differs, "column")],
