@@ -1,7 +1,7 @@
 //! Numbers by value: two texts of one number are one text here. Pure.
 //!
-//! Integers and decimals keep every digit. Floats are compared by the digits that servers print: a
-//! DOUBLE is read back exactly, of a FLOAT six digits are printed and looked at.
+//! Integers and decimals keep every digit. A DOUBLE is read back exactly from the digits that servers print, and so
+//! is a FLOAT that was asked for as one; of a FLOAT against another type six digits are looked at.
 
 /// Digits of an exponent that are read: what is longer is no number that a server prints.
 const EXPONENT_DIGITS_MAX: usize = 6;
@@ -61,6 +61,17 @@ fn float_of(text: &[u8]) -> Option<f64> {
     Some(if value == 0.0 { 0.0 } else { value })
 }
 
+/// A BIT's number; `None` for more bits than there are.
+#[must_use]
+pub(super) fn whole(bytes: &[u8]) -> Option<u64> {
+    let bytes = bits(bytes);
+    (bytes.len() <= 8).then(|| {
+        bytes
+            .iter()
+            .fold(0, |all, byte| all << 8 | u64::from(*byte))
+    })
+}
+
 /// A BIT's bytes as the number that they are: a wider column pads with zeros.
 #[must_use]
 pub(super) fn bits(bytes: &[u8]) -> &[u8] {
@@ -116,6 +127,14 @@ mod tests {
         assert_eq!(float(b"1.23457"), float(b"1.234568"));
         assert_ne!(float(b"1.23457"), float(b"1.23458"));
         assert_eq!(float(b"-0"), float(b"0"));
+    }
+
+    #[test]
+    fn a_bits_number_has_no_sign() {
+        assert_eq!(whole(&[0x80, 0, 0, 0, 0, 0, 0, 1]), Some((1 << 63) + 1));
+        assert_eq!(whole(&[0, 0, 0, 0, 0, 0, 0, 0, 7]), Some(7));
+        assert_eq!(whole(&[1; 9]), None);
+        assert_eq!(whole(&[]), Some(0));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct Planned {
     pub(super) renews: bool,
     /// It is written as bytes, not as characters.
     pub(super) binary: bool,
+    /// On the primary and on the shadow: its character set, where that has characters without UTF-8.
+    pub(super) lossy: [Option<String>; 2],
 }
 
 /// How the rows are gone through.
@@ -84,6 +86,7 @@ pub(super) fn plan(primary: &Shape, shadow: &Shape) -> Option<Plan> {
             generated: one.is_generated() || other.is_generated(),
             renews: other.extra.contains("on update"),
             binary: is_binary(one),
+            lossy: [lossy(one), lossy(other)],
         });
     }
     if columns.is_empty() {
@@ -141,7 +144,8 @@ fn rank(index: &Index, primary: &Shape, shadow: &Shape) -> Option<Rank> {
     for (name, cut) in &index.columns {
         let (one, other) = (primary.column(name)?, shadow.column(name)?);
         let form = form(&one.kind, &other.kind);
-        (cut.is_none() && !one.nullable && can_be_looked_up(form, one)).then_some(())?;
+        let can = can_be_looked_up(form, one) && can_be_looked_up(form, other);
+        (cut.is_none() && !one.nullable && can).then_some(())?;
         unordered |= !is_ordered_alike(form, one, other);
     }
     let is_there = |other: &&Index| {
@@ -159,21 +163,37 @@ fn rank(index: &Index, primary: &Shape, shadow: &Shape) -> Option<Rank> {
     })
 }
 
-/// Whether a value that was read, written as a literal, finds its own row.
+/// Whether a value that was read, written as a literal, finds its own row, and the rows behind it. Not so for an ENUM:
+/// it is ordered by numbers and compared by words. Nor for characters without UTF-8: several are told as `?`.
 fn can_be_looked_up(form: Form, column: &Column) -> bool {
     match form {
-        Form::Number | Form::Bits | Form::Moment | Form::Time | Form::Text => true,
+        Form::Number | Form::Bits | Form::Moment | Form::Time => true,
+        Form::Text => column.kind.name != "enum" && lossy(column).is_none(),
         Form::Bytes => is_binary(column) && !column.kind.is_spatial(),
-        Form::Float | Form::Double | Form::Words | Form::Json => false,
+        Form::Float | Form::Digits | Form::Double | Form::Words | Form::Json => false,
     }
 }
 
-/// Whether both servers order the values alike: not where a collation or an ENUM's numbers say how.
+/// Character sets of which every character has its own in UTF-8.
+const WHOLE: [&str; 9] = [
+    "utf8", "utf8mb3", "utf8mb4", "ascii", "latin1", "ucs2", "utf16", "utf16le", "utf32",
+];
+
+/// A column's character set, where it may hold characters that have no UTF-8.
+fn lossy(column: &Column) -> Option<String> {
+    let collation = column.collation.as_deref()?;
+    let charset = collation.split('_').next().unwrap_or_default();
+    let is_name = !charset.is_empty() && charset.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_whole = charset == "binary" || WHOLE.contains(&charset);
+    (is_name && !is_whole).then(|| charset.to_owned())
+}
+
+/// Whether both servers order the values alike: not where a collation says how.
 fn is_ordered_alike(form: Form, one: &Column, other: &Column) -> bool {
     match form {
         Form::Number | Form::Bits | Form::Moment | Form::Time => true,
         Form::Bytes => is_binary(one) && is_binary(other),
-        Form::Text | Form::Float | Form::Double | Form::Words | Form::Json => false,
+        Form::Text | Form::Float | Form::Digits | Form::Double | Form::Words | Form::Json => false,
     }
 }
 
@@ -239,7 +259,9 @@ mod tests {
     fn neither_sides_order_of_characters_is_trusted() {
         for (kind, way) in [
             ("varchar(10)", Way::Lookups),
-            ("enum('a','b')", Way::Lookups),
+            // Ordered by its numbers, compared by its words.
+            ("enum('a','b')", Way::Buckets),
+            ("bit(64)", Way::Ranges),
             ("varbinary(10)", Way::Ranges),
             ("datetime(6)", Way::Ranges),
             ("decimal(20,3)", Way::Ranges),
@@ -249,6 +271,42 @@ mod tests {
             let table = shape(&[("k", kind)], vec![index("PRIMARY", true, &["k"])]);
             assert_eq!(planned(&table).0, way, "{kind}");
         }
+    }
+
+    #[test]
+    fn characters_without_utf8_make_no_key_and_are_asked_for_by_their_bytes() {
+        for (collation, way, lossy) in [
+            ("gbk_chinese_ci", Way::Buckets, Some("gbk")),
+            ("cp1251_general_ci", Way::Buckets, Some("cp1251")),
+            ("latin1_swedish_ci", Way::Lookups, None),
+            ("utf8mb4_0900_ai_ci", Way::Lookups, None),
+        ] {
+            let mut table = shape(
+                &[("k", "varchar(10)")],
+                vec![index("PRIMARY", true, &["k"])],
+            );
+            let plain = table.clone();
+            table.columns[0].collation = Some(collation.to_owned());
+            // On whichever side.
+            assert_eq!(planned(&table).0, way, "{collation}");
+            let plan = plan(&plain, &table).unwrap();
+            assert_eq!(plan.way, way, "{collation}");
+            assert_eq!(plan.columns[0].lossy, [None, lossy.map(str::to_owned)]);
+        }
+    }
+
+    #[test]
+    fn an_enum_of_either_side_makes_no_key() {
+        let of = |kind: &str| {
+            let columns = [("s", kind), ("id", "int")];
+            shape(&columns, vec![index("PRIMARY", true, &["s", "id"])])
+        };
+        let (one, other) = (of("enum('new','open')"), of("varchar(9)"));
+        assert_eq!(plan(&one, &other).unwrap().way, Way::Buckets);
+        assert_eq!(plan(&other, &one).unwrap().way, Way::Buckets);
+        let mut both = one.clone();
+        both.indexes.push(index("of_id", true, &["id"]));
+        assert_eq!(planned(&both), (Way::Ranges, vec![1]));
     }
 
     #[test]

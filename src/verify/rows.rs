@@ -212,6 +212,7 @@ mod tests {
             generated: false,
             renews: false,
             binary: false,
+            lossy: [None, None],
         };
         Plan {
             columns: vec![column("id", Form::Number), column("v", Form::Text)],

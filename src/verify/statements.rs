@@ -53,14 +53,14 @@ pub(super) fn quoted(name: &str) -> String {
 #[must_use]
 pub(super) fn literal(column: &Planned, value: &[u8]) -> String {
     match column.form {
-        Form::Bits => format!(
-            "b'{}'",
-            value
-                .iter()
-                .map(|byte| format!("{byte:08b}"))
-                .collect::<String>()
-        ),
-        Form::Number | Form::Float | Form::Double if super::number::decimal(value).is_some() => {
+        // MySQL 5.6 does not find `b'1000…'` of 64 bits, and finds its number.
+        Form::Bits => match super::number::whole(value) {
+            Some(number) => number.to_string(),
+            None => hex(value),
+        },
+        Form::Number | Form::Float | Form::Digits | Form::Double
+            if super::number::decimal(value).is_some() =>
+        {
             String::from_utf8_lossy(value).into_owned()
         }
         Form::Bytes if column.binary => hex(value),
@@ -71,9 +71,34 @@ pub(super) fn literal(column: &Planned, value: &[u8]) -> String {
     }
 }
 
+/// The same value in other words: what the one does not find, the other may.
+fn in_other_words(column: &Planned, value: &[u8]) -> String {
+    match column.form {
+        Form::Number | Form::Float | Form::Digits | Form::Double
+            if super::number::decimal(value).is_some() =>
+        {
+            format!("'{}'", String::from_utf8_lossy(value))
+        }
+        Form::Bits => format!("{} + 0", hex(value)),
+        Form::Bytes if column.binary => format!("UNHEX('{}')", digits(value)),
+        Form::Text => format!("_utf8mb4 {}", hex(value)),
+        _ => literal(column, value),
+    }
+}
+
 pub(super) fn hex(value: &[u8]) -> String {
-    let digits: String = value.iter().map(|byte| format!("{byte:02X}")).collect();
-    format!("x'{digits}'")
+    format!("x'{}'", digits(value))
+}
+
+fn digits(value: &[u8]) -> String {
+    value.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Whether characters, told in UTF-8, are all that they are.
+pub(super) fn survives(name: &str, charset: &str) -> String {
+    format!(
+        "CAST(CONVERT(CONVERT({name} USING utf8mb4) USING {charset}) AS BINARY) = CAST({name} AS BINARY)"
+    )
 }
 
 /// The session's sql_mode is empty, so a backslash escapes.
@@ -108,8 +133,27 @@ impl Place<'_> {
 
     pub(super) fn all_columns(&self) -> String {
         let columns = self.plan.columns.iter();
-        let names: Vec<String> = columns.map(|column| self.side.name(column)).collect();
-        names.join(", ")
+        let asked: Vec<String> = columns.map(|column| self.asked(column)).collect();
+        asked.join(", ")
+    }
+
+    /// A column as it is asked for: a FLOAT exactly, for as itself a server prints six digits of it; characters that
+    /// have no UTF-8 by their bytes, for as themselves a server says `?` for any of them.
+    fn asked(&self, column: &Planned) -> String {
+        let name = self.side.name(column);
+        let [here, there] = &column.lossy;
+        let charset = match self.side {
+            Side::Primary => here,
+            Side::Shadow => there,
+        };
+        match charset {
+            Some(charset) => format!(
+                "IF({}, CONVERT({name} USING utf8mb4), CONCAT('? {charset} ', HEX({name})))",
+                survives(&name, charset)
+            ),
+            None if column.form == Form::Float => format!("{name} + 0e0"),
+            None => name,
+        }
     }
 
     fn key_names(&self) -> Vec<String> {
@@ -263,6 +307,25 @@ impl Place<'_> {
         format!("SELECT {columns} FROM {name} WHERE {}", spots.join(" OR "))
     }
 
+    /// The rows with these keys, asked for by other literals and signs than everywhere else: whoever takes a row away
+    /// because a lookup did not find it on the other side asks once more by these.
+    #[must_use]
+    pub(super) fn in_other_words(&self, keys: &[Key]) -> String {
+        let (columns, name) = (self.all_columns(), self.name());
+        let of = |key: &Key, nth: usize| {
+            let column = self.column(*self.plan.key.get(nth)?)?;
+            let (name, value) = (self.side.name(column), key.values.get(nth)?);
+            let value = in_other_words(column, value);
+            Some(format!("{name} >= {value} AND {name} <= {value}"))
+        };
+        let arms = keys.iter().map(|key| {
+            let parts = (0..self.plan.key.len()).filter_map(|nth| of(key, nth));
+            format!("({})", parts.collect::<Vec<_>>().join(" AND "))
+        });
+        let arms: Vec<String> = arms.collect();
+        format!("SELECT {columns} FROM {name} WHERE {}", arms.join(" OR "))
+    }
+
     pub(super) fn is_one_of(&self, keys: &[Key]) -> String {
         if self.plan.key.len() == 1 {
             let values: Vec<String> = keys
@@ -306,6 +369,7 @@ mod tests {
             generated: false,
             renews: false,
             binary,
+            lossy: [None, None],
         }
     }
 
@@ -396,6 +460,50 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_found_is_asked_for_in_other_words() {
+        let mut plan = plan(&[0, 1, 2]);
+        let cells = [Some(&b"1"[..]), Some(b"x'"), Some(b"\x00")];
+        let key = key_alone(&plan, &cells);
+        assert_eq!(
+            place(&plan, None).in_other_words(std::slice::from_ref(&key)),
+            "SELECT `a`, `b`, `c` FROM `app`.`t` WHERE (`a` >= '1' AND `a` <= '1' AND `b` >= _utf8mb4 x'7827' AND `b` <= _utf8mb4 x'7827' AND `c` >= UNHEX('00') AND `c` <= UNHEX('00'))"
+        );
+        plan.columns = vec![column("a", Form::Bits, false)];
+        plan.key = vec![0];
+        let key = key_alone(&plan, &[Some(&[0x80, 0])]);
+        let ask = place(&plan, None).in_other_words(&[key]);
+        assert!(
+            ask.ends_with("(`a` >= x'8000' + 0 AND `a` <= x'8000' + 0)"),
+            "{ask}"
+        );
+    }
+
+    #[test]
+    fn what_a_server_would_print_for_several_values_is_asked_for_otherwise() {
+        let mut plan = plan(&[0]);
+        plan.columns = vec![
+            column("a", Form::Number, false),
+            column("f", Form::Float, false),
+        ];
+        plan.columns.push(Planned {
+            lossy: [Some("gbk".to_owned()), None],
+            ..column("t", Form::Text, false)
+        });
+        let ask = |side| {
+            Place {
+                side,
+                ..place(&plan, None)
+            }
+            .all_columns()
+        };
+        assert_eq!(
+            ask(Side::Primary),
+            "`a`, `f` + 0e0, IF(CAST(CONVERT(CONVERT(`t` USING utf8mb4) USING gbk) AS BINARY) = CAST(`t` AS BINARY), CONVERT(`t` USING utf8mb4), CONCAT('? gbk ', HEX(`t`)))"
+        );
+        assert_eq!(ask(Side::Shadow), "`A`, `F` + 0e0, `T`");
+    }
+
+    #[test]
     fn nothing_in_a_row_is_more_than_a_value() {
         let of = |form, binary, value: &[u8]| literal(&column("a", form, binary), value);
         assert_eq!(
@@ -405,7 +513,11 @@ mod tests {
         assert_eq!(of(Form::Number, false, b"1 OR 1=1"), "'1 OR 1=1'");
         assert_eq!(of(Form::Number, false, b"-1.50"), "-1.50");
         assert_eq!(of(Form::Bytes, true, b"\x00'"), "x'0027'");
-        assert_eq!(of(Form::Bits, false, &[5]), "b'00000101'");
+        assert_eq!(of(Form::Bits, false, &[1, 5]), "261");
+        assert_eq!(
+            of(Form::Bits, false, &[0x80, 0, 0, 0, 0, 0, 0, 0]),
+            "9223372036854775808"
+        );
         assert_eq!(of(Form::Text, false, &[0xFF]), "x'FF'");
         assert_eq!(quoted("a`b"), "`a``b`");
     }

@@ -260,13 +260,13 @@ impl TableRun<'_> {
         let engine = known.engine.as_deref().unwrap_or("unknown");
         if !engine.eq_ignore_ascii_case("InnoDB") {
             return Err(Ended::Unread(format!(
-                "its rows were not read: it has no key, so one statement would read all of it, and its engine on {} ({engine}) locks it for as long",
+                "its rows were not read: it has no key by which it can be walked, so one statement would read all of it, and its engine on {} ({engine}) locks it for as long",
                 self.run.servers.0
             )));
         }
         if !self.run.meant.names(table) {
             return Err(Ended::Unread(
-                "its rows were not read: it has no key, so one statement reads all of it; name it in --tables to have that done".to_owned(),
+                "its rows were not read: it has no key by which it can be walked, so one statement reads all of it; name it in --tables to have that done".to_owned(),
             ));
         }
         Ok(())

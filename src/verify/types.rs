@@ -16,8 +16,10 @@ pub(super) struct SqlType {
 pub(super) enum Form {
     /// Integers, decimals, years: by value.
     Number,
-    /// FLOAT: by the six digits that are printed.
+    /// FLOAT on both sides: exactly, as the DOUBLE that it is asked for as.
     Float,
+    /// FLOAT against another number: by the six digits that are printed.
+    Digits,
     /// DOUBLE: exactly.
     Double,
     /// BIT: as a number.
@@ -153,7 +155,7 @@ pub(super) fn form(one: &SqlType, other: &SqlType) -> Form {
     let both = |among: &[Form]| among.contains(&one) && among.contains(&other);
     if both(&[Form::Number, Form::Float, Form::Double]) {
         return if is(Form::Float) {
-            Form::Float
+            Form::Digits
         } else {
             Form::Double
         };
@@ -216,7 +218,8 @@ mod tests {
     fn values_of_two_types_are_compared_in_the_weaker_form() {
         let of = |one: &str, other: &str| form(&SqlType::parse(one), &SqlType::parse(other));
         assert_eq!(of("int", "bigint unsigned"), Form::Number);
-        assert_eq!(of("int", "float"), Form::Float);
+        assert_eq!(of("int", "float"), Form::Digits);
+        assert_eq!(of("float(7,3)", "float"), Form::Float);
         assert_eq!(of("decimal(5,2)", "double"), Form::Double);
         assert_eq!(of("longtext", "json"), Form::Json);
         assert_eq!(of("enum('a')", "varchar(5)"), Form::Text);

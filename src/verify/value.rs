@@ -1,8 +1,8 @@
 //! The canonical form of a value: two servers' texts of one value are the same bytes here. Pure.
 //!
 //! What cannot be read in its form is kept as it came, marked as such: it equals nothing but itself.
-//! Both servers were asked for UTF-8 and for UTC; a character that a server cannot express in UTF-8 it
-//! says as `?`, and as that it is compared.
+//! Both servers were asked for UTF-8 and for UTC; for a character that has no UTF-8 a server says `?`, so where a
+//! column's character set may hold some, such a text is asked for by its bytes (`statements`).
 
 use super::json;
 use super::number;
@@ -24,8 +24,8 @@ pub(super) fn write(out: &mut Vec<u8>, form: Form, value: Option<&[u8]>) {
         Form::Bytes | Form::Text => mark(out, READ, bytes),
         Form::Bits => mark(out, READ, number::bits(bytes)),
         Form::Number => read_or_raw(out, number::decimal(bytes), bytes),
-        Form::Float => read_or_raw(out, number::float(bytes), bytes),
-        Form::Double => read_or_raw(out, number::double(bytes), bytes),
+        Form::Digits => read_or_raw(out, number::float(bytes), bytes),
+        Form::Float | Form::Double => read_or_raw(out, number::double(bytes), bytes),
         Form::Moment => read_or_raw(out, moment(bytes), bytes),
         Form::Time => read_or_raw(out, time(bytes), bytes),
         Form::Json => read_or_raw(out, json::canonical(bytes), bytes),
@@ -118,6 +118,7 @@ mod tests {
             (Form::Number, "007", "7"),
             (Form::Number, "1.50", "1.5"),
             (Form::Double, "1e15", "1000000000000000"),
+            (Form::Digits, "1234567", "1.23457e6"),
             (
                 Form::Moment,
                 "2024-02-29 12:30:01.500000",
@@ -142,6 +143,7 @@ mod tests {
             (Form::Bytes, "1", "01"),
             (Form::Number, "1", "2"),
             (Form::Number, "1", "-1"),
+            (Form::Float, "1234567", "1234568"),
             (
                 Form::Moment,
                 "2024-02-29 12:30:01.000001",

@@ -7,7 +7,7 @@ use super::super::statements::Place;
 use super::super::types::Form;
 use super::super::value;
 use super::Made;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A row as one side has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ type Rows = HashMap<Box<[u8]>, Whole>;
 pub(super) struct Look {
     here: Rows,
     there: Rows,
+    /// The primary has them, though a lookup by their keys does not find them there.
+    hidden: HashSet<Box<[u8]>>,
 }
 
 impl Look {
@@ -37,9 +39,14 @@ impl Look {
         places: &Places<'_>,
         keys: &[Key],
     ) -> Result<Self, ReadError> {
+        let here = rows(&mut pair.primary, &places.primary, keys).await?;
+        let there = rows(&mut pair.shadow, &places.shadow, keys).await?;
+        let extra = keys.iter().filter(|key| !here.contains_key(&key.canonical));
+        let extra: Vec<Key> = extra.cloned().collect();
         Ok(Self {
-            here: rows(&mut pair.primary, &places.primary, keys).await?,
-            there: rows(&mut pair.shadow, &places.shadow, keys).await?,
+            hidden: hidden(&mut pair.primary, &places.primary, &extra).await?,
+            here,
+            there,
         })
     }
 
@@ -64,6 +71,9 @@ impl Look {
     ) -> Result<Option<Made>, &'static str> {
         let here = self.here.get(&key.canonical);
         let there = self.there.get(&key.canonical);
+        if here.is_none() && self.hidden.contains(&key.canonical) {
+            return Err(HIDDEN);
+        }
         made(&places.shadow, key, here, there)
     }
 
@@ -109,6 +119,26 @@ fn made(
             }
         }
     }))
+}
+
+const HIDDEN: &str =
+    "the primary does not find it by its key, and finds it by the same key in other words";
+
+/// Those of these keys that the primary has after all: no row is taken away because one wording did not find it.
+async fn hidden(
+    primary: &mut Reader,
+    place: &Place<'_>,
+    keys: &[Key],
+) -> Result<HashSet<Box<[u8]>>, ReadError> {
+    let (mut found, mut buffer) = (HashSet::new(), Vec::new());
+    if keys.is_empty() {
+        return Ok(found);
+    }
+    primary.ask(&place.in_other_words(keys)).await?;
+    while let Some(cells) = primary.next().await? {
+        found.insert(Row::read(place.plan, &cells, &mut buffer).key.canonical);
+    }
+    Ok(found)
 }
 
 async fn rows(reader: &mut Reader, place: &Place<'_>, keys: &[Key]) -> Result<Rows, ReadError> {
@@ -183,6 +213,7 @@ mod tests {
             generated: false,
             renews: false,
             binary: false,
+            lossy: [None, None],
         };
         Plan {
             columns: vec![
@@ -260,6 +291,7 @@ mod tests {
         let key = key_alone(&plan, &[Some(b"1")]);
         let look = |here: Whole, there: Option<Whole>| Look {
             here: [(key.canonical.clone(), here)].into(),
+            hidden: HashSet::new(),
             there: there
                 .map(|row| (key.canonical.clone(), row))
                 .into_iter()

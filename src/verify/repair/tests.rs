@@ -197,3 +197,29 @@ fn where_nothing_can_be_repaired_none_begins() {
     );
     assert_eq!(writes(&world), 0);
 }
+
+/// Finding: MySQL 5.6 did not find rows by a literal of their own, and the shadow's were deleted.
+#[test]
+fn what_the_primary_finds_in_other_words_is_not_taken_away() {
+    let world = World::new(&[("t", Data::of(10))]);
+    taking(&world, |server, statement, state| {
+        if server == "legacy" {
+            let rows = &mut state.table("legacy", "t").rows;
+            if statement.contains("`id` >= '5'") {
+                rows.insert(5, "v5".into());
+            } else {
+                rows.remove(&5);
+            }
+        }
+    });
+    let told = repaired(&world);
+    let row = &told["run"]["tables"][0]["rows"][0];
+    assert_eq!(row["how"], "extra", "{told:#}");
+    let became = row["repaired"].to_string();
+    assert!(became.contains("in other words"), "{told:#}");
+    let asked = world.asked("other");
+    assert!(
+        !asked.iter().any(|one| one.starts_with("DELETE")),
+        "{asked:#?}"
+    );
+}

@@ -4,15 +4,15 @@
 //! the columns that differ and no others, but for those that the shadow would set to the time of the UPDATE.
 
 use super::super::rows::Key;
-use super::super::statements::{Place, hex, literal, quoted};
+use super::super::statements::{Place, hex, literal, quoted, survives};
 use super::super::types::Form;
 
 /// A row's cells, in the plan's order.
 pub(super) type Cells = [Option<Vec<u8>>];
 
 impl Place<'_> {
-    /// The rows with these keys, each behind its columns with every FLOAT once more, exactly: as itself a server
-    /// prints six digits of it.
+    /// The rows with these keys, each behind its columns with every number of which six digits are compared once
+    /// more, exactly.
     #[must_use]
     pub(super) fn whole(&self, keys: &[Key]) -> String {
         let exact = self.floats().map(|(_, name)| format!(", {name} + 0e0"));
@@ -25,11 +25,11 @@ impl Place<'_> {
         )
     }
 
-    /// The columns that are FLOAT, as places in the plan, with their names.
+    /// The columns that are FLOAT on one side alone, as places in the plan, with their names.
     pub(super) fn floats(&self) -> impl Iterator<Item = (usize, String)> + '_ {
         let columns = self.plan.columns.iter().enumerate();
         columns
-            .filter(|(_, column)| column.form == Form::Float)
+            .filter(|(_, column)| column.form == Form::Digits)
             .map(|(at, column)| (at, self.side.name(column)))
     }
 
@@ -154,7 +154,8 @@ impl Place<'_> {
         let is_name = charset.bytes().all(|byte| byte.is_ascii_alphanumeric());
         is_name.then(|| {
             format!(
-                "SELECT CAST(CONVERT(CONVERT({name} USING utf8mb4) USING {charset}) AS BINARY) = CAST({name} AS BINARY) FROM {} WHERE {}",
+                "SELECT {} FROM {} WHERE {}",
+                survives(&name, charset),
                 self.name(),
                 self.exactly(key)
             )
@@ -177,6 +178,7 @@ mod tests {
             generated: false,
             renews: false,
             binary: form == Form::Bytes,
+            lossy: [None, None],
         }
     }
 
@@ -194,7 +196,7 @@ mod tests {
                     generated: true,
                     ..column("sum", Form::Number)
                 },
-                column("f", Form::Float),
+                column("f", Form::Digits),
             ],
             key: vec![0],
             way: Way::Lookups,

@@ -1,6 +1,7 @@
 //! Data at rest, on real servers: planted faults are found as what they are, what is no fault is not found, repairs
 //! repair, and a run under traffic that is killed in its midst goes on and finds nothing that is not there.
 
+mod extremes;
 mod faults;
 mod fed;
 mod gone;

@@ -92,6 +92,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault("sign", "v INT", "v INT UNSIGNED", "(1,1)", "", Schema("type")),
     Fault("digits", "v DECIMAL(10,2)", "v DECIMAL(10,4)", "(1,1.50)", "", Schema("type")),
     Fault("generated_key", "v INT NOT NULL AUTO_INCREMENT, UNIQUE KEY by_v (v)", "v INT NOT NULL, UNIQUE KEY by_v (v)", "(1,1)", "", Schema("generated_key")),
+    Fault("order", "v INT, w INT", "w INT, v INT", "(1,1,1)", "", Schema("order")),
+    Fault("float_digits", "v FLOAT", "", "(1,1234567),(2,16777216)", "UPDATE T SET v = 1234568 WHERE id = 1", Changed("v")),
     Fault("unique", "v INT, UNIQUE KEY by_v (v)", "v INT, KEY by_v (v)", "(1,1)", "", Schema("index")),
 ];
 
