@@ -106,9 +106,9 @@ impl Desk {
         self.facts.session
     }
 
-    /// A transaction was open behind its last command.
-    pub(super) fn is_in_transaction(&self) -> bool {
-        self.in_transaction
+    /// A transaction is open whose switches are from when answers were compared.
+    pub(super) fn compares_on(&self) -> bool {
+        self.in_transaction && self.control.compares()
     }
 
     fn asker(&self) -> Asker<'_> {
@@ -427,6 +427,9 @@ impl Desk {
         long: Vec<Charged>,
         last_key: LastKey,
     ) {
+        let waits = self.worker.as_ref().is_some_and(Worker::has_backlog);
+        // The relay needs its buffers back before this one's turn comes.
+        let charged = if waits { charged.put_aside() } else { charged };
         let database = self.journal.database_kept();
         let (part, scope) = part(&reading, &step);
         let staked = if mode == Mode::Replay {

@@ -3,7 +3,6 @@
 //! While commands keep coming it is not woken by each: it looks for what came at its own pace, and
 //! the relay, whose bell it has not armed, makes no system call to wake it.
 
-use super::antechamber::{Antechamber, Standing};
 use super::desk::Desk;
 use super::era::Era;
 use super::errand::{Errand, Rested};
@@ -66,10 +65,6 @@ pub(super) struct Dispatcher {
     budget: Arc<Budget>,
     /// Boxed: most are idle, and a map has room for more than it holds.
     desks: HashMap<u64, Box<Desk>>,
-    /// Of these, how many have an open transaction.
-    open: usize,
-    /// What came and is not looked at yet.
-    antechamber: Antechamber,
     /// Replays of sessions that have ended, on their last commands.
     leaving: Vec<JoinHandle<()>>,
     probe: Option<JoinHandle<()>>,
@@ -101,8 +96,6 @@ impl Dispatcher {
             rested,
             waiting: Vec::new(),
             desks: HashMap::new(),
-            open: 0,
-            antechamber: Antechamber::default(),
             leaving: Vec::new(),
             probe: None,
             full_ticks: 0,
@@ -119,67 +112,37 @@ impl Dispatcher {
             tokio::select! {
                 handed = self.receiver.recv() => match handed {
                     Some(handed) => {
-                        self.receive(handed);
-                        self.receive_some(BATCH);
+                        self.take(handed);
+                        self.take_some(BATCH);
                     }
                     None => break,
                 },
                 Some(errand) = self.errands.recv() => self.run_errand(errand),
-                () = tokio::time::sleep(NEAR), if self.looks_again_soon() => {}
+                () = tokio::time::sleep(NEAR), if !self.waiting.is_empty() => {}
                 Some(rested) = self.rested.recv() => self.part_with(&rested),
                 _ = ticks.tick() => self.look(),
                 () = stop.cancelled() => break,
             }
             self.serve_waiting();
-            self.let_in();
             tokio::task::consume_budget().await;
         }
         self.take_all();
         self.finish(finish).await;
     }
 
-    /// Whether somebody waits for what the replays do.
-    fn looks_again_soon(&self) -> bool {
-        !self.waiting.is_empty() || !self.antechamber.is_empty()
-    }
-
-    /// Receives what has come through the tee, at most so many.
-    fn receive_some(&mut self, most: usize) {
+    /// Takes in what has come through the tee, at most so many.
+    fn take_some(&mut self, most: usize) {
         for _ in 0..most {
             let Some(handed) = self.receiver.try_recv() else {
                 return;
             };
-            self.receive(handed);
-        }
-    }
-
-    fn receive(&mut self, handed: Handed) {
-        let behind = self.standing().is_far_behind();
-        self.antechamber.enter(handed, behind, &self.budget);
-        self.let_in();
-    }
-
-    fn standing(&self) -> Standing {
-        Standing {
-            busy: self.shared.busy.load(Ordering::Relaxed),
-            connections: self.shared.connections(),
-            open: self.open,
-        }
-    }
-
-    /// Takes in what need not wait.
-    fn let_in(&mut self) {
-        while let Some(handed) = self.antechamber.next(self.standing().is_far_behind()) {
             self.take(handed);
         }
     }
 
-    /// Takes in all that has come through the tee.
+    /// Takes in what has come through the tee.
     fn take_all(&mut self) {
-        self.receive_some(TAKEN_MAX);
-        while let Some(handed) = self.antechamber.next(false) {
-            self.take(handed);
-        }
+        self.take_some(TAKEN_MAX);
     }
 
     /// A replay has nothing to do and holds nothing: the session gets another at its next command.
@@ -280,26 +243,12 @@ impl Dispatcher {
             Handed::Exchange(charged) => {
                 let tight = is_tight(&self.budget, &charged.facts);
                 shared.pulse.record(&charged);
-                let desk = desk(desks, shared, &charged.facts);
-                let was_open = desk.is_in_transaction();
-                desk.exchange(shared, charged, tight);
-                self.open = counted(self.open, was_open, desk.is_in_transaction());
+                desk(desks, shared, &charged.facts).exchange(shared, charged, tight);
             }
-            Handed::Stub(stub) => {
-                let desk = desk(desks, shared, &stub.facts);
-                let was_open = desk.is_in_transaction();
-                desk.stub(shared, stub);
-                self.open = counted(self.open, was_open, desk.is_in_transaction());
-            }
-            Handed::Lost(facts) => {
-                let desk = desk(desks, shared, &facts);
-                let was_open = desk.is_in_transaction();
-                desk.lose_all(shared, &facts);
-                self.open = counted(self.open, was_open, desk.is_in_transaction());
-            }
+            Handed::Stub(stub) => desk(desks, shared, &stub.facts).stub(shared, stub),
+            Handed::Lost(facts) => desk(desks, shared, &facts).lose_all(shared, &facts),
             Handed::Closed { session, end } => {
                 if let Some(desk) = desks.remove(&session) {
-                    self.open = counted(self.open, desk.is_in_transaction(), false);
                     self.leaving.extend(desk.close(shared, end));
                 }
             }
@@ -339,6 +288,9 @@ impl Dispatcher {
             self.full_ticks = 0;
             let cause = super::breaker::Cause::Queue(percent);
             self.shared.breaker(|breaker| breaker.suspend(cause, now));
+        }
+        if self.shared.digests_in_vain() && !self.desks.values().any(|desk| desk.compares_on()) {
+            self.shared.needs_no_digests();
         }
         let lost = self.receiver.lost_unsaid();
         if lost > self.lost_unsaid {
@@ -388,17 +340,8 @@ fn desk<'a>(
     desk.or_insert_with(|| Box::new(Desk::new(shared, facts)))
 }
 
-/// How many are open once one has changed from this to that.
-const fn counted(open: usize, was: bool, is: bool) -> usize {
-    match (was, is) {
-        (false, true) => open.saturating_add(1),
-        (true, false) => open.saturating_sub(1),
-        (true, true) | (false, false) => open,
-    }
-}
-
 /// Whether so much waits, of all sessions or of this one, that reads make room for writes.
-pub(super) fn is_tight(budget: &Budget, facts: &Facts) -> bool {
+fn is_tight(budget: &Budget, facts: &Facts) -> bool {
     let all = percent(budget.used(), budget.max());
     let own = percent(facts.share.used(), budget.session_max());
     all.max(own) >= TIGHT_PERCENT

@@ -38,7 +38,6 @@ mod job;
 mod owed;
 mod stake;
 
-mod antechamber;
 mod backoff;
 mod carried;
 mod clock;

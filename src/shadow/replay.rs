@@ -34,6 +34,9 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+/// With so many jobs before it, a command lies there for a while.
+const BACKLOG: usize = 4;
+
 /// Jobs of one session that may wait. The budget's bytes are nearly always spent before.
 const JOBS_MAX: usize = 1 << 16;
 
@@ -122,6 +125,14 @@ impl Worker {
             })?;
         self.given = number;
         Ok(())
+    }
+
+    /// Whether what it is given now will lie there for a while.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.jobs
+            .max_capacity()
+            .saturating_sub(self.jobs.capacity())
+            >= BACKLOG
     }
 
     /// The number of the last job that it was given.

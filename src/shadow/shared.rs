@@ -352,8 +352,23 @@ impl Lasting {
     /// Sets the switches: from each session's next transaction on.
     pub(super) fn set_control(&self, control: Control) {
         let mut current = self.control.lock();
-        self.appraisal.set(control.compares());
+        if control.compares() {
+            self.appraisal.set(true);
+        }
         *current = control;
+    }
+
+    /// Whether the relay digests answers that nobody new is to compare.
+    pub(super) fn digests_in_vain(&self) -> bool {
+        self.appraisal.is_set() && !self.control().compares()
+    }
+
+    /// Nothing is compared any more, not even of a transaction that began when it was.
+    pub(super) fn needs_no_digests(&self) {
+        let current = self.control.lock();
+        if !current.compares() {
+            self.appraisal.set(false);
+        }
     }
 
     /// Why mirroring is suspended, and how often it was.

@@ -28,6 +28,8 @@ pub(super) struct Parcel {
     bytes: u64,
     /// The door by which it goes; none knows of an exchange that is free.
     door: Option<Arc<Door>>,
+    /// A copy, no larger than it is: not worth keeping.
+    is_copy: bool,
 }
 
 impl Charged {
@@ -38,6 +40,7 @@ impl Charged {
             exchange,
             bytes: 0,
             door: None,
+            is_copy: false,
         })
     }
 
@@ -55,6 +58,7 @@ impl Charged {
             exchange: empty(Arc::clone(facts)),
             bytes: 0,
             door: Some(Arc::clone(door)),
+            is_copy: false,
         })
     }
 
@@ -97,7 +101,7 @@ impl Charged {
     /// One that would not be kept stays as it is.
     #[must_use]
     pub fn put_aside(mut self) -> Self {
-        if self.parcel().exchange.grown() > KEPT_BYTES_MAX {
+        if self.parcel().is_copy || self.parcel().exchange.grown() > KEPT_BYTES_MAX {
             return self;
         }
         let parcel = self.parcel_mut();
@@ -105,6 +109,7 @@ impl Charged {
             exchange: parcel.exchange.clone(),
             bytes: std::mem::take(&mut parcel.bytes),
             door: parcel.door.clone(),
+            is_copy: true,
         });
         let less = aside.bytes().saturating_sub(aside.cost());
         aside.parcel_mut().give_back(less);
@@ -141,7 +146,7 @@ impl Parcel {
         let grown = self.exchange.grown();
         self.exchange.command.clear();
         self.exchange.answer.clear();
-        grown <= KEPT_BYTES_MAX
+        grown <= KEPT_BYTES_MAX && !self.is_copy
     }
 }
 

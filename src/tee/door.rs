@@ -49,8 +49,8 @@ pub(super) struct Door {
     kept: Kept,
     bell: Bell,
     pub(super) budget: Arc<Budget>,
-    /// Answers are to be compared.
-    compares: AtomicBool,
+    /// Answers are to be compared. Apart from what is written with each command.
+    compares: Arc<AtomicBool>,
     tees: AtomicUsize,
     counters: Counters,
 }
@@ -80,7 +80,7 @@ pub fn door(limits: Limits) -> (Tee, Receiver) {
             stubs: Purse::new(limits.stub_bytes),
             session_max: limits.session_queue_bytes,
         }),
-        compares: AtomicBool::new(true),
+        compares: Arc::new(AtomicBool::new(true)),
         tees: AtomicUsize::new(1),
         counters: Counters::default(),
     });
@@ -228,13 +228,19 @@ impl Drop for Tee {
 /// Tells the relay whether answers are to be compared; they are until it says otherwise.
 #[derive(Clone, Debug)]
 pub struct Appraisal {
-    door: Arc<Door>,
+    compares: Arc<AtomicBool>,
 }
 
 impl Appraisal {
     /// From here on, of answers that begin; some may be on their way.
     pub fn set(&self, compares: bool) {
-        self.door.compares.store(compares, Ordering::Relaxed);
+        self.compares.store(compares, Ordering::Relaxed);
+    }
+
+    /// What was told last.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.compares.load(Ordering::Relaxed)
     }
 }
 
@@ -294,7 +300,7 @@ impl Receiver {
     #[must_use]
     pub fn appraisal(&self) -> Appraisal {
         Appraisal {
-            door: Arc::clone(&self.door),
+            compares: Arc::clone(&self.door.compares),
         }
     }
 

@@ -213,6 +213,7 @@ fn what_is_put_aside_is_the_same_and_leaves_its_buffers_to_the_relay() {
     assert!(blank.command.is_empty());
     drop(aside);
     assert_eq!((tee.budget().used(), facts.share.used()), (0, 0));
+    assert_eq!(tee.blank(&facts).command.capacity(), 0, "the copy is gone");
 }
 
 #[test]

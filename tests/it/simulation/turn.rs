@@ -605,6 +605,32 @@ fn a_session_whose_last_transaction_was_not_mirrored_is_parted_from_its_replay()
     });
 }
 
+/// Switches hold from a session's next transaction on: one that is open goes on as it began, to its end.
+#[test]
+fn a_transaction_that_is_open_when_the_mirror_is_paused_is_compared_to_its_end() {
+    run(async {
+        let house = House::build();
+        let mut session = house.log_in(1).await;
+        for text in ["BEGIN", "SELECT 1"] {
+            session.query(text).await;
+        }
+        house.mirror.drained().await.expect("a mirror");
+        house.mirror.set_control(Control {
+            paused: true,
+            ..house.mirror.control()
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(house.tee.compares(), "a transaction is open");
+        for text in ["SELECT 1", "COMMIT"] {
+            session.query(text).await;
+        }
+        house.mirror.drained().await.expect("a mirror");
+        assert_eq!(house.ledger.coverage().matched, 4);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!house.tee.compares());
+    });
+}
+
 /// The rows of an answer that nobody was to compare have no digest; one that began then is not compared.
 #[test]
 fn answers_are_compared_from_the_moment_the_mirror_is_switched_on() {
@@ -620,8 +646,12 @@ fn answers_are_compared_from_the_moment_the_mirror_is_switched_on() {
             });
             session.query("SELECT 1").await;
             house.mirror.drained().await.expect("a mirror");
+            // Answers are digested until the last transaction of before has ended.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(!house.tee.compares());
             session.query("SELECT 1").await;
             house.mirror.set_control(control);
+            assert!(house.tee.compares());
             // The dispatcher may see the one before by the switches of now.
             session.query("SELECT 1").await;
             house.mirror.drained().await.expect("a mirror");
