@@ -38,6 +38,8 @@ pub struct Figures {
     pub tainted: Vec<String>,
     /// What is known of the primary's tables at rest.
     pub verified: Vec<Verified>,
+    /// What the newest verification could not see of them.
+    pub unseen: Vec<String>,
 }
 
 /// How far the shadow is behind.

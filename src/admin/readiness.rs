@@ -57,7 +57,11 @@ pub(crate) fn figures_of(
     let tainted = ledger.taints();
     let names = names_of(roles);
     let [primary, shadow] = &names;
-    let verified = ledger.verified_tables([primary, shadow])?;
+    let servers = {
+        let roles = roles.borrow();
+        crate::verify::between(&roles)
+    };
+    let at_rest = ledger.at_rest([primary, shadow], &servers)?;
     Ok(Figures {
         now,
         open: ledger.open_findings()?,
@@ -82,7 +86,8 @@ pub(crate) fn figures_of(
                 None => taint.table.clone(),
             })
             .collect(),
-        verified,
+        verified: at_rest.tables,
+        unseen: at_rest.unseen,
     })
 }
 

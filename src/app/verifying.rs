@@ -83,6 +83,7 @@ pub(super) fn verifier(
             around: Arc::new(around),
             records: Arc::new(Verifications::at(&config.ledger.path)),
             left_out: left_out(config),
+            alone: false,
         }))
     })
 }

@@ -55,8 +55,8 @@ pub use taints::Taint;
 pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
 pub use verification::{
-    Repair, RepairBegun, RunBegun, RunRecord, TableEnd, TableLeft, Touched, VerificationError,
-    Verifications, Verified,
+    AtRest, Repair, RepairBegun, RunBegun, RunRecord, TableEnd, TableLeft, Touched,
+    VerificationError, Verifications, Verified,
 };
 pub use views::{BASE_TABLES, VIEWS, View};
 
@@ -603,17 +603,29 @@ impl Ledger {
         }
     }
 
-    /// What is known of each of the primary's tables at rest. Reads the file.
+    /// What is known of the primary's tables at rest, between these two and where they are. A table that may have lost
+    /// a write since it was read is `tainted`, whatever was read. Reads the file.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn verified_tables(&self, servers: [&str; 2]) -> Result<Vec<Verified>, String> {
+    pub fn at_rest(&self, [primary, shadow]: [&str; 2], servers: &str) -> Result<AtRest, String> {
         let Some(store) = &self.inner.store else {
-            return Ok(Vec::new());
+            return Ok(AtRest::default());
         };
-        let [primary, shadow] = servers;
-        let known = Verifications::at(store.path()).verified(primary, shadow);
-        known.map_err(|fault| fault.to_string())
+        let known = Verifications::at(store.path()).verified(primary, shadow, servers);
+        let mut known = known.map_err(|fault| fault.to_string())?;
+        let taints = &self.inner.lasting.taints;
+        for one in &mut known.tables {
+            let table = Table {
+                database: Some(one.database.clone()),
+                name: one.name.clone(),
+            };
+            let began = one.began.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            if one.outcome.as_deref() == Some("equal") && taints.belies(&table, began) {
+                one.outcome = Some("tainted".to_owned());
+            }
+        }
+        Ok(known)
     }
 
     /// Whether this table was tainted since then, by itself or with its database; first or once more.

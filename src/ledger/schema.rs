@@ -224,6 +224,14 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX verification_repairs_run ON verification_repairs (verification_id, database, name);
 ",
+    // Between which servers a verification was, by more than their names; what it could not see; and whether it
+    // was run without an understudy, which nobody goes on with.
+    "
+    ALTER TABLE verifications ADD COLUMN servers TEXT NOT NULL DEFAULT '';
+    ALTER TABLE verifications ADD COLUMN identities TEXT;
+    ALTER TABLE verifications ADD COLUMN unseen TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE verifications ADD COLUMN alone INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one. Two connections may do so at

@@ -186,6 +186,21 @@ impl Taints {
             .any(|one| latest.get(one).is_some_and(|at| *at >= since))
     }
 
+    /// Whether a table that was read from then on, and was the same, may be so no more: it is tainted, whenever that
+    /// was (what is read clears its taint), or its database, or everything, was since.
+    pub(super) fn belies(&self, table: &Table, began: jiff::Timestamp) -> bool {
+        let (known, latest) = (self.tables.read(), self.latest.lock());
+        let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+        known.iter().any(|(one, taint)| {
+            let database = match (&one.database, &table.database) {
+                (Some(one), Some(database)) => same(one, database),
+                (None, _) | (_, None) => true,
+            };
+            let at = latest.get(one).copied().unwrap_or(taint.since);
+            database && (same(&one.name, &table.name) || (one.name == "*" && at >= began))
+        })
+    }
+
     /// Clears one table, if it was tainted before then and not since; whether it was.
     pub(super) fn clear_one(
         &self,
@@ -328,6 +343,13 @@ mod tests {
         assert!(!taints.clear_one(&table("b"), at(3), "understudy", "verified"));
         assert!(!taints.has(&table("a")) && taints.has(&table("b")));
         assert!(taints.since(&table("b"), at(4)) && !taints.since(&table("b"), at(6)));
+        assert!(taints.belies(&table("b"), at(9)) && !taints.belies(&table("a"), at(0)));
+        let whole = Table {
+            database: Some("App".into()),
+            name: "*".into(),
+        };
+        taints.add(&[whole], &"dropped".into(), at(7));
+        assert!(taints.belies(&table("a"), at(7)) && !taints.belies(&table("a"), at(8)));
         // The first cause is told, and the last one counts.
         taints.add(&[table("c")], &"dropped".into(), at(1));
         taints.add(&[table("c")], &"dropped".into(), at(5));

@@ -9,7 +9,7 @@ mod kept;
 mod repairs;
 mod touched;
 
-pub use kept::{RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verified};
+pub use kept::{AtRest, RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verified};
 pub use repairs::{Repair, RepairBegun};
 pub use touched::Touched;
 
@@ -57,8 +57,17 @@ impl Verifications {
                 [now()],
             )?;
             transaction.execute(
-                "INSERT INTO verifications (primary_server, shadow_server, who, wish, started) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![begun.primary, begun.shadow, begun.who, begun.wish, now()],
+                "INSERT INTO verifications (primary_server, shadow_server, who, wish, started, servers, alone)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    begun.primary,
+                    begun.shadow,
+                    begun.who,
+                    begun.wish,
+                    now(),
+                    begun.servers,
+                    begun.alone
+                ],
             )?;
             let id = transaction.last_insert_rowid();
             forget(transaction)?;
@@ -83,6 +92,73 @@ impl Verifications {
                 insert.execute(params![run, database, name, asked])?;
             }
             Ok(())
+        })
+    }
+
+    /// Closes what a process without an understudy left in its midst.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn end_alone(&self) -> Result<(), VerificationError> {
+        let open = "SELECT 1 FROM verifications WHERE ended IS NULL AND alone LIMIT 1";
+        let open = self.read(|connection| connection.query_row(open, (), |_| Ok(())).optional())?;
+        if open.flatten().is_none() {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE verifications SET ended = ?1, outcome = 'aborted', why = 'its process ended in its midst'
+                 WHERE ended IS NULL AND alone",
+                [now()],
+            )?;
+            transaction.execute(
+                "UPDATE verification_tables SET cursor = NULL WHERE verification_id IN (SELECT id FROM verifications WHERE alone)",
+                (),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Which servers these are, by what they say themselves, and what of the primary the run cannot see. Tables that
+    /// were mirrored and that neither has (`gone`) are no tables any more. Whether they are those with which it began:
+    /// else nothing of it was read.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn sees(
+        &self,
+        run: i64,
+        identities: &str,
+        unseen: &[String],
+        gone: &[(String, String)],
+    ) -> Result<bool, VerificationError> {
+        let unseen = serde_json::to_string(unseen).unwrap_or_else(|_| "[\"?\"]".to_owned());
+        self.write(|transaction| {
+            let known: Option<String> = transaction.query_row(
+                "SELECT identities FROM verifications WHERE id = ?1",
+                [run],
+                |row| row.get(0),
+            )?;
+            let same = known.is_none_or(|known| known == identities);
+            transaction.execute(
+                "UPDATE verifications SET identities = ?2, unseen = ?3 WHERE id = ?1",
+                params![run, identities, unseen],
+            )?;
+            let mut insert = transaction.prepare(
+                "INSERT OR IGNORE INTO verification_tables (verification_id, database, name, asked, outcome)
+                 VALUES (?1, ?2, ?3, 0, 'gone')",
+            )?;
+            for (database, name) in gone {
+                insert.execute(params![run, database, name])?;
+            }
+            if !same {
+                transaction.execute(
+                    "UPDATE verification_tables SET outcome = NULL, ended = NULL, started = NULL, cursor = NULL
+                     WHERE verification_id = ?1 AND asked",
+                    [run],
+                )?;
+            }
+            Ok(same)
         })
     }
 

@@ -77,6 +77,7 @@ pub(crate) fn good() -> Figures {
         },
         tainted: Vec::new(),
         verified: Vec::new(),
+        unseen: Vec::new(),
     }
 }
 
@@ -230,6 +231,7 @@ fn each_guard_fails_by_itself_and_says_why() {
 fn what_was_never_asked_anything_is_not_ready() {
     let nothing = Figures {
         verified: Vec::new(),
+        unseen: Vec::new(),
         now: jiff::Timestamp::UNIX_EPOCH,
         open: OpenFindings::default(),
         lost: 0,
@@ -319,7 +321,7 @@ fn data_at_rest_stands_in_the_way_where_the_cutover_asks_for_it() {
         name: name.into(),
         outcome: Some(outcome.into()),
         rows: 10,
-        ended: Some(good().now),
+        began: Some(good().now),
     };
     let mut figures = good();
     let mut of = |verified: Vec<crate::ledger::Verified>| {
@@ -333,4 +335,41 @@ fn data_at_rest_stands_in_the_way_where_the_cutover_asks_for_it() {
     let differs = of(vec![table("a", "equal"), table("b", "different")]);
     let guard = &differs.guards[7];
     assert!(!differs.ready && guard.why.contains("different: app.b"));
+}
+
+/// Finding: an account that sees one database had "1 of 1 tables", and a table that lost a write since it was read
+/// still counted.
+#[test]
+fn data_at_rest_that_nobody_saw_or_that_lost_a_write_since_is_not_verified() {
+    let asked = cutover("require_verification = true");
+    let table = |outcome: &str| crate::ledger::Verified {
+        database: "app".into(),
+        name: "a".into(),
+        outcome: Some(outcome.into()),
+        rows: 10,
+        began: Some(good().now),
+    };
+    let of = |outcome: &str, unseen: &[&str]| {
+        let mut figures = good();
+        figures.verified = vec![table(outcome)];
+        figures.unseen = unseen.iter().map(|one| (*one).to_owned()).collect();
+        let judged = judge(&figures, &limits(""), &asked);
+        (judged.ready, judged.guards[7].why.clone())
+    };
+    assert!(of("equal", &[]).0);
+    let (ready, why) = of("equal", &["the account sees app alone"]);
+    assert!(
+        !ready && why.contains("not seen: the account sees"),
+        "{why}"
+    );
+    let (ready, why) = of("tainted", &[]);
+    assert!(
+        !ready && why.contains("may have lost a write since: app.a"),
+        "{why}"
+    );
+    let (ready, why) = of("repaired", &[]);
+    assert!(
+        !ready && why.contains("not read whole since: app.a"),
+        "{why}"
+    );
 }

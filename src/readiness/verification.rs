@@ -1,4 +1,5 @@
-//! The guard on data at rest.
+//! The guard on data at rest. It passes for nothing that nobody could see: where the newest run was not shown all
+//! tables, it is not known of which tables these are a share.
 
 use super::{Figures, Guard, listed};
 use crate::config::Cutover;
@@ -7,12 +8,13 @@ use crate::words::{count, span};
 use serde_json::{Value, json};
 
 /// What is known of the data at rest. A table counts that was read whole on both sides and was the same, not too
-/// long ago; one that differs stands in the way by itself.
+/// long ago, and that lost no write since; one that differs stands in the way by itself.
 pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
     let (known, now) = (&figures.verified, figures.now);
     let age = |one: &Verified| {
-        let ended = one.ended?;
-        let age = now.as_second().saturating_sub(ended.as_second());
+        // What was read first was read then.
+        let began = one.began?;
+        let age = now.as_second().saturating_sub(began.as_second());
         Some(age.max(0).unsigned_abs())
     };
     let is = |one: &&Verified, outcome: &str| one.outcome.as_deref() == Some(outcome);
@@ -53,6 +55,22 @@ pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
     if !others.is_empty() {
         words.push(format!("not verified, or too long ago: {}", names(&others)));
     }
+    for (outcome, what) in [
+        ("tainted", "may have lost a write since"),
+        ("repaired", "repaired, and not read whole since"),
+    ] {
+        let since: Vec<String> = known
+            .iter()
+            .filter(|one| is(one, outcome))
+            .map(name)
+            .collect();
+        if !since.is_empty() {
+            words.push(format!("{what}: {}", names(&since)));
+        }
+    }
+    if !figures.unseen.is_empty() {
+        words.push(format!("not seen: {}", figures.unseen.join("; ")));
+    }
     if !config.require_verification {
         words.insert(
             0,
@@ -61,10 +79,11 @@ pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
     }
     Guard {
         name: "verification",
-        pass: !config.require_verification || (is_enough && different.is_empty()),
-        value: json!({"tables": verified, "of": all, "rows": rows, "different": different.len(), "oldest_s": oldest}),
+        pass: !config.require_verification
+            || (is_enough && different.is_empty() && figures.unseen.is_empty()),
+        value: json!({"tables": verified, "of": all, "rows": rows, "different": different.len(), "unseen": figures.unseen.len(), "oldest_s": oldest}),
         limit: if config.require_verification {
-            json!({"share": config.verification_tables, "different": 0, "oldest_s": age_max})
+            json!({"share": config.verification_tables, "different": 0, "unseen": 0, "oldest_s": age_max})
         } else {
             Value::Null
         },

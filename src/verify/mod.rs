@@ -51,5 +51,5 @@ pub use board::Outcome;
 pub use gate::{Around, Soon};
 pub use inspector::{Absent, Figures, Inspector, Refused};
 pub use place::{NoPlace, Place};
-pub use verifier::{Verifier, VerifierParts};
+pub use verifier::{Verifier, VerifierParts, between};
 pub use wish::Wish;

@@ -47,6 +47,7 @@ impl Run {
                 break;
             }
         }
+        let mut unseen = self.notes();
         all.retain(|table| !has(&parts.left_out, table));
         let listed: Vec<(String, String, bool)> = all
             .iter()
@@ -65,7 +66,26 @@ impl Run {
             .cloned()
             .collect();
         let there = self.extra_tables(parts, &mut shadow, &all).await?;
-        self.unseen(parts, &mut primary, &all, &there).await?;
+        self.unseen(parts, &mut primary, &all, &there, &mut unseen)
+            .await?;
+        let identities = (primary.identity().await?, shadow.identity().await?);
+        let gone: Vec<(String, String)> = mirrored(parts)
+            .into_iter()
+            .filter(|table| table.name != "*" && !has(&all, table) && !has(&there, table))
+            .filter_map(|table| Some((table.database?, table.name)))
+            .collect();
+        let seen = parts
+            .records
+            .sees(self.id, &format!("{identities:?}"), &unseen, &gone);
+        // Where others are there now, what was read of those before says nothing.
+        let left = match seen {
+            Ok(true) => left,
+            Ok(false) => &[],
+            Err(fault) => {
+                said(Err(fault));
+                left
+            }
+        };
         if asked.is_empty() {
             self.note("no table of the primary's is asked for".to_owned());
         }
@@ -193,17 +213,22 @@ impl Run {
         primary: &mut Reader,
         known: &[Table],
         there: &[Table],
+        unseen: &mut Vec<String>,
     ) -> Result<(), ReadError> {
         for table in mirrored(parts) {
-            if table.name != "*"
-                && self.meant.takes(&table)
-                && has(there, &table)
-                && !has(known, &table)
-            {
-                self.lower(Outcome::Unfinished, format!(
-                    "{}.{} was mirrored and is on {}, and {} does not show it: it was dropped there, or the proxy's account may not see it",
-                    table.database.as_deref().unwrap_or_default(), table.name, self.servers.1, self.servers.0
-                ));
+            if table.name == "*" || !has(there, &table) || has(known, &table) {
+                continue;
+            }
+            let why = format!(
+                "{}.{} was mirrored and is on {}, and {} does not show it: it was dropped there, or the proxy's account may not see it",
+                table.database.as_deref().unwrap_or_default(),
+                table.name,
+                self.servers.1,
+                self.servers.0
+            );
+            unseen.push(why.clone());
+            if self.meant.takes(&table) {
+                self.lower(Outcome::Unfinished, why);
             }
         }
         for name in self.meant.unmet(known) {
@@ -226,9 +251,16 @@ impl Run {
         for (outcome, why) in rights::unseen(&grants, &wide) {
             self.lower(outcome, format!("{}: {why}", self.servers.0));
         }
+        // Whatever this run is asked for: of which tables there are nobody else tells.
+        let of_all = rights::unseen(&grants, &["*"]).into_iter();
+        unseen.extend(of_all.map(|(_, why)| format!("{}: {why}", self.servers.0)));
+        unseen.truncate(UNSEEN_MAX);
         Ok(())
     }
 }
+
+/// Of what a run does not see, kept with it.
+const UNSEEN_MAX: usize = 20;
 
 /// The tables that the mirror ever wrote.
 fn mirrored(parts: &Parts) -> Vec<Table> {

@@ -90,25 +90,27 @@ impl TableRun<'_> {
                 one.not_covered.push(fault.clone());
             }
             // A repair taints its table by itself, and is judged by what is settled behind it.
-            let lost = self.run.meant.repair == Repair::None
+            let repairs = self.run.meant.repair == Repair::Apply && one.differences.sum() > 0;
+            let lost = !repairs
                 && one
                     .started
                     .is_some_and(|began| self.parts.around.lost_since(table, began));
             if lost {
                 one.not_covered.push(LOST.to_owned());
             }
-            let outcome = one.judged(fault.is_some() || lost, is_whole);
+            if since.is_none() && fault.is_none() {
+                one.not_covered.push(ACROSS.to_owned());
+            }
+            let outcome = one.judged(fault.is_some(), is_whole);
             one.outcome = Some(outcome);
             one.stage = Stage::Done;
             one.ended = Some(jiff::Timestamp::now());
-            let across = since.is_none() && outcome == Outcome::Equal;
             one.why = fault
                 // What is said of a table without a key is of its end.
                 .or_else(|| {
                     let stays = one.unsettled > 0 || one.way == Some(Way::Buckets.name());
                     one.why.take().filter(|_| stays)
-                })
-                .or_else(|| across.then(|| ACROSS.to_owned()));
+                });
             one.clone()
         });
         let Some(standing) = ended else { return };
@@ -343,7 +345,7 @@ impl TableRun<'_> {
 
 const LOST: &str = "writes to it that the shadow may lack since it was begun (it is tainted): what had been read by then may not be so any more. Verify it again";
 
-const ACROSS: &str = "it was read by two processes, one after the other: what was lost in between is not known, so its taint stays. Verify it again to clear that";
+const ACROSS: &str = "what was lost between two processes, which read it one after the other: its taint stays. Verify it again";
 
 /// A table's records.
 struct Kept<'a> {

@@ -41,6 +41,15 @@ pub struct VerifierParts {
     pub records: Arc<Verifications>,
     /// The proxy's own tables, which nobody compares.
     pub left_out: Vec<Table>,
+    /// No understudy is around it: no other process goes on with its runs.
+    pub alone: bool,
+}
+
+/// Where both servers are, so that what is known of them is not held for what others of these names are.
+#[must_use]
+pub fn between(roles: &Roles) -> String {
+    let at = |server: &config::Server| format!("{} {}:{}", server.name, server.host, server.port);
+    format!("{}, {}", at(&roles.primary), at(&roles.shadow))
 }
 
 /// See the module.
@@ -130,6 +139,8 @@ impl Verifier {
     pub fn go_on(&self) -> Option<i64> {
         let roles = self.parts.roles.borrow().clone();
         let records = &self.parts.records;
+        // Whoever ran one without an understudy has ended, and nobody asked for it here.
+        said(records.end_alone());
         let left = records.left(&roles.primary.name, &roles.shadow.name);
         let left = left.inspect_err(|fault| tracing::warn!(%fault, "what was left is not known"));
         let left = left.ok().flatten()?;
@@ -152,6 +163,13 @@ impl Verifier {
         let tables = records.tables_left(left.id).ok()?;
         let (first, word) = if left.paused {
             (Signal::Pause, "is paused, as it was")
+        } else if meant.repair == Repair::Apply {
+            // Nobody who sees it now has asked for it.
+            said(records.pause(left.id, true));
+            (
+                Signal::Pause,
+                "repairs, and is paused until an operator lets it go on",
+            )
         } else {
             (Signal::Go, "goes on where it was left")
         };
@@ -245,6 +263,8 @@ impl Inspector for Verifier {
             shadow: roles.shadow.name.clone(),
             who: who.to_owned(),
             wish: json!(wish).to_string(),
+            servers: between(&roles),
+            alone: self.parts.alone,
         };
         let id = self
             .parts
@@ -257,7 +277,11 @@ impl Inspector for Verifier {
 
     fn pause(&self) -> Result<i64, Refused> {
         let id = self.tell(|run| run.signal(Signal::Pause))?;
-        said(self.parts.records.pause(id, true));
+        self.parts.records.pause(id, true).map_err(|fault| {
+            Refused::Unable(format!(
+                "verification {id} waits, and would go on by itself after a restart: {fault}"
+            ))
+        })?;
         Ok(id)
     }
 

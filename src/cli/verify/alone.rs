@@ -1,8 +1,9 @@
 //! A verification without a running understudy: both servers of a config are read from here.
 //!
 //! No mirror runs meanwhile, so what differs is looked at again after pauses alone, or once replication has brought
-//! it; and nobody puts repairs in order, so none is applied. The ledger belongs to this process for as long. Ctrl-C
-//! ends the run, which is recorded as aborted.
+//! it; and nobody puts repairs in order, so none is applied. No taint is cleared: what applications wrote past the proxy
+//! while it was down is not known. The ledger belongs to this process for as long. Ctrl-C, SIGTERM and SIGHUP end the
+//! run, which is recorded as aborted; where the process is killed, nobody goes on with it.
 
 use super::super::Trouble;
 use crate::app;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// What was on its way to the shadow when its proxy ended is given this time.
@@ -57,12 +59,10 @@ pub(super) fn run(
         dial,
         limits: config.verify.clone(),
         tells_keys: config.ledger.literals == Literals::Keep,
-        around: Arc::new(Alone {
-            ledger: ledger.clone(),
-            replicated,
-        }),
+        around: Arc::new(Alone { replicated }),
         records: Arc::new(Verifications::at(&config.ledger.path)),
         left_out: app::left_out(&config),
+        alone: true,
     });
     let who = who.unwrap_or("operator");
     let begun = verifier.start(wish, who);
@@ -70,30 +70,44 @@ pub(super) fn run(
         ledger.close();
         return Err(Trouble::failed(refused));
     }
-    let told = watched(&verifier, who, look);
+    let told = watched(&verifier, who, |told| look(told));
     verifier.leave();
     ledger.close();
     told
 }
 
-/// Looks until it has ended; Ctrl-C has it end.
-fn watched(verifier: &Verifier, who: &str, look: impl Fn(&Value)) -> Result<Value, Trouble> {
+/// Looks until it has ended; Ctrl-C, and what a terminal or an init system sends, have it end.
+fn watched(
+    verifier: &dyn Inspector,
+    who: &str,
+    mut look: impl FnMut(&Value),
+) -> Result<Value, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(Trouble::failed)?;
-    let mut interrupted = false;
+    // Heard from the beginning on, and between two looks.
+    let entered = runtime.enter();
+    let ctrl_c = signal(SignalKind::interrupt()).map_err(Trouble::failed)?;
+    let terminate = signal(SignalKind::terminate()).map_err(Trouble::failed)?;
+    let hangup = signal(SignalKind::hangup()).map_err(Trouble::failed)?;
+    drop(entered);
+    let (mut ctrl_c, mut terminate, mut hangup) = (ctrl_c, terminate, hangup);
+    let mut interrupted: Option<&str> = None;
     loop {
         let pause = async {
             tokio::select! {
-                heard = tokio::signal::ctrl_c() => heard.is_ok(),
-                () = tokio::time::sleep(PAUSE) => false,
+                _ = ctrl_c.recv() => Some("Ctrl-C"),
+                _ = terminate.recv() => Some("SIGTERM"),
+                _ = hangup.recv() => Some("SIGHUP"),
+                () = tokio::time::sleep(PAUSE) => None,
             }
         };
-        interrupted |= runtime.block_on(pause);
-        if interrupted {
+        let heard = runtime.block_on(pause);
+        interrupted = interrupted.or(heard);
+        if let Some(by) = interrupted {
             // Where it has just ended by itself, so much the better.
-            let _ = verifier.abort(&format!("{who} (Ctrl-C)"));
+            let _ = verifier.abort(&format!("{who} ({by})"));
         }
         let told = verifier.standing();
         if told.get("state").and_then(Value::as_str) == Some("ended") {
@@ -120,7 +134,6 @@ fn roles(config: &Config) -> Result<Roles, Trouble> {
 
 /// Nobody is around.
 struct Alone {
-    ledger: Ledger,
     replicated: Option<Replicated>,
 }
 
@@ -156,11 +169,8 @@ impl Around for Alone {
         false
     }
 
-    fn verified(&self, table: &Table, since: jiff::Timestamp) {
-        if self.replicated.is_none() {
-            self.ledger.verified(table, since);
-        }
-    }
+    /// No proxy runs: what applications write past it meanwhile is not known, so no taint is cleared.
+    fn verified(&self, _table: &Table, _since: jiff::Timestamp) {}
 
     fn cannot_apply(&self) -> Option<String> {
         Some(NO_ORDER.to_owned())
@@ -168,3 +178,57 @@ impl Around for Alone {
 }
 
 const NO_ORDER: &str = "repairs are put in the order of a running understudy's dark writes; ask one without --config, or take --repair plan";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::RunRecord;
+    use crate::verify::{Figures, Refused};
+    use parking_lot::Mutex;
+    use serde_json::json;
+
+    /// A run that ends where it is told to.
+    #[derive(Default)]
+    struct UnderWay(Mutex<Option<String>>);
+
+    impl Inspector for UnderWay {
+        fn start(&self, _wish: &Wish, _who: &str) -> Result<i64, Refused> {
+            Ok(1)
+        }
+        fn pause(&self) -> Result<i64, Refused> {
+            Ok(1)
+        }
+        fn resume(&self) -> Result<i64, Refused> {
+            Ok(1)
+        }
+        fn abort(&self, who: &str) -> Result<i64, Refused> {
+            *self.0.lock() = Some(who.to_owned());
+            Ok(1)
+        }
+        fn standing(&self) -> Value {
+            let by = self.0.lock().clone();
+            json!({"state": if by.is_some() { "ended" } else { "running" }, "by": by})
+        }
+        fn figures(&self) -> Figures {
+            Figures::idle()
+        }
+        fn history(&self, _limit: usize) -> Result<Vec<RunRecord>, String> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Finding: a terminal that was closed, or an init system, left a run behind that seemed to be under way.
+    #[test]
+    fn what_ends_the_process_ends_the_run() {
+        use rustix::process::{Signal, getpid, kill_process};
+        for (sent, said) in [
+            (Signal::HUP, "SIGHUP"),
+            (Signal::TERM, "SIGTERM"),
+            (Signal::INT, "Ctrl-C"),
+        ] {
+            let run = UnderWay::default();
+            let told = watched(&run, "dba", |_| kill_process(getpid(), sent).unwrap());
+            assert_eq!(told.unwrap()["by"], format!("dba ({said})"));
+        }
+    }
+}

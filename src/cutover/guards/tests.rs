@@ -311,7 +311,7 @@ fn every_table_must_have_been_read_whole_and_lately_and_be_the_same() {
         name: name.into(),
         outcome: Some(outcome.into()),
         rows: 10,
-        ended: now.checked_sub(jiff::SignedDuration::from_secs(age_s)).ok(),
+        began: now.checked_sub(jiff::SignedDuration::from_secs(age_s)).ok(),
     };
     let of = |verified: Vec<Verified>| {
         let mut figures = good(&config);

@@ -2,7 +2,7 @@
 
 use super::super::file::open_reader;
 use super::Verifications;
-use super::kept::{RunRecord, TableLeft, VerificationError, Verified};
+use super::kept::{AtRest, RunRecord, TableLeft, VerificationError, Verified};
 use super::touched::{TOUCHED_MAX, Touched};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
@@ -19,7 +19,7 @@ impl Verifications {
     ) -> Result<Option<RunRecord>, VerificationError> {
         let found = self.read(|connection| {
             let ask = format!(
-                "SELECT {RUN} FROM verifications WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
+                "SELECT {RUN} FROM verifications WHERE ended IS NULL AND NOT alone ORDER BY id DESC LIMIT 1"
             );
             connection.query_row(&ask, (), run).optional()
         })?;
@@ -116,8 +116,10 @@ impl Verifications {
         Ok(found.unwrap_or_default())
     }
 
-    /// What is known of each of the primary's tables: of its newest run that read all of it, or that found it
-    /// different since. The tables are those of the newest run. Reads the file.
+    /// What is known of each of the primary's tables: of its newest run that read all of it, that found it different,
+    /// or that came to no end with it; and whether it was repaired since. The tables are those of the newest run, and
+    /// those that the mirror wrote since. A run between servers elsewhere, or between others at the same place, says
+    /// nothing. Reads the file.
     ///
     /// # Errors
     /// What SQLite says.
@@ -125,34 +127,52 @@ impl Verifications {
         &self,
         primary: &str,
         shadow: &str,
-    ) -> Result<Vec<Verified>, VerificationError> {
+        servers: &str,
+    ) -> Result<AtRest, VerificationError> {
         let found = self.read(|connection| {
-            let newest = "SELECT max(id) FROM verifications WHERE primary_server = ?1 AND shadow_server = ?2
-                 AND EXISTS (SELECT 1 FROM verification_tables WHERE verification_id = verifications.id)";
-            let newest: Option<i64> = connection.query_row(newest, [primary, shadow], |row| row.get(0))?;
-            let Some(newest) = newest else {
-                return Ok(Vec::new());
+            let newest = "SELECT id, unseen FROM verifications WHERE primary_server = ?1 AND shadow_server = ?2 AND servers = ?3
+                 AND EXISTS (SELECT 1 FROM verification_tables WHERE verification_id = verifications.id)
+                 ORDER BY id DESC LIMIT 1";
+            let newest: Option<(i64, String)> = connection
+                .query_row(newest, [primary, shadow, servers], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            let Some((newest, unseen)) = newest else {
+                return Ok(AtRest::default());
             };
             // `equal` is of the whole table; a part that was the same says nothing of the rest.
             let mut statement = connection.prepare(
-                "SELECT t.database, t.name, s.outcome, s.rows_primary, s.ended
+                "SELECT t.database, t.name,
+                   CASE WHEN s.outcome = 'equal' AND EXISTS (
+                     SELECT 1 FROM verification_repairs r WHERE r.database = t.database AND r.name = t.name
+                       AND r.verification_id >= s.verification_id
+                       AND (r.outcome IS NULL OR r.outcome NOT LIKE 'not repaired%'))
+                   THEN 'repaired' ELSE s.outcome END,
+                   s.rows_primary, s.started
                  FROM verification_tables t LEFT JOIN verification_tables s
                    ON s.database = t.database AND s.name = t.name AND s.verification_id = (
                      SELECT max(o.verification_id) FROM verification_tables o JOIN verifications v ON v.id = o.verification_id
-                     WHERE o.database = t.database AND o.name = t.name AND o.outcome IN ('equal', 'different')
-                       AND v.primary_server = ?2 AND v.shadow_server = ?3)
-                 WHERE t.verification_id = ?1 ORDER BY t.database, t.name",
+                     WHERE o.database = t.database AND o.name = t.name AND o.outcome IN ('equal', 'different', 'unfinished')
+                       AND v.primary_server = ?2 AND v.shadow_server = ?3 AND v.servers = ?4
+                       AND v.identities IS (SELECT n.identities FROM verifications n WHERE n.id = ?1))
+                 WHERE t.verification_id = ?1 AND t.outcome IS NOT 'gone' ORDER BY t.database, t.name",
             )?;
-            let rows = statement.query_map(params![newest, primary, shadow], |row| {
+            let rows = statement.query_map(params![newest, primary, shadow, servers], |row| {
                 Ok(Verified {
                     database: row.get(0)?,
                     name: row.get(1)?,
                     outcome: row.get(2)?,
                     rows: row.get::<_, Option<i64>>(3)?.map_or(0, i64::unsigned_abs),
-                    ended: row.get::<_, Option<i64>>(4)?.map(time),
+                    began: row.get::<_, Option<i64>>(4)?.map(time),
                 })
             })?;
-            rows.collect()
+            let mut tables = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            tables.extend(since(connection, newest)?);
+            Ok(AtRest {
+                tables,
+                unseen: serde_json::from_str(&unseen).unwrap_or_else(|_| vec![unseen]),
+            })
         })?;
         Ok(found.unwrap_or_default())
     }
@@ -186,6 +206,27 @@ impl Verifications {
             None => Ok(None),
         }
     }
+}
+
+/// Tables that the mirror wrote and that this run did not know of. Servers differ in whether the case of a name counts.
+fn since(connection: &Connection, run: i64) -> rusqlite::Result<Vec<Verified>> {
+    let mut statement = connection.prepare(
+        "SELECT m.database, m.name FROM mirrored_tables m
+         WHERE m.name <> '*' AND m.database <> '' AND NOT EXISTS (
+           SELECT 1 FROM verification_tables t WHERE t.verification_id = ?1
+             AND lower(t.name) = lower(m.name) AND lower(t.database) = lower(m.database))
+         ORDER BY m.database, m.name",
+    )?;
+    let rows = statement.query_map([run], |row| {
+        Ok(Verified {
+            database: row.get(0)?,
+            name: row.get(1)?,
+            outcome: None,
+            rows: 0,
+            began: None,
+        })
+    })?;
+    rows.collect()
 }
 
 const RUN: &str =

@@ -25,6 +25,19 @@ pub struct RunBegun {
     pub who: String,
     /// What was asked for, as it was written.
     pub wish: String,
+    /// Where both servers are: of a server of the same name elsewhere it says nothing.
+    pub servers: String,
+    /// There is no understudy around it: no other process goes on with it.
+    pub alone: bool,
+}
+
+/// What is known of data at rest between two servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AtRest {
+    /// Each of the primary's tables.
+    pub tables: Vec<Verified>,
+    /// What the newest run could not see of the primary: nobody knows which tables there are beside these.
+    pub unseen: Vec<String>,
 }
 
 /// A run, as it is kept.
@@ -89,10 +102,11 @@ pub struct Verified {
     pub database: String,
     /// Its name.
     pub name: String,
-    /// How it stands: `equal`, `different` …; none where no run was asked for it.
+    /// How it stands: `equal`, `different`, `unfinished`, `repaired` or `tainted` since; none where no run was
+    /// asked for it.
     pub outcome: Option<String>,
     /// Rows of the primary's that were read.
     pub rows: u64,
-    /// When that ended.
-    pub ended: Option<jiff::Timestamp>,
+    /// When that began: what was read first may have changed since.
+    pub began: Option<jiff::Timestamp>,
 }

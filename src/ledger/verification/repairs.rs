@@ -166,6 +166,8 @@ mod tests {
                 shadow: "vitess".into(),
                 who: "dba".into(),
                 wish: "{}".into(),
+                servers: String::new(),
+                alone: false,
             })
             .unwrap()
         };

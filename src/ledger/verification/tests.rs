@@ -8,6 +8,8 @@ fn begun() -> RunBegun {
         shadow: "vitess".into(),
         who: "dba".into(),
         wish: "{\"tables\": []}".into(),
+        servers: "here".into(),
+        alone: false,
     }
 }
 
@@ -84,7 +86,7 @@ fn a_run_that_was_left_goes_on_where_it_was() {
 fn what_is_known_of_a_table_is_of_the_newest_run_that_says_something() {
     let (_dir, kept) = kept();
     let told = || -> Vec<(String, Option<String>, u64)> {
-        let all = kept.verified("legacy", "vitess").unwrap();
+        let all = kept.verified("legacy", "vitess", "here").unwrap().tables;
         all.into_iter()
             .map(|one| (one.name, one.outcome, one.rows))
             .collect()
@@ -111,7 +113,7 @@ fn what_is_known_of_a_table_is_of_the_newest_run_that_says_something() {
     end(&kept, third, "b", "equal", 7);
     assert_eq!(told()[1], named("b", Some("equal"), 7));
     assert_eq!(
-        kept.verified("vitess", "legacy").unwrap(),
+        kept.verified("vitess", "legacy", "here").unwrap().tables,
         [],
         "in other roles"
     );
@@ -153,4 +155,43 @@ fn a_pause_and_the_processes_that_went_on_with_a_run_are_remembered() {
     end(&kept, run, "a", "equal", 5);
     kept.pause(run, false).unwrap();
     assert_eq!(left(&kept), (false, 0));
+}
+
+/// Finding: a table that was repaired, or that a later run came to no end with, still counted as equal.
+#[test]
+fn what_was_repaired_or_left_since_is_not_equal() {
+    let (_dir, kept) = kept();
+    let told = || -> Vec<Option<String>> {
+        let known = kept.verified("legacy", "vitess", "here").unwrap();
+        known.tables.into_iter().map(|one| one.outcome).collect()
+    };
+    let says = |word: &str| Some(word.to_owned());
+    let first = run_of(&kept, &[("a", true), ("b", true)]);
+    end(&kept, first, "a", "equal", 5);
+    end(&kept, first, "b", "equal", 5);
+    let second = run_of(&kept, &[("a", true), ("b", true)]);
+    let repair = RepairBegun {
+        how: "changed",
+        columns: Vec::new(),
+        key: None,
+        statement: None,
+    };
+    let begin = |run, name| {
+        let all = std::slice::from_ref(&repair);
+        kept.repairs_begin((run, "dba"), ("app", name), "vitess", all)
+            .unwrap()
+    };
+    let ids = begin(second, "a");
+    end(&kept, second, "a", "equal_in_part", 5);
+    assert_eq!(told(), [says("repaired"), says("equal")], "it may have run");
+    kept.repairs_end(&[(ids[0], "done".to_owned())]).unwrap();
+    assert_eq!(told()[0], says("repaired"));
+    kept.repairs_end(&[(ids[0], "not repaired: no place".to_owned())])
+        .unwrap();
+    assert_eq!(told()[0], says("equal"), "nothing was written");
+    end(&kept, second, "b", "unfinished", 5);
+    assert_eq!(told()[1], says("unfinished"));
+    let third = run_of(&kept, &[("a", true), ("b", true)]);
+    end(&kept, third, "b", "equal", 5);
+    assert_eq!(told()[1], says("equal"));
 }

@@ -197,6 +197,20 @@ impl World {
 
     /// A verifier as a process has it.
     pub(in crate::verify) fn process(&self, change: impl FnOnce(&mut Verify)) -> Verifier {
+        self.process_as(false, change)
+    }
+
+    /// The same without an understudy.
+    pub(in crate::verify) fn process_alone(&self) -> Verifier {
+        self.process_as(true, |limits| limits.range_rows = 50)
+    }
+
+    /// Where its servers are.
+    pub(in crate::verify) const fn between(&self) -> &'static str {
+        "legacy 127.0.0.1:1, other 127.0.0.1:1"
+    }
+
+    fn process_as(&self, alone: bool, change: impl FnOnce(&mut Verify)) -> Verifier {
         let config =
             "[primary]\nname = \"a\"\naddress = \"h:1\"\n[shadow]\nname = \"b\"\naddress = \"h:2\"";
         let mut limits = Config::parse(config, &[]).unwrap().verify;
@@ -216,6 +230,7 @@ impl World {
             around: Arc::clone(&self.around) as Arc<dyn Around>,
             records: Arc::new(self.records()),
             left_out: Vec::new(),
+            alone,
         })
     }
 

@@ -195,10 +195,11 @@ fn a_walk_that_spans_two_processes_clears_no_taint() {
     let one = table(&told);
     assert_eq!(
         (&one["outcome"], &one["rows_primary"]),
-        (&json!("equal"), &json!(2_000)),
+        (&json!("equal_in_part"), &json!(2_000)),
         "{told:#}"
     );
-    assert!(one["why"].as_str().unwrap().contains("its taint stays"));
+    let why = one["not_covered"].to_string();
+    assert!(why.contains("its taint stays"), "{told:#}");
     assert_eq!(*world.around.verified.lock(), Vec::<String>::new());
     world.run(&["t"]);
     assert_eq!(*world.around.verified.lock(), ["t"]);
@@ -216,7 +217,8 @@ fn a_table_to_which_a_write_is_lost_while_it_is_read_is_not_equal() {
         None
     });
     let told = world.run(&[]);
-    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
+    assert_eq!(table(&told)["outcome"], "equal_in_part", "{told:#}");
+    assert_eq!(told["run"]["outcome"], "equal_in_part", "{told:#}");
     assert!(table(&told)["not_covered"].to_string().contains("tainted"));
     assert_eq!(*world.around.verified.lock(), Vec::<String>::new());
 }
@@ -390,6 +392,85 @@ fn a_run_that_was_paused_stays_paused_in_the_next_process() {
     assert_eq!(process.standing()["state"], "paused");
     process.resume().unwrap();
     assert_eq!(ended(&process)["run"]["outcome"], "equal");
+}
+
+/// Finding: a run of `understudy verify --config` whose terminal hung up went on by itself in the next `serve`.
+#[test]
+fn a_run_without_an_understudy_is_gone_on_with_by_nobody() {
+    let world = World::new(&[("t", Data::of(2_000))]);
+    slow(&world);
+    let process = world.process_alone();
+    process.start(&wish(&["t"]), "dba").unwrap();
+    until(&process, |told| {
+        table(told)["rows_primary"].as_u64().unwrap_or(0) >= 100
+    });
+    process.leave();
+    let process = world.process(|_| ());
+    assert_eq!(process.go_on(), None);
+    let record = world.records().runs(1).unwrap().remove(0);
+    assert_eq!(record.outcome.as_deref(), Some("aborted"));
+    assert!(record.why.unwrap().contains("its process ended"));
+}
+
+#[test]
+fn a_run_that_repairs_goes_on_only_where_an_operator_says_so() {
+    let world = World::new(&[("t", Data::of(2_000))]);
+    slow(&world);
+    let process = world.process(|limits| limits.range_rows = 50);
+    let repairing = Wish {
+        repair: Some("apply".to_owned()),
+        ..wish(&["t"])
+    };
+    process.start(&repairing, "dba").unwrap();
+    process.leave();
+    for _ in 0..2 {
+        let process = world.process(|_| ());
+        assert_eq!(process.go_on(), Some(1));
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(process.standing()["state"], "paused");
+        process.leave();
+    }
+    let process = world.process(|_| ());
+    process.go_on();
+    process.resume().unwrap();
+    assert_eq!(ended(&process)["run"]["outcome"], "equal");
+}
+
+/// Finding: the guard counted the tables that the account sees, and results by the servers' names.
+#[test]
+fn what_is_kept_for_the_guard_is_of_these_servers_and_says_what_was_not_seen() {
+    let world = World::new(&[("t", Data::of(3)), ("u", Data::of(3))]);
+    let at_rest = || {
+        let known = world.records().verified("legacy", "other", world.between());
+        let known = known.unwrap();
+        let told = known.tables.into_iter();
+        let told: Vec<_> = told.map(|one| (one.name, one.outcome)).collect();
+        (told, known.unseen)
+    };
+    let equal = |name: &str| (name.to_owned(), Some("equal".to_owned()));
+    world.run(&[]);
+    assert_eq!(at_rest(), (vec![equal("t"), equal("u")], vec![]));
+    let elsewhere = world.records().verified("legacy", "other", "elsewhere");
+    assert!(elsewhere.unwrap().tables.is_empty());
+    // Which tables there are is asked whatever a run is asked for.
+    world.state.lock().grants = vec!["GRANT SELECT ON `app`.* TO `u`@`%`".to_owned()];
+    assert_eq!(world.run(&["app.t"])["run"]["outcome"], "equal");
+    assert!(at_rest().1[0].contains("other databases were not looked at"));
+    // Another server at the same place: what was read of the one before says nothing.
+    world
+        .state
+        .lock()
+        .identity
+        .insert("other", "built anew".into());
+    world.run(&["app.t"]);
+    assert_eq!(at_rest().0, [equal("t"), ("u".to_owned(), None)]);
+    // A table that the mirror wrote since.
+    let wrote = world.records().mirror_for_tests(&[("app", "new")]);
+    wrote.unwrap();
+    assert!(at_rest().0.contains(&("new".to_owned(), None)));
+    // Once it is gone on both sides, it is none.
+    world.run(&["app.t"]);
+    assert_eq!(at_rest().0.len(), 2);
 }
 
 #[test]

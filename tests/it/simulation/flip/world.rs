@@ -553,6 +553,7 @@ fn judge(ledger: &Ledger, mirror: &Arc<Mirror>) -> Judge {
                 oldest: Duration::ZERO,
             },
             verified: Vec::new(),
+            unseen: Vec::new(),
             tainted: ledger
                 .taints()
                 .into_iter()
