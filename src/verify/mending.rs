@@ -76,7 +76,7 @@ impl TableRun<'_> {
         let planned = async {
             let mut pair = pair(walk).await?;
             let shadow = (&self.parts.dial, &self.parts.roles.shadow);
-            repair::plan(&mut pair, places, shadow, different).await
+            repair::plan(&mut pair, places, shadow, different, &self.run.bytes_told).await
         };
         let planned = planned.await.map_err(Ended::Fault)?;
         let mut told = Vec::with_capacity(different.len());

@@ -25,11 +25,24 @@ use hand::Hand;
 use look::{Look, survives};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use strays::{Seeker, aimed};
 
 /// Rows that are repaired in one place.
 const ROWS_MAX: usize = 50;
+
+/// Bytes of rows that are looked at together, roughly: the next look has so many rows as fit, by the last one.
+const LOOK_BYTES: usize = 8 << 20;
+
+/// Bytes of the statements that a run tells: they are kept in memory, and told with each look at the run.
+const TOLD_BYTES_MAX: usize = 4 << 20;
+
+/// The longest statement that the ledger keeps.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// Said of a row behind the cap.
+const TOO_LONG: &str = "the statement is not told: those of a run are told up to 4 MiB; plan fewer tables at once, or --repair apply";
 
 /// How often what could not be done is tried again, and the pauses: each is twice the one before.
 const PASSES_MAX: u32 = 20;
@@ -118,12 +131,21 @@ pub(super) async fn plan(
     places: &Places<'_>,
     (dial, shadow): (&Arc<dyn Dial>, &Arc<Server>),
     rows: &[Differs],
+    bytes_told: &AtomicUsize,
 ) -> Result<Vec<Result<Option<String>, String>>, ReadError> {
     let mut told = Vec::with_capacity(rows.len());
     let mut seeker = None;
-    for some in rows.chunks(ROWS_MAX) {
+    let (mut left, mut together) = (rows, 1);
+    while !left.is_empty() {
+        let (some, rest) = left.split_at(together.min(left.len()));
+        left = rest;
+        if bytes_told.load(Ordering::Relaxed) > TOLD_BYTES_MAX {
+            told.extend(some.iter().map(|_| Err(TOO_LONG.to_owned())));
+            continue;
+        }
         let keys: Vec<Key> = some.iter().map(|one| one.key.clone()).collect();
         let look = Look::of(pair, places, &keys).await?;
+        together = fitting(some.len(), look.bytes());
         for one in some {
             let made = can(one.how, places);
             let made = made.and_then(|()| look.made(places, &one.key));
@@ -149,10 +171,27 @@ pub(super) async fn plan(
                     None => Ok(Vec::new()),
                 };
             }
-            told.push(strays.map(|strays| in_words(made.as_ref(), places, &one.key, &strays)));
+            let words = strays.map(|strays| in_words(made.as_ref(), places, &one.key, &strays));
+            let bytes = words
+                .as_ref()
+                .ok()
+                .and_then(Option::as_ref)
+                .map_or(0, String::len);
+            let had = bytes_told.fetch_add(bytes, Ordering::Relaxed);
+            told.push(if had + bytes > TOLD_BYTES_MAX {
+                Err(TOO_LONG.to_owned())
+            } else {
+                words
+            });
         }
     }
     Ok(told)
+}
+
+/// So many rows are looked at together where so many had so many bytes.
+fn fitting(rows: usize, bytes: usize) -> usize {
+    let of_one = (bytes / rows.max(1)).max(1);
+    (LOOK_BYTES / of_one).clamp(1, ROWS_MAX.min(rows.max(1) * 2))
 }
 
 /// All that is run for a row, as a person would.
@@ -223,6 +262,8 @@ struct Tools {
     hand: Option<Hand>,
     seeker: Option<Seeker>,
     records: HashMap<usize, i64>,
+    /// Rows that are looked at together.
+    together: usize,
 }
 
 impl Repairs<'_> {
@@ -238,7 +279,11 @@ impl Repairs<'_> {
         let (mut tools, mut pause) = (Tools::default(), PAUSE);
         for _ in 0..PASSES_MAX {
             let (mut again, mut behind) = (Vec::new(), Vec::new());
-            for some in left.chunks(ROWS_MAX) {
+            let mut todo = left.as_slice();
+            while !todo.is_empty() {
+                let together = tools.together.clamp(1, ROWS_MAX).min(todo.len());
+                let (some, rest) = todo.split_at(together);
+                todo = rest;
                 let tried = self.some(&mut tools, rows, some).await?;
                 let pairs = some.iter().enumerate();
                 for (nth, at) in pairs {
@@ -289,7 +334,7 @@ impl Repairs<'_> {
                 columns: columns.map(|column| column.name.clone()).collect(),
                 key: self.tells.then(|| self.places.primary.is(&one.key)),
                 statement: in_words(made.as_ref(), self.places, &one.key, strays)
-                    .filter(|_| self.tells),
+                    .filter(|words| self.tells && words.len() <= KEPT_BYTES_MAX),
             });
         }
         let table = (self.places.primary.database, self.places.primary.table);

@@ -65,6 +65,8 @@ pub(super) struct Run {
     end: Mutex<Option<End>>,
     notes: Mutex<Vec<String>>,
     /// What it is at best: something could not be seen.
+    /// Bytes of the statements that are told.
+    pub(super) bytes_told: AtomicUsize,
     at_best: Mutex<Outcome>,
     abort_why: Mutex<Option<String>>,
 }
@@ -126,6 +128,7 @@ impl Run {
             end: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
             at_best: Mutex::new(Outcome::Equal),
+            bytes_told: AtomicUsize::new(0),
             abort_why: Mutex::new(None),
             meant,
         }

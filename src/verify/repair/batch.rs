@@ -136,6 +136,7 @@ impl Repairs<'_> {
         self.open(tools).await?;
         let look = self.look(tools, rows).await?;
         let (mut doubts, mut strays) = (Vec::new(), Vec::new());
+        tools.together = super::fitting(rows.len(), look.bytes());
         for (_, one) in rows {
             let mut doubt = can(one.how, self.places).err().map(str::to_owned);
             let mut found = Vec::new();

@@ -50,6 +50,13 @@ impl Look {
         })
     }
 
+    /// Bytes of all that was read.
+    pub(super) fn bytes(&self) -> usize {
+        let rows = self.here.values().chain(self.there.values());
+        let cells = rows.flat_map(|row| row.cells.iter().flatten());
+        cells.map(Vec::len).sum()
+    }
+
     /// The digest of the primary's row; none where it has none.
     pub(super) fn seen(&self, key: &Key) -> Option<u128> {
         self.here.get(&key.canonical).map(|row| row.digest)

@@ -176,6 +176,38 @@ fn a_reader_that_failed_in_a_repair_is_not_used_again() {
     );
 }
 
+/// Finding: 200 rows of 500 KB took a gigabyte, and every look at the run copied it.
+#[test]
+fn a_plan_is_told_up_to_its_bytes_and_counts_on() {
+    let world = World::new(&[("t", Data::of(10))]);
+    for id in 1..=10 {
+        let mut state = world.state.lock();
+        state
+            .table("legacy", "t")
+            .rows
+            .insert(id, "x".repeat(1 << 20));
+    }
+    let plan = Wish {
+        repair: Some("plan".to_owned()),
+        ..repairing()
+    };
+    let process = world.process(|_| ());
+    process.start(&plan, "dba").unwrap();
+    let told = ended(&process);
+    let one = &told["run"]["tables"][0];
+    assert_eq!(one["differences"], json!({"changed": 10}));
+    let rows = one["rows"].as_array().unwrap();
+    let said: Vec<&str> = rows
+        .iter()
+        .map(|row| row["repair"].as_str().unwrap())
+        .collect();
+    let statements = said.iter().filter(|one| one.starts_with("UPDATE"));
+    let bytes: usize = statements.clone().map(|one| one.len()).sum();
+    assert!(bytes > 0 && bytes <= 4 << 20, "{bytes}");
+    let untold = said.iter().filter(|one| one.contains("is not told"));
+    assert_eq!(untold.count() + statements.count(), 10);
+}
+
 #[test]
 fn where_nothing_can_be_repaired_none_begins() {
     let world = world();
