@@ -5,12 +5,12 @@ use crate::admin::{House, Mirror, Ready, Seen, Sessions, Tee as TeeCounts};
 use crate::config::Config;
 use crate::connect::{Dial, TlsError};
 use crate::ledger::Ledger;
-use crate::relay::Relay;
+use crate::relay::{Census, Relay};
 use crate::roles::RolesWatch;
 use crate::shadow::{self, Control};
 use crate::tee::{Receiver, Tee};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -88,6 +88,22 @@ impl Running {
     /// The mirror.
     pub(super) fn shadow_side(&self) -> Arc<shadow::Mirror> {
         Arc::clone(&self.mirror)
+    }
+
+    /// Asks every session how it stands, which the census then tells.
+    pub(super) fn call(&self) {
+        self.relay.call();
+    }
+
+    /// Who is here.
+    pub(super) fn census(&self) -> Census {
+        self.relay.census()
+    }
+
+    /// The primary's numbers for the sessions.
+    pub(super) fn threads(&self) -> BTreeSet<u32> {
+        let unheld = self.relay.census().unheld.into_iter();
+        unheld.map(|one| one.thread_id).collect()
     }
 
     /// Commands that have not come to the shadow.

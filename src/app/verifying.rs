@@ -1,6 +1,8 @@
 //! What a verification must know of this understudy: when to give way, when the shadow has caught up, and how a
 //! repair gets its place in the mirror's order.
 
+mod flight;
+mod others;
 mod repairs;
 
 use super::house::Running;
@@ -40,6 +42,7 @@ pub(super) struct Surroundings {
     roles: RolesWatch,
     dial: Arc<dyn Dial>,
     mirror: Arc<Mirror>,
+    house: Arc<Running>,
     helm: Arc<dyn Helm>,
     ledger: Ledger,
     pace: Mutex<Pace>,
@@ -59,7 +62,7 @@ struct Pace {
 pub(super) fn verifier(
     config: &Arc<Config>,
     roles: &RolesWatch,
-    house: &Running,
+    house: &Arc<Running>,
     helm: &Arc<dyn Helm>,
     ledger: &Ledger,
 ) -> Option<Arc<Verifier>> {
@@ -69,6 +72,7 @@ pub(super) fn verifier(
         roles: roles.clone(),
         dial: Arc::clone(&dial),
         mirror: house.shadow_side(),
+        house: Arc::clone(house),
         helm: Arc::clone(helm),
         ledger: ledger.clone(),
         pace: Mutex::default(),
@@ -177,6 +181,10 @@ impl Around for Surroundings {
 
     fn cannot_apply(&self) -> Option<String> {
         self.no_repairs()
+    }
+
+    fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>> {
+        Box::pin(self.other_writers(time))
     }
 }
 

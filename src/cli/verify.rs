@@ -75,7 +75,7 @@ struct Asked {
     /// "plan" prints the statements that would repair the shadow, "apply" runs them there.
     #[arg(long, value_name = "HOW", conflicts_with = "other")]
     repair: Option<String>,
-    /// Repair although replication feeds the shadow.
+    /// Repair although replication feeds the shadow, or others are seen to write past this proxy.
     #[arg(long, requires = "repair")]
     force: bool,
 }

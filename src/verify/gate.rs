@@ -51,6 +51,12 @@ pub trait Around: Send + Sync + 'static {
 
     /// Why repairs cannot be run at all; none where they can.
     fn cannot_apply(&self) -> Option<String>;
+
+    /// Who is seen to write to the primary past this understudy, within this time.
+    ///
+    /// # Errors
+    /// The primary does not say.
+    fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>>;
 }
 
 /// What an operator wants.
@@ -291,6 +297,10 @@ pub(super) mod tests {
 
         fn cannot_apply(&self) -> Option<String> {
             None
+        }
+
+        fn others<'a>(&'a self, _time: Duration) -> Soon<'a, Result<Vec<String>, String>> {
+            Box::pin(std::future::ready(Ok(Vec::new())))
         }
     }
 

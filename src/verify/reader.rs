@@ -3,21 +3,26 @@
 //! It logs in as the rest of the house does, with the proxy's own account, and asks both servers for the same:
 //! UTF-8, UTC, no sql_mode; a vtgate for `workload = olap`, so that it streams and caps no rows. It sends
 //! nothing but SELECT and SHOW, and where the server can it says that its session only reads. A connection
-//! that failed, or an answer that was not read to its end, is not used again.
+//! that failed, or an answer that was not read to its end, is not used again: what the server still does for it is
+//! ended by a KILL QUERY of another connection's, before the next one is opened and before a run ends.
 
-use crate::ask::Manner;
+use crate::ask::{AskError, Asker, Manner};
 use crate::config::Server;
 use crate::connect::{self, ConnectError, Connection, Dial, Login, TlsContext, TlsError};
 use crate::wire::command::Command;
 use crate::wire::packet::{CHUNK_MAX, HEADER_LEN, Header, write_packet};
 use crate::wire::reply;
 use crate::wire::row::{Cell, text_row};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A server that says nothing for so long in the midst of an answer is given up.
 const SILENCE: Duration = Duration::from_secs(120);
+
+/// To end on a server what was given up there.
+const END_MAX: Duration = Duration::from_secs(2);
 
 /// What is read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -117,7 +122,11 @@ pub(super) type Cells<'a> = Vec<Option<&'a [u8]>>;
 pub(super) struct Door {
     dial: Arc<dyn Dial>,
     server: Arc<Server>,
+    given_up: GivenUp,
 }
+
+/// Connections that were given up in the midst of an answer, by the server's numbers for them.
+type GivenUp = Arc<Mutex<Vec<u32>>>;
 
 impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -130,8 +139,40 @@ impl std::fmt::Debug for Door {
 impl Door {
     /// The way to a server.
     #[must_use]
-    pub(super) const fn new(dial: Arc<dyn Dial>, server: Arc<Server>) -> Self {
-        Self { dial, server }
+    pub(super) fn new(dial: Arc<dyn Dial>, server: Arc<Server>) -> Self {
+        Self {
+            dial,
+            server,
+            given_up: GivenUp::default(),
+        }
+    }
+
+    /// Ends what was given up here and may still run: nothing of it stays beside what is asked next. In time, as far
+    /// as the server lets it.
+    pub(super) async fn end_given_up(&self) {
+        let threads = self.given_up.lock().clone();
+        let Some(account) = self.server.account.as_ref().filter(|_| !threads.is_empty()) else {
+            return;
+        };
+        let ending = async {
+            let manner = Manner::default();
+            let mut asker = Asker::open(&*self.dial, &self.server, account, &manner).await?;
+            for thread in &threads {
+                match asker.ask(&format!("KILL QUERY {thread}")).await {
+                    // It has ended by itself.
+                    Ok(_) | Err(AskError::Refused { .. }) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+            asker.leave().await;
+            Ok::<_, AskError>(())
+        };
+        let ended = tokio::time::timeout(END_MAX, ending).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            let server = self.server.name.as_str();
+            tracing::warn!(server, ?threads, "what was given up there may still run");
+        }
+        self.given_up.lock().retain(|one| !threads.contains(one));
     }
 
     /// Opens a connection and sets its session.
@@ -139,6 +180,7 @@ impl Door {
     /// # Errors
     /// See [`ReadError`].
     pub(super) async fn open(&self) -> Result<Reader, ReadError> {
+        self.end_given_up().await;
         let name = self.server.name.clone();
         let account = self.server.account.clone();
         let account = account.ok_or_else(|| ReadError::Account(name.clone()))?;
@@ -163,6 +205,8 @@ impl Door {
             taken: 0,
             end: 0,
             columns: 0,
+            under_way: false,
+            given_up: Arc::clone(&self.given_up),
         };
         reader.set_session().await?;
         Ok(reader)
@@ -181,6 +225,18 @@ pub(super) struct Reader {
     end: usize,
     /// Columns of the answer that is being read.
     columns: usize,
+    /// The server has not said the last of its answer.
+    under_way: bool,
+    given_up: GivenUp,
+}
+
+/// A vtgate ends by itself what nobody waits for.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.under_way && !self.is_vitess {
+            self.given_up.lock().push(self.connection.thread_id);
+        }
+    }
 }
 
 impl Reader {
@@ -270,6 +326,7 @@ impl Reader {
         let mut packets = Vec::with_capacity(statement.len() + HEADER_LEN + 1);
         let payload = [&[Command::QUERY.0], statement.as_bytes()].concat();
         write_packet(&mut packets, 0, &payload);
+        self.under_way = true;
         let stream = &mut self.connection.stream;
         let sent = async {
             stream.write_all(&packets).await?;
@@ -287,8 +344,14 @@ impl Reader {
     async fn heading(&mut self) -> Result<usize, ReadError> {
         let first = self.packet().await?;
         let columns = match first.first() {
-            Some(&reply::OK) => return Ok(0),
-            Some(&reply::ERR) => return Err(self.refused(&first)),
+            Some(&reply::OK) => {
+                self.under_way = false;
+                return Ok(0);
+            }
+            Some(&reply::ERR) => {
+                self.under_way = false;
+                return Err(self.refused(&first));
+            }
             Some(&reply::LOCAL_INFILE) | None => return Err(self.unreadable()),
             Some(_) => crate::wire::packet::Reader::new(&first).lenenc_int(),
         };
@@ -317,11 +380,13 @@ impl Reader {
         let (from, to) = self.place().await?;
         let payload = self.buffer.get(from..to).unwrap_or_default();
         if reply::is_eof(payload) {
+            self.under_way = false;
             self.columns = 0;
             return Ok(None);
         }
         if payload.first() == Some(&reply::ERR) {
             let payload = payload.to_vec();
+            self.under_way = false;
             return Err(self.refused(&payload));
         }
         match text_row(payload, self.columns) {

@@ -5,7 +5,7 @@ use super::gate::{Around, Gate, Pace, Signal, Stopped};
 use super::reader::Door;
 use super::table::{Doors, TableRun};
 use super::walk::Ended;
-use super::wish::Meant;
+use super::wish::{Meant, Repair};
 use crate::config;
 use crate::connect::Dial;
 use crate::ledger::{TableLeft, VerificationError, Verifications};
@@ -18,6 +18,9 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// So long is looked for others that write, before anything is repaired.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// Notes of a run that are told.
 const NOTES_MAX: usize = 200;
@@ -62,11 +65,11 @@ pub(super) struct Run {
     began: Instant,
     /// Rows that an earlier process had read.
     pub(super) had: AtomicUsize,
+    /// Bytes of the statements that are told.
+    pub(super) bytes_told: AtomicUsize,
     end: Mutex<Option<End>>,
     notes: Mutex<Vec<String>>,
     /// What it is at best: something could not be seen.
-    /// Bytes of the statements that are told.
-    pub(super) bytes_told: AtomicUsize,
     at_best: Mutex<Outcome>,
     abort_why: Mutex<Option<String>>,
 }
@@ -125,10 +128,10 @@ impl Run {
             board: Board::default(),
             began: Instant::now(),
             had: AtomicUsize::new(0),
+            bytes_told: AtomicUsize::new(0),
             end: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
             at_best: Mutex::new(Outcome::Equal),
-            bytes_told: AtomicUsize::new(0),
             abort_why: Mutex::new(None),
             meant,
         }
@@ -301,10 +304,56 @@ impl Run {
             primary: Door::new(Arc::clone(&parts.dial), Arc::clone(&parts.roles.primary)),
             shadow: Door::new(Arc::clone(&parts.dial), Arc::clone(&parts.roles.shadow)),
         };
+        let went = self.all_tables(parts, &doors, left).await;
+        // A server goes on with what was given up, unless it is told.
+        tokio::join!(doors.primary.end_given_up(), doors.shadow.end_given_up());
+        went
+    }
+
+    /// Others that write past this understudy: what it knows of the mirror does not cover them, and a repair would have
+    /// no order with what they mirror.
+    async fn beside_others(&self) -> Result<(), Ended> {
+        let applies = self.meant.repair == Repair::Apply;
+        let time = if applies { OTHERS } else { Duration::ZERO };
+        let around = self.gate.around();
+        let looked = self.gate.unless_stopped(around.others(time)).await;
+        let others = match looked.map_err(Ended::Stopped)? {
+            Ok(others) => others,
+            Err(why) => {
+                self.note(format!(
+                    "whether others write to {} past this understudy is not known: {why}",
+                    self.servers.0
+                ));
+                return Ok(());
+            }
+        };
+        if others.is_empty() {
+            return Ok(());
+        }
+        let names = others.join(", ");
+        if applies && !self.meant.force {
+            return Err(Ended::Unread(format!(
+                "nothing was repaired: {names} wrote to {} past this understudy, and where another proxy mirrors that, a repair has no order with it. Take --repair plan, or say force where nobody else writes to {}",
+                self.servers.0, self.servers.1
+            )));
+        }
+        self.note(format!(
+            "{names} wrote to {} past this understudy: whether the shadow has had that in time, or lost it, is not known here, so that what they write may be told as different",
+            self.servers.0
+        ));
+        Ok(())
+    }
+
+    async fn all_tables(
+        &self,
+        parts: &Parts,
+        doors: &Doors,
+        left: Vec<TableLeft>,
+    ) -> Result<(), Ended> {
         let began = Instant::now();
         let (sharded, left) = loop {
             self.gate.pass().await.map_err(Ended::Stopped)?;
-            let preparing = self.gate.unless_stopped(self.prepare(parts, &doors, &left));
+            let preparing = self.gate.unless_stopped(self.prepare(parts, doors, &left));
             match preparing.await.map_err(Ended::Stopped)? {
                 Ok(prepared) => break prepared,
                 Err(fault) if fault.may_pass() && began.elapsed() < parts.limits.patience => {
@@ -317,6 +366,7 @@ impl Run {
                 Err(fault) => return Err(Ended::Fault(fault)),
             }
         };
+        self.beside_others().await?;
         let all = self.board.all().len();
         let next = AtomicUsize::new(0);
         let jobs = self.meant.jobs.unwrap_or(parts.limits.jobs).min(all.max(1));
@@ -329,7 +379,7 @@ impl Run {
                 let table = TableRun {
                     run: self,
                     parts,
-                    doors: &doors,
+                    doors,
                     sharded: &sharded,
                     left: left.get(at).and_then(Option::as_ref),
                     at,

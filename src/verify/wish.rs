@@ -35,7 +35,7 @@ pub struct Wish {
     pub rows_per_second: Option<u64>,
     /// `plan` or `apply`.
     pub repair: Option<String>,
-    /// Repair although replication feeds the shadow.
+    /// Repair although replication feeds the shadow, or others are seen to write past this proxy.
     pub force: bool,
 }
 

@@ -69,6 +69,8 @@ pub(in crate::verify) struct Watched {
     pub(in crate::verify) holds: Mutex<Option<String>>,
     pub(in crate::verify) behind: Mutex<Option<String>>,
     pub(in crate::verify) panics: Mutex<bool>,
+    /// Who else writes.
+    pub(in crate::verify) others: Mutex<Vec<String>>,
     /// Tables to which a write was lost.
     pub(in crate::verify) lost: Mutex<Vec<String>>,
     pub(in crate::verify) places: Mutex<Places>,
@@ -113,6 +115,10 @@ impl Around for Watched {
 
     fn cannot_apply(&self) -> Option<String> {
         self.places.lock().never.clone()
+    }
+
+    fn others<'a>(&'a self, _time: Duration) -> Soon<'a, Result<Vec<String>, String>> {
+        Box::pin(std::future::ready(Ok(self.others.lock().clone())))
     }
 }
 

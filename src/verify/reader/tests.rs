@@ -25,6 +25,8 @@ fn reader(bytes: Vec<u8>, piece: usize) -> Reader {
         taken: 0,
         end: 0,
         columns: 1,
+        under_way: false,
+        given_up: GivenUp::default(),
     }
 }
 

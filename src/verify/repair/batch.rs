@@ -69,6 +69,7 @@ impl Repairs<'_> {
             let in_place = InPlace {
                 place: &*place,
                 until,
+                begins_until: until - place.at_most() / 2,
                 before: &before,
                 now: &now,
             };
@@ -135,8 +136,8 @@ impl Repairs<'_> {
     async fn first_look(&self, tools: &mut Tools, rows: &[Nth<'_>]) -> Result<Seen, Fault> {
         self.open(tools).await?;
         let look = self.look(tools, rows).await?;
-        let (mut doubts, mut strays) = (Vec::new(), Vec::new());
         tools.together = super::fitting(rows.len(), look.bytes());
+        let (mut doubts, mut strays) = (Vec::new(), Vec::new());
         for (_, one) in rows {
             let mut doubt = can(one.how, self.places).err().map(str::to_owned);
             let mut found = Vec::new();
@@ -226,13 +227,15 @@ pub(super) fn may_stray(one: &Differs, look: &Look, routed: bool) -> bool {
 struct InPlace<'a> {
     place: &'a dyn Place,
     until: Instant,
+    /// What begins later would not have the time to end.
+    begins_until: Instant,
     before: &'a Seen,
     now: &'a Look,
 }
 
 impl InPlace<'_> {
     fn holds(&self) -> Result<(), String> {
-        if Instant::now() >= self.until {
+        if Instant::now() >= self.begins_until {
             return Err("its place was kept for long enough".to_owned());
         }
         self.place.holds()

@@ -1,8 +1,8 @@
 //! The connection that repairs: each repair is a transaction of its own, which is committed only if it changed
 //! exactly one row.
 //!
-//! It waits for no lock longer than a second, and for no answer longer than its place may be kept. What it gives up
-//! is ended on the server. Only a COMMIT without an answer leaves open what became of a repair.
+//! It waits for no lock longer than a second, and for no answer longer than its place may be kept: half of what is left
+//! of that is for the statements, and the rest for the COMMIT and for ending on the server what is given up. Only a COMMIT without an answer leaves open what became of a repair.
 
 use super::super::statements::quoted;
 use crate::ask::{AskError, Asker, Manner};
@@ -33,10 +33,8 @@ const PASSING: [u16; 6] = [1040, 1105, 1205, 1213, 1317, 3024];
 /// Something stands in the way that another repair may take away.
 const DUPLICATE: u16 = 1062;
 
-/// To open it; to commit or roll back; to end what was given up.
+/// To open it.
 const OPEN_MAX: Duration = Duration::from_secs(10);
-const COMMIT_MAX: Duration = Duration::from_secs(2);
-const END_MAX: Duration = Duration::from_secs(1);
 
 /// What became of a repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,28 +116,36 @@ impl Hand {
         let Some(mut asker) = self.asker.take() else {
             return Wrote::Passing(format!("{}: the connection broke off", self.server.name));
         };
-        let wrote = tokio::time::timeout_at(until, write(&mut asker, statements)).await;
+        let (now, left) = (
+            Instant::now(),
+            until.saturating_duration_since(Instant::now()),
+        );
+        let (work, commit) = (now + left / 2, now + left * 3 / 4);
+        let wrote = tokio::time::timeout_at(work, write(&mut asker, statements)).await;
         let wrote = match wrote {
             Ok(Ok(None)) => None,
             Ok(Ok(Some(wrote))) => Some(wrote),
-            Ok(Err(fault)) => return self.gave_up(&fault, Wrote::Passing).await,
-            Err(_) => return self.gave_up(&"no answer in time", Wrote::Passing).await,
+            Ok(Err(fault)) => return self.gave_up(until, &fault, Wrote::Passing).await,
+            Err(_) => {
+                let slow = "no answer in time";
+                return self.gave_up(until, &slow, Wrote::Passing).await;
+            }
         };
         let end = if wrote.is_some() {
             "ROLLBACK"
         } else {
             "COMMIT"
         };
-        let ended = tokio::time::timeout(COMMIT_MAX, asker.ask(end)).await;
+        let ended = tokio::time::timeout_at(commit, asker.ask(end)).await;
         match (ended.unwrap_or(Err(AskError::Timeout)), wrote) {
             (Ok(_), wrote) => {
                 self.asker = Some(asker);
                 wrote.unwrap_or(Wrote::Done)
             }
             // It ends with its connection.
-            (Err(fault), Some(wrote)) => self.gave_up(&fault, |_| wrote).await,
+            (Err(fault), Some(wrote)) => self.gave_up(until, &fault, |_| wrote).await,
             // A COMMIT that is refused has been rolled back, but for one on several shards.
-            (Err(fault), None) => self.gave_up(&fault, Wrote::Unknown).await,
+            (Err(fault), None) => self.gave_up(until, &fault, Wrote::Unknown).await,
         }
     }
 
@@ -155,7 +161,7 @@ impl Hand {
         }
         let wrote = self.write(statements, until).await;
         // A connection that is still aimed at a shard is not used again.
-        if let Err(why) = self.aim(keyspace, until + COMMIT_MAX).await {
+        if let Err(why) = self.aim(keyspace, until).await {
             tracing::debug!("{why}");
         }
         wrote
@@ -176,10 +182,11 @@ impl Hand {
 
     async fn gave_up(
         &self,
+        until: Instant,
         fault: &(dyn std::fmt::Display + Sync),
         wrote: impl FnOnce(String) -> Wrote,
     ) -> Wrote {
-        let ended = tokio::time::timeout(END_MAX, async {
+        let ended = tokio::time::timeout_at(until, async {
             let manner = Manner::default();
             let asker = Asker::open(&*self.dial, &self.server, &self.account, &manner).await;
             let mut asker = asker?;
@@ -297,20 +304,26 @@ mod tests {
         assert!(matches!(refused(1264).await.0, Wrote::Refused(_)));
     }
 
-    /// Finding: a lock on the shadow held up every dark write on the table for as long as the server lets it.
+    /// Finding: a lock on the shadow held up every dark write on the table for as long as the server lets it; then
+    /// the COMMIT and the KILL had times of their own behind the place's.
     #[tokio::test(start_paused = true)]
     async fn what_hangs_is_given_up_in_time_ended_and_never_committed() {
         let began = Instant::now();
         let (wrote, asked, good) = written(Say::Hang, Say::Done).await;
         assert!(matches!(wrote, Wrote::Passing(_)) && !good, "{wrote:?}");
-        assert!(began.elapsed() <= Duration::from_secs(3));
+        assert!(began.elapsed() <= Duration::from_secs(1));
         assert!(asked.contains(&"KILL 7".to_owned()), "{asked:?}");
         assert!(!asked.contains(&"COMMIT".to_owned()), "{asked:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_commit_without_an_answer_leaves_open_what_became_of_it() {
+        let began = Instant::now();
         let (wrote, _, good) = written(Say::Met(1), Say::Hang).await;
+        assert!(
+            began.elapsed() <= Duration::from_secs(1),
+            "its place's time"
+        );
         assert!(matches!(wrote, Wrote::Unknown(_)) && !good, "{wrote:?}");
     }
 

@@ -208,6 +208,28 @@ fn a_plan_is_told_up_to_its_bytes_and_counts_on() {
     assert_eq!(untold.count() + statements.count(), 10);
 }
 
+/// Finding: two proxies without a fleet repaired and mirrored at once.
+#[test]
+fn where_others_are_seen_to_write_nothing_is_repaired_unless_forced() {
+    let world = world();
+    *world.around.others.lock() = vec!["shop at 10.0.0.2".to_owned()];
+    let told = repaired(&world);
+    assert_eq!(told["run"]["outcome"], "failed", "{told:#}");
+    let why = told["run"]["why"].as_str().unwrap();
+    assert!(why.contains("shop at 10.0.0.2 wrote to legacy"), "{why}");
+    assert_eq!(writes(&world), 0);
+    let process = world.process(|_| ());
+    let forced = Wish {
+        force: true,
+        ..repairing()
+    };
+    process.start(&forced, "dba").unwrap();
+    let told = ended(&process);
+    assert_eq!(told["run"]["tables"][0]["repaired"], 1, "{told:#}");
+    let notes = told["run"]["notes"].to_string();
+    assert!(notes.contains("is not known here"), "{told:#}");
+}
+
 #[test]
 fn where_nothing_can_be_repaired_none_begins() {
     let world = world();
