@@ -19,7 +19,7 @@ pub(super) struct Known {
     pub(super) indexed: bool,
     /// The digest of the two servers and both definitions.
     pub(super) of: String,
-    /// The primary's engine, where the table has no key.
+    /// The primary's engine.
     pub(super) engine: Option<String>,
 }
 
@@ -104,18 +104,21 @@ impl TableRun<'_> {
                     .is_some_and(|one| one.eq_ignore_ascii_case(name))
             })
         };
+        let (engine, _) = catalog::status(&mut primary, database, &table.name).await?;
+        let locks = engine
+            .as_deref()
+            .filter(|one| !one.eq_ignore_ascii_case("InnoDB"));
+        if let Some(engine) = locks.filter(|_| planned.way != Way::Buckets) {
+            self.run.note(format!(
+                "{database}.{} is of {engine} on {}: while a range of it is read, nobody writes to it",
+                table.name, self.run.servers.0
+            ));
+        }
         Ok(Known {
             sharded,
             routed: spread.is_some(),
             indexed: key.is_empty() || theirs.indexes.iter().any(leads),
-            engine: match planned.way {
-                Way::Buckets => {
-                    catalog::status(&mut primary, database, &table.name)
-                        .await?
-                        .0
-                }
-                Way::Ranges | Way::Lookups => None,
-            },
+            engine,
             of,
             plan: plan.map(|plan| Plan { spread, ..plan }),
         })

@@ -47,7 +47,9 @@ impl Run {
                 break;
             }
         }
-        let mut unseen = self.notes();
+        let cut = all.len() >= catalog::TABLES_MAX;
+        let cut = cut.then(|| "not all tables were listed".to_owned());
+        let mut unseen: Vec<String> = cut.into_iter().collect();
         all.retain(|table| !has(&parts.left_out, table));
         let listed: Vec<(String, String, bool)> = all
             .iter()

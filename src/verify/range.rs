@@ -251,6 +251,11 @@ async fn end_of_next(
     from: Option<&Key>,
     rows: u64,
 ) -> Result<Option<Key>, ReadError> {
+    // By the key alone: a condition that few rows meet would have it look for them through the whole table.
+    let place = Place {
+        condition: None,
+        ..place.clone()
+    };
     reader.ask(&place.end_of_next(from, rows)).await?;
     let mut end = None;
     while let Some(cells) = reader.next().await? {
@@ -266,14 +271,24 @@ async fn read_ahead(
     most: u64,
 ) -> Result<Ahead, ReadError> {
     let (mut rows, mut bytes, mut buffer) = (Vec::new(), 0, Vec::new());
-    reader.ask(&place.next(from.as_ref(), most)).await?;
+    // With a condition the range is one of keys, whichever of its rows are met.
+    let bound = match place.condition {
+        Some(_) => Some(end_of_next(reader, place, place.plan, from.as_ref(), most).await?),
+        None => None,
+    };
+    let ask = match &bound {
+        Some(to) => place.range(from.as_ref(), to.as_ref()),
+        None => place.next(from.as_ref(), most),
+    };
+    reader.ask(&ask).await?;
     while let Some(cells) = reader.next().await? {
         let row = Row::read(place.plan, &cells, &mut buffer);
         bytes += row.bytes as u64;
         rows.push(row);
     }
     let is_full = rows.len() as u64 >= most;
-    let to = rows.last().map(|row| row.key.clone()).filter(|_| is_full);
+    let last = rows.last().map(|row| row.key.clone());
+    let to = bound.unwrap_or_else(|| last.filter(|_| is_full));
     Ok(Ahead {
         from,
         rows,

@@ -352,7 +352,9 @@ fn of_table(data: &Data, statement: &str) -> Say {
     let limit = statement
         .split(" LIMIT ")
         .nth(1)
-        .and_then(|text| text.parse().ok());
+        .and_then(|text| text.split(' ').next()?.parse().ok());
+    let offset = statement.split(" OFFSET ").nth(1);
+    let offset = offset.and_then(|text| text.parse().ok()).unwrap_or(0);
     let (above, upto) = (
         number(">").unwrap_or(i64::MIN),
         number("<=").unwrap_or(i64::MAX),
@@ -360,13 +362,16 @@ fn of_table(data: &Data, statement: &str) -> Say {
     let rows = data.rows.iter().filter(|(id, _)| {
         **id > above && **id <= upto && within.as_ref().is_none_or(|all| all.contains(id))
     });
-    let rows = rows.take(limit.unwrap_or(usize::MAX)).map(|(id, v)| {
-        let cell = |name: &&str| match *name {
-            "`id`" => id.to_string(),
-            "`v`" => v.clone(),
-            _ => "0".to_owned(),
-        };
-        columns.iter().map(|name| Some(cell(name))).collect()
-    });
+    let rows = rows
+        .skip(offset)
+        .take(limit.unwrap_or(usize::MAX))
+        .map(|(id, v)| {
+            let cell = |name: &&str| match *name {
+                "`id`" => id.to_string(),
+                "`v`" => v.clone(),
+                _ => "0".to_owned(),
+            };
+            columns.iter().map(|name| Some(cell(name))).collect()
+        });
     Say::Rows(rows.collect())
 }

@@ -511,6 +511,65 @@ fn a_run_that_breaks_off_is_not_under_way() {
 }
 
 #[test]
+fn a_table_that_its_engine_locks_is_told() {
+    let world = World::new(&[("t", Data::of(3))]);
+    world.state.lock().table("legacy", "t").engine = "MyISAM";
+    let notes = world.run(&[])["run"]["notes"].to_string();
+    assert!(notes.contains("app.t is of MyISAM on legacy"), "{notes}");
+}
+
+/// Finding: a statement that was given up went on on the primary for as long as it took.
+#[test]
+fn what_is_given_up_is_ended_on_the_server() {
+    let world = World::new(&[("t", Data::of(300))]);
+    let kills = |world: &World| {
+        let asked = world.asked("legacy").into_iter();
+        asked.filter(|one| one.starts_with("KILL")).count()
+    };
+    world.run(&[]);
+    assert_eq!(kills(&world), 0, "nothing was given up");
+    world.before(|server, statement, _| {
+        (server == "legacy" && is_range(statement)).then_some(Say::Hang)
+    });
+    let process = world.process(|_| ());
+    let before = world.asked("legacy").len();
+    process.start(&wish(&[]), "dba").unwrap();
+    until(&process, |_| {
+        let asked = world.asked("legacy");
+        asked.iter().skip(before).any(|one| is_range(one))
+    });
+    process.abort("dba").unwrap();
+    assert_eq!(ended(&process)["run"]["outcome"], "aborted");
+    let asked = world.asked("legacy");
+    let last = asked.iter().rev().find(|one| !one.is_empty());
+    assert_eq!(last.map(String::as_str), Some("KILL QUERY 7"));
+    assert_eq!(kills(&world), 1);
+}
+
+/// Finding: a condition that few rows meet made each range one statement through the whole table.
+#[test]
+fn with_a_condition_a_range_is_bounded_by_its_keys_first() {
+    let world = World::new(&[("t", Data::of(300))]);
+    let process = world.process(|limits| limits.range_rows = 50);
+    let some = Wish {
+        condition: Some("v <> 'rare'".to_owned()),
+        ..wish(&["t"])
+    };
+    process.start(&some, "dba").unwrap();
+    let told = ended(&process);
+    assert_eq!(told["run"]["outcome"], "equal_in_part", "{told:#}");
+    assert_eq!(table(&told)["rows_primary"], 300, "{told:#}");
+    let asked = world.asked("legacy");
+    let by_condition = asked.iter().filter(|one| one.contains("rare"));
+    let by_condition: Vec<&String> = by_condition.collect();
+    assert!(by_condition.len() > 3, "{asked:#?}");
+    for (nth, one) in by_condition.iter().enumerate() {
+        let bounded = one.contains("`id` <= ") || nth + 1 == by_condition.len();
+        assert!(bounded && !one.contains("LIMIT"), "{one}");
+    }
+}
+
+#[test]
 fn an_operator_ends_a_run_whose_servers_hang() {
     for hangs in ["SHOW DATABASES", "SHOW FULL COLUMNS", "SELECT `id`"] {
         let world = World::new(&[("t", Data::of(3))]);

@@ -6,6 +6,7 @@ use crate::lab::mirroring::{connect, table as new_table};
 use crate::lab::proxy::Setup;
 use crate::lab::{Lab, Proxy};
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
 use serde_json::{Value, json};
 
 fn guard(proxy: &Proxy) -> Value {
@@ -13,6 +14,16 @@ fn guard(proxy: &Proxy) -> Value {
     let guards = told["guards"].as_array().expect("guards").clone();
     let found = guards.into_iter().find(|one| one["name"] == "verification");
     found.expect("the guard")
+}
+
+/// What the proxy's account may see.
+async fn grant(lab: &Lab, statement: &str) {
+    let opts = OptsBuilder::default()
+        .socket(Some(lab.value("LEGACY_ROOT_SOCKET")))
+        .user(Some("root"));
+    let mut root = Conn::new(opts).await.expect("root logs in by the socket");
+    root.query_drop(statement).await.expect(statement);
+    root.disconnect().await.expect("it closes");
 }
 
 #[tokio::test]
@@ -46,6 +57,17 @@ async fn readiness_asks_for_what_was_verified() {
     );
     let tables = format!("scratch.{name}");
     let (code, told) = verify(&proxy.admin, &["--tables", &tables]);
+    assert_eq!(code, 0, "{told:#}");
+    // The account sees two databases: nobody knows of which tables this one is a share.
+    let unseen = guard(&proxy);
+    assert_eq!(unseen["pass"], false, "{unseen}");
+    assert!(
+        unseen["why"].as_str().unwrap().contains("not seen: "),
+        "{unseen}"
+    );
+    grant(&lab, "GRANT SELECT ON *.* TO 'understudy'@'%'").await;
+    let (code, told) = verify(&proxy.admin, &["--tables", &tables]);
+    grant(&lab, "REVOKE SELECT ON *.* FROM 'understudy'@'%'").await;
     assert_eq!(code, 0, "{told:#}");
     let equal = guard(&proxy);
     assert_eq!(
