@@ -319,11 +319,12 @@ async fn what_cannot_be_told_in_utf_8_is_not_written() {
     let rows = one["rows"].as_array().expect("rows").iter();
     let said: Vec<&str> = rows.filter_map(|row| row["repaired"].as_str()).collect();
     let cannot = "not repaired: v holds characters that cannot be told in UTF-8";
-    assert_eq!(said, [cannot, "done", "done"], "{run:#}");
+    // The third differs in `v` as well: a literal `?` is not what a server only says so.
+    assert_eq!(said, [cannot, "done", cannot], "{run:#}");
     let there: Vec<(String, i32)> = vtgate
         .query(format!("SELECT v, w FROM {NAME} ORDER BY id"))
         .await
         .expect("rows");
-    let expected = [("x", 1), ("a?", 1), ("?", 1)].map(|(v, w)| (v.to_owned(), w));
+    let expected = [("x", 1), ("a?", 1), ("?", 2)].map(|(v, w)| (v.to_owned(), w));
     assert_eq!(there, expected);
 }
