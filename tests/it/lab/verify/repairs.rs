@@ -222,6 +222,10 @@ async fn what_a_killed_process_repaired_is_known_and_the_rest_is_repaired_later(
         "{done} {there} {open}"
     );
     assert!(open <= 50, "{open}");
+    // What repairs goes on only where an operator says so.
+    let waiting = proxy.get("/api/v1/verify");
+    assert_eq!(waiting["state"], "paused", "{waiting:#}");
+    proxy.send("POST", "/api/v1/verify/resume", &json!({"who": "dba"}));
     let run = loop {
         let told = proxy.get("/api/v1/verify");
         if told["state"] == "ended" {
