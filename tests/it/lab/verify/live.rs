@@ -68,6 +68,8 @@ async fn under_traffic_nothing_differs_that_does_not_and_a_lost_write_does() {
     let lab = Lab::get();
     let table_name = filled(&lab).await;
     let setup = Setup {
+        // A slow machine makes the shadow late, not the mirror lossy.
+        mirror: "writes = \"apply\"\norder_wait_ms = 600000\nbreaker_lag_ms = 600000",
         ledger: "literals = \"keep\"",
         more: "[verify]\nshare = 1.0\nrange_rows = 100".to_owned(),
         ..Setup::default()
