@@ -179,9 +179,12 @@ async fn a_run_that_was_killed_goes_on_where_it_was_and_an_operator_steers_it() 
     let told = until(&proxy, &|told| told["state"] == "ended");
     assert_eq!(
         (&told["run"]["outcome"], read(&told)),
-        (&json!("equal"), u64::from(ROWS)),
+        (&json!("equal_in_part"), u64::from(ROWS)),
         "{told:#}"
     );
+    // What was lost between the processes nobody knows.
+    let part = table(&told, &table_name)["not_covered"].to_string();
+    assert!(part.contains("its taint stays"), "{told:#}");
     // And it ends at an operator's word; nothing is called equal then.
     let begun = understudy(&[
         "verify",
