@@ -27,5 +27,5 @@ clients:         ## seven real drivers through the proxy, with TLS and without
 demo:            ## the whole thing on real servers, from nothing; KEEP=1 leaves it up
 	demo/run
 
-bench:           ## what it costs, beside HAProxy and MySQL Router: about 40 minutes, with BENCH=short 5; ONLY=row for one
+bench:           ## what it costs, beside HAProxy and MySQL Router: about 40 minutes, with BENCH=short 7; ONLY=row for one
 	cargo bench --locked --bench side_by_side -- --form $(or $(BENCH),long) $(addprefix --only ,$(ONLY))
