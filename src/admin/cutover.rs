@@ -4,7 +4,7 @@
 use super::Parts;
 use super::answer::{Asked, Refusal, Told, ToldOrNothing, read};
 use super::status::Nothing;
-use crate::config;
+use super::who::{Said, said};
 use crate::cutover::{GUARDS, Judged, Order, Refused, guards};
 use axum::Json;
 use axum::extract::State;
@@ -19,9 +19,6 @@ const HISTORY: usize = 20;
 
 /// The guards must be judged, and an abort be over, within this time.
 const TIMEOUT: Duration = Duration::from_secs(25);
-
-/// Who says so, where the body does not tell.
-const SOMEBODY: &str = "operator";
 
 /// The state, the primary, where a rollback leads, the record that the state is of, and the newest records.
 pub(super) async fn standing(
@@ -96,19 +93,6 @@ fn meant(parts: &Parts, wanted: Wanted) -> Result<Order, Refusal> {
         force,
         who,
     })
-}
-
-/// Who says so.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Said {
-    who: Option<String>,
-}
-
-fn said(who: Option<String>) -> Result<String, Refusal> {
-    let who = who.unwrap_or_else(|| SOMEBODY.to_owned());
-    config::said("who", &who).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
-    Ok(who)
 }
 
 /// Ends the cutover that is under way, before its switch; the answer comes once it has ended.

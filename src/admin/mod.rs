@@ -23,6 +23,7 @@ mod sheet;
 mod status;
 mod taints;
 mod verify;
+mod who;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 use super::Parts;
 use super::answer::{Asked, Refusal, ToldOrNothing, change, read};
 use super::status::Nothing;
-use crate::config;
+use super::who::{Said, said};
 use crate::verify::{Inspector, Refused, Wish};
 use axum::Json;
 use axum::extract::State;
@@ -15,9 +15,6 @@ use std::sync::Arc;
 
 /// Runs in the answer at most, the newest.
 const HISTORY: usize = 20;
-
-/// Who says so, where the body does not tell.
-const SOMEBODY: &str = "operator";
 
 /// The run under way or the last one, and the newest runs.
 pub(super) async fn standing(
@@ -60,19 +57,6 @@ impl Default for WantedOrAll {
             wish: serde_json::Map::new(),
         })
     }
-}
-
-/// Who says so.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Said {
-    who: Option<String>,
-}
-
-fn said(who: Option<String>) -> Result<String, Refusal> {
-    let who = who.unwrap_or_else(|| SOMEBODY.to_owned());
-    config::said("who", &who).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
-    Ok(who)
 }
 
 /// The run waits until it is let go on.

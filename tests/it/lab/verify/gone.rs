@@ -1,7 +1,7 @@
 //! A server that goes away in the midst of a run: what was not read is never equal, and once it is back the run goes on.
 
 use super::live::{ROWS, filled};
-use super::{table, understudy, until};
+use super::{begin, table, until};
 use crate::lab::proxy::Setup;
 use crate::lab::way::Way;
 use crate::lab::{Lab, Proxy};
@@ -30,15 +30,7 @@ async fn between(goes: Goes, patience_s: u32) -> (Way, Proxy, String) {
         format!("[verify]\nrange_rows = 50\nrows_per_second = 2000\npatience_s = {patience_s}");
     let proxy = Proxy::start_with(&lab, &setup);
     let tables = format!("scratch.{name}");
-    let begun = understudy(&[
-        "verify",
-        "--admin",
-        &proxy.admin,
-        "--tables",
-        &tables,
-        "--detach",
-    ]);
-    assert!(begun.status.success(), "{begun:?}");
+    begin(&proxy, &tables);
     (way, proxy, name)
 }
 

@@ -1,6 +1,6 @@
 //! Under traffic: nothing differs that does not, a lost write is found, and a run goes on after kill -9.
 
-use super::{table, understudy, until, verify};
+use super::{begin, table, understudy, until, verify};
 use crate::lab::mirroring::{connect, table as new_table};
 use crate::lab::proxy::Setup;
 use crate::lab::{Lab, Proxy};
@@ -133,15 +133,7 @@ async fn a_run_that_was_killed_goes_on_where_it_was_and_an_operator_steers_it() 
     };
     let mut proxy = Proxy::start_with(&lab, &setup);
     let tables = format!("scratch.{table_name}");
-    let begun = understudy(&[
-        "verify",
-        "--admin",
-        &proxy.admin,
-        "--tables",
-        &tables,
-        "--detach",
-    ]);
-    assert!(begun.status.success(), "{begun:?}");
+    begin(&proxy, &tables);
     let again = understudy(&["verify", "--admin", &proxy.admin]);
     assert!(
         String::from_utf8_lossy(&again.stderr).contains("is under way"),
@@ -186,15 +178,7 @@ async fn a_run_that_was_killed_goes_on_where_it_was_and_an_operator_steers_it() 
     let part = table(&told, &table_name)["not_covered"].to_string();
     assert!(part.contains("its taint stays"), "{told:#}");
     // And it ends at an operator's word; nothing is called equal then.
-    let begun = understudy(&[
-        "verify",
-        "--admin",
-        &proxy.admin,
-        "--tables",
-        &tables,
-        "--detach",
-    ]);
-    assert!(begun.status.success(), "{begun:?}");
+    begin(&proxy, &tables);
     proxy.send("POST", "/api/v1/verify/abort", &json!({"who": "dba"}));
     let told = until(&proxy, &|told| told["state"] == "ended");
     assert_eq!(

@@ -26,6 +26,13 @@ fn understudy(arguments: &[&str]) -> Output {
         .expect("it runs")
 }
 
+/// Begins a run of these tables, and does not wait for it.
+fn begin(proxy: &Proxy, tables: &str) {
+    let admin = &proxy.admin;
+    let begun = understudy(&["verify", "--admin", admin, "--tables", tables, "--detach"]);
+    assert!(begun.status.success(), "{begun:?}");
+}
+
 /// A run to its end, as `understudy verify` tells it, with its exit code.
 fn verify(admin: &str, arguments: &[&str]) -> (i32, Value) {
     let fixed = ["verify", "--admin", admin, "--format", "json"];
