@@ -246,6 +246,9 @@ async fn a_sequence_that_is_behind_is_told_and_no_fault_of_the_rows() {
         .expect("a sequence");
     let id = next.expect("it stands somewhere") + 1_000;
     for conn in [&mut legacy, &mut vtgate] {
+        // Other tests plant statements here that the two sides do not do alike.
+        let emptied = conn.query_drop("TRUNCATE TABLE events").await;
+        emptied.expect("nothing is there");
         let insert = format!("INSERT INTO events VALUES ({id}, 'k', 'p', '2024-01-01 00:00:00')");
         conn.query_drop(insert).await.expect("it is there");
     }
