@@ -24,62 +24,113 @@ pub(super) fn strip(text: &[u8], dialect: Dialect, out: &mut Vec<u8>) -> bool {
     text.len() <= TEXT_BYTES_MAX && walk(text, dialect, out).is_some()
 }
 
+/// What a byte begins, or goes on with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A digit; part of a name, too, but for its first byte.
+    Digit,
+    /// Of a word or name.
+    Name,
+    /// A space, a comma, an operator: nothing begins there that is to be read.
+    Plain,
+    /// A quote, or what may begin a comment.
+    Mark,
+    /// A byte that no text with a skeleton holds.
+    Unclear,
+}
+
+const KINDS: [Kind; 256] = kinds();
+
+const fn kinds() -> [Kind; 256] {
+    let mut kinds = [Kind::Unclear; 256];
+    let (mut rest, mut byte) = (kinds.as_mut_slice(), 0u8);
+    while let [kind, others @ ..] = rest {
+        *kind = match byte {
+            b'0'..=b'9' => Kind::Digit,
+            _ if is_name(byte) => Kind::Name,
+            b'\'' | b'"' | b'`' | b'#' | b'-' | b'/' => Kind::Mark,
+            b'\t' | b'\n' | b'\r' | b' '.. => Kind::Plain,
+            _ => Kind::Unclear,
+        };
+        (rest, byte) = (others, byte.wrapping_add(1));
+    }
+    kinds
+}
+
+fn kind(byte: u8) -> Kind {
+    KINDS
+        .get(usize::from(byte))
+        .copied()
+        .unwrap_or(Kind::Unclear)
+}
+
+fn is_of_name(byte: &u8) -> bool {
+    matches!(kind(*byte), Kind::Digit | Kind::Name)
+}
+
 fn walk(text: &[u8], dialect: Dialect, out: &mut Vec<u8>) -> Option<()> {
     let byte = |at: usize| text.get(at).copied().unwrap_or(0);
     let escapes = !dialect.no_backslash_escapes;
-    let (mut at, mut before, mut by) = (0, 0, false);
+    // What lies before `copied` is in `out`; the rest is copied where a literal ends it.
+    let (mut at, mut copied, mut before, mut by) = (0, 0, 0, false);
     while let Some(&first) = text.get(at) {
-        let end = match first {
-            b'0'..=b'9' => {
-                let end = run_end(text, at, u8::is_ascii_digit);
+        let mut literal = None;
+        let end = match kind(first) {
+            Kind::Plain => run_end(text, at + 1, |b| kind(*b) == Kind::Plain),
+            Kind::Name => {
+                let end = run_end(text, at + 1, is_of_name);
+                by |= end - at == 2
+                    && first.eq_ignore_ascii_case(&b'B')
+                    && byte(at + 1).eq_ignore_ascii_case(&b'Y');
+                end
+            }
+            Kind::Digit => {
+                let end = run_end(text, at + 1, u8::is_ascii_digit);
                 let stays = matches!(before, b'.' | b'@') || by && end - at <= ORDINAL_DIGITS;
                 match number_end(text, end) {
                     Some(end) if !stays => {
-                        out.push(NUMBER);
+                        literal = Some(NUMBER);
                         end
                     }
-                    _ => copy(text, at, run_end(text, end, |b| is_name(*b)), out),
+                    _ => run_end(text, end, is_of_name),
                 }
             }
-            b'\'' | b'"' => {
-                if before == b'@' || first == b'"' && dialect.ansi_quotes {
+            Kind::Mark => match first {
+                b'`' => quote_end(text, at + 1, b'`', false)?,
+                b'\'' | b'"' if before == b'@' || first == b'"' && dialect.ansi_quotes => {
                     return None;
                 }
-                out.push(STRING);
-                quote_end(text, at + 1, first, escapes)?
-            }
-            b'`' => copy(text, at, quote_end(text, at + 1, b'`', false)?, out),
-            _ if is_name(first) => {
-                let end = run_end(text, at, |b| is_name(*b));
-                by |= end - at == 2
-                    && text
-                        .get(at..end)
-                        .is_some_and(|word| word.eq_ignore_ascii_case(b"BY"));
-                copy(text, at, end, out)
-            }
-            b'#' => return None,
-            b'-' if byte(at + 1) == b'-' => return None,
-            b'/' if byte(at + 1) == b'*' => return None,
-            b'\t' | b'\n' | b'\r' | b' '.. => copy(text, at, at + 1, out),
-            _ => return None,
+                b'\'' | b'"' => {
+                    literal = Some(STRING);
+                    quote_end(text, at + 1, first, escapes)?
+                }
+                b'-' if byte(at + 1) != b'-' => at + 1,
+                b'/' if byte(at + 1) != b'*' => at + 1,
+                _ => return None,
+            },
+            Kind::Unclear => return None,
         };
         // `1e` or the `e` of `1.e`: what follows the sign may be the exponent's digits, or a number.
-        let may_be_exponent = first.is_ascii_digit() || before == b'.' && end - at == 1;
-        if may_be_exponent
-            && matches!(byte(end - 1), b'e' | b'E')
+        let last = byte(end - 1);
+        if matches!(last, b'e' | b'E')
+            && (first.is_ascii_digit() || before == b'.' && end - at == 1)
             && matches!(byte(end), b'+' | b'-')
         {
             return None;
         }
-        before = byte(end - 1);
-        at = end;
+        if let Some(literal) = literal {
+            copy(text, copied, at, out);
+            out.push(literal);
+            copied = end;
+        }
+        (before, at) = (last, end);
     }
+    copy(text, copied, at, out);
     Some(())
 }
 
-fn copy(text: &[u8], from: usize, to: usize, out: &mut Vec<u8>) -> usize {
+fn copy(text: &[u8], from: usize, to: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(text.get(from..to).unwrap_or_default());
-    to
 }
 
 fn run_end(text: &[u8], from: usize, is: impl Fn(&u8) -> bool) -> usize {
@@ -90,7 +141,7 @@ fn run_end(text: &[u8], from: usize, is: impl Fn(&u8) -> bool) -> usize {
 /// Where a number ends whose first digits end here; `None` where it may be more than digits and one
 /// dot, or no number at all.
 fn number_end(text: &[u8], digits_end: usize) -> Option<usize> {
-    let goes_on = |at: usize| text.get(at).is_some_and(|b| *b == b'.' || is_name(*b));
+    let goes_on = |at: usize| text.get(at).is_some_and(|b| *b == b'.' || is_of_name(b));
     if !goes_on(digits_end) {
         return Some(digits_end);
     }
