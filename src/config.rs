@@ -469,6 +469,8 @@ pub struct Cutover {
     pub verification_age_max: Duration,
     /// The share of the primary's tables that must have been.
     pub verification_tables: f64,
+    /// The share of its rows, as far as their number is known without reading them.
+    pub verification_rows: f64,
 }
 
 /// `[verify]`

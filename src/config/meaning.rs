@@ -486,6 +486,7 @@ fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
             60..=366 * 86_400,
         ),
         verification_tables: section.share("verification_tables", 1.0),
+        verification_rows: section.share("verification_rows", 0.99),
     };
     let is_fed = cutover.catch_up == CatchUp::Mirror;
     if is_fed && fed_by == FedBy::Replication {

@@ -55,7 +55,7 @@ pub use taints::Taint;
 pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
 pub use verification::{
-    AtRest, Repair, RepairBegun, RunBegun, RunRecord, TableEnd, TableLeft, Touched,
+    AtRest, Listed, Repair, RepairBegun, RunBegun, RunRecord, TableEnd, TableLeft, Touched,
     VerificationError, Verifications, Verified,
 };
 pub use views::{BASE_TABLES, VIEWS, View};

@@ -232,6 +232,8 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE verifications ADD COLUMN unseen TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE verifications ADD COLUMN alone INTEGER NOT NULL DEFAULT 0;
 ",
+    // About how many rows each of the primary's tables had, those too that the run was not asked for.
+    "ALTER TABLE verification_tables ADD COLUMN rows_about INTEGER;",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one. Two connections may do so at

@@ -9,7 +9,9 @@ mod kept;
 mod repairs;
 mod touched;
 
-pub use kept::{AtRest, RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verified};
+pub use kept::{
+    AtRest, Listed, RunBegun, RunRecord, TableEnd, TableLeft, VerificationError, Verified,
+};
 pub use repairs::{Repair, RepairBegun};
 pub use touched::Touched;
 
@@ -75,21 +77,19 @@ impl Verifications {
         })
     }
 
-    /// The primary's tables, and which of them the run is asked for.
+    /// The primary's tables, which of them the run is asked for, and about how many rows they have.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn tables(
-        &self,
-        run: i64,
-        tables: &[(String, String, bool)],
-    ) -> Result<(), VerificationError> {
+    pub fn tables(&self, run: i64, tables: &[Listed]) -> Result<(), VerificationError> {
         self.write(|transaction| {
             let mut insert = transaction.prepare(
-                "INSERT OR IGNORE INTO verification_tables (verification_id, database, name, asked) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR IGNORE INTO verification_tables (verification_id, database, name, asked, rows_about)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
             )?;
-            for (database, name, asked) in tables {
-                insert.execute(params![run, database, name, asked])?;
+            for table in tables {
+                let about = table.rows_about.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
+                insert.execute(params![run, table.database, table.name, table.asked, about])?;
             }
             Ok(())
         })

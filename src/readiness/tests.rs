@@ -315,12 +315,14 @@ fn no_finding_of_nothing_compared_is_no_pass() {
 
 #[test]
 fn data_at_rest_stands_in_the_way_where_the_cutover_asks_for_it() {
-    let asked = cutover("require_verification = true\nverification_tables = 0.5");
+    let asked =
+        cutover("require_verification = true\nverification_tables = 0.5\nverification_rows = 0.5");
     let table = |name: &str, outcome: &str| crate::ledger::Verified {
         database: "app".into(),
         name: name.into(),
         outcome: Some(outcome.into()),
         rows: 10,
+        rows_about: Some(10),
         began: Some(good().now),
     };
     let mut figures = good();
@@ -337,6 +339,48 @@ fn data_at_rest_stands_in_the_way_where_the_cutover_asks_for_it() {
     assert!(!differs.ready && guard.why.contains("different: app.b"));
 }
 
+#[test]
+fn a_small_share_of_the_tables_may_be_left_out_and_a_large_share_of_the_rows_not() {
+    let asked = cutover("require_verification = true\nverification_tables = 0.5");
+    let table =
+        |name: &str, outcome: Option<&str>, rows_about: Option<u64>| crate::ledger::Verified {
+            database: "app".into(),
+            name: name.into(),
+            outcome: outcome.map(Into::into),
+            rows: if outcome.is_some() { 990 } else { 0 },
+            rows_about,
+            began: Some(good().now),
+        };
+    let of = |left_out: Option<u64>| {
+        let mut figures = good();
+        figures.verified = vec![
+            table("a", Some("equal"), Some(900)),
+            table("b", None, left_out),
+        ];
+        let judged = judge(&figures, &limits(""), &asked);
+        (judged.ready, judged.guards[7].clone())
+    };
+    let (ready, guard) = of(Some(10));
+    assert!(
+        ready && guard.why.contains("990 of about 1,000 rows"),
+        "{}",
+        guard.why
+    );
+    assert_eq!(guard.value["of_rows"], 1000);
+    let (ready, guard) = of(Some(11));
+    assert!(
+        !ready && guard.why.contains("1 of 2 tables"),
+        "{}",
+        guard.why
+    );
+    let (ready, guard) = of(None);
+    assert!(
+        !ready && guard.why.contains("not known before the next run: app.b"),
+        "{}",
+        guard.why
+    );
+}
+
 /// Finding: an account that sees one database had "1 of 1 tables", and a table that lost a write since it was read
 /// still counted.
 #[test]
@@ -347,6 +391,7 @@ fn data_at_rest_that_nobody_saw_or_that_lost_a_write_since_is_not_verified() {
         name: "a".into(),
         outcome: Some(outcome.into()),
         rows: 10,
+        rows_about: Some(10),
         began: Some(good().now),
     };
     let of = |outcome: &str, unseen: &[&str]| {

@@ -7,9 +7,8 @@ use super::reader::{ReadError, Reader};
 use super::rights;
 use super::run::{Parts, Run, said};
 use super::table::Doors;
-use crate::ledger::TableLeft;
+use crate::ledger::{Listed, TableLeft};
 use crate::sql::Table;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
@@ -51,14 +50,14 @@ impl Run {
         let cut = cut.then(|| "not all tables were listed".to_owned());
         let mut unseen: Vec<String> = cut.into_iter().collect();
         all.retain(|table| !has(&parts.left_out, table));
-        let listed: Vec<(String, String, bool)> = all
+        let about = estimates(&mut primary, &all).await?;
+        let listed: Vec<Listed> = all
             .iter()
-            .map(|table| {
-                (
-                    table.database.clone().unwrap_or_default(),
-                    table.name.clone(),
-                    self.meant.takes(table),
-                )
+            .map(|table| Listed {
+                database: table.database.clone().unwrap_or_default(),
+                name: table.name.clone(),
+                asked: self.meant.takes(table),
+                rows_about: about_of(&about, table),
             })
             .collect();
         said(parts.records.tables(self.id, &listed));
@@ -91,17 +90,11 @@ impl Run {
         if asked.is_empty() {
             self.note("no table of the primary's is asked for".to_owned());
         }
-        let mut estimates: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
         let mut standings = Vec::with_capacity(asked.len());
         let mut lefts = Vec::with_capacity(asked.len());
         for table in &asked {
             let mut standing = Standing::waiting(table);
-            let database = table.database.as_deref().unwrap_or_default();
-            if let Entry::Vacant(new) = estimates.entry(database) {
-                new.insert(catalog::estimates(&mut primary, database).await?);
-            }
-            let known = estimates.get(database);
-            standing.rows_expected = known.and_then(|known| known.get(&table.name)).copied();
+            standing.rows_expected = about_of(&about, table);
             let is_it = |one: &&TableLeft| {
                 one.name == table.name && Some(&one.database) == table.database.as_ref()
             };
@@ -263,6 +256,29 @@ impl Run {
 
 /// Of what a run does not see, kept with it.
 const UNSEEN_MAX: usize = 20;
+
+/// About how many rows the tables of each database have.
+type About = BTreeMap<String, BTreeMap<String, u64>>;
+
+async fn estimates(primary: &mut Reader, all: &[Table]) -> Result<About, ReadError> {
+    let databases: BTreeSet<&str> = all
+        .iter()
+        .filter_map(|one| one.database.as_deref())
+        .collect();
+    let mut about = About::new();
+    for database in databases {
+        about.insert(
+            database.to_owned(),
+            catalog::estimates(primary, database).await?,
+        );
+    }
+    Ok(about)
+}
+
+fn about_of(about: &About, table: &Table) -> Option<u64> {
+    let database = table.database.as_deref().unwrap_or_default();
+    about.get(database)?.get(&table.name).copied()
+}
 
 /// The tables that the mirror ever wrote.
 fn mirrored(parts: &Parts) -> Vec<Table> {

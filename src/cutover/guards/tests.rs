@@ -311,6 +311,7 @@ fn every_table_must_have_been_read_whole_and_lately_and_be_the_same() {
         name: name.into(),
         outcome: Some(outcome.into()),
         rows: 10,
+        rows_about: Some(10),
         began: now.checked_sub(jiff::SignedDuration::from_secs(age_s)).ok(),
     };
     let of = |verified: Vec<Verified>| {

@@ -149,7 +149,7 @@ impl Verifications {
                        AND r.verification_id >= s.verification_id
                        AND (r.outcome IS NULL OR r.outcome NOT LIKE 'not repaired%'))
                    THEN 'repaired' ELSE s.outcome END,
-                   s.rows_primary, s.started
+                   s.rows_primary, s.started, t.rows_about
                  FROM verification_tables t LEFT JOIN verification_tables s
                    ON s.database = t.database AND s.name = t.name AND s.verification_id = (
                      SELECT max(o.verification_id) FROM verification_tables o JOIN verifications v ON v.id = o.verification_id
@@ -164,6 +164,7 @@ impl Verifications {
                     name: row.get(1)?,
                     outcome: row.get(2)?,
                     rows: row.get::<_, Option<i64>>(3)?.map_or(0, i64::unsigned_abs),
+                    rows_about: row.get::<_, Option<i64>>(5)?.map(i64::unsigned_abs),
                     began: row.get::<_, Option<i64>>(4)?.map(time),
                 })
             })?;
@@ -223,6 +224,7 @@ fn since(connection: &Connection, run: i64) -> rusqlite::Result<Vec<Verified>> {
             name: row.get(1)?,
             outcome: None,
             rows: 0,
+            rows_about: None,
             began: None,
         })
     })?;

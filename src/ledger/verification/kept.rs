@@ -40,6 +40,19 @@ pub struct AtRest {
     pub unseen: Vec<String>,
 }
 
+/// One of the primary's tables, as a run finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub name: String,
+    /// The run is asked for it.
+    pub asked: bool,
+    /// About how many rows it has, where the server says so.
+    pub rows_about: Option<u64>,
+}
+
 /// A run, as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunRecord {
@@ -107,6 +120,8 @@ pub struct Verified {
     pub outcome: Option<String>,
     /// Rows of the primary's that were read.
     pub rows: u64,
+    /// About how many it has, by what the server said to the newest run; none where it said nothing.
+    pub rows_about: Option<u64>,
     /// When that began: what was read first may have changed since.
     pub began: Option<jiff::Timestamp>,
 }

@@ -32,7 +32,12 @@ fn run_of(kept: &Verifications, tables: &[(&str, bool)]) -> i64 {
     let run = kept.begin(&begun()).unwrap();
     let tables: Vec<_> = tables
         .iter()
-        .map(|(name, asked)| ("app".to_owned(), (*name).to_owned(), *asked))
+        .map(|(name, asked)| Listed {
+            database: "app".to_owned(),
+            name: (*name).to_owned(),
+            asked: *asked,
+            rows_about: Some(70),
+        })
         .collect();
     kept.tables(run, &tables).unwrap();
     run
@@ -98,6 +103,13 @@ fn what_is_known_of_a_table_is_of_the_newest_run_that_says_something() {
     let first = run_of(&kept, &[("a", true), ("b", false)]);
     end(&kept, first, "a", "equal", 5);
     assert_eq!(told(), [named("a", Some("equal"), 5), named("b", None, 0)]);
+    let all = kept.verified("legacy", "vitess", "here").unwrap().tables;
+    let about: Vec<_> = all.iter().map(|one| one.rows_about).collect();
+    assert_eq!(
+        about,
+        [Some(70), Some(70)],
+        "of those too that nobody asked for"
+    );
     let second = run_of(&kept, &[("a", true), ("b", true)]);
     end(&kept, second, "a", "equal_in_part", 1);
     end(&kept, second, "b", "different", 7);

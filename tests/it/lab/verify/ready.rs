@@ -38,7 +38,7 @@ async fn readiness_asks_for_what_was_verified() {
     }
     let setup = Setup {
         // One table of all that the lab has is a share of its own.
-        more: "[cutover]\nrequire_verification = true\nverification_tables = 0.001\n[verify]\nshare = 1.0".to_owned(),
+        more: "[cutover]\nrequire_verification = true\nverification_tables = 0.001\nverification_rows = 0.0\n[verify]\nshare = 1.0".to_owned(),
         ..Setup::default()
     };
     let proxy = Proxy::start_with(&lab, &setup);
