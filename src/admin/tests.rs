@@ -814,6 +814,28 @@ async fn a_statement_that_is_slow_on_the_shadow_becomes_a_finding() {
     assert_eq!(status["coverage"]["diverged"], 0);
 }
 
+fn known() -> impl Iterator<Item = &'static crate::metrics::Metric> {
+    crate::metrics::METRICS
+        .iter()
+        .chain(&crate::metrics::PROCESS)
+        .chain(&crate::metrics::RELAY)
+        .chain(&crate::metrics::CONSOLE)
+        .chain(&crate::metrics::VERIFICATION)
+}
+
+#[test]
+fn the_guide_tells_every_metric_and_no_other() {
+    let told: std::collections::BTreeSet<&str> = include_str!("../../docs/metrics.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `understudy_"))
+        .filter_map(|rest| rest.split('`').next())
+        .collect();
+    let exported = known()
+        .filter_map(|metric| metric.name.strip_prefix("understudy_"))
+        .collect();
+    assert_eq!(told, exported);
+}
+
 #[tokio::test]
 async fn every_metric_is_in_the_table_and_in_base_units() {
     let door = Door::open("").await;
@@ -821,14 +843,6 @@ async fn every_metric_is_in_the_table_and_in_base_units() {
     let (status, body) = door.get("/metrics").await;
     assert_eq!(status, 200);
     let text = body.as_str().expect("text");
-    let known = || {
-        crate::metrics::METRICS
-            .iter()
-            .chain(&crate::metrics::PROCESS)
-            .chain(&crate::metrics::RELAY)
-            .chain(&crate::metrics::CONSOLE)
-            .chain(&crate::metrics::VERIFICATION)
-    };
     for line in text
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
