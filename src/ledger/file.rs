@@ -8,6 +8,8 @@ use super::taints::Taint;
 use super::write;
 use crate::sql::Table;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +47,7 @@ impl File {
 
     /// A connection to the file at this path, brought to this version.
     pub(super) fn connect(path: &Path) -> Result<Connection, Unfit> {
+        create_private(path);
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
         connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")?;
@@ -69,6 +72,18 @@ impl File {
         }
         Ok(connection)
     }
+}
+
+/// What was found is the owner's to read: SQLite gives the files beside it the same mode. One that is there keeps its
+/// own, and is not opened here: closing it would let go the locks of this process's other connections.
+fn create_private(path: &Path) {
+    let created = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path);
+    // Why it could not be, SQLite says in its own words.
+    drop(created);
 }
 
 fn open(path: &Path) -> Result<(Connection, Known), Unfit> {
@@ -147,5 +162,23 @@ mod tests {
         let clean = ask("SELECT value FROM meta WHERE key = 'clean'").unwrap();
         let full = ask("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").unwrap();
         assert_eq!((clean.as_str(), full.as_str()), ("0", "2"));
+    }
+
+    #[test]
+    fn what_was_found_is_its_owners_to_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let mode = |name: &str| {
+            let kept = std::fs::metadata(dir.path().join(name)).unwrap();
+            kept.permissions().mode() & 0o777
+        };
+        let connection = File::connect(&path).unwrap();
+        assert_eq!((mode("ledger.db"), mode("ledger.db-wal")), (0o600, 0o600));
+        drop(connection);
+        // One that an operator lets others read stays so.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        drop(File::connect(&path).unwrap());
+        assert_eq!(mode("ledger.db"), 0o640);
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A log with its older files beside it: `name.1` is the newest of them.
@@ -56,6 +57,7 @@ impl Log {
             .create(true)
             .append(true)
             .read(true)
+            .mode(0o600)
             .open(&self.path)?;
         let size = mended(&file)?;
         Ok((file, size))

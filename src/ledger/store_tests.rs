@@ -452,6 +452,29 @@ fn a_clean_stop_keeps_findings_and_taints_and_leaves_no_gap() {
     assert!(!open(&config).is_tainted(&table("spoiled")));
 }
 
+/// Finding: whoever copied the file alone after a clean stop had an empty ledger, and one that forgot a cutover.
+#[test]
+fn after_a_clean_stop_the_file_alone_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let config_here = config(dir.path());
+    let ledger = open(&config_here);
+    ledger.record(diverged("a"));
+    ledger.taint(&[table("spoiled")], &"dropped".into());
+    // A reader that asks for nothing is in nobody's way.
+    let reader = super::file::open_reader(&config_here.path).unwrap();
+    let all: i64 = reader
+        .query_row("SELECT count(*) FROM meta", (), |row| row.get(0))
+        .unwrap();
+    assert!(all > 0);
+    ledger.close();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config_there = config(elsewhere.path());
+    std::fs::copy(&config_here.path, &config_there.path).unwrap();
+    let copy = open(&config_there);
+    assert_eq!(count(&copy), 1);
+    assert!(copy.is_tainted(&table("spoiled")));
+}
+
 const CHILD: &str = "UNDERSTUDY_LEDGER_CHILD";
 
 /// Run by the test below in a process of its own, which it kills in mid-write.

@@ -94,6 +94,14 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<()> {
     mark(connection, '1')
 }
 
+/// Brings all that stands in the write-ahead log into the file, which is whole by itself then. Whether it is: not
+/// where a reader still needs what stands there.
+pub(super) fn fold(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| {
+        row.get::<_, i64>(0).map(|busy| busy == 0)
+    })
+}
+
 fn mark(connection: &Connection, clean: char) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "PRAGMA synchronous = FULL; INSERT OR REPLACE INTO meta VALUES ('clean', '{clean}')"

@@ -138,7 +138,15 @@ impl Writer {
         let lacking = unsaved.is_urgent() || self.vitals.fault().is_some();
         let marked = match self.ready() {
             Ok(_) if lacking => Err("taints could not be written".to_owned()),
-            Ok((connection, _)) => write::end(connection).map_err(|fault| fault.to_string()),
+            Ok((connection, _)) => {
+                let ended = write::end(connection).map_err(|fault| fault.to_string());
+                if ended.is_ok() && !matches!(write::fold(connection), Ok(true)) {
+                    tracing::warn!(
+                        "the ledger's newest entries stay in the -wal file beside it: whoever copies it takes both"
+                    );
+                }
+                ended
+            }
             Err(unfit) => Err(unfit.to_string()),
         };
         match marked {

@@ -380,22 +380,25 @@ impl Book {
         }
     }
 
-    /// Says how many of the client's bytes have been written to the primary, since the beginning.
-    pub(super) fn sent(&mut self, bytes: u64) {
+    /// Says how many of the client's bytes have been written to the primary, since the beginning, and since when
+    /// the last of them was being written: a primary on this host may have answered before that was done.
+    pub(super) fn sent(&mut self, bytes: u64, since: Option<Instant>) {
         if bytes == self.sent {
             return;
         }
         self.sent = bytes;
-        let mut now = None;
+        let mut now = since;
+        let mut any = false;
         for flight in self.unanswered.iter_mut().rev() {
             if flight.sent.is_some() {
                 break;
             }
             if flight.ends_at <= bytes {
                 flight.sent = Some(*now.get_or_insert_with(Instant::now));
+                any = true;
             }
         }
-        if now.is_some() {
+        if any {
             self.hand_silent();
         }
     }

@@ -172,13 +172,18 @@ impl Pump {
 
     /// From the client to the primary.
     fn poll_up(&mut self, context: &mut Context<'_>) -> Stand {
+        // When what is to be written now was read.
+        let mut read = None;
         loop {
             if self.deaf {
                 return Stand::Waits;
             }
+            let since = read
+                .take()
+                .or_else(|| (!self.up.is_empty()).then(Instant::now));
             let drained = self.up.poll_drain(&mut self.primary, context);
             if !self.is_tunnel() {
-                self.book.sent(self.up.moved());
+                self.book.sent(self.up.moved(), since);
                 self.book.ring();
             }
             match drained {
@@ -200,7 +205,11 @@ impl Pump {
                 Poll::Pending => return Stand::Waits,
                 Poll::Ready(Err(_)) => return Stand::Event(Event::Over(End::Vanished)),
                 Poll::Ready(Ok(0)) => {}
-                Poll::Ready(Ok(_)) => self.look_at_client(),
+                Poll::Ready(Ok(_)) => {
+                    let now = Instant::now();
+                    self.look_at_client(now);
+                    read = Some(now);
+                }
             }
         }
     }
@@ -228,12 +237,12 @@ impl Pump {
             && !self.book.is_behind_barrier()
     }
 
-    fn look_at_client(&mut self) {
+    fn look_at_client(&mut self, now: Instant) {
         if self.is_tunnel() {
             self.up.clear_all();
             return;
         }
-        let (looked_at, then) = self.book.client(self.up.unseen_mut(), Instant::now());
+        let (looked_at, then) = self.book.client(self.up.unseen_mut(), now);
         self.up.clear(looked_at);
         match then {
             // Behind a barrier the rest stays where it is until the barrier is dealt with.
@@ -450,7 +459,7 @@ impl Pump {
     pub(super) fn put_unseen(&mut self, up: &[u8], down: &[u8]) {
         self.up.put(up);
         if !up.is_empty() {
-            self.look_at_client();
+            self.look_at_client(Instant::now());
         }
         self.down.put(down);
         if !down.is_empty() {

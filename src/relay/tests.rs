@@ -10,4 +10,5 @@ mod limits;
 mod logins;
 mod moved;
 mod storm;
+mod times;
 mod world;

@@ -452,7 +452,7 @@ proptest! {
                 assert_eq!(went == piece.len(), then == ClientThen::Go);
                 went
             });
-            book.sent(stream.len() as u64);
+            book.sent(stream.len() as u64, None);
             book.abandon();
             let mut handed = Vec::new();
             while let Some(Handed::Exchange(it)) = receiver.try_recv() {
@@ -508,7 +508,7 @@ proptest! {
             let (mut book, mut receiver) = book();
             let mut commands = packet(0, b"\x16select a").repeat(answers.len());
             book.client(&mut commands, Instant::now());
-            book.sent(commands.len() as u64);
+            book.sent(commands.len() as u64, None);
             let out = feed(&stream, cuts, |piece| {
                 let (went, then) = book.primary(piece, Instant::now());
                 assert!(matches!(then, PrimaryThen::Go | PrimaryThen::Partial));
