@@ -3,6 +3,8 @@
 //! Integers and decimals keep every digit. A DOUBLE is read back exactly from the digits that servers print, and so
 //! is a FLOAT that was asked for as one; of a FLOAT against another type six digits are looked at.
 
+use std::io::Write as _;
+
 /// Digits of an exponent that are read: what is longer is no number that a server prints.
 const EXPONENT_DIGITS_MAX: usize = 6;
 
@@ -10,30 +12,53 @@ const EXPONENT_DIGITS_MAX: usize = 6;
 /// `0`. `None` for what is no number.
 #[must_use]
 pub(super) fn decimal(text: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let (sign, rest) = match text.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    let mut out = Vec::with_capacity(text.len() + 2);
+    write_decimal(&mut out, text)?;
+    String::from_utf8(out).ok()
+}
+
+/// Adds the same to what is there: nothing of its own is allocated, for most columns of most rows are numbers. What was
+/// added where it is `None` means nothing.
+pub(super) fn write_decimal(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
+    let text = text.trim_ascii();
+    let (is_negative, rest) = match text.split_first() {
+        Some((b'-', rest)) => (true, rest),
+        Some((b'+', rest)) => (false, rest),
+        _ => (false, text),
     };
-    let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
+    let (mantissa, exponent) = match split(rest, |byte| matches!(byte, b'e' | b'E')) {
         Some((mantissa, exponent)) => (mantissa, power(exponent)?),
         None => (rest, 0),
     };
-    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{part}");
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let (whole, part) = split(mantissa, |byte| byte == b'.').unwrap_or((mantissa, &[]));
+    let digits = || whole.iter().chain(part).copied();
+    let all = whole.len() + part.len();
+    if all == 0 || !digits().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    let significant = digits.trim_start_matches('0').trim_end_matches('0');
-    if significant.is_empty() {
-        return Some("0".to_owned());
+    let is_zero = |digit: &u8| *digit == b'0';
+    let before = digits().take_while(is_zero).count();
+    if before == all {
+        out.push(b'0');
+        return Some(());
     }
-    let behind = digits.len() - digits.trim_end_matches('0').len();
+    let behind = digits().rev().take_while(is_zero).count();
+    if is_negative {
+        out.push(b'-');
+    }
+    out.extend(digits().skip(before).take(all - before - behind));
     let scale = i64::try_from(part.len()).ok()? - i64::try_from(behind).ok()?;
-    Some(format!("{sign}{significant}e{}", exponent - scale))
+    write!(out, "e{}", exponent - scale).ok()
 }
 
-fn power(text: &str) -> Option<i64> {
+/// Before and behind the first such byte.
+fn split(text: &[u8], is_one: impl Fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| is_one(*byte))?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+fn power(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
     let digits = text.trim_start_matches(['+', '-']);
     (!digits.is_empty() && digits.len() <= EXPONENT_DIGITS_MAX).then_some(())?;
     text.parse().ok()

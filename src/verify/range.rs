@@ -3,7 +3,7 @@
 
 use super::plan::{Plan, Way};
 use super::reader::{ReadError, Reader};
-use super::rows::{How, Key, Range, Row, Suspect, key_alone};
+use super::rows::{How, Key, Range, Row, Seen, Suspect, key_alone};
 use super::settle::{Broke, KEYS_MAX, Pair, Places};
 use super::statements::{Place, Side};
 use super::walk::Walker;
@@ -122,8 +122,7 @@ impl<'a> Walker<'a> {
         };
         let (to, read, bytes) = (now.to.clone(), now.rows.len() as u64, now.bytes);
         let mut range = Range::of(now.rows);
-        let keys = range.keys();
-        if (keys.len() as u64) < read {
+        if (range.len() as u64) < read {
             self.unread = Some(ALIKE.to_owned());
             return Ok(read);
         }
@@ -131,6 +130,8 @@ impl<'a> Walker<'a> {
         let next = to.clone().filter(|_| !is_sampling);
         let places = self.places.clone();
         let by_range = self.plan.way == Way::Ranges;
+        let looks_up = !by_range || (places.sharded && places.routed);
+        let keys = if looks_up { range.keys() } else { Vec::new() };
         let Some(pair) = self.pair.as_mut() else {
             return Ok(0);
         };
@@ -165,7 +166,7 @@ impl<'a> Walker<'a> {
             return Ok(read + on_shadow);
         }
         suspects.extend(range.missing());
-        if by_range && places.sharded && places.routed {
+        if by_range && looks_up {
             suspects.extend(misplaced(&mut pair.shadow, &places, &keys).await?);
         }
         self.ahead = prefetched?;
@@ -310,11 +311,11 @@ async fn meet(
     shadow.ask(ask).await?;
     while let Some(cells) = shadow.next().await? {
         met.rows += 1;
-        let row = Row::read(places.shadow.plan, &cells, &mut buffer);
+        let row = Seen::read(places.shadow.plan, &cells, &mut buffer);
         let suspect = if known_alone {
-            range.meet_if_known(row)
+            range.meet_if_known(&row)
         } else {
-            range.meet(row)
+            range.meet(&row)
         };
         if !met.crowd.take(suspect) {
             met.cut = true;

@@ -6,6 +6,8 @@
 use super::plan::Plan;
 use super::value;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 /// The key of a row: how it is compared, and its values as they came, to ask for it again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,33 +33,61 @@ impl Row {
     /// Reads a row's cells, which are those of the plan's columns. `buffer` is scratch space.
     #[must_use]
     pub(super) fn read(plan: &Plan, cells: &[Option<&[u8]>], buffer: &mut Vec<u8>) -> Self {
-        buffer.clear();
-        for (at, column) in plan.columns.iter().enumerate() {
-            value::write(buffer, column.form, cells.get(at).copied().flatten());
-        }
-        let digest = value::digest(buffer);
+        let seen = Seen::read(plan, cells, buffer);
         Self {
-            key: key(plan, cells, buffer),
-            digest,
+            key: seen.key(),
+            digest: seen.digest,
             bytes: cells.iter().flatten().map(|cell| cell.len()).sum(),
         }
     }
 }
 
-/// The key of a row's cells.
-fn key(plan: &Plan, cells: &[Option<&[u8]>], buffer: &mut Vec<u8>) -> Key {
-    buffer.clear();
-    let mut values = Vec::with_capacity(plan.key.len());
-    for at in &plan.key {
-        let cell = cells.get(*at).copied().flatten();
-        if let Some(column) = plan.columns.get(*at) {
-            value::write(buffer, column.form, cell);
+/// A row that is looked at where it came: most of the shadow's rows are as the primary's, and nothing is kept of them.
+pub(super) struct Seen<'a> {
+    plan: &'a Plan,
+    cells: &'a [Option<&'a [u8]>],
+    /// The key's canonical form.
+    canonical: &'a [u8],
+    digest: u128,
+}
+
+impl<'a> Seen<'a> {
+    /// Reads a row's cells, which are those of the plan's columns. `buffer` is scratch space.
+    #[must_use]
+    pub(super) fn read(
+        plan: &'a Plan,
+        cells: &'a [Option<&'a [u8]>],
+        buffer: &'a mut Vec<u8>,
+    ) -> Self {
+        buffer.clear();
+        for (at, column) in plan.columns.iter().enumerate() {
+            value::write(buffer, column.form, cells.get(at).copied().flatten());
         }
-        values.push(cell.unwrap_or_default().into());
+        let digest = value::digest(buffer);
+        buffer.clear();
+        for at in &plan.key {
+            if let Some(column) = plan.columns.get(*at) {
+                value::write(buffer, column.form, cells.get(*at).copied().flatten());
+            }
+        }
+        Self {
+            plan,
+            cells,
+            canonical: buffer,
+            digest,
+        }
     }
-    Key {
-        canonical: buffer.as_slice().into(),
-        values,
+
+    /// Its key, to be kept.
+    fn key(&self) -> Key {
+        let cell = |at: &usize| self.cells.get(*at).copied().flatten();
+        let values = self.plan.key.iter();
+        Key {
+            canonical: self.canonical.into(),
+            values: values
+                .map(|at| cell(at).unwrap_or_default().into())
+                .collect(),
+        }
     }
 }
 
@@ -120,7 +150,15 @@ pub(super) struct Suspect {
 /// The primary's rows of a range, which the shadow's are held against.
 #[derive(Debug, Default)]
 pub(super) struct Range {
-    rows: HashMap<Box<[u8]>, Held>,
+    /// As they came; of two with one key the first.
+    rows: Vec<Held>,
+    /// Where a row is, by its key's hash.
+    places: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
+    /// Rows whose hash another one has.
+    others: Vec<usize>,
+    hasher: RandomState,
+    /// Behind the row that was met last: mostly the shadow tells them in the same order, and nothing is looked up.
+    next: usize,
 }
 
 #[derive(Debug)]
@@ -130,51 +168,118 @@ struct Held {
     met: bool,
 }
 
+/// What is hashed already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 impl Range {
     /// The primary's rows.
     #[must_use]
     pub(super) fn of(rows: impl IntoIterator<Item = Row>) -> Self {
-        let held = rows.into_iter().map(|row| {
-            let held = Held {
-                digest: row.digest,
-                met: false,
-                key: row.key,
-            };
-            (held.key.canonical.clone(), held)
-        });
-        Self {
-            rows: held.collect(),
+        let rows = rows.into_iter();
+        let mut range = Self::default();
+        let many = rows.size_hint().0;
+        range.rows.reserve(many);
+        range.places.reserve(many);
+        for row in rows {
+            range.hold(row);
         }
+        range
+    }
+
+    fn hold(&mut self, row: Row) {
+        if self.look_up(&row.key.canonical).is_some() {
+            return;
+        }
+        let (at, hash) = (self.rows.len(), self.hasher.hash_one(&*row.key.canonical));
+        match self.places.entry(hash) {
+            Entry::Vacant(place) => {
+                place.insert(at);
+            }
+            Entry::Occupied(_) => self.others.push(at),
+        }
+        self.rows.push(Held {
+            key: row.key,
+            digest: row.digest,
+            met: false,
+        });
+    }
+
+    fn is_at(&self, at: usize, canonical: &[u8]) -> bool {
+        let held = self.rows.get(at);
+        held.is_some_and(|held| *held.key.canonical == *canonical)
+    }
+
+    fn look_up(&self, canonical: &[u8]) -> Option<usize> {
+        let place = self.places.get(&self.hasher.hash_one(canonical));
+        let mut places = place.into_iter().chain(&self.others).copied();
+        places.find(|at| self.is_at(*at, canonical))
+    }
+
+    /// The row with this key.
+    fn find(&mut self, canonical: &[u8]) -> Option<&mut Held> {
+        let at = if self.is_at(self.next, canonical) {
+            self.next
+        } else {
+            self.look_up(canonical)?
+        };
+        self.next = at + 1;
+        self.rows.get_mut(at)
+    }
+
+    /// How many rows it has: of two with one key it has one.
+    #[must_use]
+    pub(super) const fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// Its rows' keys, in the order of their canonical forms.
     #[must_use]
     pub(super) fn keys(&self) -> Vec<Key> {
-        let mut keys: Vec<Key> = self.rows.values().map(|held| held.key.clone()).collect();
+        let mut keys: Vec<Key> = self.rows.iter().map(|held| held.key.clone()).collect();
         keys.sort_unstable();
         keys
     }
 
     /// Takes one of the shadow's rows in the range; whether it is suspect.
-    pub(super) fn meet(&mut self, row: Row) -> Option<Suspect> {
-        let suspect = |key, how| Some(Suspect { key, how });
-        let Some(held) = self.rows.get_mut(&row.key.canonical) else {
-            return suspect(row.key, How::Extra);
+    pub(super) fn meet(&mut self, row: &Seen<'_>) -> Option<Suspect> {
+        let suspect = |how| {
+            let key = row.key();
+            Some(Suspect { key, how })
+        };
+        let Some(held) = self.find(row.canonical) else {
+            return suspect(How::Extra);
         };
         if std::mem::replace(&mut held.met, true) {
-            return suspect(row.key, How::Twice);
+            return suspect(How::Twice);
         }
         if held.digest == row.digest {
             None
         } else {
-            suspect(row.key, How::Changed)
+            suspect(How::Changed)
         }
     }
 
     /// The same where rows that are not of the range are no news: the shadow was asked for these keys, and
     /// its collation may find others.
-    pub(super) fn meet_if_known(&mut self, row: Row) -> Option<Suspect> {
-        if self.rows.contains_key(&row.key.canonical) {
+    pub(super) fn meet_if_known(&mut self, row: &Seen<'_>) -> Option<Suspect> {
+        if self.look_up(row.canonical).is_some() {
             self.meet(row)
         } else {
             None
@@ -184,7 +289,7 @@ impl Range {
     /// What the shadow has not shown, once all of it has come, in the order of the canonical keys.
     #[must_use]
     pub(super) fn missing(self) -> Vec<Suspect> {
-        let unmet = self.rows.into_values().filter(|held| !held.met);
+        let unmet = self.rows.into_iter().filter(|held| !held.met);
         let mut missing: Vec<Suspect> = unmet
             .map(|held| Suspect {
                 key: held.key,
@@ -229,9 +334,11 @@ mod tests {
 
     fn judged(primary: &[(&str, &str)], shadow: &[(&str, &str)]) -> Vec<(How, String)> {
         let mut range = Range::of(primary.iter().map(|(id, value)| row(id, value)));
-        let met = shadow
-            .iter()
-            .filter_map(|(id, value)| range.meet(row(id, value)));
+        let (plan, mut buffer) = (plan(), Vec::new());
+        let met = shadow.iter().filter_map(|(id, value)| {
+            let cells = [Some(id.as_bytes()), Some(value.as_bytes())];
+            range.meet(&Seen::read(&plan, &cells, &mut buffer))
+        });
         let mut found: Vec<Suspect> = met.collect();
         found.extend(range.missing());
         let told = found.into_iter().map(|one| {
@@ -252,6 +359,27 @@ mod tests {
     }
 
     #[test]
+    fn two_keys_of_one_hash_are_two_rows() {
+        let mut range = Range::of([row("1", "a")]);
+        // As if both had the first one's hash.
+        for id in ["2", "3"] {
+            let row = row(id, "a");
+            let hash = range.hasher.hash_one(&*row.key.canonical);
+            range.places.insert(hash, 0);
+            range.hold(row);
+        }
+        assert_eq!((range.len(), range.others.len()), (3, 2));
+        range.hold(row("3", "a"));
+        assert_eq!(range.len(), 3, "it is there already");
+        let (plan, mut buffer) = (plan(), Vec::new());
+        for id in ["3", "2", "1"] {
+            let cells = [Some(id.as_bytes()), Some(&b"a"[..])];
+            assert_eq!(range.meet(&Seen::read(&plan, &cells, &mut buffer)), None);
+        }
+        assert_eq!(range.missing(), []);
+    }
+
+    #[test]
     fn a_row_on_two_shards_is_there_twice() {
         let found = judged(&[("1", "a")], &[("1", "a"), ("1", "a")]);
         assert_eq!(found, [(How::Twice, "1".to_owned())]);
@@ -260,7 +388,10 @@ mod tests {
     #[test]
     fn a_row_that_was_not_asked_for_is_no_news() {
         let mut range = Range::of([row("1", "a")]);
-        assert_eq!(range.meet_if_known(row("2", "a")), None);
+        let (plan, mut buffer) = (plan(), Vec::new());
+        let cells = [Some(&b"2"[..]), Some(b"a")];
+        let other = Seen::read(&plan, &cells, &mut buffer);
+        assert_eq!(range.meet_if_known(&other), None);
         assert_eq!(range.missing().len(), 1);
     }
 

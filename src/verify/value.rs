@@ -23,7 +23,7 @@ pub(super) fn write(out: &mut Vec<u8>, form: Form, value: Option<&[u8]>) {
     match form {
         Form::Bytes | Form::Text => mark(out, READ, bytes),
         Form::Bits => mark(out, READ, number::bits(bytes)),
-        Form::Number => read_or_raw(out, number::decimal(bytes), bytes),
+        Form::Number => read_in_place(out, bytes),
         Form::Digits => read_or_raw(out, number::float(bytes), bytes),
         Form::Float | Form::Double => read_or_raw(out, number::double(bytes), bytes),
         Form::Moment => read_or_raw(out, moment(bytes), bytes),
@@ -37,6 +37,22 @@ fn mark(out: &mut Vec<u8>, mark: u8, bytes: &[u8]) {
     out.push(mark);
     out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+/// The same as [`read_or_raw`] of a number, whose length is written once it is known.
+fn read_in_place(out: &mut Vec<u8>, raw: &[u8]) {
+    let at = out.len();
+    mark(out, READ, &[]);
+    let from = out.len();
+    let read = number::write_decimal(out, raw);
+    let len = (out.len() - from) as u64;
+    match out.get_mut(at + 1..from).filter(|_| read.is_some()) {
+        Some(place) => place.copy_from_slice(&len.to_le_bytes()),
+        None => {
+            out.truncate(at);
+            mark(out, AS_IT_CAME, raw);
+        }
+    }
 }
 
 fn read_or_raw(out: &mut Vec<u8>, read: Option<impl AsRef<[u8]>>, raw: &[u8]) {
