@@ -494,7 +494,9 @@ pub struct Verify {
     pub differences_max: u64,
     /// It gives way while the shadow is further behind.
     pub lag: Duration,
-    /// It gives way while the primary's 99th percentile is past this factor of what it was before.
+    /// It works less of the time while the primary's 99th percentile is past this factor of what it is without it.
+    pub ease_ratio: f64,
+    /// It gives way while that is past this factor of what it was before.
     pub latency_ratio: f64,
     /// But for so much.
     pub latency: Duration,

@@ -4,14 +4,16 @@
 mod flight;
 mod others;
 mod repairs;
+mod strain;
 
+use self::strain::Strain;
 use super::house::Running;
 use crate::config::{self, CatchUp, Config, FedBy};
 use crate::connect::{Dial, Tcp};
 use crate::cutover::{Helm, Replicated};
 use crate::ledger::{Ledger, Verifications};
 use crate::roles::{Roles, RolesWatch};
-use crate::shadow::{Beat, Mirror};
+use crate::shadow::Mirror;
 use crate::sql::Table;
 use crate::verify::{Absent, Around, Inspector, NoPlace, Place, Soon, Verifier, VerifierParts};
 use parking_lot::Mutex;
@@ -25,17 +27,6 @@ const CATCH_UP: Duration = Duration::from_secs(10);
 /// Time for a run to end where understudy does.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// The primary's latency is looked at so often; now is the last ten seconds, before is the minute before a run.
-const LOOK: Duration = Duration::from_secs(1);
-const NOW: Duration = Duration::from_secs(10);
-const BEFORE: Duration = Duration::from_secs(60);
-
-/// A latency that stays though the run has given way for so long is not of its making.
-const NOT_OURS: Duration = Duration::from_secs(30);
-
-/// Answers from which a quantile says something.
-const ANSWERS_MIN: u64 = 100;
-
 /// See the module.
 pub(super) struct Surroundings {
     config: Arc<Config>,
@@ -45,17 +36,8 @@ pub(super) struct Surroundings {
     house: Arc<Running>,
     helm: Arc<dyn Helm>,
     ledger: Ledger,
-    pace: Mutex<Pace>,
+    strain: Mutex<Strain>,
     replicated: Mutex<Option<Arc<Replicated>>>,
-}
-
-/// How the primary answered before, and when that was looked at.
-#[derive(Debug, Default)]
-struct Pace {
-    looked: Option<Instant>,
-    before: Option<Duration>,
-    slow_since: Option<Instant>,
-    why: Option<String>,
 }
 
 /// Who verifies, in an understudy that serves.
@@ -75,7 +57,7 @@ pub(super) fn verifier(
         house: Arc::clone(house),
         helm: Arc::clone(helm),
         ledger: ledger.clone(),
-        pace: Mutex::default(),
+        strain: Mutex::default(),
         replicated: Mutex::default(),
     };
     ledger.is_kept().then(|| {
@@ -135,6 +117,10 @@ impl Around for Surroundings {
             ));
         }
         self.slow()
+    }
+
+    fn share(&self, most: f64) -> f64 {
+        self.strain.lock().share(most)
     }
 
     fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<(), String>> {
@@ -217,105 +203,8 @@ impl Surroundings {
     /// Why the primary's latency has it give way.
     fn slow(&self) -> Option<String> {
         let now = Instant::now();
-        let mut pace = self.pace.lock();
-        let idle = pace.looked.is_none_or(|looked| looked + NOW < now);
-        if idle {
-            // Nobody has asked of late: a run begins.
-            let before = self.beat(now, BEFORE);
-            *pace = Pace {
-                looked: Some(now),
-                before: (before.answers >= ANSWERS_MIN).then_some(before.p99),
-                ..Pace::default()
-            };
-            return None;
-        }
-        if pace.looked.is_some_and(|looked| looked + LOOK > now) {
-            return pace.why.clone();
-        }
-        let beat = self.beat(now, NOW);
-        pace.look(now, &beat, &self.config.verify)
-    }
-
-    fn beat(&self, now: Instant, time: Duration) -> Beat {
-        self.mirror.pulse(now.checked_sub(time).unwrap_or(now), now)
-    }
-}
-
-impl Pace {
-    fn look(&mut self, now: Instant, beat: &Beat, limits: &config::Verify) -> Option<String> {
-        self.looked = Some(now);
-        self.why = None;
-        if beat.answers < ANSWERS_MIN {
-            return None;
-        }
-        let before = *self.before.get_or_insert(beat.p99);
-        let allowed = before
-            .mul_f64(limits.latency_ratio)
-            .max(before + limits.latency);
-        if beat.p99 <= allowed {
-            self.slow_since = None;
-            return None;
-        }
-        let since = *self.slow_since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= NOT_OURS {
-            self.before = Some(beat.p99);
-            self.slow_since = None;
-            return None;
-        }
-        self.why = Some(format!(
-            "the primary answers more slowly: its 99th percentile is {} ms, and was {} ms before",
-            beat.p99.as_millis(),
-            before.as_millis()
-        ));
-        self.why.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_gives_way_to_a_slower_primary_until_that_is_not_its_doing() {
-        let config = Config::parse(
-            "[primary]\nname = \"a\"\naddress = \"h:1\"\n[shadow]\nname = \"b\"\naddress = \"h:2\"",
-            &[],
-        );
-        let limits = config.unwrap().verify;
-        let beat = |ms| Beat {
-            answers: 1000,
-            errors: 0,
-            p50: Duration::from_millis(1),
-            p99: Duration::from_millis(ms),
-        };
-        let start = Instant::now();
-        let at = |s| start + Duration::from_secs(s);
-        let mut pace = Pace::default();
-        assert_eq!(pace.look(at(0), &beat(10), &limits), None);
-        assert_eq!(
-            pace.look(at(1), &beat(14), &limits),
-            None,
-            "within the factor"
-        );
-        let why = pace.look(at(2), &beat(30), &limits).unwrap();
-        assert!(why.contains("30 ms, and was 10 ms before"), "{why}");
-        assert_eq!(pace.look(at(3), &beat(11), &limits), None);
-        assert!(pace.look(at(4), &beat(30), &limits).is_some());
-        assert!(pace.look(at(33), &beat(30), &limits).is_some());
-        assert_eq!(
-            pace.look(at(34), &beat(30), &limits),
-            None,
-            "it is not its doing"
-        );
-        assert_eq!(pace.look(at(35), &beat(30), &limits), None);
-        let quiet = Beat {
-            answers: 3,
-            ..beat(90)
-        };
-        assert_eq!(
-            pace.look(at(36), &quiet, &limits),
-            None,
-            "three answers say nothing"
-        );
+        let beat = |time| self.mirror.pulse(now.checked_sub(time).unwrap_or(now), now);
+        let mut strain = self.strain.lock();
+        strain.holds(now, beat, &self.config.verify)
     }
 }

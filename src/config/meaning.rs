@@ -538,6 +538,7 @@ fn verify(root: &mut Table, reading: &mut Reading) -> Verify {
         patience: section.time("patience_s", Duration::from_secs(120), 0..=86_400),
         differences_max: section.number("differences_max", 1_000, 1..=1_000_000),
         lag: section.time("lag_ms", Duration::from_secs(1), 1..=3_600_000),
+        ease_ratio: section.factor("ease_ratio", 1.1),
         latency_ratio: section.factor("latency_ratio", 1.5),
         latency: section.time("latency_ms", Duration::from_millis(2), 0..=60_000),
     };

@@ -23,6 +23,9 @@ pub trait Around: Send + Sync + 'static {
     /// Why it must give way now; none where it need not.
     fn holds(&self) -> Option<String>;
 
+    /// The share of the time in which it may work now, of this at most.
+    fn share(&self, most: f64) -> f64;
+
     /// Resolves once all that was committed on the primary before, on this table, is on the shadow, as far as
     /// anybody here can know.
     ///
@@ -226,7 +229,7 @@ impl Gate {
     /// It is to end.
     pub async fn rest(&self, rows: u64, worked: Duration) -> Result<(), Stopped> {
         let now = Instant::now();
-        let share = self.pace.share.clamp(0.01, 1.0);
+        let share = self.around.share(self.pace.share).clamp(0.01, 1.0);
         let mut rest = worked.mul_f64(1.0 / share - 1.0);
         if let Some(per_second) = self.pace.rows_per_second {
             rest = rest.max(self.owed(rows, per_second, worked, now));
@@ -272,6 +275,10 @@ pub(super) mod tests {
             self.busy
                 .load(Ordering::Relaxed)
                 .then(|| "production is slow".to_owned())
+        }
+
+        fn share(&self, most: f64) -> f64 {
+            most
         }
 
         fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {

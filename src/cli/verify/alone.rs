@@ -142,6 +142,10 @@ impl Around for Alone {
         None
     }
 
+    fn share(&self, most: f64) -> f64 {
+        most
+    }
+
     fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
         Box::pin(async {
             match &self.replicated {

@@ -82,6 +82,10 @@ impl Around for Watched {
         self.holds.lock().clone()
     }
 
+    fn share(&self, most: f64) -> f64 {
+        most
+    }
+
     fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
         let behind = self.behind.lock().clone();
         Box::pin(std::future::ready(behind.map_or(Ok(()), Err)))
