@@ -26,6 +26,12 @@ pub trait Around: Send + Sync + 'static {
     /// The share of the time in which it may work now, of this at most.
     fn share(&self, most: f64) -> f64;
 
+    /// Whether a later process goes on with a run that is left: then what looks different does not wait for long, for the
+    /// cursor is behind it.
+    fn resumes(&self) -> bool {
+        true
+    }
+
     /// Resolves once all that was committed on the primary before, on this table, is on the shadow, as far as
     /// anybody here can know.
     ///

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// How much lower the thread's priority is (`nice`), as the shadow side's.
+/// How much lower the thread's priority is (`nice`), as the shadow side's, where the process serves clients too.
 const NICE: i32 = 10;
 
 /// Processes in a row that may go on with a run without one table more of it coming to its end.
@@ -201,10 +201,11 @@ impl Verifier {
         let (left, first) = left.unwrap_or((Vec::new(), Signal::Go));
         let run = Arc::new(Run::new(id, who, meant, &parts, (resumed, first)));
         let (mine, watch) = (Arc::clone(&run), self.parts.roles.clone());
+        let beside_clients = !self.parts.alone;
         let thread = std::thread::Builder::new()
             .name("verify".to_owned())
             .spawn(move || {
-                if let Err(error) = rustix::process::nice(NICE) {
+                if beside_clients && let Err(error) = rustix::process::nice(NICE) {
                     tracing::debug!(%error, "the verification's thread keeps its priority");
                 }
                 let _ended = Ends(&mine, &parts);

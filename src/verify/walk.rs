@@ -28,7 +28,7 @@ const SUSPECTS_MAX: usize = 500;
 /// Ranges of a table that may be read again because too much looked different in them.
 const CROWDS_MAX: u32 = 8;
 
-/// They are not kept waiting for longer.
+/// They are not kept waiting for longer, where the cursor behind them is of use.
 const SUSPECTS_WAIT: Duration = Duration::from_secs(10);
 
 /// A cursor is kept no more often.
@@ -215,7 +215,8 @@ impl<'a> Walker<'a> {
 
     async fn go_on(&mut self) -> Result<(), Broke> {
         self.of.gate.pass().await?;
-        let waited = self.since.elapsed() >= SUSPECTS_WAIT;
+        let resumes = self.of.gate.around().resumes();
+        let waited = resumes && self.since.elapsed() >= SUSPECTS_WAIT;
         let full = self.suspects.len() >= SUSPECTS_MAX || self.crowded;
         if !self.suspects.is_empty() && (self.done || full || waited) {
             return self.settle().await;

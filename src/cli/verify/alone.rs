@@ -146,6 +146,11 @@ impl Around for Alone {
         most
     }
 
+    /// So all that looks different is looked at together, which takes a few pauses once, not every time.
+    fn resumes(&self) -> bool {
+        false
+    }
+
     fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
         Box::pin(async {
             match &self.replicated {
