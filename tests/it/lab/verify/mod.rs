@@ -5,6 +5,7 @@ mod extremes;
 mod faults;
 mod fed;
 mod gone;
+mod interrupted;
 mod keys;
 mod live;
 mod planted;
@@ -12,10 +13,12 @@ mod ready;
 mod repairs;
 mod shards;
 mod sysbench;
+mod traffic;
 
 use super::{Lab, Proxy};
 use mysql_async::{Conn, OptsBuilder};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -28,9 +31,23 @@ fn understudy(arguments: &[&str]) -> Output {
 
 /// Begins a run of these tables, and does not wait for it.
 fn begin(proxy: &Proxy, tables: &str) {
-    let admin = &proxy.admin;
-    let begun = understudy(&["verify", "--admin", admin, "--tables", tables, "--detach"]);
+    begun(proxy, &["--tables", tables]);
+}
+
+/// The same, of all that these arguments say.
+fn begun(proxy: &Proxy, arguments: &[&str]) {
+    let fixed = ["verify", "--admin", &proxy.admin, "--detach"];
+    let begun = understudy(&[&fixed, arguments].concat());
     assert!(begun.status.success(), "{begun:?}");
+}
+
+/// The tables to which writes were lost.
+fn tainted(proxy: &Proxy) -> BTreeSet<String> {
+    let told = proxy.get("/api/v1/taints");
+    let items = told["items"].as_array().expect("items").iter();
+    items
+        .map(|one| one["table"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// A run to its end, as `understudy verify` tells it, with its exit code.
