@@ -11,6 +11,7 @@ mod resume;
 mod statement;
 mod sysbench;
 mod syscalls;
+mod verify;
 
 use crate::arguments::{Form, Table};
 use crate::process;
@@ -64,7 +65,7 @@ const LIMIT_LONG: Duration = Duration::from_secs(45 * 60);
 type Family = fn(&Bench) -> Result<Outcome>;
 
 /// In the table's order. What a name begins with chooses it.
-const FAMILIES: [(&str, Family); 11] = [
+const FAMILIES: [(&str, Family); 12] = [
     ("cost", cost::rows),
     ("beside", beside::rows),
     ("resume", resume::rows),
@@ -76,6 +77,7 @@ const FAMILIES: [(&str, Family); 11] = [
     ("statement", statement::rows),
     ("syscalls", syscalls::rows),
     ("sysbench", sysbench::rows),
+    ("verify", verify::rows),
 ];
 
 pub fn run(table: &Table) -> Result<()> {
