@@ -23,6 +23,7 @@ use super::hold::{Failed, Hands, Ready, in_words};
 use super::machine::{Action, Event, Outcome, Plan, Policy, State};
 use super::record::Recorder;
 use super::replication::{self, Halt};
+use super::standstill::Standstill;
 use super::turn::Turn;
 use super::watchdog::Stage;
 use crate::ledger::{Begun, Taint};
@@ -48,6 +49,8 @@ fn unable(why: String) -> Refused {
 pub(super) struct Run {
     parts: Parts,
     hands: Hands,
+    /// Others have the sessions stand still for a moment; during a hold nobody does.
+    standstill: Standstill,
     messages: mpsc::WeakSender<Message>,
     recorder: Recorder,
     /// What runs beside, and its number.
@@ -88,7 +91,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(parts: Parts, messages: mpsc::WeakSender<Message>) -> Self {
+    pub(super) fn new(
+        parts: Parts,
+        messages: mpsc::WeakSender<Message>,
+        standstill: Standstill,
+    ) -> Self {
         let hands = Hands {
             relay: parts.relay.clone(),
             mirror: Arc::clone(&parts.mirror),
@@ -98,6 +105,7 @@ impl Run {
         Self {
             recorder: Recorder::new(Arc::clone(&parts.records)),
             hands,
+            standstill,
             parts,
             messages,
             beside: None,

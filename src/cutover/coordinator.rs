@@ -11,6 +11,7 @@ use super::guards::Verdict;
 use super::helm::{Helm, Order, Refused, Soon, restored};
 use super::hold::{Failed, Ready};
 use super::machine::{Event, Next, Plan, Policy, Soak, State};
+use super::standstill::Standstill;
 use crate::config::Config;
 use crate::connect::Dial;
 use crate::ledger::{Ledger, Record, Records};
@@ -108,6 +109,7 @@ pub struct Cutovers {
     records: Arc<Records>,
     fleet: Option<Arc<Fleet>>,
     messages: mpsc::Sender<Message>,
+    standstill: Standstill,
 }
 
 impl Cutovers {
@@ -129,7 +131,12 @@ impl Cutovers {
             state: Mutex::new(state),
             record: AtomicI64::new(last.as_ref().map_or(0, |last| last.id)),
         });
-        let run = Run::new(parts, messages.downgrade());
+        let standstill = Standstill::new(
+            parts.relay.clone(),
+            Arc::clone(&parts.carrier),
+            parts.threads.clone(),
+        );
+        let run = Run::new(parts, messages.downgrade(), standstill.clone());
         run.recall();
         let coordinator = Coordinator {
             run,
@@ -145,8 +152,15 @@ impl Cutovers {
             records,
             fleet,
             messages,
+            standstill,
         };
         (cutovers, running)
+    }
+
+    /// By which others have the sessions stand still for a moment, while no cutover holds them.
+    #[must_use]
+    pub fn standstill(&self) -> Standstill {
+        self.standstill.clone()
     }
 
     /// Lets everybody go, where a cutover is under way and not yet recorded; afterwards there is

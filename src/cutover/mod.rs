@@ -6,7 +6,7 @@
 //! `visit`, `rights` and `room`) gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry
 //! them across, `catch_up` waits for the shadow (`replicated` for others who ask how far replication is),
 //! `replication` into it is stopped, `soak` watches the new
-//! primary, `fence` and `hooks` are options, `turn` keeps what is done late from undoing what is
+//! primary, [`Standstill`] lends the hold to others for a moment, `fence` and `hooks` are options, `turn` keeps what is done late from undoing what is
 //! newer, the `watchdog` ends a hold that nobody ends, and [`fleet`] has
 //! several proxies do all this together.
 
@@ -30,6 +30,7 @@ mod replication;
 mod rights;
 mod room;
 mod soak;
+mod standstill;
 mod turn;
 mod visit;
 mod watchdog;
@@ -42,3 +43,4 @@ pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
 pub use machine::{Action, Event, State};
 pub use replicated::Replicated;
 pub use rights::lacks_for_fence;
+pub use standstill::{Moment, Standstill, Why};

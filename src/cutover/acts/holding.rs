@@ -32,6 +32,8 @@ const IDLE_SHARE: u32 = 4;
 
 impl Run {
     pub(super) fn hold(&mut self) {
+        // Who has them stand still for a moment lets them go at once.
+        self.standstill.claim();
         let now = Instant::now();
         self.held_since = Some(now);
         self.until = now + self.parts.config.cutover.hold_max;
@@ -58,7 +60,9 @@ impl Run {
             Stuck::Abort => until,
             Stuck::End => until + ENDING_MAX,
         };
+        let standstill = self.standstill.clone();
         self.beside(async move {
+            standstill.claimed().await;
             let gathered = hands.gather(until, patience).await;
             if let (Ok(_), Some(together)) = (&gathered, together)
                 && let Err(why) = together.held(others_until).await
@@ -201,6 +205,7 @@ impl Run {
             replication::go_on(&self.parts, &self.halt);
         }
         self.hands.relay.resume();
+        self.standstill.give_back();
         let Some(since) = self.held_since.take() else {
             return;
         };
