@@ -191,7 +191,8 @@ async fn serve_as(
             (helm, Some((cutovers, running)))
         }
     };
-    let verifier = verifying::verifier(config, &roles, &house, &helm, &ledger);
+    let standstill = cutovers.as_ref().map(|(one, _)| one.standstill());
+    let verifier = verifying::verifier(config, &roles, &house, (&helm, standstill), &ledger);
     // The operators' door stays open while sessions drain, and the ledger closes.
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (client_at, admin_at, console_at) = (doors.client_at, doors.admin_at, doors.console_at);

@@ -500,6 +500,10 @@ pub struct Verify {
     pub latency_ratio: f64,
     /// But for so much.
     pub latency: Duration,
+    /// In mode snapshot sessions are held for so long at most.
+    pub hold_max: Duration,
+    /// And a snapshot is read for so long, before another one is opened.
+    pub snapshot: Duration,
 }
 
 /// `[fleet]`

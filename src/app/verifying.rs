@@ -1,7 +1,8 @@
 //! What a verification must know of this understudy: when to give way, when the shadow has caught up, and how a
-//! repair gets its place in the mirror's order.
+//! repair gets its place in the mirror's order, and a snapshot its instant.
 
 mod flight;
+mod instant;
 mod others;
 mod repairs;
 mod strain;
@@ -10,15 +11,18 @@ use self::strain::Strain;
 use super::house::Running;
 use crate::config::{self, CatchUp, Config, FedBy};
 use crate::connect::{Dial, Tcp};
-use crate::cutover::{Helm, Replicated};
+use crate::cutover::{Helm, Replicated, Standstill};
 use crate::ledger::{Ledger, Verifications};
 use crate::roles::{Roles, RolesWatch};
 use crate::shadow::Mirror;
 use crate::sql::Table;
-use crate::verify::{Absent, Around, Inspector, NoPlace, Place, Soon, Verifier, VerifierParts};
+use crate::verify::{
+    Absent, Around, Held, Inspector, NoPlace, Opening, Place, Soon, Verifier, VerifierParts,
+};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 /// How long the dark writes of one table are waited for.
@@ -38,14 +42,17 @@ pub(super) struct Surroundings {
     ledger: Ledger,
     strain: Mutex<Strain>,
     replicated: Mutex<Option<Arc<Replicated>>>,
+    standstill: Option<Standstill>,
+    /// The main thread.
+    main: Handle,
 }
 
-/// Who verifies, in an understudy that serves.
+/// Who verifies, in an understudy that serves. To be called on the main thread.
 pub(super) fn verifier(
     config: &Arc<Config>,
     roles: &RolesWatch,
     house: &Arc<Running>,
-    helm: &Arc<dyn Helm>,
+    (helm, standstill): (&Arc<dyn Helm>, Option<Standstill>),
     ledger: &Ledger,
 ) -> Option<Arc<Verifier>> {
     let dial: Arc<dyn Dial> = Arc::new(Tcp::default());
@@ -59,6 +66,8 @@ pub(super) fn verifier(
         ledger: ledger.clone(),
         strain: Mutex::default(),
         replicated: Mutex::default(),
+        standstill,
+        main: Handle::current(),
     };
     ledger.is_kept().then(|| {
         Arc::new(Verifier::new(VerifierParts {
@@ -167,6 +176,14 @@ impl Around for Surroundings {
 
     fn cannot_apply(&self) -> Option<String> {
         self.no_repairs()
+    }
+
+    fn instant(&self, at_most: Duration, opening: Opening) -> Soon<'_, Held> {
+        Box::pin(self.one_instant(at_most, opening))
+    }
+
+    fn no_instants(&self) -> Option<String> {
+        self.never_an_instant()
     }
 
     fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>> {

@@ -54,7 +54,8 @@ struct Asked {
         conflicts_with = "other"
     )]
     tables: Vec<String>,
-    /// How: "chunks" compares range by range under live traffic.
+    /// How: "chunks" compares range by range under live traffic; "snapshot" compares both servers as they were at one
+    /// instant, for which the running understudy has all sessions wait at their boundary, milliseconds.
     #[arg(long, value_name = "MODE", conflicts_with = "other")]
     mode: Option<String>,
     /// Read this share of the ranges alone, such as 1%.

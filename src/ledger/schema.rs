@@ -234,6 +234,10 @@ const MIGRATIONS: &[&str] = &[
 ",
     // About how many rows each of the primary's tables had, those too that the run was not asked for.
     "ALTER TABLE verification_tables ADD COLUMN rows_about INTEGER;",
+    // Of a run in snapshot mode: its instants, and for how long sessions were held for each.
+    "
+    ALTER TABLE verifications ADD COLUMN instants TEXT;
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one. Two connections may do so at

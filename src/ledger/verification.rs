@@ -307,6 +307,24 @@ impl Verifications {
         })
     }
 
+    /// The run's instants so far, and what sessions were held for them.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn instants(
+        &self,
+        run: i64,
+        instants: &serde_json::Value,
+    ) -> Result<(), VerificationError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE verifications SET instants = ?2 WHERE id = ?1",
+                params![run, instants.to_string()],
+            )?;
+            Ok(())
+        })
+    }
+
     /// The run ended.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
 //! What is told of the verification of data at rest that is under way, or was the last of this process.
 
-use super::{Metric, Metrics, flag, float, gauge};
+use super::{Metric, Metrics, counter, flag, float, gauge};
 use crate::admin::Parts;
 
 /// Its metrics.
-pub const VERIFICATION: [Metric; 5] = [
+pub const VERIFICATION: [Metric; 9] = [
     gauge(
         "understudy_verification_state",
         "1 for the verification's state, else 0; labels: state (idle, running, paused, ended).",
@@ -25,6 +25,22 @@ pub const VERIFICATION: [Metric; 5] = [
         "understudy_verification_tables",
         "Tables that it is asked for; labels: outcome (pending, equal, equal_in_part, different, unfinished).",
     ),
+    gauge(
+        "understudy_verification_hold_seconds",
+        "How long sessions waited for an instant of verify --mode snapshot; labels: quantile (0.5, 0.9, 0.99, 1).",
+    ),
+    gauge(
+        "understudy_verification_held_seconds",
+        "All of these holds together, since the start.",
+    ),
+    counter(
+        "understudy_verification_holds_total",
+        "How many there were, those in vain too.",
+    ),
+    counter(
+        "understudy_verification_instants_failed_total",
+        "Instants that were asked for and could not be had in time.",
+    ),
 ];
 
 impl Metrics {
@@ -39,6 +55,20 @@ impl Metrics {
         self.set("understudy_verification_rows", &[], float(figures.rows));
         let different = float(figures.different);
         self.set("understudy_verification_rows_different", &[], different);
+        let holds = figures.holds;
+        for (quantile, time) in holds.quantiles {
+            let labels = [("quantile", quantile)];
+            let seconds = time.as_secs_f64();
+            self.set("understudy_verification_hold_seconds", &labels, seconds);
+        }
+        let all = holds.sum.as_secs_f64();
+        self.set("understudy_verification_held_seconds", &[], all);
+        self.count("understudy_verification_holds_total", &[], holds.holds);
+        self.count(
+            "understudy_verification_instants_failed_total",
+            &[],
+            holds.failed,
+        );
         for (outcome, tables) in figures.tables {
             let labels = [("outcome", outcome)];
             self.set("understudy_verification_tables", &labels, float(tables));

@@ -8,6 +8,7 @@ use crate::connect::{Dial, Dialing, Stream};
 use crate::wire::packet::{write_lenenc_bytes, write_packet};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -26,21 +27,31 @@ pub(super) enum Say {
     Hang,
 }
 
-type Script = dyn Fn(&str, &str) -> Say + Send + Sync;
+/// By server, the number of the connection, and the statement; and whether a transaction is open then.
+type Script = dyn Fn(&str, u64, &str) -> (Say, bool) + Send + Sync;
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Fake {
     script: Arc<Script>,
     asked: Arc<Mutex<Vec<(String, String)>>>,
+    connections: Arc<AtomicU64>,
 }
 
 impl Fake {
     /// One that answers by server and statement. `SET` it takes without asking.
     pub(super) fn new(script: impl Fn(&str, &str) -> Say + Send + Sync + 'static) -> Self {
+        Self::of_connections(move |server, _, statement| (script(server, statement), false))
+    }
+
+    /// The same, by the connection too.
+    pub(super) fn of_connections(
+        script: impl Fn(&str, u64, &str) -> (Say, bool) + Send + Sync + 'static,
+    ) -> Self {
         Self {
             script: Arc::new(script),
             asked: Arc::default(),
+            connections: Arc::default(),
         }
     }
 
@@ -97,18 +108,24 @@ impl Fake {
         send(&mut end, 0, &[greeting()]).await?;
         let (seq, _) = receive(&mut end).await?;
         send(&mut end, seq.wrapping_add(1), &[OK.to_vec()]).await?;
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         loop {
-            let (seq, command) = receive(&mut end).await?;
+            let received = receive(&mut end).await;
+            let Ok((seq, command)) = received else {
+                // Whoever has left sees nothing any more.
+                let _ = (self.script)(name, connection, "");
+                return Ok(());
+            };
             let statement = String::from_utf8_lossy(command.get(1..).unwrap_or_default());
             self.asked
                 .lock()
                 .push((name.to_owned(), statement.clone().into_owned()));
-            let says = if statement.starts_with("SET ") {
-                Say::Done
+            let (says, in_transaction) = if statement.starts_with("SET ") {
+                (Say::Done, false)
             } else {
-                (self.script)(name, &statement)
+                (self.script)(name, connection, &statement)
             };
-            let packets = match says {
+            let mut packets = match says {
                 Say::Done => vec![OK.to_vec()],
                 Say::Met(rows) => vec![[&[0, rows][..], &OK[2..]].concat()],
                 Say::Rows(rows) => answer(&rows),
@@ -118,8 +135,20 @@ impl Fake {
                 }
                 Say::Hang => std::future::pending().await,
             };
+            if in_transaction {
+                packets.iter_mut().for_each(|packet| say_it_is_open(packet));
+            }
             send(&mut end, seq.wrapping_add(1), &packets).await?;
         }
+    }
+}
+
+/// Sets the flag of an open transaction in a packet that has flags.
+fn say_it_is_open(packet: &mut [u8]) {
+    match packet {
+        [0, _, 0, flags, _, _, _] => *flags |= 1,
+        [0xFE, _, _, flags, _] => *flags |= 1,
+        _ => {}
     }
 }
 

@@ -61,11 +61,37 @@ pub trait Around: Send + Sync + 'static {
     /// Why repairs cannot be run at all; none where they can.
     fn cannot_apply(&self) -> Option<String>;
 
+    /// One instant for both servers: has every session stand at its boundary and waits until the shadow has everything
+    /// that the primary has committed; then does this, and lets them go on, at the latest after this time.
+    fn instant(&self, at_most: Duration, opening: Opening) -> Soon<'_, Held>;
+
+    /// Why there can be no instant at all; none where there can.
+    fn no_instants(&self) -> Option<String>;
+
     /// Who is seen to write to the primary past this understudy, within this time.
     ///
     /// # Errors
     /// The primary does not say.
     fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>>;
+}
+
+/// What is done while all sessions stand still: it opens a view of each server. On another thread, and dropped where
+/// it takes too long.
+pub type Opening = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// What became of an instant that was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// How long sessions were held for it; none where nobody was asked to wait.
+    pub held: Option<Duration>,
+    /// In that time: until all stood still,
+    pub gathered: Option<Duration>,
+    /// and until the shadow had everything.
+    pub caught_up: Option<Duration>,
+    /// How many stood still.
+    pub sessions: u64,
+    /// Why there is none; none where there is.
+    pub failed: Option<String>,
 }
 
 /// What an operator wants.
@@ -157,14 +183,22 @@ impl Gate {
     /// # Errors
     /// It is to end.
     pub async fn pass(&self) -> Result<(), Stopped> {
+        self.pass_or(|| ()).await
+    }
+
+    /// The same; where it has to wait, `lets_go` is done first.
+    ///
+    /// # Errors
+    /// It is to end.
+    pub async fn pass_or(&self, lets_go: impl FnMut()) -> Result<(), Stopped> {
         let began = Instant::now();
-        let passed = self.open().await;
+        let passed = self.open(lets_go).await;
         self.say(None);
         *self.waited.lock() += began.elapsed();
         passed
     }
 
-    async fn open(&self) -> Result<(), Stopped> {
+    async fn open(&self, mut lets_go: impl FnMut()) -> Result<(), Stopped> {
         let mut signal = self.signal.clone();
         loop {
             let now = *signal.borrow_and_update();
@@ -172,6 +206,7 @@ impl Gate {
                 Signal::Abort => return Err(Stopped::Aborted),
                 Signal::Leave => return Err(Stopped::Left),
                 Signal::Pause => {
+                    lets_go();
                     self.say(Some(PAUSED.to_owned()));
                     if signal.changed().await.is_err() {
                         return Err(Stopped::Left);
@@ -180,6 +215,7 @@ impl Gate {
                 Signal::Go => match self.around.holds() {
                     None => return Ok(()),
                     Some(why) => {
+                        lets_go();
                         self.say(Some(why));
                         self.sleep(LOOK).await?;
                     }
@@ -309,6 +345,19 @@ pub(super) mod tests {
         fn verified(&self, _table: &Table, _since: jiff::Timestamp) {}
 
         fn cannot_apply(&self) -> Option<String> {
+            None
+        }
+
+        fn instant(&self, _at_most: Duration, opening: Opening) -> Soon<'_, Held> {
+            Box::pin(async {
+                Held {
+                    failed: opening.await.err(),
+                    ..Held::default()
+                }
+            })
+        }
+
+        fn no_instants(&self) -> Option<String> {
             None
         }
 

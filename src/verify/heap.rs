@@ -4,15 +4,18 @@
 //! catch-up, now the one side first and now the other: a row that is written meanwhile looks missing in the one
 //! order and extra in the other. Only a row that is missing (or extra) in two such readings in a row differs.
 //!
+//! In snapshot mode both sides are read in one instant, and what differs there differs.
+//!
 //! A side is read by one statement, which the primary keeps a view for as long. So it is given up where production
 //! needs the primary, and begun anew; and where it takes too long, the table is left unread.
 
 use super::board::Stage;
 use super::buckets::{Buckets, Counted, bucket};
 use super::gate::Stopped;
+use super::instants::Instants;
 use super::reader::{ReadError, Reader};
 use super::rows::{How, Row};
-use super::settle::{Broke, Places};
+use super::settle::{Broke, Pair, Places};
 use super::statements::{Place, Side};
 use super::walk::Walk;
 use std::collections::BTreeSet;
@@ -77,10 +80,15 @@ pub(super) async fn compare(walk: &Walk<'_>, places: &Places<'_>) -> Result<Heap
         places,
         heap: Heap::default(),
         last: None,
+        pair: None,
     };
     let (mut nth, mut anew) = (0, 0);
     while nth < READINGS_MAX {
-        match readings.next(nth % 2 == 0).await {
+        let read = match walk.instants {
+            Some(instants) => readings.at_once(instants).await,
+            None => readings.next(nth % 2 == 0).await,
+        };
+        match read {
             Ok(true) => return Ok(readings.heap),
             Ok(false) => nth += 1,
             Err(Left::Broke(broke)) => return Err(broke),
@@ -99,6 +107,8 @@ pub(super) async fn compare(walk: &Walk<'_>, places: &Places<'_>) -> Result<Heap
                     ));
                     return Ok(readings.heap);
                 }
+                // Nothing is kept open meanwhile.
+                readings.pair = None;
                 walk.gate.say(Some(why));
                 walk.gate.pass().await?;
             }
@@ -114,9 +124,43 @@ struct Readings<'a, 'b> {
     heap: Heap,
     /// The rows in which the last reading differed.
     last: Option<Counted>,
+    /// What shows the instant that is read.
+    pair: Option<Pair>,
 }
 
 impl Readings<'_, '_> {
+    /// Reads both sides in one instant; always says what is to be said.
+    async fn at_once(&mut self, instants: &Instants<'_>) -> Result<bool, Left> {
+        // All of its time is needed.
+        let new = instants
+            .renewed(self.pair.take())
+            .await
+            .map_err(Left::Broke)?;
+        self.pair = Some(new);
+        let read = self.both_at_once().await;
+        if let Err(Left::Broke(Broke::Read(fault))) = &read
+            && fault.ends_view()
+        {
+            instants.lost();
+        }
+        read
+    }
+
+    async fn both_at_once(&mut self) -> Result<bool, Left> {
+        let (mut mine, mut theirs) = (Buckets::default(), Buckets::default());
+        self.each(Side::Primary, |digest| mine.add(digest)).await?;
+        self.each(Side::Shadow, |digest| theirs.add(digest)).await?;
+        self.heap.rows = (mine.rows(), theirs.rows());
+        let differ = mine.differing(&theirs);
+        self.heap.differences = (0, 0);
+        if !differ.is_empty() {
+            let counted = self.count(&differ, true).await?;
+            self.heap.cut = counted.is_cut();
+            self.heap.differences = counted.differences();
+        }
+        Ok(true)
+    }
+
     /// Reads both sides, in one order and then, where they differ, in the other; whether that says what is to be said.
     async fn next(&mut self, primary_first: bool) -> Result<bool, Left> {
         let (mut mine, mut theirs) = (Buckets::default(), Buckets::default());
@@ -153,7 +197,11 @@ impl Readings<'_, '_> {
         Ok(false)
     }
 
-    async fn count(&self, differ: &BTreeSet<usize>, primary_first: bool) -> Result<Counted, Left> {
+    async fn count(
+        &mut self,
+        differ: &BTreeSet<usize>,
+        primary_first: bool,
+    ) -> Result<Counted, Left> {
         let mut counted = Counted::default();
         for side in order(primary_first) {
             let by = match side {
@@ -171,14 +219,22 @@ impl Readings<'_, '_> {
     }
 
     /// Every row's digest, of one side.
-    async fn each(&self, side: Side, mut take: impl FnMut(u128)) -> Result<(), Left> {
+    async fn each(&mut self, side: Side, mut take: impl FnMut(u128)) -> Result<(), Left> {
         let gate = self.walk.gate;
         gate.pass().await?;
         let (door, place): (_, &Place<'_>) = match side {
             Side::Primary => (self.walk.primary, &self.places.primary),
             Side::Shadow => (self.walk.shadow, &self.places.shadow),
         };
-        let mut reader: Reader = gate.unless_stopped(door.open()).await??;
+        let mut opened: Reader;
+        let reader = match (&mut self.pair, side) {
+            (Some(pair), Side::Primary) => &mut pair.primary,
+            (Some(pair), Side::Shadow) => &mut pair.shadow,
+            (None, _) => {
+                opened = gate.unless_stopped(door.open()).await??;
+                &mut opened
+            }
+        };
         let (began, mut since, mut buffer) = (Instant::now(), Instant::now(), Vec::new());
         let (mut rows, mut bytes) = (0, 0);
         let ask = place.range(None, None);

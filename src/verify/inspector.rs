@@ -1,5 +1,6 @@
 //! What operators may ask of whoever verifies, and what they are told.
 
+use super::instants::HoldFigures;
 use super::wish::Wish;
 use crate::ledger::RunRecord;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ pub enum Refused {
 }
 
 /// How the run under way stands, or the last one of this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// `idle`, `running`, `paused`, `ended`.
     pub state: &'static str,
@@ -31,12 +32,14 @@ pub struct Figures {
     pub different: u64,
     /// Tables by outcome; `pending` for those that have none yet.
     pub tables: [(&'static str, u64); 5],
+    /// What sessions were held for, in all runs of this process.
+    pub holds: HoldFigures,
 }
 
 impl Figures {
     /// There was no run.
     #[must_use]
-    pub const fn idle() -> Self {
+    pub fn idle() -> Self {
         Self {
             state: "idle",
             waits: false,
@@ -49,6 +52,7 @@ impl Figures {
                 ("different", 0),
                 ("unfinished", 0),
             ],
+            holds: HoldFigures::default(),
         }
     }
 }

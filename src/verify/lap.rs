@@ -6,7 +6,7 @@
 use super::rows::Key;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lap {
     kept: Option<Box<[u8]>>,
     /// Ranges since it was kept, and so many until another one is.

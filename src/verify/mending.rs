@@ -117,6 +117,7 @@ impl TableRun<'_> {
             Ok(settled) => settled,
             Err(Broke::Stopped(stopped)) => return Err(Ended::Stopped(stopped)),
             Err(Broke::Read(fault)) => return Err(Ended::Fault(fault)),
+            Err(Broke::NoInstant(why)) => return Err(Ended::Unread(why)),
         };
         self.set(|one| {
             one.repaired = settled.same;
@@ -145,6 +146,7 @@ async fn pair(walk: &Walk<'_>) -> Result<Pair, ReadError> {
     Ok(Pair {
         primary: walk.primary.open().await?,
         shadow: walk.shadow.open().await?,
+        view: None,
     })
 }
 

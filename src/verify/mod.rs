@@ -7,7 +7,7 @@
 //! Around it: `reader` streams rows, `catalog` asks for definitions and `rights` says what an account sees,
 //! `prepare` and `definition` say what there is, `walk` goes through a table, `range` by `range`, as long as it gets on (`lap`) (`heap` through one
 //! without a key), `settle` looks again at what looked different until it stays so, `repair` makes the shadow's row the
-//! primary's (`mending` does so for a table), `gate` gives way to production, `run` does all of it for many tables (each
+//! primary's (`mending` does so for a table), `instants` has views of both servers opened at one moment, `gate` gives way to production, `run` does all of it for many tables (each
 //! a `table`), and the `verifier` is whom operators ask, as an `inspector`.
 //!
 //! It reads with the proxy's own accounts and writes nothing but repairs, on the shadow, which whoever runs it
@@ -27,6 +27,7 @@ mod definition;
 mod fake;
 mod heap;
 mod inspector;
+mod instants;
 mod json;
 mod lap;
 mod mending;
@@ -48,8 +49,9 @@ mod value;
 mod walk;
 
 pub use board::Outcome;
-pub use gate::{Around, Soon};
+pub use gate::{Around, Held, Opening, Soon};
 pub use inspector::{Absent, Figures, Inspector, Refused};
+pub use instants::HoldFigures;
 pub use place::{NoPlace, Place};
 pub use verifier::{Verifier, VerifierParts, between};
 pub use wish::Wish;

@@ -13,6 +13,7 @@ use crate::wire::command::Command;
 use crate::wire::packet::{CHUNK_MAX, HEADER_LEN, Header, write_packet};
 use crate::wire::reply;
 use crate::wire::row::{Cell, text_row};
+use crate::wire::status::Status;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,10 @@ const END_MAX: Duration = Duration::from_secs(2);
 
 /// What is read at once.
 const PIECE_BYTES: usize = 64 << 10;
+
+mod view;
+
+pub(super) use view::Sight;
 
 /// What every server must take: none of it may cut an answer short, change its values, or keep a lock.
 const SETTINGS: &[&str] = &[
@@ -88,6 +93,12 @@ pub(super) enum ReadError {
         /// Its text.
         message: String,
     },
+    /// The transaction that a view stands in has ended: what is shown from then on is of another moment.
+    #[error("{0}: it ended the transaction in which it showed one moment")]
+    Lost(String),
+    /// It cannot show one moment.
+    #[error("{0} cannot be read as it is at one moment: {1}")]
+    NoView(String, String),
     /// It does not speak MySQL's protocol, or a row is longer than is looked at.
     #[error("{0}: an answer that cannot be read, or a row of more than {mib} MiB", mib = ROW_BYTES_MAX >> 20)]
     Answer(String),
@@ -103,13 +114,23 @@ impl ReadError {
                 fault,
                 ConnectError::Unreachable(_) | ConnectError::Timeout | ConnectError::Broken(_)
             ),
-            Self::Broken(..) | Self::Silent(_) => true,
+            Self::Broken(..) | Self::Silent(_) | Self::Lost(_) => true,
             // Killed, shut down, a lock's or a deadlock's; and what vtgate says of tablets that are away.
             Self::Refused { code, .. } => matches!(
                 *code,
                 1040 | 1053 | 1205 | 1213 | 1317 | 2013 | 2006 | 1105 | 3024
             ),
-            Self::Account(_) | Self::Tls(..) | Self::Answer(_) => false,
+            Self::Account(_) | Self::Tls(..) | Self::Answer(_) | Self::NoView(..) => false,
+        }
+    }
+
+    /// Whether another view may show what this one cannot any more: it may pass, the table's definition has changed
+    /// since the view was opened, or the view is gone.
+    #[must_use]
+    pub(super) const fn ends_view(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => matches!(*code, 1412 | 1305 | 1927) || self.may_pass(),
+            _ => self.may_pass(),
         }
     }
 }
@@ -206,6 +227,7 @@ impl Door {
             end: 0,
             columns: 0,
             under_way: false,
+            viewing: false,
             given_up: Arc::clone(&self.given_up),
         };
         reader.set_session().await?;
@@ -227,6 +249,8 @@ pub(super) struct Reader {
     columns: usize,
     /// The server has not said the last of its answer.
     under_way: bool,
+    /// A view is open: every answer must be of its transaction.
+    viewing: bool,
     given_up: GivenUp,
 }
 
@@ -346,6 +370,9 @@ impl Reader {
         let columns = match first.first() {
             Some(&reply::OK) => {
                 self.under_way = false;
+                let done = reply::parse_ok(&first, self.connection.capabilities);
+                let status = done.map(|done| done.status);
+                self.is_in_view(status.unwrap_or_default())?;
                 return Ok(0);
             }
             Some(&reply::ERR) => {
@@ -380,8 +407,10 @@ impl Reader {
         let (from, to) = self.place().await?;
         let payload = self.buffer.get(from..to).unwrap_or_default();
         if reply::is_eof(payload) {
+            let status = status_of(payload);
             self.under_way = false;
             self.columns = 0;
+            self.is_in_view(status)?;
             return Ok(None);
         }
         if payload.first() == Some(&reply::ERR) {
@@ -392,6 +421,20 @@ impl Reader {
         match text_row(payload, self.columns) {
             Ok(cells) => Ok(Some(cells.into_iter().map(bytes).collect())),
             Err(_) => Err(ReadError::Answer(self.name.clone())),
+        }
+    }
+
+    fn is_in_view(&self, status: Status) -> Result<(), ReadError> {
+        if self.viewing && !status.in_transaction() {
+            return Err(ReadError::Lost(self.name.clone()));
+        }
+        Ok(())
+    }
+
+    /// Has the current runtime watch its connection.
+    pub(super) fn come_home(&mut self) {
+        if let Err(error) = self.connection.stream.come_home() {
+            tracing::debug!(%error, "a reader's connection stays with another thread");
         }
     }
 
@@ -464,6 +507,12 @@ impl Reader {
             message: String::from_utf8_lossy(&failure.message).into_owned(),
         }
     }
+}
+
+/// What an EOF packet says of the session.
+fn status_of(eof: &[u8]) -> Status {
+    let flags = eof.get(3..).and_then(|flags| flags.first_chunk::<2>());
+    Status(flags.map_or(0, |flags| u16::from_le_bytes(*flags)))
 }
 
 /// What MySQL has at most.

@@ -2,16 +2,19 @@
 
 use super::board::{Board, Outcome, Standing};
 use super::gate::{Around, Gate, Pace, Signal, Stopped};
+use super::instants::{Holds, Instants, Log};
+use super::prepare::on_shadow;
 use super::reader::Door;
 use super::table::{Doors, TableRun};
 use super::walk::Ended;
-use super::wish::{Meant, Repair};
+use super::wish::{Meant, Mode, Repair};
 use crate::config;
 use crate::connect::Dial;
 use crate::ledger::{TableLeft, VerificationError, Verifications};
 use crate::roles::Roles;
 use crate::sql::Table;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -42,6 +45,8 @@ pub(super) struct Parts {
     pub(super) records: Arc<Verifications>,
     /// The proxy's own tables.
     pub(super) left_out: Vec<Table>,
+    /// What sessions were held for by this process.
+    pub(super) holds: Arc<Holds>,
 }
 
 /// A run, under way or ended: what everybody may look at.
@@ -72,6 +77,7 @@ pub(super) struct Run {
     /// What it is at best: something could not be seen.
     at_best: Mutex<Outcome>,
     abort_why: Mutex<Option<String>>,
+    log: Mutex<Log>,
 }
 
 /// How a run ended.
@@ -133,6 +139,7 @@ impl Run {
             notes: Mutex::new(Vec::new()),
             at_best: Mutex::new(Outcome::Equal),
             abort_why: Mutex::new(None),
+            log: Mutex::default(),
             meant,
         }
     }
@@ -190,6 +197,20 @@ impl Run {
     #[must_use]
     pub(super) fn notes(&self) -> Vec<String> {
         self.notes.lock().clone()
+    }
+
+    /// Takes down something of its instants.
+    pub(super) fn log(&self, change: impl FnOnce(&mut Log)) {
+        change(&mut self.log.lock());
+    }
+
+    /// Its instants so far; nothing of a run that asks for none.
+    #[must_use]
+    pub(super) fn instants(&self) -> serde_json::Value {
+        match self.meant.mode {
+            Mode::Chunks => serde_json::Value::Null,
+            Mode::Snapshot => serde_json::json!(*self.log.lock()),
+        }
     }
 
     /// How fast it is.
@@ -367,6 +388,10 @@ impl Run {
             }
         };
         self.beside_others().await?;
+        let instants = match self.meant.mode {
+            Mode::Chunks => None,
+            Mode::Snapshot => Some(Instants::new(self, parts, doors, self.databases(parts))),
+        };
         let all = self.board.all().len();
         let next = AtomicUsize::new(0);
         let jobs = self.meant.jobs.unwrap_or(parts.limits.jobs).min(all.max(1));
@@ -380,6 +405,7 @@ impl Run {
                     run: self,
                     parts,
                     doors,
+                    instants: instants.as_ref(),
                     sharded: &sharded,
                     left: left.get(at).and_then(Option::as_ref),
                     at,
@@ -389,6 +415,18 @@ impl Run {
         };
         let jobs = (0..jobs).map(|_| job()).collect();
         together(jobs).await.map_err(Ended::Stopped)
+    }
+}
+
+impl Run {
+    /// The databases of which rows are still to be read, by their names on both sides.
+    fn databases(&self, parts: &Parts) -> (Vec<String>, Vec<String>) {
+        let tables = self.board.all().into_iter();
+        let open = tables.filter(|one| one.outcome.is_none());
+        let mine: BTreeSet<String> = open.map(|one| one.database).collect();
+        let theirs: BTreeSet<&str> = mine.iter().map(|one| on_shadow(parts, one)).collect();
+        let theirs = theirs.into_iter().map(str::to_owned).collect();
+        (mine.into_iter().collect(), theirs)
     }
 }
 

@@ -7,6 +7,7 @@
 //! nor different.
 
 use super::gate::{Gate, Stopped};
+use super::instants::View;
 use super::plan::Plan;
 use super::reader::{ReadError, Reader};
 use super::rows::{How, Key, Suspect};
@@ -38,6 +39,8 @@ pub(super) struct Pair {
     pub(super) primary: Reader,
     /// The shadow.
     pub(super) shadow: Reader,
+    /// They show both servers at one instant; none where each shows what it has by now.
+    pub(super) view: Option<View>,
 }
 
 /// Where a table is on both sides.
@@ -101,6 +104,8 @@ pub(super) enum Broke {
     Read(ReadError),
     /// It is to end.
     Stopped(Stopped),
+    /// There is no instant to be had any more, and why.
+    NoInstant(String),
 }
 
 impl From<ReadError> for Broke {
@@ -177,6 +182,80 @@ pub(super) async fn settle(
     Ok(settled)
 }
 
+/// Looks at suspects in the instant that the pair shows: what differs there differs, for nothing is on its way. More
+/// than `enough` of these are not looked for.
+///
+/// # Errors
+/// A server could not be read: then nothing is settled.
+pub(super) async fn settle_at_once(
+    pair: &mut Pair,
+    places: &Places<'_>,
+    suspects: Vec<Suspect>,
+    enough: u64,
+) -> Result<Settled, ReadError> {
+    let mut keys: Vec<Key> = suspects.into_iter().map(|suspect| suspect.key).collect();
+    keys.sort_unstable();
+    keys.dedup_by(|one, other| one.canonical == other.canonical);
+    let mut settled = Settled::default();
+    for some in keys.chunks(KEYS_MAX) {
+        if settled.different.len() as u64 > enough {
+            break;
+        }
+        let (here, there) = tokio::join!(
+            here(&mut pair.primary, places, some),
+            there(&mut pair.shadow, places, some)
+        );
+        let (here, mut there) = (here?, there?);
+        for key in some {
+            let there = there.remove(&key.canonical).unwrap_or_default();
+            let key = key.clone();
+            match judge(here.get(&key.canonical), &there) {
+                Some((how, columns)) => settled.different.push(Differs { key, how, columns }),
+                None => settled.same += 1,
+            }
+        }
+    }
+    Ok(settled)
+}
+
+/// The primary's rows with these keys.
+async fn here(
+    primary: &mut Reader,
+    places: &Places<'_>,
+    keys: &[Key],
+) -> Result<HashMap<Box<[u8]>, Seen>, ReadError> {
+    let ask = places.primary.lookup(keys);
+    let found = rows(primary, places.primary.plan, &ask, keys).await?;
+    let first = found.into_iter();
+    let first = first.filter_map(|(key, seen)| Some((key, seen.into_iter().next()?)));
+    Ok(first.collect())
+}
+
+/// What the shadow has of these keys: where they belong, and anywhere.
+async fn there(
+    shadow: &mut Reader,
+    places: &Places<'_>,
+    keys: &[Key],
+) -> Result<HashMap<Box<[u8]>, There>, ReadError> {
+    let plan = places.primary.plan;
+    let mut routed = rows(shadow, plan, &places.shadow.lookup(keys), keys).await?;
+    let mut any = if places.sharded && places.routed {
+        rows(shadow, plan, &places.shadow.spots(keys), keys).await?
+    } else {
+        routed.clone()
+    };
+    let mut found = HashMap::with_capacity(keys.len());
+    for key in keys {
+        let of = |all: &mut HashMap<Box<[u8]>, Vec<Seen>>| all.remove(&key.canonical);
+        let there = There {
+            routed: of(&mut routed).and_then(|seen| seen.into_iter().next()),
+            any: of(&mut any).unwrap_or_default(),
+        };
+        found.insert(key.canonical.clone(), there);
+    }
+    Ok(found)
+}
+
 /// What a round saw of a key.
 enum Look {
     /// Both sides have the same.
@@ -198,42 +277,23 @@ async fn round(
     gate: &Gate,
     keys: &[Key],
 ) -> Result<Round, Broke> {
-    let ask = places.primary.lookup(keys);
-    let rows =
-        async |reader: &mut Reader, ask: &str| rows(reader, places.primary.plan, ask, keys).await;
-    let before = rows(&mut pair.primary, &ask).await?;
+    let before = here(&mut pair.primary, places, keys).await?;
     gate.sleep(QUIET).await?;
     let caught_up = gate.around().caught_up(places.table).await;
-    let lookup = places.shadow.lookup(keys);
-    let routed = rows(&mut pair.shadow, &lookup).await?;
-    let any = if places.sharded && places.routed {
-        let spots = places.shadow.spots(keys);
-        rows(&mut pair.shadow, &spots).await?
-    } else {
-        routed.clone()
-    };
-    let after = rows(&mut pair.primary, &ask).await?;
+    let mut on_shadow = there(&mut pair.shadow, places, keys).await?;
+    let after = here(&mut pair.primary, places, keys).await?;
     let mut looks = Vec::with_capacity(keys.len());
     for key in keys {
-        let of = |all: &HashMap<Box<[u8]>, Vec<Seen>>| {
-            all.get(&key.canonical).cloned().unwrap_or_default()
-        };
-        let (here, later) = (
-            of(&before).into_iter().next(),
-            of(&after).into_iter().next(),
-        );
-        let there = There {
-            routed: of(&routed).into_iter().next(),
-            any: of(&any),
-        };
+        let (here, later) = (before.get(&key.canonical), after.get(&key.canonical));
+        let there = on_shadow.remove(&key.canonical).unwrap_or_default();
         let look = if here != later {
             Look::Moved
-        } else if judge(here.as_ref(), &there).is_none() {
+        } else if judge(here, &there).is_none() {
             Look::Same
         } else if caught_up.is_err() {
             Look::Moved
         } else {
-            Look::Differ(here, there)
+            Look::Differ(here.cloned(), there)
         };
         looks.push((key.canonical.clone(), look));
     }

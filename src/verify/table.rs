@@ -8,6 +8,7 @@ use super::cursor::Cursor;
 use super::definition::Known;
 use super::gate::Stopped;
 use super::heap;
+use super::instants::Instants;
 use super::plan::Way;
 use super::prepare::{cursor_of, on_shadow};
 use super::reader::{Door, ReadError};
@@ -36,6 +37,7 @@ pub(super) struct TableRun<'a> {
     pub(super) run: &'a Run,
     pub(super) parts: &'a Parts,
     pub(super) doors: &'a Doors,
+    pub(super) instants: Option<&'a Instants<'a>>,
     pub(super) sharded: &'a BTreeSet<String>,
     pub(super) left: Option<&'a TableLeft>,
     pub(super) at: usize,
@@ -101,6 +103,12 @@ impl TableRun<'_> {
             if since.is_none() && fault.is_none() {
                 one.not_covered.push(ACROSS.to_owned());
             }
+            let is_tainted = self.instants.is_some()
+                && one.differences.sum() > 0
+                && self
+                    .parts
+                    .around
+                    .lost_since(table, jiff::Timestamp::UNIX_EPOCH);
             let outcome = one.judged(fault.is_some(), is_whole);
             one.outcome = Some(outcome);
             one.stage = Stage::Done;
@@ -110,7 +118,8 @@ impl TableRun<'_> {
                 .or_else(|| {
                     let stays = one.unsettled > 0 || one.way == Some(Way::Buckets.name());
                     one.why.take().filter(|_| stays)
-                });
+                })
+                .or_else(|| is_tainted.then(|| TAINTED.to_owned()));
             one.clone()
         });
         let Some(standing) = ended else { return };
@@ -148,7 +157,9 @@ impl TableRun<'_> {
     async fn patiently<T>(&self, ask: impl AsyncFn() -> Result<T, ReadError>) -> Result<T, Ended> {
         let (began, gate) = (Instant::now(), &self.run.gate);
         loop {
-            gate.pass().await.map_err(Ended::Stopped)?;
+            // No view is kept open meanwhile.
+            let lets_go = || self.instants.iter().for_each(|instants| instants.let_go());
+            gate.pass_or(lets_go).await.map_err(Ended::Stopped)?;
             match gate.unless_stopped(ask()).await.map_err(Ended::Stopped)? {
                 Ok(answer) => return Ok(answer),
                 Err(fault) if fault.may_pass() && began.elapsed() < self.parts.limits.patience => {
@@ -207,6 +218,7 @@ impl TableRun<'_> {
             meant: &self.run.meant,
             primary: &self.doors.primary,
             shadow: &self.doors.shadow,
+            instants: self.instants,
             gate: &self.run.gate,
             limits: Limits {
                 range_rows: limits.range_rows,
@@ -219,6 +231,9 @@ impl TableRun<'_> {
             book: &kept,
             tells_keys: self.parts.tells_keys,
         };
+        if self.instants.is_some() {
+            self.may_be_read_at_once(known)?;
+        }
         if plan.way == Way::Buckets {
             self.may_be_read_whole(table, known)?;
             self.heap(&walk, &places).await?;
@@ -237,6 +252,9 @@ impl TableRun<'_> {
         let cursor = cursor.unwrap_or_else(|| Cursor::start(plan, &known.of));
         let mut walker = Walker::new(&walk, places.clone(), cursor);
         let walked = walker.run().await;
+        if let (Some(instants), Some(pair)) = (self.instants, walker.pair.take()) {
+            instants.give_back(pair);
+        }
         self.tell_walked(walker.cursor());
         if let Err(Ended::Stopped(stopped)) = walked {
             return Err(Ended::Stopped(stopped));
@@ -254,6 +272,18 @@ impl TableRun<'_> {
     async fn is_as_it_was(&self, table: &Table, known: &Known) -> Result<bool, Ended> {
         let now = self.patiently(|| self.digest_now(table)).await?;
         Ok(now == known.of)
+    }
+
+    /// Other engines show what is there by the time of the statement, whatever transaction it is in.
+    fn may_be_read_at_once(&self, known: &Known) -> Result<(), Ended> {
+        let engine = known.engine.as_deref().unwrap_or("unknown");
+        if engine.eq_ignore_ascii_case("InnoDB") {
+            return Ok(());
+        }
+        Err(Ended::Unread(format!(
+            "its rows were not read: its engine on {} ({engine}) cannot show them as they were at one instant; take --mode chunks",
+            self.run.servers.0
+        )))
     }
 
     /// A table without a key is read by one statement: not where that would lock it, nor where nobody asked for
@@ -301,9 +331,14 @@ impl TableRun<'_> {
             match heap::compare(walk, places).await {
                 Ok(found) => break found,
                 Err(Broke::Stopped(stopped)) => return Err(Ended::Stopped(stopped)),
+                Err(Broke::NoInstant(why)) => return Err(Ended::Unread(why)),
                 Err(Broke::Read(fault)) => {
                     let since = *failing.get_or_insert_with(Instant::now);
-                    if !fault.may_pass() || since.elapsed() >= walk.limits.patience {
+                    let may_pass = match self.instants {
+                        Some(_) => fault.ends_view(),
+                        None => fault.may_pass(),
+                    };
+                    if !may_pass || since.elapsed() >= walk.limits.patience {
                         return Err(Ended::Fault(fault));
                     }
                     walk.gate.say(Some(fault.to_string()));
@@ -344,6 +379,8 @@ impl TableRun<'_> {
 }
 
 const LOST: &str = "writes to it that the shadow may lack since it was begun (it is tainted): what had been read by then may not be so any more. Verify it again";
+
+const TAINTED: &str = "it is tainted: the ledger knows of writes that the shadow may lack, and what differs may be these (understudy status names the cause)";
 
 const ACROSS: &str = "what was lost between two processes, which read it one after the other: its taint stays. Verify it again";
 

@@ -6,8 +6,9 @@
 
 use super::gate::{Around, Signal};
 use super::inspector::{Figures, Inspector, Refused};
+use super::instants::{Holds, Log};
 use super::run::{Parts, Run, said};
-use super::wish::{Meant, Repair, Wish};
+use super::wish::{Meant, Mode, Repair, Wish};
 use crate::config::{self, FedBy};
 use crate::connect::Dial;
 use crate::ledger::{RunBegun, RunRecord, TableLeft, Verifications};
@@ -55,6 +56,7 @@ pub fn between(roles: &Roles) -> String {
 /// See the module.
 pub struct Verifier {
     parts: VerifierParts,
+    holds: Arc<Holds>,
     current: Mutex<Option<Current>>,
 }
 
@@ -72,9 +74,10 @@ impl std::fmt::Debug for Verifier {
 impl Verifier {
     /// One that does nothing yet.
     #[must_use]
-    pub const fn new(parts: VerifierParts) -> Self {
+    pub fn new(parts: VerifierParts) -> Self {
         Self {
             parts,
+            holds: Arc::default(),
             current: Mutex::new(None),
         }
     }
@@ -87,6 +90,11 @@ impl Verifier {
                     server.name
                 )));
             }
+        }
+        if meant.mode == Mode::Snapshot
+            && let Some(why) = self.parts.around.no_instants()
+        {
+            return Err(Refused::NotNow(format!("mode snapshot: {why}")));
         }
         if meant.repair != Repair::Apply {
             return Ok(());
@@ -177,6 +185,7 @@ impl Verifier {
         let begun = self
             .begin((left.id, &left.who), meant, roles, Some((tables, first)))
             .ok()?;
+        begun.run.log(|log| *log = Log::restored(&left.instants));
         *self.current.lock() = Some(begun);
         Some(left.id)
     }
@@ -196,6 +205,7 @@ impl Verifier {
             around: Arc::clone(&self.parts.around),
             records: Arc::clone(&self.parts.records),
             left_out: self.parts.left_out.clone(),
+            holds: Arc::clone(&self.holds),
         };
         let resumed = left.is_some();
         let (left, first) = left.unwrap_or((Vec::new(), Signal::Go));
@@ -310,8 +320,12 @@ impl Inspector for Verifier {
 
     fn figures(&self) -> Figures {
         let current = self.current.lock();
+        let holds = self.holds.figures();
         let Some(run) = current.as_ref().map(|known| &known.run) else {
-            return Figures::idle();
+            return Figures {
+                holds,
+                ..Figures::idle()
+            };
         };
         let (different, tables) = run.board.counts();
         Figures {
@@ -320,6 +334,7 @@ impl Inspector for Verifier {
             rows: run.speed().rows,
             different,
             tables,
+            holds,
         }
     }
 
@@ -390,6 +405,8 @@ fn shown(run: &Run) -> Value {
         "ended": end.as_ref().map(|end| end.at),
         "outcome": end.as_ref().map(|end| end.outcome.clone()),
         "why": end.as_ref().and_then(|end| end.why.clone()),
+        "mode": run.meant.mode,
+        "instants": run.instants(),
         "where": run.meant.condition,
         "sample": run.meant.sample,
         "repair": run.meant.repair,

@@ -6,18 +6,22 @@
 //! collected and settled before the cursor moves past it. A fault that may pass has it wait and read the same
 //! range once more. How a range is read stands in `range`.
 //!
+//! In snapshot mode a pair of views shows both servers at one instant: a range is read in one of them, and what looks
+//! different in it is settled there, at once. Where the view is lost on the way, the range is read in another one.
+//!
 //! What is collected is bounded: a range in which too much looks different is read again in smaller ones, and where
 //! that does not help, what was met is settled and the table is left with those words.
 
 use super::board::{Board, Found, Stage};
 use super::cursor::Cursor;
 use super::gate::{Gate, Stopped};
+use super::instants::Instants;
 use super::lap::Lap;
 use super::plan::Plan;
 use super::range::Ahead;
 use super::reader::{Door, ReadError};
 use super::rows::{Key, Suspect};
-use super::settle::{Broke, Differs, Pair, Places, settle};
+use super::settle::{Broke, Differs, Pair, Places, Settled, settle, settle_at_once};
 use super::wish::{Meant, Repair};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -78,6 +82,8 @@ pub(super) struct Walk<'a> {
     pub(super) primary: &'a Door,
     /// See `primary`.
     pub(super) shadow: &'a Door,
+    /// Where instants are had, in which both are compared; none where each is read as it is by then.
+    pub(super) instants: Option<&'a Instants<'a>>,
     /// When it may go on.
     pub(super) gate: &'a Gate,
     /// Its limits.
@@ -131,6 +137,15 @@ pub(super) struct Walker<'a> {
     pub(super) done: bool,
 }
 
+/// Where a walk stood before a range.
+struct Mark {
+    cursor: Cursor,
+    after: Option<Key>,
+    pass: u8,
+    lap: Lap,
+    done: bool,
+}
+
 impl<'a> Walker<'a> {
     /// A walk from this cursor on.
     #[must_use]
@@ -177,7 +192,7 @@ impl<'a> Walker<'a> {
         while !self.done || !self.suspects.is_empty() {
             let gate = self.of.gate;
             // It only reads: it may be dropped in its midst.
-            let went = gate.unless_stopped(self.go_on()).await;
+            let went = Box::pin(gate.unless_stopped(self.go_on())).await;
             match went.map_err(Ended::Stopped)? {
                 Ok(()) => {
                     (failing, pause) = (None, RETRY);
@@ -196,12 +211,17 @@ impl<'a> Walker<'a> {
                     }
                 }
                 Err(Broke::Stopped(stopped)) => return Err(Ended::Stopped(stopped)),
+                Err(Broke::NoInstant(why)) => return Err(Ended::Unread(why)),
                 Err(Broke::Read(fault)) => {
                     // What a connection had under way is not trusted any more.
                     self.pair = None;
                     self.ahead = None;
                     let since = *failing.get_or_insert_with(Instant::now);
-                    if !fault.may_pass() || since.elapsed() >= self.of.limits.patience {
+                    let may_pass = match self.of.instants {
+                        Some(_) => fault.ends_view(),
+                        None => fault.may_pass(),
+                    };
+                    if !may_pass || since.elapsed() >= self.of.limits.patience {
                         return Err(Ended::Fault(fault));
                     }
                     self.of.gate.say(Some(fault.to_string()));
@@ -214,6 +234,9 @@ impl<'a> Walker<'a> {
     }
 
     async fn go_on(&mut self) -> Result<(), Broke> {
+        if let Some(instants) = self.of.instants {
+            return Box::pin(self.go_on_in(instants)).await;
+        }
         self.of.gate.pass().await?;
         let resumes = self.of.gate.around().resumes();
         let waited = resumes && self.since.elapsed() >= SUSPECTS_WAIT;
@@ -229,12 +252,85 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
+    /// The next range, in one instant with all that is to be said of it.
+    async fn go_on_in(&mut self, instants: &Instants<'_>) -> Result<(), Broke> {
+        // No view is kept open while it waits.
+        let pair = &mut self.pair;
+        self.of.gate.pass_or(|| *pair = None).await?;
+        if !self.pair.as_ref().is_some_and(Pair::is_in_time) {
+            self.ahead = None;
+            let pair = match self.pair.take() {
+                Some(pair) => instants.renewed(Some(pair)).await?,
+                None => instants.pair().await?,
+            };
+            self.pair = Some(pair);
+        }
+        let (began, mark) = (Instant::now(), self.mark());
+        let rows = match self.step_at_once().await {
+            Ok(rows) => rows,
+            Err(broke) => {
+                if self.pair.is_some() && matches!(&broke, Broke::Read(fault) if fault.ends_view())
+                {
+                    instants.lost();
+                }
+                self.go_back(mark);
+                return Err(broke);
+            }
+        };
+        // What was read was read in the view. Where that is gone by now, the next range has another one.
+        if let Some(pair) = &mut self.pair
+            && pair.release().await.is_err()
+        {
+            instants.lost();
+            self.pair = None;
+        }
+        let worked = began.elapsed();
+        self.keep();
+        self.of.gate.rest(rows, worked).await?;
+        Ok(())
+    }
+
+    async fn step_at_once(&mut self) -> Result<u64, Broke> {
+        let rows = self.step().await?;
+        if !self.suspects.is_empty() {
+            let suspects = std::mem::take(&mut self.suspects);
+            let (places, enough) = (self.places.clone(), self.of.limits.differences);
+            let pair = self.pair().await?;
+            let settled = settle_at_once(pair, &places, suspects, enough).await?;
+            self.take_settled(settled);
+        }
+        Ok(rows)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            cursor: self.cursor.clone(),
+            after: self.after.clone(),
+            pass: self.pass,
+            lap: self.lap.clone(),
+            done: self.done,
+        }
+    }
+
+    /// Nothing was read since.
+    fn go_back(&mut self, mark: Mark) {
+        self.suspects.clear();
+        self.unread = None;
+        self.cursor = mark.cursor;
+        self.after = mark.after;
+        self.pass = mark.pass;
+        self.lap = mark.lap;
+        self.done = mark.done;
+    }
+
     pub(super) async fn pair(&mut self) -> Result<&mut Pair, Broke> {
-        let pair = match self.pair.take() {
-            Some(pair) => pair,
-            None => Pair {
+        let pair = match (self.pair.take(), self.of.instants) {
+            (Some(pair), _) => pair,
+            (None, Some(instants)) => instants.pair().await?,
+            (None, None) => Pair {
                 primary: self.of.primary.open().await?,
                 shadow: self.of.shadow.open().await?,
+                view: None,
             },
         };
         Ok(self.pair.insert(pair))
@@ -283,6 +379,12 @@ impl<'a> Walker<'a> {
         let pair = self.pair().await?;
         let settled = settle(pair, &places, gate, suspects, at_most).await?;
         self.suspects.drain(..some);
+        self.take_settled(settled);
+        Ok(())
+    }
+
+    fn take_settled(&mut self, settled: Settled) {
+        let (board, at) = self.of.board;
         self.cursor.settled += settled.same;
         self.cursor.unsettled += settled.unsettled;
         for one in &settled.different {
@@ -304,7 +406,6 @@ impl<'a> Walker<'a> {
             self.keep_now();
         }
         self.show();
-        Ok(())
     }
 
     fn told(&self, one: &Differs) -> Found {

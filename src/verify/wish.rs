@@ -19,7 +19,7 @@ const CONDITION_BYTES_MAX: usize = 16 << 10;
 pub struct Wish {
     /// `a.b`, `c.*`, `b` (in any database); none for all.
     pub tables: Vec<String>,
-    /// `chunks`.
+    /// `chunks` or `snapshot`.
     pub mode: Option<String>,
     /// `1%`, or a share from 0 to 1.
     pub sample: Option<String>,
@@ -37,6 +37,17 @@ pub struct Wish {
     pub repair: Option<String>,
     /// Repair although replication feeds the shadow, or others are seen to write past this proxy.
     pub force: bool,
+}
+
+/// How two servers are compared that are written to meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Range by range, each as it is by then; what looks different is looked at again until it stays so.
+    #[default]
+    Chunks,
+    /// As both were at one instant, for which sessions are held for a moment.
+    Snapshot,
 }
 
 /// What becomes of a difference that was found.
@@ -57,6 +68,8 @@ pub enum Repair {
 pub struct Meant {
     /// See [`Wish::tables`].
     pub tables: Vec<Pattern>,
+    /// See [`Wish::mode`].
+    pub mode: Mode,
     /// The share of ranges that is read.
     pub sample: f64,
     /// See [`Wish::condition`].
@@ -130,17 +143,15 @@ impl Wish {
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn meant(&self) -> Result<Meant, Wrong> {
-        match self.mode.as_deref() {
-            None | Some("chunks") => {}
-            Some("snapshot") => {
-                return Err(Wrong("mode: this version has no snapshot mode; mode \"chunks\" verifies under live traffic".to_owned()));
-            }
+        let mode = match self.mode.as_deref() {
+            None | Some("chunks") => Mode::Chunks,
+            Some("snapshot") => Mode::Snapshot,
             Some(other) => {
                 return Err(Wrong(format!(
-                    "mode: there is no mode {other:?}; write \"chunks\""
+                    "mode: there is no mode {other:?}; write \"chunks\" or \"snapshot\""
                 )));
             }
-        }
+        };
         if self.tables.len() > PATTERNS_MAX {
             return Err(Wrong(format!(
                 "tables: more than {PATTERNS_MAX} names; write patterns, such as app.*"
@@ -173,6 +184,7 @@ impl Wish {
         };
         Ok(Meant {
             tables: tables?,
+            mode,
             sample: self.sample.as_deref().map_or(Ok(1.0), share)?,
             condition,
             jobs,
@@ -377,9 +389,9 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_cannot_is_refused_in_words() {
-        let refused = wish(|wish| wish.mode = Some("snapshot".into())).unwrap_err();
-        assert!(refused.0.contains("no snapshot mode"), "{refused}");
+    fn what_cannot_be_is_refused_in_words() {
+        let refused = wish(|wish| wish.mode = Some("tables".into())).unwrap_err();
+        assert!(refused.0.contains("no mode \"tables\""), "{refused}");
         assert!(wish(|wish| wish.repair = Some("both".into())).is_err());
         assert!(wish(|wish| wish.jobs = Some(0)).is_err());
     }

@@ -69,6 +69,7 @@ impl Inspector for Scripted {
             why: None,
             paused: false,
             resumed: 0,
+            instants: Value::Null,
         }])
     }
 }

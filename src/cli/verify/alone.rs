@@ -13,7 +13,9 @@ use crate::cutover::Replicated;
 use crate::ledger::{Commands, Judged, Ledger, Recorded, Verifications, recorded};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::verify::{Around, Inspector, NoPlace, Place, Soon, Verifier, VerifierParts, Wish};
+use crate::verify::{
+    Around, Held, Inspector, NoPlace, Opening, Place, Soon, Verifier, VerifierParts, Wish,
+};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -185,6 +187,17 @@ impl Around for Alone {
         Some(NO_ORDER.to_owned())
     }
 
+    fn instant(&self, _at_most: Duration, _opening: Opening) -> Soon<'_, Held> {
+        Box::pin(std::future::ready(Held {
+            failed: Some(NO_INSTANT.to_owned()),
+            ..Held::default()
+        }))
+    }
+
+    fn no_instants(&self) -> Option<String> {
+        Some(NO_INSTANT.to_owned())
+    }
+
     /// Whoever writes does so past the proxy: there is none.
     fn others<'a>(&'a self, _time: Duration) -> Soon<'a, Result<Vec<String>, String>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
@@ -192,6 +205,8 @@ impl Around for Alone {
 }
 
 const NO_ORDER: &str = "repairs are put in the order of a running understudy's dark writes; ask one without --config, or take --repair plan";
+
+const NO_INSTANT: &str = "no understudy runs that could hold the writers while both servers are looked at; ask a running one without --config, or take --mode chunks";
 
 #[cfg(test)]
 mod tests {

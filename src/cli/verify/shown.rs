@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 /// Rows that differ and are told, of all tables.
 const ROWS_MAX: usize = 50;
 
+/// Holds that are told one by one, the newest.
+const HOLDS_MAX: usize = 10;
+
 /// One line while it runs.
 pub(super) fn line(told: &Value) -> String {
     let run = told.get("run").unwrap_or(&Value::Null);
@@ -66,6 +69,7 @@ pub(super) fn whole(told: &Value) -> String {
         "" => {}
         why => lines.push(why.to_owned()),
     }
+    lines.extend(instants(run));
     if text(run, "/outcome").is_empty() {
         lines.push(line(told));
     }
@@ -86,6 +90,42 @@ pub(super) fn whole(told: &Value) -> String {
             .map(|note| format!("note: {note}")),
     );
     lines.join("\n")
+}
+
+/// `in 2 instants, for which sessions waited 8.1 ms and 11.0 ms`
+fn instants(run: &Value) -> Option<String> {
+    let told = run.get("instants").filter(|told| !told.is_null())?;
+    let whole = |key: &str| told.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let holds = told.get("holds").and_then(Value::as_array);
+    let holds = holds.map_or(&[][..], Vec::as_slice);
+    let of_use = holds
+        .iter()
+        .filter(|one| one.get("failed").is_none_or(Value::is_null));
+    let waited = of_use.filter_map(|one| one.get("hold_us").and_then(Value::as_u64));
+    let waited: Vec<String> = waited.map(ms).collect();
+    let last = waited.get(waited.len().saturating_sub(HOLDS_MAX)..);
+    let mut words = format!("in {} instants", count(whole("instants")));
+    if let Some(last) = last.filter(|last| !last.is_empty()) {
+        let longest = ms(whole("hold_us_max"));
+        words.push_str(&format!(
+            ", for which sessions waited {} (at most {longest})",
+            last.join(", ")
+        ));
+    }
+    for (key, what) in [
+        ("failed", "could not be had at once"),
+        ("ended_early", "were ended by a server before their time"),
+    ] {
+        let n = whole(key);
+        if n > 0 {
+            words.push_str(&format!("; {} {what}", count(n)));
+        }
+    }
+    Some(words)
+}
+
+fn ms(us: u64) -> String {
+    format!("{}.{} ms", us / 1_000, us % 1_000 / 100)
 }
 
 fn sheet(tables: &[Value]) -> String {
@@ -259,6 +299,18 @@ mod tests {
         ] {
             assert!(shown.contains(words), "{words}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_snapshot_says_how_long_sessions_waited_for_it() {
+        let hold = |us: u64, failed: Value| json!({"hold_us": us, "failed": failed});
+        let run = json!({"instants": {"instants": 2, "failed": 1, "ended_early": 0, "hold_us_max": 100_200,
+            "holds": [hold(8_150, Value::Null), hold(100_200, json!("late")), hold(11_000, Value::Null)]}});
+        assert_eq!(
+            instants(&run).unwrap(),
+            "in 2 instants, for which sessions waited 8.1 ms, 11.0 ms (at most 100.2 ms); 1 could not be had at once"
+        );
+        assert_eq!(instants(&json!({"instants": null})), None);
     }
 
     #[test]

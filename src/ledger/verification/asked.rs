@@ -231,11 +231,11 @@ fn since(connection: &Connection, run: i64) -> rusqlite::Result<Vec<Verified>> {
     rows.collect()
 }
 
-const RUN: &str =
-    "id, primary_server, shadow_server, who, wish, started, ended, outcome, why, paused, resumed";
+const RUN: &str = "id, primary_server, shadow_server, who, wish, started, ended, outcome, why, paused, resumed, instants";
 
 fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let wish: String = row.get(4)?;
+    let instants: Option<String> = row.get(11)?;
     Ok(RunRecord {
         id: row.get(0)?,
         primary: row.get(1)?,
@@ -248,6 +248,9 @@ fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         why: row.get(8)?,
         paused: row.get(9)?,
         resumed: row.get(10)?,
+        instants: instants.map_or(Value::Null, |text| {
+            serde_json::from_str(&text).unwrap_or_default()
+        }),
     })
 }
 

@@ -78,6 +78,8 @@ pub struct RunRecord {
     pub paused: bool,
     /// Processes that went on with it since a table of it ended last.
     pub resumed: u32,
+    /// Its instants and what sessions were held for them, of a run in snapshot mode.
+    pub instants: Value,
 }
 
 /// A table of a run that has not ended.

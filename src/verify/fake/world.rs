@@ -5,7 +5,7 @@ use crate::config::{Config, Verify};
 use crate::ledger::{TableLeft, Verifications};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::verify::gate::{Around, Soon};
+use crate::verify::gate::{Around, Held, Opening, Soon};
 use crate::verify::{Inspector, NoPlace, Place, Verifier, VerifierParts, Wish};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -42,11 +42,36 @@ pub(in crate::verify) struct State {
     pub(in crate::verify) tables: BTreeMap<(&'static str, String), Data>,
     pub(in crate::verify) identity: BTreeMap<&'static str, String>,
     pub(in crate::verify) grants: Vec<String>,
+    /// What connections see that have a snapshot: tables as they were.
+    pub(in crate::verify) views: BTreeMap<u64, Tables>,
+    /// How transactions see others'.
+    pub(in crate::verify) isolation: &'static str,
 }
+
+/// By server and name.
+pub(in crate::verify) type Tables = BTreeMap<(&'static str, String), Data>;
 
 impl State {
     pub(in crate::verify) fn table(&mut self, server: &'static str, name: &str) -> &mut Data {
         self.tables.get_mut(&(server, name.to_owned())).unwrap()
+    }
+}
+
+impl State {
+    fn answer(&mut self, server: &str, connection: u64, statement: &str) -> Say {
+        match statement {
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT" => {
+                self.views.insert(connection, self.tables.clone());
+                Say::Done
+            }
+            "ROLLBACK" | "" => {
+                self.views.remove(&connection);
+                Say::Done
+            }
+            "SAVEPOINT understudy" | "ROLLBACK TO SAVEPOINT understudy" => Say::Done,
+            "SELECT @@transaction_isolation" => Say::Rows(vec![row(&[self.isolation])]),
+            _ => answer(self, connection, server, statement),
+        }
     }
 }
 
@@ -74,6 +99,20 @@ pub(in crate::verify) struct Watched {
     /// Tables to which a write was lost.
     pub(in crate::verify) lost: Mutex<Vec<String>>,
     pub(in crate::verify) places: Mutex<Places>,
+    pub(in crate::verify) instants: Mutex<InstantsAsked>,
+}
+
+/// What is asked and told of instants.
+#[derive(Default)]
+pub(in crate::verify) struct InstantsAsked {
+    /// Why there is none, the next times.
+    pub(in crate::verify) refused: Vec<String>,
+    /// Why there are none at all.
+    pub(in crate::verify) never: Option<String>,
+    /// Whether what stands still is let go before the opening is done.
+    pub(in crate::verify) cut: bool,
+    /// So many were asked for.
+    pub(in crate::verify) asked: u32,
 }
 
 impl Around for Watched {
@@ -119,6 +158,35 @@ impl Around for Watched {
 
     fn cannot_apply(&self) -> Option<String> {
         self.places.lock().never.clone()
+    }
+
+    fn instant(&self, _at_most: Duration, opening: Opening) -> Soon<'_, Held> {
+        Box::pin(async {
+            let (refused, cut) = {
+                let mut instants = self.instants.lock();
+                instants.asked += 1;
+                let refused = instants.refused.pop();
+                (refused, std::mem::take(&mut instants.cut))
+            };
+            if refused.is_some() {
+                return Held {
+                    failed: refused,
+                    ..Held::default()
+                };
+            }
+            let opened = opening.await.err();
+            let failed = opened.or_else(|| cut.then(|| "a cutover is under way".to_owned()));
+            Held {
+                held: Some(Duration::from_millis(7)),
+                sessions: 3,
+                failed,
+                ..Held::default()
+            }
+        })
+    }
+
+    fn no_instants(&self) -> Option<String> {
+        self.instants.lock().never.clone()
     }
 
     fn others<'a>(&'a self, _time: Duration) -> Soon<'a, Result<Vec<String>, String>> {
@@ -167,14 +235,21 @@ impl World {
             tables: both.into_iter().flat_map(of).collect(),
             identity: both.map(|name| (name, format!("uuid of {name}"))).into(),
             grants: vec!["GRANT SELECT ON *.* TO `u`@`%`".to_owned()],
+            views: BTreeMap::new(),
+            isolation: "REPEATABLE-READ",
         };
         let state = Arc::new(Mutex::new(state));
         let before: Arc<Mutex<Before>> = Arc::new(Mutex::new(Box::new(|_, _, _| None)));
         let (known, first) = (Arc::clone(&state), Arc::clone(&before));
-        let fake = Fake::new(move |server, statement| {
+        let fake = Fake::of_connections(move |server, connection, statement| {
             let mut state = known.lock();
             let said = (first.lock())(server, statement, &mut state);
-            said.unwrap_or_else(|| answer(&state, server, statement))
+            let says = said.unwrap_or_else(|| state.answer(server, connection, statement));
+            if matches!(says, Say::Refuse(1317)) {
+                // As a tablet that ended it, or a KILL.
+                state.views.remove(&connection);
+            }
+            (says, state.views.contains_key(&connection))
         });
         Self {
             state,
@@ -277,19 +352,20 @@ pub(in crate::verify) fn ended(process: &Verifier) -> Value {
     until(process, |told| told["state"] == "ended")
 }
 
-fn answer(state: &State, server: &str, statement: &str) -> Say {
+fn answer(state: &State, connection: u64, server: &str, statement: &str) -> Say {
+    let tables = state.views.get(&connection).unwrap_or(&state.tables);
     let server = if server == "legacy" {
         "legacy"
     } else {
         "other"
     };
     let names = || {
-        let of = state.tables.keys().filter(|(of, _)| *of == server);
+        let of = tables.keys().filter(|(of, _)| *of == server);
         of.map(|(_, name)| name.as_str())
     };
     let table = statement.split("`app`.`").nth(1);
     let table = table.and_then(|rest| rest.split('`').next());
-    let data = table.and_then(|name| state.tables.get(&(server, name.to_owned())));
+    let data = table.and_then(|name| tables.get(&(server, name.to_owned())));
     let first = statement.split(' ').take(3).collect::<Vec<_>>().join(" ");
     match first.as_str() {
         "SELECT @@GLOBAL.server_uuid" => Say::Rows(vec![row(&[&state.identity[server]])]),
@@ -298,7 +374,7 @@ fn answer(state: &State, server: &str, statement: &str) -> Say {
         "SHOW GRANTS" => Say::Rows(state.grants.iter().map(|one| row(&[one])).collect()),
         "SHOW TABLE STATUS" => {
             let of = |name: &str| {
-                let data = &state.tables[&(server, name.to_owned())];
+                let data = &tables[&(server, name.to_owned())];
                 row(&[
                     name,
                     data.engine,

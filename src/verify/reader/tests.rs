@@ -3,7 +3,6 @@
 use super::*;
 use crate::connect::Stream;
 use crate::wire::capability::Capabilities;
-use crate::wire::status::Status;
 
 /// A reader whose server has said these bytes, in pieces of this length.
 fn reader(bytes: Vec<u8>, piece: usize) -> Reader {
@@ -26,6 +25,7 @@ fn reader(bytes: Vec<u8>, piece: usize) -> Reader {
         end: 0,
         columns: 1,
         under_way: false,
+        viewing: false,
         given_up: GivenUp::default(),
     }
 }

@@ -168,6 +168,7 @@ impl Repairs<'_> {
             None => Pair {
                 primary: self.doors.0.open().await?,
                 shadow: self.doors.1.open().await?,
+                view: None,
             },
         };
         if !tools.hand.as_ref().is_some_and(Hand::is_good) {

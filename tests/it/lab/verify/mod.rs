@@ -12,6 +12,7 @@ mod planted;
 mod ready;
 mod repairs;
 mod shards;
+mod snapshot;
 mod sysbench;
 mod traffic;
 
@@ -48,6 +49,20 @@ fn tainted(proxy: &Proxy) -> BTreeSet<String> {
     items
         .map(|one| one["table"].as_str().unwrap_or_default().to_owned())
         .collect()
+}
+
+/// The same, with more words.
+fn begin_with(proxy: &Proxy, tables: &str, more: &[&str]) {
+    let fixed = [
+        "verify",
+        "--admin",
+        &proxy.admin,
+        "--tables",
+        tables,
+        "--detach",
+    ];
+    let begun = understudy(&[&fixed, more].concat());
+    assert!(begun.status.success(), "{begun:?}");
 }
 
 /// A run to its end, as `understudy verify` tells it, with its exit code.
