@@ -172,7 +172,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 38] = [
+pub const RELAY: [Metric; 39] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -180,6 +180,10 @@ pub const RELAY: [Metric; 38] = [
     gauge(
         "understudy_mirror_waiting_commands",
         "Commands that wait for the shadow or run there.",
+    ),
+    gauge(
+        "understudy_mirror_unread_commands",
+        "Of these, commands that lie unread, as most sessions are far behind on the shadow.",
     ),
     counter(
         "understudy_mirror_connects_total",

@@ -34,6 +34,19 @@ pub enum Bug {
 
 thread_local! {
     static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    static JOBS_MAX: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// With so many jobs at its replays a mirror leaves unread what comes more, where a test says so: so few
+/// that this happens in a short history.
+#[must_use]
+pub fn jobs_max() -> Option<usize> {
+    JOBS_MAX.get()
+}
+
+/// Says so for the mirrors that are started on this thread, or takes it back.
+pub fn plant_jobs_max(jobs: Option<usize>) {
+    JOBS_MAX.set(jobs);
 }
 
 /// Whether `bug` is planted on this thread.

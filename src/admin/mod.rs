@@ -82,6 +82,8 @@ pub struct Mirror {
     pub control: Control,
     /// Commands that wait for the shadow, or run there.
     pub waiting: u64,
+    /// Of these, what lies unread, as most sessions are far behind.
+    pub unread: u64,
     /// How long the first of them has been waiting.
     pub oldest: std::time::Duration,
 }

@@ -59,6 +59,8 @@ pub(super) fn mirror_json(parts: &Parts) -> Value {
         "reads": mirror.control.reads,
         "writes": mirror.control.writes.name(),
         "sample": mirror.control.sample,
+        "waiting": mirror.waiting,
+        "unread": mirror.unread,
         "queue_bytes": tee.queue_bytes,
         "queue_bytes_max": tee.queue_bytes_max,
     })

@@ -38,6 +38,7 @@ impl House for Cards {
             reason: None,
             control,
             waiting: 2,
+            unread: 1,
             oldest: std::time::Duration::from_millis(30),
         }
     }
@@ -308,7 +309,7 @@ async fn the_status_has_the_contracts_shape() {
     assert_eq!(
         body["mirror"],
         json!({"state": "running", "reason": null, "reads": true, "writes": "apply", "sample": 1.0,
-               "queue_bytes": 5, "queue_bytes_max": 9})
+               "waiting": 2, "unread": 1, "queue_bytes": 5, "queue_bytes_max": 9})
     );
     let servers = &body["servers"];
     assert_eq!(

@@ -142,6 +142,7 @@ impl House for Running {
             reason: suspended,
             control,
             waiting: figures.waiting,
+            unread: figures.unread,
             oldest: figures.oldest,
         }
     }
@@ -181,6 +182,7 @@ impl House for Running {
         vec![
             ("understudy_mirror_connections", mirror.connections),
             ("understudy_mirror_waiting_commands", mirror.waiting),
+            ("understudy_mirror_unread_commands", mirror.unread),
             ("understudy_mirror_connects_total", mirror.opened),
             ("understudy_mirror_suspensions_total", mirror.suspensions),
             ("understudy_mirror_order_waits_total", mirror.order_waits),

@@ -2,6 +2,7 @@
 //! of its commands.
 
 use super::Control;
+use super::antechamber::Came;
 use super::effect::{
     changes_definitions, commits, committed, is_missed, is_statement, may_have_written, part,
     part_of_end, reads_to_the_end, resets, written,
@@ -10,6 +11,7 @@ use super::errand::Rested;
 use super::job::{End as TransactionEnd, Held, Job, Mode, Run, Skip, Times};
 use super::journal::{Entry, Journal, unsafe_collation};
 use super::line::Ticket;
+use super::load::Load;
 use super::long::{Long, LongValues};
 use super::order::{Request, Scope};
 use super::owed::{Asker, Owed};
@@ -106,6 +108,11 @@ impl Desk {
         self.facts.session
     }
 
+    /// What its replay has to do, if it has one.
+    pub(super) fn load(&self) -> Option<&Load> {
+        self.worker.as_ref().map(Worker::load)
+    }
+
     /// A transaction is open whose switches are from when answers were compared.
     pub(super) fn compares_on(&self) -> bool {
         self.in_transaction && self.control.compares()
@@ -180,7 +187,13 @@ impl Desk {
     }
 
     /// Takes an exchange. `tight`: so much waits that reads are let go.
-    pub(super) fn exchange(&mut self, shared: &Arc<Shared>, charged: Charged, tight: bool) {
+    pub(super) fn exchange(
+        &mut self,
+        shared: &Arc<Shared>,
+        charged: Charged,
+        came: Came,
+        tight: bool,
+    ) {
         self.log_in(shared, &charged.facts);
         self.seq = charged.seq;
         let reading = self.read(shared, &charged.command, missing(&charged));
@@ -193,7 +206,7 @@ impl Desk {
         }
         let step = self.step(&charged, &reading);
         self.in_transaction = step.after;
-        self.begin(shared, &step);
+        self.begin(came, &step);
         if charged.answered {
             if missing(&charged) == Missing::Statements {
                 self.ties.lose("a command was cut");
@@ -212,7 +225,7 @@ impl Desk {
         if reading.kind == Command::STMT_CLOSE {
             return self.close_statement(shared, charged, entries);
         }
-        let decision = match self.decide(shared, &charged, &reading, &step) {
+        let decision = match self.decide(shared, &charged, came, &reading, &step) {
             Ok(_) if long.lost => Err(Reason::Dropped),
             Ok(_) if tight && is_lone_read(&reading, &step) => Err(Reason::Dropped),
             other => other,
@@ -287,10 +300,10 @@ impl Desk {
     }
 
     /// Outside of a transaction the switches hold anew, and so does the mirror.
-    fn begin(&mut self, shared: &Shared, step: &Step) {
+    fn begin(&mut self, came: Came, step: &Step) {
         if !step.before {
             self.absent = None;
-            self.control = shared.control();
+            self.control = came.control;
             self.lost = Scope::none();
         }
     }
@@ -337,6 +350,7 @@ impl Desk {
         &self,
         shared: &Shared,
         one: &Exchange,
+        came: Came,
         reading: &Reading,
         step: &Step,
     ) -> Result<Mode, Reason> {
@@ -362,7 +376,7 @@ impl Desk {
             // The roles have turned since: the server that answered it is the shadow now.
             return Err(Reason::Internal);
         }
-        self.may_be_mirrored(shared)?;
+        self.may_be_mirrored(shared, came)?;
         let says_nothing = |failure: &Failure| {
             // What the primary cannot prepare, the client sends as text, and that is compared.
             says_nothing(failure)
@@ -395,7 +409,7 @@ impl Desk {
     }
 
     /// Whether the session's commands are mirrored at all, now.
-    fn may_be_mirrored(&self, shared: &Shared) -> Result<(), Reason> {
+    fn may_be_mirrored(&self, shared: &Shared, came: Came) -> Result<(), Reason> {
         if let Some(reason) = self.absent {
             return Err(reason);
         }
@@ -409,7 +423,7 @@ impl Desk {
             return Err(Reason::Suspended);
         }
         let unknown = self.journal.is_unknown() && self.worker.is_none();
-        if unknown || self.facts.share.journal_unknown() {
+        if unknown || came.journal_unknown {
             return Err(Reason::Dropped);
         }
         Ok(())
@@ -427,7 +441,7 @@ impl Desk {
         long: Vec<Charged>,
         last_key: LastKey,
     ) {
-        let waits = self.worker.as_ref().is_some_and(Worker::has_backlog);
+        let waits = self.load().is_some_and(Load::is_behind);
         // The relay needs its buffers back before this one's turn comes.
         let charged = if waits { charged.put_aside() } else { charged };
         let database = self.journal.database_kept();

@@ -2,10 +2,16 @@
 //!
 //! While commands keep coming it is not woken by each: it looks for what came at its own pace, and
 //! the relay, whose bell it has not armed, makes no system call to wake it.
+//!
+//! Where most sessions are far behind on the shadow, what comes lies unread in the `antechamber` until the
+//! `doorkeeper` lets it in: it would only wait with them. The tee is received whatever lies there, and nothing is let in
+//! without looking at the tee in between.
 
+use super::antechamber::{Antechamber, Came};
 use super::desk::Desk;
+use super::doorkeeper::Doorkeeper;
 use super::era::Era;
-use super::errand::{Errand, Rested};
+use super::errand::{Errand, Rested, Waiting};
 use super::order::Scope;
 use super::shared::Shared;
 use super::stand;
@@ -17,11 +23,10 @@ use crate::wire::capability::Capabilities;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks at the breaker.
@@ -30,10 +35,15 @@ const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at whether anything still waits for the shadow, while somebody wants to know.
 const NEAR: Duration = Duration::from_millis(1);
 
-/// Exchanges that are taken in before anything else has its turn.
+/// Exchanges that are received before anything else has its turn.
 const BATCH: usize = 64;
 
-/// As much is taken in at most before an errand is answered, should it come faster than it is taken.
+/// Of what lies in the antechamber so much is let in before the tee and all other tasks have their turn;
+/// meanwhile so much is received, which is more, so that the tee never fills for it.
+const LET_IN: usize = 256;
+const RECEIVED: usize = 1024;
+
+/// As much is received at most before an errand is answered, should it come faster than that.
 const TAKEN_MAX: usize = 1 << 17;
 
 /// So full the queue has stayed for [`FULL_TICKS`] looks that mirroring is suspended, in percent.
@@ -60,8 +70,11 @@ pub(super) struct Dispatcher {
     errands: mpsc::Receiver<Errand>,
     /// Replays that have nothing to do.
     rested: mpsc::Receiver<Rested>,
-    /// Errands for which nothing may wait for the shadow.
-    waiting: Vec<Waiting>,
+    /// Errands that wait.
+    waiting: Waiting,
+    /// What came and is not looked at yet.
+    antechamber: Antechamber,
+    doorkeeper: Doorkeeper,
     budget: Arc<Budget>,
     /// Boxed: most are idle, and a map has room for more than it holds.
     desks: HashMap<u64, Box<Desk>>,
@@ -70,12 +83,6 @@ pub(super) struct Dispatcher {
     probe: Option<JoinHandle<()>>,
     full_ticks: u32,
     lost_unsaid: u64,
-}
-
-/// An errand that waits until nothing waits for the shadow.
-enum Waiting {
-    Drained(oneshot::Sender<()>),
-    Turn(Box<Roles>, oneshot::Sender<()>),
 }
 
 impl Dispatcher {
@@ -94,7 +101,9 @@ impl Dispatcher {
             receiver,
             errands,
             rested,
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
+            antechamber: Antechamber::default(),
+            doorkeeper: Doorkeeper::default(),
             desks: HashMap::new(),
             leaving: Vec::new(),
             probe: None,
@@ -108,41 +117,148 @@ impl Dispatcher {
     pub(super) async fn run(mut self, stop: CancellationToken, finish: Duration) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let loads = Arc::clone(&self.shared.loads);
         loop {
             tokio::select! {
                 handed = self.receiver.recv() => match handed {
                     Some(handed) => {
-                        self.take(handed);
-                        self.take_some(BATCH);
+                        let asked = self.waiting.asks();
+                        self.receive(handed, asked);
+                        self.receive_some(BATCH, asked);
                     }
                     None => break,
                 },
-                Some(errand) = self.errands.recv() => self.run_errand(errand),
-                () = tokio::time::sleep(NEAR), if !self.waiting.is_empty() => {}
+                Some(errand) = self.errands.recv() => self.take_errand(errand),
+                () = std::future::ready(()), if self.may_enter() => {}
+                () = loads.news(), if !self.antechamber.is_empty() => {}
+                () = sleep_until(self.doorkeeper.due()), if self.looks_soon() => {}
+                () = tokio::time::sleep(NEAR), if self.waiting.for_the_shadow() => {}
                 Some(rested) = self.rested.recv() => self.part_with(&rested),
                 _ = ticks.tick() => self.look(),
                 () = stop.cancelled() => break,
             }
+            if !self.antechamber.is_empty() {
+                self.receive_some(RECEIVED, true);
+            }
+            let let_in = self.let_in();
             self.serve_waiting();
-            tokio::task::consume_budget().await;
+            if let_in {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::task::consume_budget().await;
+            }
         }
-        self.take_all();
+        self.let_all_in().await;
         self.finish(finish).await;
     }
 
-    /// Takes in what has come through the tee, at most so many.
-    fn take_some(&mut self, most: usize) {
+    /// Receives what has come through the tee, at most so many.
+    fn receive_some(&mut self, most: usize, aside: bool) {
         for _ in 0..most {
             let Some(handed) = self.receiver.try_recv() else {
                 return;
             };
-            self.take(handed);
+            self.receive(handed, aside);
         }
     }
 
-    /// Takes in what has come through the tee.
-    fn take_all(&mut self) {
-        self.take_some(TAKEN_MAX);
+    /// What came is looked at, or lies in the antechamber: behind what lies there, where it would only wait
+    /// for the shadow, or where all is to go through it (`aside`), so that no more is looked at in one go
+    /// than is let in.
+    fn receive(&mut self, handed: Handed, aside: bool) {
+        let shared = &self.shared;
+        let mut came = Came {
+            control: shared.control(),
+            journal_unknown: false,
+        };
+        match &handed {
+            Handed::Exchange(one) => {
+                shared.pulse.record(one);
+                came.journal_unknown = one.facts.share.journal_unknown();
+            }
+            // Nothing of it is to be done before.
+            Handed::Closed { session, .. } if !self.antechamber.has(*session) => {
+                return self.take(handed, came);
+            }
+            Handed::Stub(_) | Handed::Lost(_) | Handed::Closed { .. } => {}
+        }
+        if !self.antechamber.is_empty() {
+            let lies = self.antechamber.len() >= LET_IN || !self.may_enter();
+            self.antechamber.enter(handed, came, lies, &self.budget);
+        } else if aside || shared.loads.are_far_behind(0) {
+            self.antechamber.enter(handed, came, !aside, &self.budget);
+            self.doorkeeper.closes();
+            self.tell_unread();
+        } else {
+            self.take(handed, came);
+        }
+    }
+
+    /// Whether the first of what lies in the antechamber may be looked at now.
+    fn may_enter(&mut self) -> bool {
+        !self.antechamber.is_empty()
+            && (self.waiting.asks()
+                || self.antechamber.is_short(&self.budget)
+                || self.doorkeeper.opens(&self.shared.loads))
+    }
+
+    /// Whether the sessions of what lies there are to be looked at, though nothing else happens.
+    const fn looks_soon(&self) -> bool {
+        !self.antechamber.is_empty() && self.doorkeeper.is_asked()
+    }
+
+    /// Lets in what may be looked at, up to a batch; whether anything was.
+    fn let_in(&mut self) -> bool {
+        if self.antechamber.is_empty() {
+            return false;
+        }
+        if self.doorkeeper.looks(Instant::now()) {
+            let desks = &self.desks;
+            let lie = self.antechamber.sessions();
+            let loads = lie.map(|session| desks.get(&session).and_then(|desk| desk.load()));
+            self.doorkeeper.see(&self.shared.loads, loads);
+        }
+        let mut left = LET_IN;
+        while left > 0 && self.may_enter() {
+            self.take_next();
+            left -= 1;
+        }
+        self.tell_unread();
+        let any = left < LET_IN;
+        if any {
+            self.doorkeeper.looks_again();
+        }
+        any
+    }
+
+    fn take_next(&mut self) {
+        if let Some((handed, came)) = self.antechamber.next() {
+            self.take(handed, came);
+        }
+    }
+
+    fn tell_unread(&self) {
+        let (len, since) = (self.antechamber.len(), self.antechamber.since());
+        self.shared.unread.tell(len, since);
+        self.shared.loads.watch(len > 0);
+    }
+
+    /// Looks at all that has come, for the end.
+    async fn let_all_in(&mut self) {
+        let end = self.antechamber.entered() + TAKEN_MAX as u64;
+        loop {
+            if self.antechamber.entered() < end {
+                self.receive_some(RECEIVED, true);
+            }
+            for _ in 0..LET_IN {
+                self.take_next();
+            }
+            self.tell_unread();
+            if self.antechamber.is_empty() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// A replay has nothing to do and holds nothing: the session gets another at its next command.
@@ -153,9 +269,14 @@ impl Dispatcher {
         }
     }
 
+    /// It is served once all that came before it was looked at.
+    fn take_errand(&mut self, errand: Errand) {
+        self.receive_some(TAKEN_MAX, true);
+        self.waiting.take(errand, self.antechamber.entered());
+    }
+
     /// An answer that nobody waits for any more is let go.
     fn run_errand(&mut self, errand: Errand) {
-        self.take_all();
         match errand {
             Errand::Sessions(to) => {
                 let mut desks: Vec<&Desk> = self.desks.values().map(Box::as_ref).collect();
@@ -177,36 +298,30 @@ impl Dispatcher {
             Errand::Reserve(scope, to) => {
                 let _ = to.send(stand::reserve(&self.shared, scope));
             }
-            Errand::Drained(to) => self.waiting.push(Waiting::Drained(to)),
-            Errand::Turn(roles, to) => self.waiting.push(Waiting::Turn(roles, to)),
-        }
-    }
-
-    /// Serves those who wait until nothing waits for the shadow, in the order in which they came.
-    fn serve_waiting(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        self.take_all();
-        if !self.is_idle() {
-            return;
-        }
-        for waiting in std::mem::take(&mut self.waiting) {
-            match waiting {
-                Waiting::Drained(to) => {
-                    let _ = to.send(());
-                }
-                Waiting::Turn(roles, to) => {
-                    self.turn(&roles);
-                    let _ = to.send(());
-                }
+            Errand::Drained(to) => {
+                let _ = to.send(());
+            }
+            Errand::Turn(roles, to) => {
+                self.turn(&roles);
+                let _ = to.send(());
             }
         }
     }
 
-    /// Whether nothing waits for the shadow, and nothing runs there but second looks.
-    fn is_idle(&self) -> bool {
-        self.shared.busy.load(Ordering::Acquire) == 0
+    /// Serves the errands whose moment has come, each kind in the order in which they came.
+    fn serve_waiting(&mut self) {
+        while let Some(errand) = self.waiting.next(self.antechamber.left()) {
+            self.run_errand(errand);
+        }
+        if !self.waiting.for_the_shadow() {
+            return;
+        }
+        self.receive_some(TAKEN_MAX, true);
+        if self.antechamber.is_empty() && self.shared.loads.is_idle() {
+            for errand in self.waiting.drained() {
+                self.run_errand(errand);
+            }
+        }
     }
 
     /// What was the primary is the shadow. The desks stay; their replays end, and others open their
@@ -236,16 +351,15 @@ impl Dispatcher {
         self.desks.values_mut().for_each(|desk| desk.turn(shared));
     }
 
-    fn take(&mut self, handed: Handed) {
+    fn take(&mut self, handed: Handed, came: Came) {
         let shared = &self.shared;
         let desks = &mut self.desks;
         match handed {
             Handed::Exchange(charged) => {
                 let tight = is_tight(&self.budget, &charged.facts);
-                shared.pulse.record(&charged);
-                desk(desks, shared, &charged.facts).exchange(shared, charged, tight);
+                desk(desks, shared, &charged.facts).exchange(shared, charged, came, tight);
             }
-            Handed::Stub(stub) => desk(desks, shared, &stub.facts).stub(shared, stub),
+            Handed::Stub(stub) => desk(desks, shared, &stub.facts).stub(shared, stub, came),
             Handed::Lost(facts) => desk(desks, shared, &facts).lose_all(shared, &facts),
             Handed::Closed { session, end } => {
                 if let Some(desk) = desks.remove(&session) {
@@ -258,13 +372,16 @@ impl Dispatcher {
     /// How far the shadow is behind, where half of its sessions are: what waits behind one slow
     /// command of its own session says nothing of the shadow.
     fn lag(&self, now: Instant) -> Option<Duration> {
-        let age = now.saturating_duration_since(self.shared.line.oldest()?);
+        let age = now.saturating_duration_since(self.shared.oldest()?);
         let limit = self.shared.config.mirror.breaker_lag;
         if age <= limit {
             return None;
         }
-        let behind = self.shared.line.sessions_behind(now.checked_sub(limit)?);
-        (behind * 2 >= self.shared.connections()).then_some(age)
+        let (then, connections) = (now.checked_sub(limit)?, self.shared.connections());
+        let mut behind = self.shared.line.sessions_behind(then);
+        self.antechamber
+            .add_behind(then, connections / 2 + 1, &mut behind);
+        (behind.len() * 2 >= connections).then_some(age)
     }
 
     fn used_percent(&self) -> u64 {
@@ -289,7 +406,9 @@ impl Dispatcher {
             let cause = super::breaker::Cause::Queue(percent);
             self.shared.breaker(|breaker| breaker.suspend(cause, now));
         }
-        if self.shared.digests_in_vain() && !self.desks.values().any(|desk| desk.compares_on()) {
+        // What lies unread may begin a transaction under the switches of before.
+        let no_digests = self.shared.digests_in_vain() && self.antechamber.is_empty();
+        if no_digests && !self.desks.values().any(|desk| desk.compares_on()) {
             self.shared.needs_no_digests();
         }
         let lost = self.receiver.lost_unsaid();
@@ -341,7 +460,7 @@ fn desk<'a>(
 }
 
 /// Whether so much waits, of all sessions or of this one, that reads make room for writes.
-fn is_tight(budget: &Budget, facts: &Facts) -> bool {
+pub(super) fn is_tight(budget: &Budget, facts: &Facts) -> bool {
     let all = percent(budget.used(), budget.max());
     let own = percent(facts.share.used(), budget.session_max());
     all.max(own) >= TIGHT_PERCENT

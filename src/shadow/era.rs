@@ -126,11 +126,14 @@ fn ask(
         };
         return Ok((nothing, Vec::new()));
     };
-    let (tables, one) = Known::asking(Sources {
-        primary: of_tables,
-        shadow: Questions::new(dial, &roles.shadow, Known::per_second())?,
-        databases: roles.shadow.databases.clone(),
-    });
+    let (tables, one) = Known::asking(
+        Sources {
+            primary: of_tables,
+            shadow: Questions::new(dial, &roles.shadow, Known::per_second())?,
+            databases: roles.shadow.databases.clone(),
+        },
+        &lasting.unread,
+    );
     let (clock, other) = Clock::asking(of_clock);
     let asked = Asked {
         planner,

@@ -8,6 +8,7 @@ use super::stand::Reserved;
 use super::state::SessionState;
 use super::values::Values;
 use crate::roles::Roles;
+use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 /// Errands that may wait for the dispatcher.
@@ -44,6 +45,51 @@ pub(super) enum Errand {
     Reserve(Scope, oneshot::Sender<Reserved>),
     /// Once nothing does, the roles turn.
     Turn(Box<Roles>, oneshot::Sender<()>),
+}
+
+/// Errands that wait for their moment.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Until all that came before them was looked at, by its number.
+    asked: VecDeque<(u64, Errand)>,
+    /// Until nothing waits for the shadow either.
+    drained: Vec<Errand>,
+}
+
+impl Waiting {
+    /// Takes one, before which so many came.
+    pub(super) fn take(&mut self, errand: Errand, came: u64) {
+        if matches!(errand, Errand::Drained(_) | Errand::Turn(..)) {
+            self.drained.push(errand);
+        } else {
+            self.asked.push_back((came, errand));
+        }
+    }
+
+    /// Whether any waits for what lies unread.
+    pub(super) fn asks(&self) -> bool {
+        !self.asked.is_empty() || !self.drained.is_empty()
+    }
+
+    /// The next one before which no more came than were looked at.
+    pub(super) fn next(&mut self, looked_at: u64) -> Option<Errand> {
+        self.asked
+            .pop_front_if(|(came, _)| *came <= looked_at)
+            .map(|(_, errand)| errand)
+    }
+
+    /// Whether any waits until nothing waits for the shadow; who has given up does not. A turn happens all
+    /// the same.
+    pub(super) fn for_the_shadow(&mut self) -> bool {
+        let gave_up = |one: &Errand| matches!(one, Errand::Drained(to) if to.is_closed());
+        self.drained.retain(|one| !gave_up(one));
+        !self.drained.is_empty()
+    }
+
+    /// Those for which nothing waits there any more.
+    pub(super) fn drained(&mut self) -> Vec<Errand> {
+        std::mem::take(&mut self.drained)
+    }
 }
 
 /// The mirror has ended, so there is nobody to ask.

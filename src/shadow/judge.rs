@@ -213,7 +213,7 @@ fn excuse(
     let Some(glimpse) = Glimpse::of(run, reply.done) else {
         return;
     };
-    let reason = glimpse.met(shared);
+    let reason = glimpse.has_met(shared);
     judgement.unsettled = Some((glimpse, divergence.clone()));
     if let Some(reason) = reason {
         if let Some(damage) = &mut judgement.damage {
@@ -304,6 +304,10 @@ fn is_about_rows(failure: &Failure) -> bool {
 /// was read.
 const TEE_LATE: Duration = Duration::from_millis(100);
 
+/// Others see a commit before its acknowledgement comes through the tee; on an overloaded machine too the rest
+/// of the way takes less than this.
+pub(super) const SEEN_EARLY: Duration = Duration::from_secs(2);
+
 /// No session has this number: see [`Recent::met`].
 pub(super) const NOBODY: u64 = u64::MAX;
 
@@ -366,8 +370,26 @@ impl Glimpse {
         // A write that went wrong has tainted its tables itself.
         let reads = !self.writes;
         reads
-            .then(|| shared.tainted_until(&self.scope, self.taints_until))
+            .then(|| shared.tainted_until(&self.scope, self.taints_until(shared)))
             .flatten()
+    }
+
+    /// What was lost and lay unread when this was done is known only since it was looked at.
+    fn taints_until(&self, shared: &Shared) -> jiff::Timestamp {
+        if shared.unread.has_lain(self.done) {
+            return jiff::Timestamp::MAX;
+        }
+        self.taints_until
+    }
+
+    /// Waits until all has been looked at that explains what this saw, at most to this moment.
+    pub(super) async fn known(&self, shared: &Shared, at_most: Instant) {
+        let _ = shared.unread.known(self.seen_by(), at_most).await;
+    }
+
+    /// What this saw was acknowledged by then.
+    fn seen_by(&self) -> Instant {
+        self.to + SEEN_EARLY
     }
 
     /// A place in the line behind what is to be written to the tables.
@@ -404,15 +426,27 @@ impl Glimpse {
         self.written_between(shared, self.from, self.done)
     }
 
-    /// Whether anybody wrote to the tables between two instants, this session included.
+    /// Whether anybody wrote to the tables between two instants, this session included; or perhaps did, for
+    /// not all that was acknowledged until then has been looked at.
     pub(super) fn written_between(&self, shared: &Shared, from: Instant, to: Instant) -> bool {
+        if !shared.unread.is_known(to) {
+            return true;
+        }
         let recent = shared.recent.lock();
         recent.met(NOBODY, &self.scope, from, to)
     }
 
     /// The reason, where another session committed to these tables at that time: then the two
-    /// sides may have seen different rows.
+    /// sides may have seen different rows. Or perhaps did, for not all has been looked at that may have.
     pub(super) fn met(&self, shared: &Shared) -> Option<Reason> {
+        if !shared.unread.is_known(self.seen_by()) {
+            return Some(self.reason);
+        }
+        self.has_met(shared)
+    }
+
+    /// The same, as far as is known by now.
+    fn has_met(&self, shared: &Shared) -> Option<Reason> {
         let met = |points: &Recent, to| points.met(self.session, &self.scope, self.from, to);
         let is_met =
             met(&shared.recent.lock(), self.to) || met(&shared.overtaking.lock(), self.done);

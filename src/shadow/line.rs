@@ -3,7 +3,7 @@
 
 use super::order::{Order, Place, Request, Waits};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -40,7 +40,7 @@ impl Line {
     }
 
     /// See [`Order::sessions_behind`].
-    pub(super) fn sessions_behind(&self, then: Instant) -> usize {
+    pub(super) fn sessions_behind(&self, then: Instant) -> BTreeSet<u64> {
         self.queue.lock().order.sessions_behind(then)
     }
 

@@ -18,7 +18,9 @@
 
 pub mod control;
 
+mod antechamber;
 mod dispatcher;
+mod doorkeeper;
 mod errand;
 
 mod census;
@@ -64,6 +66,7 @@ mod breaker;
 mod era;
 mod halt;
 mod line;
+mod load;
 mod order;
 mod pulse;
 mod reach;
@@ -72,6 +75,7 @@ mod room;
 mod scope;
 mod shared;
 mod stand;
+mod unread;
 
 #[cfg(test)]
 #[cfg(feature = "simulation")]
@@ -150,6 +154,8 @@ pub struct Figures {
     pub opened: u64,
     /// Commands that wait for the shadow or run there.
     pub waiting: u64,
+    /// Of these, what lies unread, for it would only wait with others: there the ends of sessions count, too.
+    pub unread: u64,
     /// How long the first of them has been waiting; zero where none does.
     pub oldest: Duration,
     /// Commands that waited for their turn longer than `mirror.order_wait_ms`.
@@ -355,9 +361,9 @@ impl Mirror {
             replays: counters.replays.load(Ordering::Relaxed),
             connections: shared.connections() as u64,
             opened: counters.opened.load(Ordering::Relaxed),
-            waiting: shared.line.len() as u64,
+            waiting: shared.waiting() as u64,
+            unread: shared.unread.len() as u64,
             oldest: shared
-                .line
                 .oldest()
                 .map_or(Duration::ZERO, |since| since.elapsed()),
             order_waits: counters.order_waits.load(Ordering::Relaxed),

@@ -199,12 +199,11 @@ impl Order {
     }
 
     /// Sessions with a command that waits and that the primary acknowledged before then.
-    pub(super) fn sessions_behind(&self, then: Instant) -> usize {
+    pub(super) fn sessions_behind(&self, then: Instant) -> BTreeSet<u64> {
         let behind = self.waiting.iter().filter(|(_, acked)| **acked < then);
-        let sessions: BTreeSet<u64> = behind
+        behind
             .filter_map(|(place, _)| Some(self.open.get(place)?.session))
-            .collect();
-        sessions.len()
+            .collect()
     }
 
     fn waits(&self, request: &Request, place: Place) -> Waits {

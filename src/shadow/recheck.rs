@@ -9,7 +9,7 @@
 
 use super::job::{Mode, Run};
 use super::journal::{Journal, Statement};
-use super::judge::{Glimpse, compare_reads};
+use super::judge::{Glimpse, SEEN_EARLY, compare_reads};
 use super::likeness::Likeness;
 use super::line::Turn;
 use super::link::Link;
@@ -47,9 +47,9 @@ const LINKS_MAX: usize = 32;
 /// Bytes of commands and primary's answers that are kept for rechecks, all together.
 const KEPT_BYTES_MAX: u64 = 32 << 20;
 
-/// A commit is seen by others before its acknowledgement comes through the tee, on an overloaded machine
-/// long before. What is not run again is judged after this time, when such a commit is known.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// What is not run again is judged after this time, when a commit that it saw is known, unless that lies
+/// unread.
+const SECOND_LOOK: Duration = SEEN_EARLY;
 
 /// The first pause before the shadow is asked again, and the longest; each is twice the one before.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -507,7 +507,7 @@ impl Case {
         let second_look = began + SECOND_LOOK;
         let end = began + shared.config.compare.recheck_for;
         let Some(again) = again else {
-            tokio::time::sleep_until(second_look).await;
+            self.second_look(shared, second_look).await;
             return self.stands(shared, Outcome::Skipped);
         };
         let mut link = None;
@@ -515,17 +515,24 @@ impl Case {
         let persists = match looked {
             Looked::Settled(conclusion) => return *conclusion,
             Looked::Unable => {
-                tokio::time::sleep_until(second_look).await;
+                self.second_look(shared, second_look).await;
                 return self.stands(shared, Outcome::Unavailable);
             }
             Looked::Persists(persists) => persists,
         };
-        // The acknowledgement of a commit that the read met may still be on its way.
-        tokio::time::sleep_until(second_look).await;
+        self.second_look(shared, second_look).await;
         if let Some(conclusion) = self.on_both(shared, again, &mut link).await {
             return conclusion;
         }
         self.unsettled(shared, persists)
+    }
+
+    /// The acknowledgement of a commit that the read met may still be on its way, or lie unread: no longer
+    /// than the shadow may lag, for then mirroring is suspended.
+    async fn second_look(&self, shared: &Shared, at: Instant) {
+        tokio::time::sleep_until(at).await;
+        let at_most = Instant::now() + shared.config.mirror.breaker_lag;
+        self.glimpse.known(shared, at_most).await;
     }
 
     /// Asks the shadow with growing pauses. What the mirror feeds in order the shadow had when it
@@ -626,7 +633,11 @@ impl Case {
         let asked = Instant::now();
         let from = asked.checked_sub(on_its_way).unwrap_or(asked);
         let one = again.on_legacy(legacy).await;
-        // Behind what the mirror has yet to bring to these tables.
+        // Behind what the mirror has yet to bring to these tables: what lies unread has no place yet.
+        let (now, at_most) = (Instant::now(), shared.config.compare.recheck_for);
+        if !shared.unread.known(now, now + at_most).await {
+            return Both::Unsure;
+        }
         let ticket = self.glimpse.ticket(shared);
         if ticket.turn(shared.config.compare.recheck_for).await != Turn::Came {
             return Both::Unsure;

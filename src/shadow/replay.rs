@@ -10,13 +10,14 @@ use super::judge::{Circumstances, Glimpse, Judgement, judge, raced};
 use super::likeness::{Fate, Likeness};
 use super::line::{Ticket, Turn, YIELD_AFTER};
 use super::link::{Link, Trouble};
+use super::load::{Busy, Load};
 use super::owed::{Ran, micros, side};
 use super::patience::Patience;
 use super::perform;
 use super::pin::{self, LastKey};
 use super::proof::Evidence;
 use super::recheck::{Again, Case, Damage};
-use super::shared::{Counters, Lasting, Shared, count};
+use super::shared::{Counters, Shared, count};
 use super::talk::Reply;
 use super::transaction::Ending;
 use crate::compare::verdict::{Divergence, Reason, Verdict};
@@ -34,9 +35,6 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-/// With so many jobs before it, a command lies there for a while.
-const BACKLOG: usize = 4;
-
 /// Jobs of one session that may wait. The budget's bytes are nearly always spent before.
 const JOBS_MAX: usize = 1 << 16;
 
@@ -47,7 +45,7 @@ const SPARED: Duration = Duration::from_millis(500);
 pub(super) struct Worker {
     jobs: mpsc::Sender<(Job, Busy)>,
     task: JoinHandle<()>,
-    lasting: Arc<Lasting>,
+    load: Arc<Load>,
     last: Last,
     /// The number of the last job that it was given.
     given: u64,
@@ -63,34 +61,11 @@ impl std::fmt::Debug for Worker {
     }
 }
 
-/// Counts a job from when it is given until it is done, or let go.
-struct Busy {
-    lasting: Arc<Lasting>,
-    /// Its number, among all jobs of all sessions.
-    number: u64,
-}
-
-impl Busy {
-    fn new(lasting: &Arc<Lasting>) -> Self {
-        lasting.busy.fetch_add(1, Ordering::AcqRel);
-        let before = lasting.jobs.fetch_add(1, Ordering::Relaxed);
-        Self {
-            lasting: Arc::clone(lasting),
-            number: before.saturating_add(1),
-        }
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.lasting.busy.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Worker {
     /// Starts a replay of a session that is as the journal says, between two transactions.
     pub(super) fn start(shared: &Arc<Shared>, facts: &Arc<Facts>, journal: Journal) -> Self {
         let (jobs, receiver) = mpsc::channel(JOBS_MAX);
+        let load = Load::new(&shared.loads);
         let replay = Replay {
             shared: Arc::clone(shared),
             facts: Arc::clone(facts),
@@ -102,21 +77,22 @@ impl Worker {
             rechecks: JoinSet::new(),
             last_key: None,
             last: Arc::default(),
+            load: Arc::clone(&load),
             done: 0,
         };
         Self {
             given: 0,
             last: Arc::clone(&replay.last),
             jobs,
-            lasting: Arc::clone(shared.lasting()),
+            load,
             task: task::spawn("replay", replay.serve(receiver)),
         }
     }
 
     /// Gives it a job; or says why not: too many wait, or its task broke.
     pub(super) fn give(&mut self, job: Job) -> Result<(), (Job, Reason)> {
-        let busy = Busy::new(&self.lasting);
-        let number = busy.number;
+        let busy = Busy::new(&self.load);
+        let number = busy.number();
         self.jobs
             .try_send((job, busy))
             .map_err(|error| match error {
@@ -127,12 +103,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether what it is given now will lie there for a while.
-    pub(super) fn has_backlog(&self) -> bool {
-        self.jobs
-            .max_capacity()
-            .saturating_sub(self.jobs.capacity())
-            >= BACKLOG
+    /// What it has to do.
+    pub(super) fn load(&self) -> &Load {
+        &self.load
     }
 
     /// The number of the last job that it was given.
@@ -147,7 +120,7 @@ impl Worker {
 
     /// No more jobs: the task ends once it has done what it was given.
     pub(super) fn close(self) -> JoinHandle<()> {
-        *self.last.lock() = Some(Busy::new(&self.lasting));
+        *self.last.lock() = Some(Busy::new(&self.load));
         self.task
     }
 }
@@ -165,6 +138,7 @@ pub(super) struct Replay {
     /// LAST_INSERT_ID() behind the command with this number, which the dispatcher could not tell.
     last_key: Option<(u64, Option<u64>)>,
     last: Last,
+    load: Arc<Load>,
     /// The number of the last job that is done.
     done: u64,
 }
@@ -185,10 +159,12 @@ impl Replay {
                 Job::Run(run) => self.run(run).await,
                 Job::Skip(skip) => self.skip(*skip).await,
             }
-            self.done = busy.number;
+            self.done = busy.number();
+            self.load.is_inside(self.in_transaction());
         }
         self.carried.end(&self.shared, false);
         self.link = None;
+        self.load.is_inside(false);
         self.last.lock().take();
         while self.rechecks.join_next().await.is_some() {}
     }

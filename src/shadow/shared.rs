@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::errand::Rested;
 use super::halt::Halt;
 use super::line::Line;
+use super::load::{Limits as Jobs, Loads};
 use super::order::Scope;
 use super::outline::Shapes;
 use super::plans::Planner;
@@ -16,6 +17,7 @@ use super::recent::Recent;
 use super::recheck::Rechecks;
 use super::room::Room;
 use super::tables;
+use super::unread::Unread;
 use crate::compare::ClockColumns;
 use crate::config::{Config, FedBy, Server};
 use crate::connect::{Dial, TlsContext, TlsError};
@@ -29,7 +31,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -88,10 +90,10 @@ pub(super) struct Lasting {
     pub(super) census: Census,
     /// How the primary answers.
     pub(super) pulse: Pulse,
-    /// Jobs that wait for a replay, or that it works on.
-    pub(super) busy: AtomicUsize,
-    /// Jobs that replays were given.
-    pub(super) jobs: AtomicU64,
+    /// What the replays have to do.
+    pub(super) loads: Arc<Loads>,
+    /// What lies in the antechamber.
+    pub(super) unread: Arc<Unread>,
     /// How TLS is meant towards each server, by its name.
     tls: BTreeMap<String, TlsContext>,
     /// Shapes of writes that cannot be mirrored exactly, of which the log was told.
@@ -189,6 +191,17 @@ impl Shared {
     /// What outlives these roles.
     pub(super) const fn lasting(&self) -> &Arc<Lasting> {
         &self.lasting
+    }
+
+    /// Commands that wait for the shadow, run there, or lie unread.
+    pub(super) fn waiting(&self) -> usize {
+        self.line.len() + self.unread.len()
+    }
+
+    /// Since when the first one has been waiting.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let both = [self.line.oldest(), self.unread.since()];
+        both.into_iter().flatten().min()
     }
 
     /// Leave for a connection of a recheck, which takes none from a replay.
@@ -317,8 +330,8 @@ impl Lasting {
             counters: Arc::default(),
             census: Census::default(),
             pulse: Pulse::default(),
-            busy: AtomicUsize::new(0),
-            jobs: AtomicU64::new(0),
+            loads: Arc::new(Loads::new(Jobs::default())),
+            unread: Arc::default(),
             tls,
             warned: Mutex::new(LruCache::new(WARNED_MAX)),
             control: Mutex::new(control),

@@ -8,12 +8,12 @@ use super::Mirror;
 use super::errand::{Ended, Errand};
 use super::judge::NOBODY;
 use super::line::{Ticket, Turn};
+use super::load::Loads;
 use super::order::{Part, Request};
 use super::scope::Scope;
-use super::shared::{Lasting, Shared};
+use super::shared::Shared;
 use crate::sql::Table;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,18 +33,18 @@ pub(super) struct Reserved {
 }
 
 /// Something that is under way on the shadow beside the replays.
-struct Held(Arc<Lasting>);
+struct Held(Arc<Loads>);
 
 impl Held {
-    fn new(lasting: &Arc<Lasting>) -> Self {
-        lasting.busy.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(lasting))
+    fn new(loads: &Arc<Loads>) -> Self {
+        loads.begin();
+        Self(Arc::clone(loads))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+        self.0.end();
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) fn reserve(shared: &Shared, scope: Scope) -> Reserved {
     Reserved {
         ticket: ticket(shared, Part::Commit, scope),
         shadow: Arc::clone(&shared.name),
-        _held: Held::new(shared.lasting()),
+        _held: Held::new(&shared.loads),
     }
 }
 

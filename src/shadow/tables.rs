@@ -4,7 +4,12 @@
 //! One task asks; whoever needs a table that is not known waits for it a short time, on the shadow
 //! side alone. Forgotten after DDL, looked up anew after a while. Without an account nothing is
 //! known.
+//!
+//! DDL that lies unread is not known here, and the primary answers as of now: while anything lies there, what is
+//! known serves on. A table of which nothing is known is asked for all the same; where it was changed between
+//! the command and the question, the command is pinned by what came after it.
 
+use super::unread::Unread;
 use crate::ask::{AskError, Questions, Row};
 use crate::sql::Table;
 use crate::sql::pin::{Column, TableFacts};
@@ -45,6 +50,8 @@ pub(super) struct Known {
     /// Says that something was learned.
     learned: watch::Sender<u64>,
     wanted: Option<mpsc::Sender<Key>>,
+    /// What is not looked at yet, and may be DDL.
+    unread: Arc<Unread>,
     /// Tables that are asked for and not answered yet.
     open: Mutex<BTreeSet<Key>>,
     /// Counts what DDL made forget: an answer from before it is not kept.
@@ -103,6 +110,7 @@ impl Known {
             entries: Mutex::new(LruCache::new(TABLES_MAX)),
             learned: watch::Sender::new(0),
             wanted: None,
+            unread: Arc::default(),
             open: Mutex::default(),
             forgotten: AtomicU64::new(0),
             changes: Mutex::new(Changes {
@@ -113,10 +121,11 @@ impl Known {
     }
 
     /// With the primary to ask, and the task that does.
-    pub(super) fn asking(sources: Sources) -> (Arc<Self>, JoinHandle<()>) {
+    pub(super) fn asking(sources: Sources, unread: &Arc<Unread>) -> (Arc<Self>, JoinHandle<()>) {
         let (wanted, wants) = mpsc::channel(WANTED_MAX);
         let known = Arc::new(Self {
             wanted: Some(wanted),
+            unread: Arc::clone(unread),
             ..Self::nothing()
         });
         let task = task::spawn("tables", learn(Arc::downgrade(&known), sources, wants));
@@ -168,7 +177,9 @@ impl Known {
         let mut changes = self.changes.lock();
         let mut entries = self.entries.lock();
         for key in tables.filter_map(Key::of) {
-            let before = entries.pop(&key).and_then(|entry| entry.facts);
+            // What was asked for since tells of what it made of the table.
+            let before = entries.pop(&key).filter(|entry| entry.at <= acked);
+            let before = before.and_then(|entry| entry.facts);
             let since = changes.of.peek(&key).map(|change| change.acked);
             let change = Change {
                 acked,
@@ -215,7 +226,8 @@ impl Known {
         let entry = entries.get_mut(key);
         let stale = entry.as_ref().is_none_or(|entry| {
             let at_most = if entry.facts.is_some() { FRESH } else { RETRY };
-            !entry.asked && now.saturating_duration_since(entry.at) > at_most
+            let old = now.saturating_duration_since(entry.at) > at_most;
+            old && !entry.asked && (entry.facts.is_none() || self.unread.is_known(now))
         });
         let asked = stale && self.want(key);
         match entry {

@@ -19,10 +19,22 @@ pub struct Session {
     pub facts: Arc<Facts>,
     tee: Tee,
     seq: u64,
+    last: Option<Exchange>,
     pub in_transaction: bool,
 }
 
 impl Session {
+    /// Hands the last one again, as if it had been said and answered again.
+    pub fn says_again(&mut self) {
+        self.seq += 1;
+        if let Some(last) = self.last.clone() {
+            self.tee.hand(Exchange {
+                seq: self.seq,
+                ..last
+            });
+        }
+    }
+
     /// One that has logged in to `legacy` as `app`, in the database `app`.
     pub fn new(session: u64, stream: Stream, capabilities: Capabilities, tee: &Tee) -> Self {
         Self {
@@ -41,18 +53,28 @@ impl Session {
             }),
             tee: tee.clone(),
             seq: 0,
+            last: None,
             in_transaction: false,
         }
     }
 
     /// Says a command to the primary, and hands what came of it to the mirror.
     pub async fn say(&mut self, payload: &[u8]) -> Answer {
-        let began = Instant::now();
+        self.say_since(Instant::now(), payload, payload).await
+    }
+
+    /// Says another query to the primary than the mirror is told, and that it began then.
+    pub async fn say_from(&mut self, began: Instant, text: &str, other: &str) -> Answer {
+        let payload = |text: &str| [b"\x03", text.as_bytes()].concat();
+        self.say_since(began, &payload(text), &payload(other)).await
+    }
+
+    async fn say_since(&mut self, began: Instant, payload: &[u8], other: &[u8]) -> Answer {
         self.tracker.digest_rows(self.tee.compares());
-        let answer = exchange(&mut self.stream, &mut self.tracker, payload).await;
+        let answer = exchange(&mut self.stream, &mut self.tracker, other).await;
         self.seq += 1;
         let now = Instant::now();
-        self.tee.hand(Exchange {
+        let exchange = Exchange {
             facts: Arc::clone(&self.facts),
             seq: self.seq,
             command: payload.to_vec(),
@@ -64,7 +86,9 @@ impl Session {
             sent: began,
             first_byte: now,
             acked: now,
-        });
+        };
+        self.tee.hand(exchange.clone());
+        self.last = Some(exchange);
         if let Some(status) = answer.status {
             self.in_transaction = status.in_transaction();
         }

@@ -3,6 +3,7 @@
 use super::{Desk, forget_tables};
 use crate::compare::verdict::Reason;
 use crate::ledger::Side;
+use crate::shadow::antechamber::Came;
 use crate::shadow::effect::{commits, resets, statements, written};
 use crate::shadow::job::{Held, Skip};
 use crate::shadow::journal::{Entry, Untold};
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 impl Desk {
     /// Takes what stayed of an exchange that was dropped.
-    pub(in crate::shadow) fn stub(&mut self, shared: &Arc<Shared>, stub: Box<Stub>) {
+    pub(in crate::shadow) fn stub(&mut self, shared: &Arc<Shared>, stub: Box<Stub>, came: Came) {
         self.log_in(shared, &stub.facts);
         self.seq = stub.seq;
         let cut = stub.command_bytes > stub.command.len() as u64;
@@ -57,7 +58,7 @@ impl Desk {
             began: stub.began,
         });
         self.in_transaction = step.after;
-        self.begin(shared, &step);
+        self.begin(came, &step);
         self.take_ties_of_stub(shared, &stub, &reading, cut || several && failed);
         let entries = self.entries_of_stub(&stub, &reading, cut || several && failed);
         if stub.kind().expect() != Expect::Nothing {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use understudy::config::{Config, Server, Writes};
 use understudy::connect::{Dial, Dialing, Stream};
 use understudy::ledger::{Commands, Ledger};
+use understudy::planted;
 use understudy::roles::Roles;
 use understudy::shadow::{
     Carried, CarryError, Control, Mirror, MirrorParts, SessionState, Stuck, Values,
@@ -153,7 +154,9 @@ fn run<T>(play: impl Future<Output = T>) -> T {
 /// Half of the commands before a turn, half after it, in an order drawn from the seed; with
 /// `back`, three thirds and two turns.
 async fn play(seed: u64, back: bool) {
+    planted::plant_jobs_max(super::world::jobs_max(seed));
     let house = House::build();
+    planted::plant_jobs_max(None);
     let mut rng = StdRng::seed_from_u64(seed);
     let mut sessions = Vec::new();
     for number in 0..SESSIONS {

@@ -24,6 +24,7 @@ use understudy::config::{Config, Server};
 use understudy::connect::{Dial, Dialing, Stream};
 use understudy::cutover::{Carrier, Cutovers, GUARDS, Helm, Judge, Order, Parts, Refused};
 use understudy::ledger::{Commands, Evidence, Ledger, OpenFindings, Records};
+use understudy::planted;
 use understudy::readiness::{Figures, Lag};
 use understudy::relay::{Offer, Relay, RelayParts};
 use understudy::roles::{Roles, RolesWatch};
@@ -179,7 +180,9 @@ impl World {
             receiver,
             ledger: ledger.clone(),
         };
+        planted::plant_jobs_max(crate::simulation::world::jobs_max(seed));
         let mirror = Arc::new(Mirror::start(mirror).expect("a mirror"));
+        planted::plant_jobs_max(None);
         let carrier = Arc::new(Carrier::new(roles.clone(), Arc::clone(&dial)));
         let relay = RelayParts {
             threads: Vec::new(),
