@@ -38,12 +38,12 @@ const NEAR: Duration = Duration::from_millis(1);
 /// Exchanges that are received before anything else has its turn.
 const BATCH: usize = 64;
 
-/// Of what lies in the antechamber so much is let in before the tee and all other tasks have their turn;
-/// meanwhile so much is received, which is more, so that the tee never fills for it.
+/// Of what lies in the antechamber so much is let in, and as much as has come meanwhile up to a bound, before
+/// the tee and all other tasks have their turn: the tee does not fill for it, nor the budget.
 const LET_IN: usize = 256;
-const RECEIVED: usize = 1024;
+const CAME_MAX: usize = 32 * LET_IN;
 
-/// As much is received at most before an errand is answered, should it come faster than that.
+/// As much is received at most in one go, should it come faster than that.
 const TAKEN_MAX: usize = 1 << 17;
 
 /// So full the queue has stayed for [`FULL_TICKS`] looks that mirroring is suspended, in percent.
@@ -137,10 +137,11 @@ impl Dispatcher {
                 _ = ticks.tick() => self.look(),
                 () = stop.cancelled() => break,
             }
+            let before = self.antechamber.entered();
             if !self.antechamber.is_empty() {
-                self.receive_some(RECEIVED, true);
+                self.receive_some(TAKEN_MAX, true);
             }
-            let let_in = self.let_in();
+            let let_in = self.let_in(before);
             self.serve_waiting();
             if let_in {
                 tokio::task::yield_now().await;
@@ -207,8 +208,9 @@ impl Dispatcher {
         !self.antechamber.is_empty() && self.doorkeeper.is_asked()
     }
 
-    /// Lets in what may be looked at, up to a batch; whether anything was.
-    fn let_in(&mut self) -> bool {
+    /// Lets in what may be looked at, up to a batch and what came since there were so many; whether
+    /// anything was.
+    fn let_in(&mut self, before: u64) -> bool {
         if self.antechamber.is_empty() {
             return false;
         }
@@ -218,13 +220,15 @@ impl Dispatcher {
             let loads = lie.map(|session| desks.get(&session).and_then(|desk| desk.load()));
             self.doorkeeper.see(&self.shared.loads, loads);
         }
-        let mut left = LET_IN;
+        let came = self.antechamber.entered().saturating_sub(before);
+        let most = usize::try_from(came).map_or(CAME_MAX, |came| came.min(CAME_MAX)) + LET_IN;
+        let mut left = most;
         while left > 0 && self.may_enter() {
             self.take_next();
             left -= 1;
         }
         self.tell_unread();
-        let any = left < LET_IN;
+        let any = left < most;
         if any {
             self.doorkeeper.looks_again();
         }
@@ -248,7 +252,7 @@ impl Dispatcher {
         let end = self.antechamber.entered() + TAKEN_MAX as u64;
         loop {
             if self.antechamber.entered() < end {
-                self.receive_some(RECEIVED, true);
+                self.receive_some(CAME_MAX, true);
             }
             for _ in 0..LET_IN {
                 self.take_next();

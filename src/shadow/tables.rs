@@ -605,4 +605,36 @@ mod tests {
         assert!(known.now(&table("t"), start).is_some());
         assert_eq!(wants.recv().await, Some(key));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_for_behind_the_ddl_says_nothing_of_before() {
+        let known = Known::nothing();
+        let (key, start) = (Key::of(&table("t")).unwrap(), Instant::now());
+        tokio::time::advance(9 * SECOND).await;
+        known.keep(key, facts("new"), 0);
+        // It was looked at later than it went through.
+        known.changed([table("t")].iter(), start + 5 * SECOND);
+        assert_eq!(known.now(&table("t"), start), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_anything_lies_unread_what_is_known_serves_on() {
+        let (wanted, mut wants) = mpsc::channel(1);
+        let known = Known {
+            wanted: Some(wanted),
+            ..Known::nothing()
+        };
+        let (key, start) = (Key::of(&table("t")).unwrap(), Instant::now());
+        known.keep(key.clone(), facts("old"), 0);
+        tokio::time::advance(FRESH + SECOND).await;
+        known.unread.tell(1, Some(Instant::now()));
+        assert_eq!(known.now(&table("t"), start), facts("old"));
+        assert!(
+            wants.try_recv().is_err(),
+            "the primary may say what came later"
+        );
+        known.unread.tell(0, None);
+        assert_eq!(known.now(&table("t"), start), facts("old"));
+        assert_eq!(wants.try_recv(), Ok(key));
+    }
 }

@@ -329,7 +329,7 @@ fn what_lies_there_is_let_in_a_little_at_a_time_and_the_tee_is_received_in_betwe
             }
             assert_eq!(house.tee.lost(), 0, "in turn {turns}");
         }
-        assert!(turns > LIE / 300, "{turns} turns");
+        assert!(turns > LIE / (A_TURN + 400), "{turns} turns");
         assert!(turns < LIE / 100, "{turns} turns");
         house.ends().await;
         assert_eq!(house.matched() as usize, 1 + LIE + turns * A_TURN);
