@@ -2,6 +2,7 @@
 
 use super::live::{ROWS, filled};
 use super::{begin_with, store, table, until, verify};
+use crate::lab::cutover::scene as cutover;
 use crate::lab::load;
 use crate::lab::mirroring::connect;
 use crate::lab::proxy::Setup;
@@ -59,7 +60,7 @@ async fn under_sysbench_an_instant_shows_what_differs_and_nothing_else() {
     let still = filled(&lab).await;
     let mut sysbench = load::command(&proxy);
     sysbench
-        .args(["--threads=4", "--rate=20"])
+        .args(["--threads=4", "--rate=10"])
         .arg(format!("--time={LOAD_S}"))
         .arg("run")
         .stdout(Stdio::null())
@@ -246,6 +247,79 @@ async fn sessions_keep_what_they_hold() {
         .expect("it is there");
     let id = known.expect("a number").0;
     assert_eq!(kept, Some((5, 7, id, id)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cutover_comes_first() {
+    let lab = Lab::get();
+    let still = filled(&lab).await;
+    let mut setup = cutover::setup("hold_ms_max = 10000");
+    setup.more.push_str("[verify]\nhold_ms_max = 9000\n");
+    let proxy = Proxy::start_with(&lab, &setup);
+    let mut app = connect(&proxy.address, "scratch").await;
+    let mut other = connect(&proxy.address, "scratch").await;
+    app.query_drop("BEGIN").await.expect("begun");
+    let stop = Arc::new(AtomicBool::new(false));
+    // It stays in its transaction, and says something all the time.
+    let (stays, told) = (app, Arc::clone(&stop));
+    let stays = tokio::spawn(async move {
+        let mut app = stays;
+        while !told.load(Ordering::Relaxed) {
+            app.query_drop("SELECT 1")
+                .await
+                .expect("no client sees an error");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        app.query_drop("COMMIT").await.expect("committed");
+        app
+    });
+    begun(&proxy, &still);
+    // Once it is held, nobody else is answered.
+    let end = Instant::now() + Duration::from_secs(60);
+    while proxy.metric("understudy_sessions_held_total") == 0 {
+        assert!(Instant::now() < end, "nobody was held");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let forced = [
+        "divergences",
+        "coverage",
+        "evidence",
+        "latency",
+        "writers",
+        "features",
+        "taint",
+        "open_transactions",
+        "verification",
+        "reachability",
+        "lag",
+        "accounts",
+        "ddl",
+        "journals",
+    ];
+    let body = json!({"to": "vitess", "force": forced});
+    let asked = cutover::ask(&proxy, &body);
+    assert_eq!(asked.0, 202, "{asked:?}");
+    let run = wait_for(&proxy, &|told| failed(told) >= 1);
+    let why = run["run"]["instants"]["holds"][0].clone();
+    assert_eq!(why["failed"], "a cutover is under way", "{run:#}");
+    assert!(
+        why["hold_us"].as_u64().expect("held") < 9_000_000,
+        "{run:#}"
+    );
+    // While the cutover holds, the run waits for it.
+    stop.store(true, Ordering::Relaxed);
+    let mut app = stays.await.expect("it stayed");
+    let states = ["soaking", "done", "aborted"];
+    let cutover = cutover::until_state(&proxy, &states, Duration::from_secs(60)).await;
+    assert_ne!(cutover["state"], "aborted", "{cutover:#}");
+    let run = wait_for(&proxy, &ended);
+    let why = run["run"]["why"].to_string();
+    assert!(why.contains("another server is the primary"), "{run:#}");
+    // Both sessions were carried across, the one that was held twice too.
+    for session in [&mut app, &mut other] {
+        let version: Option<String> = session.query_first("SELECT @@version").await.expect("told");
+        assert!(version.is_some_and(|version| version.contains("Vitess")));
+    }
 }
 
 /// Ends the transactions of the proxy's own readers on a server.
