@@ -54,8 +54,14 @@ const FULL_TICKS: u32 = 50;
 /// still fit.
 const TIGHT_PERCENT: u64 = 85;
 
-/// After the replays were told to give up, they have this time to say so.
+/// After the replays were told to give up, they have this time to say so; and those that are stopped for not
+/// doing it have this to be gone.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+const GONE: Duration = Duration::from_millis(200);
+
+/// Why everything is tainted where the end came before all was looked at.
+pub(super) const UNSEEN: &str =
+    "the mirror was stopped before all that the primary had done was looked at";
 
 /// utf8mb4_general_ci, which every server since 5.5 knows.
 const COLLATION: u16 = 45;
@@ -112,8 +118,8 @@ impl Dispatcher {
         }
     }
 
-    /// Runs until told to end, or until no tee is left; then lets the replays finish, for
-    /// `finish` at most.
+    /// Runs until told to end, or until no tee is left; then lets in what lies unread and lets the replays
+    /// finish, for `finish` at most, both together.
     pub(super) async fn run(mut self, stop: CancellationToken, finish: Duration) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -149,8 +155,9 @@ impl Dispatcher {
                 tokio::task::consume_budget().await;
             }
         }
-        self.let_all_in().await;
-        self.finish(finish).await;
+        let end = Instant::now();
+        self.let_all_in(end + finish / 2, end + finish).await;
+        self.finish(end + finish).await;
     }
 
     /// Receives what has come through the tee, at most so many.
@@ -247,8 +254,10 @@ impl Dispatcher {
         self.shared.loads.watch(len > 0);
     }
 
-    /// Looks at all that has come, for the end.
-    async fn let_all_in(&mut self) {
+    /// Looks at all that has come, for the end. What was not looked at by `late` the replays are not given any
+    /// more: each write of it is tainted. What was not by `deadline` nobody looks at, and any table may be
+    /// written by it.
+    async fn let_all_in(&mut self, late: Instant, deadline: Instant) {
         let end = self.antechamber.entered() + TAKEN_MAX as u64;
         loop {
             if self.antechamber.entered() < end {
@@ -259,10 +268,22 @@ impl Dispatcher {
             }
             self.tell_unread();
             if self.antechamber.is_empty() {
-                return;
+                break;
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                break;
+            }
+            if now >= late {
+                self.shared.give_up();
             }
             tokio::task::yield_now().await;
         }
+        // A tee that is fed to the end has more.
+        if !self.antechamber.is_empty() || self.receiver.try_recv().is_some() {
+            self.shared.taint(&Scope::All, "", &UNSEEN.into());
+        }
+        self.say_lost();
     }
 
     /// A replay has nothing to do and holds nothing: the session gets another at its next command.
@@ -415,18 +436,23 @@ impl Dispatcher {
         if no_digests && !self.desks.values().any(|desk| desk.compares_on()) {
             self.shared.needs_no_digests();
         }
+        self.say_lost();
+        if self.shared.breaker(|breaker| breaker.wants_probe(now)) {
+            self.probe = Some(task::spawn("probe", probe(Arc::clone(&self.shared))));
+        }
+    }
+
+    /// What was lost without a trace may have been any write.
+    fn say_lost(&mut self) {
         let lost = self.receiver.lost_unsaid();
         if lost > self.lost_unsaid {
             self.lost_unsaid = lost;
             let cause = "commands of sessions past all limits were lost";
             self.shared.taint(&Scope::All, "", &cause.into());
         }
-        if self.shared.breaker(|breaker| breaker.wants_probe(now)) {
-            self.probe = Some(task::spawn("probe", probe(Arc::clone(&self.shared))));
-        }
     }
 
-    async fn finish(mut self, at_most: Duration) {
+    async fn finish(mut self, deadline: Instant) {
         self.shared.hurry.cancel();
         if let Some(probe) = self.probe.take() {
             probe.abort();
@@ -437,7 +463,6 @@ impl Dispatcher {
             .flat_map(|desk| desk.close(&self.shared, crate::tee::End::Left))
             .collect();
         tasks.append(&mut self.leaving);
-        let deadline = Instant::now() + at_most;
         for task in &mut tasks {
             if tokio::time::timeout_at(deadline, task).await.is_err() {
                 // Every replay says of each command that it was not run, and taints.
@@ -449,6 +474,14 @@ impl Dispatcher {
         for task in &mut tasks {
             if !task.is_finished() && tokio::time::timeout_at(deadline, &mut *task).await.is_err() {
                 task.abort();
+            }
+        }
+        // What they had at stake is tainted as they go, which is to be before the ledger is closed.
+        let gone = Instant::now() + GONE;
+        for task in tasks.iter_mut().filter(|task| !task.is_finished()) {
+            if tokio::time::timeout_at(gone, task).await.is_err() {
+                self.shared.taint(&Scope::All, "", &UNSEEN.into());
+                return;
             }
         }
     }

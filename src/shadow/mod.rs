@@ -103,6 +103,7 @@ use dispatcher::Dispatcher;
 use era::Era;
 use errand::{ERRANDS_MAX, Errand, RESTED_MAX};
 use parking_lot::Mutex;
+use scope::Scope;
 use shared::{Lasting, Shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -213,7 +214,8 @@ impl Mirror {
     }
 
     /// Lets it finish what was handed over, and ends it. What is not finished within about
-    /// seven seconds is *not compared: suspended*; at the latest after `at_most` this returns.
+    /// seven seconds is *not compared: suspended*; at the latest after `at_most` this returns, and then
+    /// what was not looked at may have written any table: all are tainted.
     pub async fn drain(&self, at_most: Duration) {
         self.stop.cancel();
         let running = self.dispatcher.lock().take();
@@ -221,6 +223,14 @@ impl Mirror {
             && tokio::time::timeout(at_most, &mut running).await.is_err()
         {
             running.abort();
+            let shared = self.current.load_full();
+            shared.give_up();
+            shared.taint(&Scope::All, "", &dispatcher::UNSEEN.into());
+            tracing::error!(
+                "the mirror did not end in {} s, and {} commands were not looked at: all tables count as tainted. The machine has too little processor time for it, or this is a fault of understudy's",
+                at_most.as_secs(),
+                shared.unread.len()
+            );
         }
     }
 

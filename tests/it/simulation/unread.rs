@@ -515,6 +515,69 @@ fn what_lies_there_has_its_verdict_when_the_mirror_ends() {
     });
 }
 
+/// Writes of two sessions, of which most lie unread.
+async fn writes_lie_unread() -> House {
+    let mut house = House::of(2, Limits::default()).await;
+    house.hang(0..2);
+    for _ in 0..30 {
+        for session in [0, 1] {
+            house.say(session, WRITE, 100).await;
+        }
+    }
+    assert!(house.unread() > 5_000);
+    assert_eq!(house.ledger.taints(), []);
+    house
+}
+
+fn tainted(house: &House) -> Vec<String> {
+    let taints = house.ledger.taints();
+    taints.into_iter().map(|one| one.table).collect()
+}
+
+/// Finding: the mark of a clean stop was set though writes had not been looked at, and nothing was tainted.
+#[test]
+fn a_stop_that_is_cut_short_taints_what_nobody_looked_at() {
+    run(async {
+        let house = writes_lie_unread().await;
+        house.mirror.drain(Duration::ZERO).await;
+        assert_eq!(tainted(&house), ["*"]);
+    });
+}
+
+#[test]
+fn a_stop_that_looks_slowly_at_what_lies_there_ends_in_time_and_taints() {
+    // So long each turn takes in which some is let in: about twenty are needed.
+    for (turn, tables, all) in [
+        (1, vec!["t1"], true),
+        (300, vec!["t1"], true),
+        (900, vec!["*", "t1"], false),
+    ] {
+        run(async {
+            let house = writes_lie_unread().await;
+            let began = Instant::now();
+            let ends = house.mirror.drain(Duration::from_secs(60));
+            tokio::pin!(ends);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut ends => break,
+                    () = tokio::time::advance(Duration::from_millis(turn)) => {}
+                }
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(8),
+                "{turn} ms: {:?}",
+                began.elapsed()
+            );
+            let mut names = tainted(&house);
+            names.sort();
+            assert_eq!(names, tables, "{turn} ms");
+            let coverage = house.ledger.coverage();
+            assert_eq!(coverage.pending == 0, all, "{turn} ms: {coverage:?}");
+        });
+    }
+}
+
 /// More than is let in at a time, and none of it is a job for a replay.
 #[test]
 fn it_is_drained_once_all_was_looked_at() {
