@@ -67,7 +67,7 @@ pub struct Exchange {
     pub answered: bool,
     /// When the command's first byte was read.
     pub began: Instant,
-    /// When the command's last byte was sent to the primary.
+    /// When the command's last piece was read from the client, before it was written to the primary.
     pub sent: Instant,
     /// When the answer's first byte was read.
     pub first_byte: Instant,

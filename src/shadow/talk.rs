@@ -23,7 +23,8 @@ const SPARE_BYTES_MAX: usize = 16 << 10;
 pub(super) struct Reply {
     /// The answer.
     pub(super) answer: Answer,
-    /// When the command's last byte was sent.
+    /// When the command's last piece was there to be sent, as on the primary's side: what writing it takes is
+    /// the server's time on both.
     pub(super) sent: Instant,
     /// When the answer's first byte was read.
     pub(super) first_byte: Instant,
@@ -112,7 +113,7 @@ impl Talk {
     pub(super) async fn tell(&mut self, payload: &[u8]) -> Result<(), Trouble> {
         self.wire.pack(payload);
         let sent = self.patience.with(self.wire.send()).await;
-        sent.map_err(|_| Trouble::Timeout)?
+        sent.map_err(|_| Trouble::Timeout)?.map(drop)
     }
 
     /// Sends a command and reads its whole answer.
@@ -173,19 +174,23 @@ impl Wire {
         out.extend_from_slice(text);
     }
 
-    /// Sends what was packed.
-    async fn send(&mut self) -> Result<(), Trouble> {
-        self.stream.write_all(&self.out).await?;
+    /// Sends what was packed, and says when its last piece was there to be written.
+    async fn send(&mut self) -> Result<Instant, Trouble> {
+        let (most, last) = self.out.split_at(self.out.len().saturating_sub(PIECE));
+        if !most.is_empty() {
+            self.stream.write_all(most).await?;
+        }
+        let sent = Instant::now();
+        self.stream.write_all(last).await?;
         self.stream.flush().await?;
         self.out.clear();
         self.out.shrink_to(PIECE);
-        Ok(())
+        Ok(sent)
     }
 
     async fn exchange(&mut self, kind: Command) -> Result<Reply, Trouble> {
         self.tracker.begin(kind.expect());
-        self.send().await?;
-        let sent = Instant::now();
+        let sent = self.send().await?;
         let mut first_byte = None;
         let mut answer = std::mem::take(&mut self.spare);
         self.piece.resize(PIECE, 0);
@@ -221,5 +226,47 @@ impl Wire {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const SLOW: Duration = Duration::from_millis(5);
+
+    /// A server that is slow to read, and answers at once.
+    async fn latency(command: Vec<u8>) -> Duration {
+        let (near, mut far) = tokio::io::duplex(8);
+        let text = "[listen]\naddress = \"127.0.0.1:0\"\n\
+            [primary]\nname = \"legacy\"\naddress = \"127.0.0.1:1\"\n\
+            [shadow]\nname = \"vitess\"\naddress = \"127.0.0.1:2\"\n\
+            [shadow.users]\napp = { user = \"app\", password = \"app\" }\n\
+            [ledger]\npath = \"unused.db\"\n";
+        let config = Config::parse(text, &[]).unwrap();
+        let mut talk = Talk::of(&config, Stream::Memory(near), Capabilities::TRANSACTIONS);
+        let len = command.len() + HEADER_LEN;
+        let serves = async {
+            tokio::time::sleep(SLOW).await;
+            let mut bytes = vec![0; len];
+            far.read_exact(&mut bytes).await.unwrap();
+            let mut answer = Vec::new();
+            write_packet(&mut answer, 1, &[0, 0, 0, 2, 0, 0, 0]);
+            far.write_all(&answer).await.unwrap();
+        };
+        let (reply, ()) = tokio::join!(talk.ask(&command), serves);
+        let reply = reply.unwrap();
+        reply.first_byte - reply.sent
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_writing_takes_is_the_servers_time() {
+        assert_eq!(latency(b"\x03SELECT 1".to_vec()).await, SLOW);
+        assert_eq!(
+            latency(vec![3; 2 * PIECE]).await,
+            Duration::ZERO,
+            "its last piece was sent late"
+        );
     }
 }
