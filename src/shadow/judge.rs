@@ -382,7 +382,12 @@ impl Glimpse {
         self.taints_until
     }
 
-    /// Waits until all has been looked at that explains what this saw, at most to this moment.
+    /// Whether all has been looked at that explains what this saw.
+    pub(super) fn is_known(&self, shared: &Shared) -> bool {
+        shared.unread.is_known(self.seen_by())
+    }
+
+    /// Waits until it has, at most to this moment.
     pub(super) async fn known(&self, shared: &Shared, at_most: Instant) {
         let _ = shared.unread.known(self.seen_by(), at_most).await;
     }
@@ -429,9 +434,15 @@ impl Glimpse {
     /// Whether anybody wrote to the tables between two instants, this session included; or perhaps did, for
     /// not all that was acknowledged until then has been looked at.
     pub(super) fn written_between(&self, shared: &Shared, from: Instant, to: Instant) -> bool {
-        if !shared.unread.is_known(to) {
-            return true;
-        }
+        !shared.unread.is_known(to) || self.was_written(shared, from, to)
+    }
+
+    /// Whether somebody is known to have written to the tables since it began.
+    pub(super) fn was_written_since(&self, shared: &Shared) -> bool {
+        self.was_written(shared, self.from, Instant::now())
+    }
+
+    fn was_written(&self, shared: &Shared, from: Instant, to: Instant) -> bool {
         let recent = shared.recent.lock();
         recent.met(NOBODY, &self.scope, from, to)
     }
@@ -439,7 +450,7 @@ impl Glimpse {
     /// The reason, where another session committed to these tables at that time: then the two
     /// sides may have seen different rows. Or perhaps did, for not all has been looked at that may have.
     pub(super) fn met(&self, shared: &Shared) -> Option<Reason> {
-        if !shared.unread.is_known(self.seen_by()) {
+        if !self.is_known(shared) {
             return Some(self.reason);
         }
         self.has_met(shared)

@@ -51,6 +51,9 @@ const KEPT_BYTES_MAX: u64 = 32 << 20;
 /// unread.
 const SECOND_LOOK: Duration = SEEN_EARLY;
 
+/// For what lies unread it is waited no longer, whatever lag the breaker allows: those that wait are counted.
+const UNREAD_MAX: Duration = Duration::from_secs(60);
+
 /// The first pause before the shadow is asked again, and the longest; each is twice the one before.
 const PAUSE: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -441,9 +444,13 @@ enum Looked {
 
 /// Whether two servers that were read at the same time agree.
 enum Both {
-    Agree { moved: bool },
+    Agree {
+        moved: bool,
+    },
     Differ,
     Unsure,
+    /// What is to come to the shadow first lies unread.
+    Unread,
 }
 
 impl Case {
@@ -506,21 +513,21 @@ impl Case {
         let began = Instant::now();
         let second_look = began + SECOND_LOOK;
         let end = began + shared.config.compare.recheck_for;
+        let mut link = None;
         let Some(again) = again else {
-            self.second_look(shared, second_look).await;
+            self.second_look(shared, second_look, &mut link).await;
             return self.stands(shared, Outcome::Skipped);
         };
-        let mut link = None;
         let looked = self.on_shadow(shared, again, &mut link, (began, end)).await;
         let persists = match looked {
             Looked::Settled(conclusion) => return *conclusion,
             Looked::Unable => {
-                self.second_look(shared, second_look).await;
+                self.second_look(shared, second_look, &mut link).await;
                 return self.stands(shared, Outcome::Unavailable);
             }
             Looked::Persists(persists) => persists,
         };
-        self.second_look(shared, second_look).await;
+        self.second_look(shared, second_look, &mut link).await;
         if let Some(conclusion) = self.on_both(shared, again, &mut link).await {
             return conclusion;
         }
@@ -528,16 +535,22 @@ impl Case {
     }
 
     /// The acknowledgement of a commit that the read met may still be on its way, or lie unread: no longer
-    /// than the shadow may lag, for then mirroring is suspended.
-    async fn second_look(&self, shared: &Shared, at: Instant) {
+    /// than the shadow may lag, for then mirroring is suspended. Whoever waits for what lies unread holds no
+    /// connection meanwhile: others look again with it.
+    async fn second_look(&self, shared: &Shared, at: Instant, link: &mut Option<Link>) {
         tokio::time::sleep_until(at).await;
-        let at_most = Instant::now() + shared.config.mirror.breaker_lag;
+        if self.glimpse.is_known(shared) {
+            return;
+        }
+        *link = None;
+        let at_most = Instant::now() + shared.config.mirror.breaker_lag.min(UNREAD_MAX);
         self.glimpse.known(shared, at_most).await;
     }
 
     /// Asks the shadow with growing pauses. What the mirror feeds in order the shadow had when it
-    /// was asked the first time, so that a later write explains nothing; what replication feeds
-    /// counts while nobody has written to the tables since the read began.
+    /// was asked the first time, so that a later write explains nothing, and nothing is to be learnt once
+    /// there is one; that there perhaps is one, unread, ends nothing. What replication feeds counts while nobody has
+    /// written to the tables since the read began.
     async fn on_shadow(
         &self,
         shared: &Shared,
@@ -570,10 +583,11 @@ impl Case {
                 Verdict::NotCompared(_) => return Looked::Unable,
                 Verdict::Diverged(_) if again.fails_newly(&answer) => return Looked::Unable,
                 Verdict::Diverged(_) if quiet => Some(asked - began),
-                Verdict::Diverged(_) if shared.feeds() => {
+                Verdict::Diverged(_) if !shared.feeds() => None,
+                Verdict::Diverged(_) if self.glimpse.was_written_since(shared) => {
                     return Looked::Persists(Some(asked - began));
                 }
-                Verdict::Diverged(_) => None,
+                Verdict::Diverged(_) => Some(asked - began),
             };
             if at >= end {
                 return Looked::Persists(persists);
@@ -593,12 +607,15 @@ impl Case {
         if !again.is_quick {
             return None;
         }
+        let at_most = shared.config.compare.recheck_for;
         for _ in 0..BOTH_SIDES {
             let legacy = shared.rechecks.legacy()?;
-            let both = tokio::time::timeout(
-                shared.config.compare.recheck_for,
-                self.both(shared, again, link, legacy),
-            );
+            // The primary is not asked for what could not be compared then.
+            let asked = Instant::now();
+            if !shared.unread.known(asked, asked + at_most).await {
+                return Some(self.untold(shared));
+            }
+            let both = tokio::time::timeout(at_most, self.both(shared, again, link, legacy));
             match both.await.ok()? {
                 Both::Agree { moved: true } => return Some(race()),
                 Both::Agree { moved: false } => {
@@ -611,6 +628,7 @@ impl Case {
                     );
                     return Some(self.persists(legacy.by, said));
                 }
+                Both::Unread => return Some(self.untold(shared)),
                 Both::Unsure => {}
             }
         }
@@ -634,9 +652,9 @@ impl Case {
         let from = asked.checked_sub(on_its_way).unwrap_or(asked);
         let one = again.on_legacy(legacy).await;
         // Behind what the mirror has yet to bring to these tables: what lies unread has no place yet.
-        let (now, at_most) = (Instant::now(), shared.config.compare.recheck_for);
-        if !shared.unread.known(now, now + at_most).await {
-            return Both::Unsure;
+        let at_most = asked + shared.config.compare.recheck_for / 2; // sooner than all of this
+        if !shared.unread.known(Instant::now(), at_most).await {
+            return Both::Unread;
         }
         let ticket = self.glimpse.ticket(shared);
         if ticket.turn(shared.config.compare.recheck_for).await != Turn::Came {
@@ -669,14 +687,21 @@ impl Case {
         }
     }
 
+    /// Both sides were to be read and could not be, for something lies unread: nobody may say that it differs.
+    fn untold(&self, shared: &Shared) -> Conclusion {
+        self.explained(shared).unwrap_or_else(race)
+    }
+
+    fn explained(&self, shared: &Shared) -> Option<Conclusion> {
+        let (reason, cause) = self.glimpse.explains(shared)?;
+        Some(cause.map_or_else(|| not_compared(reason), |cause| self.follows(cause)))
+    }
+
     /// It differed to the end, and nothing more can be asked. `persists`: it did so while nobody had
     /// written to the tables, for this long.
     fn unsettled(&self, shared: &Shared, persists: Option<Duration>) -> Conclusion {
-        if let Some((reason, cause)) = self.glimpse.explains(shared) {
-            return match cause {
-                Some(cause) => self.follows(cause),
-                None => not_compared(reason),
-            };
+        if let Some(conclusion) = self.explained(shared) {
+            return conclusion;
         }
         match persists {
             Some(time) => {
@@ -711,9 +736,8 @@ impl Case {
     /// As it stands, without having been run again, or not to the end.
     fn stands(&self, shared: &Shared, outcome: Outcome) -> Conclusion {
         let rechecked = Rechecked::not(outcome);
-        let mut conclusion = match self.glimpse.explains(shared) {
-            Some((_, Some(cause))) => self.follows(cause),
-            Some((reason, None)) => not_compared(reason),
+        let mut conclusion = match self.explained(shared) {
+            Some(conclusion) => conclusion,
             None if self.may_lag(shared) => not_compared(Reason::Lag),
             None => Conclusion {
                 verdict: Verdict::Diverged(self.divergence.clone()),

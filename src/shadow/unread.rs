@@ -11,8 +11,10 @@ use tokio::time::Instant;
 /// Nothing lies there.
 const NOTHING: u64 = u64::MAX;
 
-/// From one look whether all is known to the next.
+/// From one look whether all is known to the next, at first and at most; each is twice the one before. Many
+/// may wait, and long.
 const LOOKS: Duration = Duration::from_millis(50);
+const LOOKS_MAX: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -70,12 +72,14 @@ impl Unread {
 
     /// The same, once it is; it is not waited for longer than to this moment.
     pub(super) async fn known(&self, until: Instant, at_most: Instant) -> bool {
+        let mut pause = LOOKS;
         while !self.is_known(until) {
             let now = Instant::now();
             if now >= at_most {
                 return false;
             }
-            tokio::time::sleep_until(at_most.min(now + LOOKS)).await;
+            tokio::time::sleep_until(at_most.min(now + pause)).await;
+            pause = (pause * 2).min(LOOKS_MAX);
         }
         true
     }
