@@ -113,6 +113,11 @@ impl Desk {
         self.worker.as_ref().map(Worker::load)
     }
 
+    /// Whether it ever had a replay.
+    pub(super) const fn was_mirrored(&self) -> bool {
+        self.mirrored.is_some()
+    }
+
     /// A transaction is open whose switches are from when answers were compared.
     pub(super) fn compares_on(&self) -> bool {
         self.in_transaction && self.control.compares()

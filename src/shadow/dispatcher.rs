@@ -9,7 +9,7 @@
 
 use super::antechamber::{Antechamber, Came};
 use super::desk::Desk;
-use super::doorkeeper::Doorkeeper;
+use super::doorkeeper::{Doorkeeper, Guest, Lies};
 use super::era::Era;
 use super::errand::{Errand, Rested, Waiting};
 use super::order::Scope;
@@ -207,7 +207,9 @@ impl Dispatcher {
         !self.antechamber.is_empty()
             && (self.waiting.asks()
                 || self.antechamber.is_short(&self.budget)
-                || self.doorkeeper.opens(&self.shared.loads))
+                || self
+                    .doorkeeper
+                    .opens(&self.shared.loads, self.antechamber.left()))
     }
 
     /// Whether the sessions of what lies there are to be looked at, though nothing else happens.
@@ -221,11 +223,23 @@ impl Dispatcher {
         if self.antechamber.is_empty() {
             return false;
         }
-        if self.doorkeeper.looks(Instant::now()) {
+        let now = Instant::now();
+        if self.doorkeeper.looks(now) {
             let desks = &self.desks;
-            let lie = self.antechamber.sessions();
-            let loads = lie.map(|session| desks.get(&session).and_then(|desk| desk.load()));
-            self.doorkeeper.see(&self.shared.loads, loads);
+            let guest = |session| match desks.get(&session) {
+                None => Guest::New,
+                Some(desk) => match desk.load() {
+                    Some(load) => Guest::Has(load),
+                    None if desk.was_mirrored() => Guest::Parked,
+                    None => Guest::Never,
+                },
+            };
+            let lies = Lies {
+                since: self.antechamber.since(),
+                entered: self.antechamber.entered(),
+            };
+            let guests = self.antechamber.sessions().map(guest);
+            self.doorkeeper.see(&self.shared.loads, now, lies, guests);
         }
         let came = self.antechamber.entered().saturating_sub(before);
         let most = usize::try_from(came).map_or(CAME_MAX, |came| came.min(CAME_MAX)) + LET_IN;
@@ -417,6 +431,7 @@ impl Dispatcher {
     fn look(&mut self) {
         let now = Instant::now();
         self.leaving.retain(|task| !task.is_finished());
+        self.shared.loads.look();
         if let Some(age) = self.lag(now) {
             self.shared.breaker(|breaker| breaker.lagging(age, now));
         }

@@ -1,10 +1,12 @@
 //! What the replays have been given and have not done: how far the shadow is behind.
 //!
 //! Counted where jobs come and go, so that asking costs a few loads. It judges sessions, not their jobs: one
-//! session with a thousand jobs behind a slow report of its own says nothing of the others.
+//! session with a thousand jobs behind a slow report of its own says nothing of the others. Who says little is judged
+//! by time: a session is behind also where its first job has been there for about a second.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 /// So many jobs at all replays together, and what comes more may lie unread.
@@ -12,6 +14,9 @@ const JOBS: usize = 1024;
 
 /// A session with so many is behind: what is given to it now will lie there for a while.
 const BACKLOG: usize = 4;
+
+/// Looks in turn, ten a second, in which a session has done none of its jobs, and it is stuck.
+const STILL: u32 = 10;
 
 /// From how much on the replays are given no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +67,12 @@ pub(super) struct Loads {
     /// Sessions without a job, in a transaction on the shadow: they may hold locks, and only their next
     /// command goes on with it.
     thirsty: AtomicI64,
+    /// How often a session had done all its jobs.
+    rested: AtomicU64,
+    /// Sessions that are stuck, and not behind by their jobs, as of the last look.
+    stuck: AtomicI64,
+    /// Every session's; those that are gone are let go by the look.
+    each: Mutex<Vec<Weak<Load>>>,
     /// Somebody waits for news: see [`Loads::news`].
     is_watched: AtomicBool,
     bell: Notify,
@@ -108,7 +119,40 @@ impl Loads {
     fn most_are_behind(&self, strangers: usize) -> bool {
         let strangers = i64::try_from(strangers).unwrap_or(i64::MAX);
         let active = self.active.load(Ordering::Relaxed);
-        self.behind.load(Ordering::Relaxed) * 2 > active.saturating_add(strangers)
+        let behind = self.behind.load(Ordering::Relaxed) + self.stuck.load(Ordering::Relaxed);
+        behind * 2 > active.saturating_add(strangers)
+    }
+
+    /// Looks which sessions are stuck, ten times a second; not at all while the replays have little to do.
+    pub(super) fn look(&self) {
+        let has_little = self.busy.load(Ordering::Relaxed) < self.limits.few();
+        if has_little && self.stuck.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut stuck = 0;
+        self.each.lock().retain(|load| {
+            let load = load.upgrade();
+            let is_stuck = load.as_ref().is_some_and(|load| load.is_stuck());
+            stuck += i64::from(is_stuck);
+            load.is_some()
+        });
+        self.stuck.store(stuck, Ordering::Relaxed);
+    }
+
+    /// How often a session had done all its jobs: while that grows the shadow is there.
+    pub(super) fn rested(&self) -> u64 {
+        self.rested.load(Ordering::Relaxed)
+    }
+
+    fn know(&self, load: &Arc<Load>) {
+        let mut each = self.each.lock();
+        // Where nobody looks, room is made before more is taken, so that it is no more than twice too much.
+        if each.len() == each.capacity() {
+            each.retain(|load| load.strong_count() > 0);
+            let room = each.len().max(64);
+            each.reserve_exact(room);
+        }
+        each.push(Arc::downgrade(load));
     }
 
     /// Whether a session's transaction on the shadow waits for its next command.
@@ -145,15 +189,37 @@ pub(super) struct Load {
     jobs: AtomicUsize,
     /// Its connection to the shadow is in a transaction.
     is_inside: AtomicBool,
+    /// Jobs that were done, as far as 32 bits tell.
+    done: AtomicU32,
+    /// How many were at the last look, and looks in turn at which no more were, though there were jobs.
+    seen: AtomicU32,
+    still: AtomicU32,
 }
 
 impl Load {
     pub(super) fn new(all: &Arc<Loads>) -> Arc<Self> {
-        Arc::new(Self {
+        let load = Arc::new(Self {
             all: Arc::clone(all),
             jobs: AtomicUsize::new(0),
             is_inside: AtomicBool::new(false),
-        })
+            done: AtomicU32::new(0),
+            seen: AtomicU32::new(0),
+            still: AtomicU32::new(0),
+        });
+        all.know(&load);
+        load
+    }
+
+    /// Looks whether it does none of its jobs, which are too few for it to be behind by them.
+    fn is_stuck(&self) -> bool {
+        let done = self.done.load(Ordering::Relaxed);
+        let still = if self.is_idle() || self.seen.swap(done, Ordering::Relaxed) != done {
+            0
+        } else {
+            self.still.load(Ordering::Relaxed).saturating_add(1)
+        };
+        self.still.store(still, Ordering::Relaxed);
+        still >= STILL && !self.is_behind()
     }
 
     /// Whether what it is given now will lie there for a while.
@@ -195,11 +261,13 @@ impl Load {
         // Its last job done, it may be given another at once, which may be done by another thread: what is
         // inside is looked at before.
         let inside = self.is_inside.load(Ordering::Acquire);
+        self.done.fetch_add(1, Ordering::Relaxed);
         let before = self.jobs.fetch_sub(1, Ordering::AcqRel);
         if before == self.all.limits.each {
             self.all.behind.fetch_sub(1, Ordering::Relaxed);
         }
         if before == 1 {
+            self.all.rested.fetch_add(1, Ordering::Relaxed);
             self.all.active.fetch_sub(1, Ordering::Relaxed);
             if inside {
                 self.all.thirsty.fetch_add(1, Ordering::AcqRel);
@@ -294,6 +362,39 @@ mod tests {
         assert!(all.is_idle());
         assert_eq!(all.active.load(Ordering::Relaxed), 0);
         assert_eq!(all.behind.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_says_little_is_behind_once_nothing_of_it_was_done_for_a_second() {
+        let all = loads(1024);
+        let hot: Vec<_> = (0..20).map(|_| Load::new(&all)).collect();
+        let cold: Vec<_> = (0..80).map(|_| Load::new(&all)).collect();
+        let _hot: Vec<_> = hot.iter().map(|one| given(one, 60)).collect();
+        assert!(all.are_far_behind(0));
+        let mut cold: Vec<_> = cold.iter().map(|one| given(one, 2)).collect();
+        assert!(!all.are_far_behind(0), "80 have two jobs");
+        for _ in 0..10 {
+            assert!(!all.are_far_behind(0));
+            all.look();
+        }
+        all.look();
+        assert!(all.are_far_behind(0), "of all 100 none was done");
+        cold.iter_mut().take(60).for_each(|jobs| drop(jobs.pop()));
+        all.look();
+        assert!(!all.are_far_behind(0), "60 go on");
+        cold.clear();
+        all.look();
+        assert_eq!((all.stuck.load(Ordering::Relaxed), all.rested()), (0, 80));
+    }
+
+    #[test]
+    fn those_that_are_gone_are_not_kept() {
+        let all = loads(1024);
+        (0..10_000).for_each(|_| drop(Load::new(&all)));
+        assert!(all.each.lock().len() <= 64);
+        let kept: Vec<_> = (0..1_000).map(|_| Load::new(&all)).collect();
+        (0..10_000).for_each(|_| drop(Load::new(&all)));
+        assert!(all.each.lock().len() <= 4 * kept.len());
     }
 
     #[tokio::test(start_paused = true)]

@@ -245,7 +245,8 @@ mod tests {
             [shadow.users]\napp = { user = \"app\", password = \"app\" }\n\
             [ledger]\npath = \"unused.db\"\n";
         let config = Config::parse(text, &[]).unwrap();
-        let mut talk = Talk::of(&config, Stream::Memory(near), Capabilities::TRANSACTIONS);
+        let capabilities = Capabilities(Capabilities::PROTOCOL_41.0 | Capabilities::TRANSACTIONS.0);
+        let mut talk = Talk::of(&config, Stream::Memory(near), capabilities);
         let len = command.len() + HEADER_LEN;
         let serves = async {
             tokio::time::sleep(SLOW).await;

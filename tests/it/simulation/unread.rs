@@ -237,7 +237,7 @@ fn what_comes_while_the_shadow_hangs_is_counted_at_once_and_done_in_the_end() {
         let began = Instant::now() - Duration::from_secs(5); // a slot of the pulse
         for _ in 0..5 {
             for session in 0..3 {
-                house.say(session, WRITE, 1).await;
+                house.sessions[session].query(WRITE).await;
                 house.say(session, READ, 1).await;
             }
         }
@@ -302,6 +302,48 @@ fn one_session_with_a_slow_command_holds_no_other_up() {
         }
         house.ends().await;
         assert_eq!(house.matched(), 3 + 80 + 10);
+    });
+}
+
+/// Finding: where more were slow than quick, the quick ones waited for the slow ones.
+#[test]
+fn several_sessions_with_slow_commands_hold_no_other_up_for_long() {
+    run(async {
+        let mut house = House::of(6, Limits::default()).await;
+        house.hang(0..4);
+        for session in 0..4 {
+            house.say(session, READ, 30).await;
+        }
+        for round in 1..=5 {
+            house.say(0, READ, 10).await;
+            house.say(4, READ, 1).await;
+            house.say(5, WRITE, 1).await;
+            sleep(Duration::from_millis(1_300)).await;
+            assert_eq!(house.matched(), 6 + 2 * round);
+        }
+        house.ends().await;
+        assert_eq!(house.matched(), 6 + 4 * 30 + 5 * 12);
+    });
+}
+
+/// Finding: sessions that said a command now and then had all that the others said read, given places and jobs.
+#[test]
+fn where_the_shadow_hangs_who_says_little_keeps_no_door_open() {
+    run(async {
+        let mut house = House::of(12, Limits::default()).await;
+        house.hang(0..12);
+        for session in [0, 1] {
+            house.say(session, READ, 20).await;
+        }
+        sleep(Duration::from_secs(3)).await;
+        for session in 2..8 {
+            house.say(session, READ, 1).await;
+            house.say(0, READ, 20).await;
+            sleep(Duration::from_millis(900)).await;
+        }
+        assert!(house.unread() > 80, "{:?}", house.mirror.figures());
+        house.ends().await;
+        assert_eq!(house.matched(), 12 + 2 * 20 + 6 * 21);
     });
 }
 
