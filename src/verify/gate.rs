@@ -16,6 +16,9 @@ pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Pause between two looks at what holds it up.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// And between two while it rests.
+const REST_LOOK: Duration = Duration::from_secs(1);
+
 const PAUSED: &str = "an operator paused it";
 
 /// What a run must know of the understudy that it runs in.
@@ -270,16 +273,34 @@ impl Gate {
     /// # Errors
     /// It is to end.
     pub async fn rest(&self, rows: u64, worked: Duration) -> Result<(), Stopped> {
-        let now = Instant::now();
+        self.rest_for(self.owes(rows, worked), || ()).await
+    }
+
+    /// How long it is to rest after so much work.
+    pub fn owes(&self, rows: u64, worked: Duration) -> Duration {
         let share = self.around.share(self.pace.share).clamp(0.01, 1.0);
-        let mut rest = worked.mul_f64(1.0 / share - 1.0);
-        if let Some(per_second) = self.pace.rows_per_second {
-            rest = rest.max(self.owed(rows, per_second, worked, now));
+        let rest = worked.mul_f64(1.0 / share - 1.0);
+        let owed = |per_second| self.owed(rows, per_second, worked, Instant::now());
+        rest.max(self.pace.rows_per_second.map_or(Duration::ZERO, owed))
+    }
+
+    /// Rests for so long. What it runs in is looked at all the while, so that nobody takes a rest for an absence; where
+    /// it is to wait behind it, `lets_go` is done at once.
+    ///
+    /// # Errors
+    /// It is to end.
+    pub async fn rest_for(&self, rest: Duration, mut lets_go: impl FnMut()) -> Result<(), Stopped> {
+        let until = Instant::now() + rest;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.sleep(left.min(REST_LOOK)).await?;
+            if left > REST_LOOK && self.bars().is_some() {
+                lets_go();
+            }
         }
-        if rest.is_zero() {
-            return Ok(());
-        }
-        self.sleep(rest).await
     }
 
     /// How long the cap has it wait: all jobs share it.
@@ -304,16 +325,19 @@ impl std::fmt::Debug for Gate {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     /// An understudy that holds it up where it is told to.
     #[derive(Debug, Default)]
     pub(in crate::verify) struct Quiet {
         pub(in crate::verify) busy: AtomicBool,
+        /// Times that it was asked.
+        looks: AtomicU32,
     }
 
     impl Around for Quiet {
         fn holds(&self) -> Option<String> {
+            self.looks.fetch_add(1, Ordering::Relaxed);
             self.busy
                 .load(Ordering::Relaxed)
                 .then(|| "production is slow".to_owned())
@@ -411,6 +435,23 @@ pub(super) mod tests {
             gate.sleep(Duration::from_secs(60)).await,
             Err(Stopped::Aborted)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_it_rests_it_is_there_and_lets_go_what_it_must() {
+        let (sender, around, gate) = gate(FREE);
+        let (start, mut gone) = (Instant::now(), Vec::new());
+        let looks = around.looks.load(Ordering::Relaxed);
+        let rests = gate.rest_for(Duration::from_secs(60), || gone.push(start.elapsed()));
+        let pauses = async {
+            tokio::time::sleep(Duration::from_millis(30_500)).await;
+            sender.send_replace(Signal::Pause);
+        };
+        let (rested, ()) = tokio::join!(rests, pauses);
+        assert_eq!((rested, start.elapsed()), (Ok(()), Duration::from_secs(60)));
+        assert_eq!(gone.first(), Some(&Duration::from_secs(31)));
+        let looked = around.looks.load(Ordering::Relaxed) - looks;
+        assert_eq!(looked, 30, "each second, until it was paused");
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,6 +16,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const NOW: Duration = Duration::from_secs(10);
 const BEFORE: Duration = Duration::from_secs(60);
 
+/// Where nobody has asked for so long no walk was under way: one range may take its time, and is no absence.
+const ABSENT: Duration = Duration::from_secs(60);
+
 /// A latency that stays though the run has given way for so long is not of its making.
 const NOT_OURS: Duration = Duration::from_secs(30);
 
@@ -63,7 +66,7 @@ impl Strain {
         let alone = self
             .looked
             .map(|looked| now.saturating_duration_since(looked));
-        if alone.is_none_or(|alone| alone > NOW) {
+        if alone.is_none_or(|alone| alone > ABSENT) {
             // Nobody has asked of late: a run begins, or goes on.
             self.begin(now, &beat(alone.map_or(BEFORE, |alone| alone.min(BEFORE))));
             return None;
@@ -239,10 +242,24 @@ mod tests {
         let least = strain.share(0.5);
         assert!((least - SHARE_MIN).abs() < 1e-9, "{least}");
         // What was bearable is kept over a pause, and what is usual is measured anew.
-        looked(&mut strain, start, 290, 290, beat(11_500));
+        looked(&mut strain, start, 320, 320, beat(11_500));
         assert!((strain.share(0.5) - SHARE_MIN).abs() < 1e-9);
-        looked(&mut strain, start, 291, 305, beat(11_500));
+        looked(&mut strain, start, 321, 335, beat(11_500));
         assert!(strain.share(0.5) > SHARE_MIN);
+    }
+
+    /// A walk whose ranges take so long that it looks but each half minute is judged all the same.
+    #[test]
+    fn one_that_looks_seldom_gives_way_too_and_has_more_of_the_time_again() {
+        let (start, mut strain) = (Instant::now(), Strain::default());
+        let limits = limits();
+        let at = |s| start + Duration::from_secs(s);
+        assert_eq!(strain.holds(at(0), |_| beat(10_000), &limits), None);
+        assert_eq!(strain.holds(at(30), |_| beat(10_000), &limits), None);
+        assert!(strain.share(0.5) > SHARE_FIRST, "{}", strain.share(0.5));
+        let why = strain.holds(at(60), |_| beat(30_000), &limits);
+        assert!(why.is_some_and(|why| why.contains("30 ms, and was 10 ms")));
+        assert!(strain.share(0.5) < SHARE_FIRST, "{}", strain.share(0.5));
     }
 
     #[test]
