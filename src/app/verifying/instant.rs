@@ -6,8 +6,7 @@
 
 use super::Surroundings;
 use crate::config::{FedBy, Writes};
-use crate::cutover::{Moment, Replicated, Standstill};
-use crate::roles::Roles;
+use crate::cutover::{Moment, Standstill};
 use crate::shadow::Mirror;
 use crate::task;
 use crate::verify::{Held, Opening};
@@ -52,12 +51,9 @@ impl Surroundings {
     }
 
     fn feed(&self) -> Feed {
-        let roles = self.roles.borrow().clone();
-        let is_replicated = roles.shadow.fed_by == FedBy::Replication;
         Feed {
             mirror: Arc::clone(&self.mirror),
-            replicated: is_replicated.then(|| self.replicated(roles.clone())),
-            roles,
+            fed_by: self.roles.borrow().shadow.fed_by,
         }
     }
 
@@ -69,10 +65,9 @@ impl Surroundings {
         if self.helm.fleet().is_some() {
             return Some("other proxies of the fleet write to the primary too, and nobody holds their sessions meanwhile; take --mode chunks".to_owned());
         }
-        let feed = self.feed();
-        let never = feed.replicated.is_none() && self.mirror.control().writes != Writes::Apply;
-        let why = feed.is_dry().filter(|_| never);
-        why.map(|why| format!("{why}; take --mode chunks"))
+        self.feed()
+            .is_never()
+            .map(|why| format!("{why}; take --mode chunks"))
     }
 }
 
@@ -90,7 +85,7 @@ async fn moment(standstill: Standstill, feed: Feed, at_most: Duration, opening: 
     let caught_up = Mutex::new(None);
     let work = async {
         let began = Instant::now();
-        feed.has_everything(began + at_most).await?;
+        feed.has_everything().await?;
         *caught_up.lock() = Some(began.elapsed());
         opening.await
     };
@@ -112,25 +107,36 @@ async fn moment(standstill: Standstill, feed: Feed, at_most: Duration, opening: 
 /// What brings the shadow what the primary commits.
 struct Feed {
     mirror: Arc<Mirror>,
-    roles: Roles,
-    /// Where it is replication.
-    replicated: Option<Arc<Replicated>>,
+    fed_by: FedBy,
+}
+
+const REPLICATED: &str = "replication feeds the shadow, and a heartbeat or a GTID that has come across does not prove that all that was committed before has (parallel appliers, a stream for each shard), so that an instant may show what is late as different";
+
+const NOT_APPLIED: &str =
+    "dark writes are not applied (mirror.writes), so nothing brings the shadow what is written";
+
+/// Why this brings a shadow nothing that an instant could rest on, however long one waits.
+fn never(fed_by: FedBy, writes: Writes) -> Option<&'static str> {
+    match (fed_by, writes) {
+        (FedBy::Replication, _) => Some(REPLICATED),
+        (FedBy::Mirror, Writes::Apply) => None,
+        (FedBy::Mirror, _) => Some(NOT_APPLIED),
+    }
 }
 
 impl Feed {
+    /// See [`never`].
+    fn is_never(&self) -> Option<&'static str> {
+        never(self.fed_by, self.mirror.control().writes)
+    }
+
     /// Why the shadow does not get what the primary commits.
     fn is_dry(&self) -> Option<String> {
-        if self.roles.shadow.fed_by == FedBy::Replication {
-            return None;
-        }
         let control = self.mirror.control();
         match self.mirror.figures().suspended {
             Some(why) => Some(format!("mirroring is suspended: {why}")),
             None if control.paused => Some("mirroring is paused".to_owned()),
-            None if control.writes != Writes::Apply => Some(
-                "dark writes are not applied (mirror.writes), so nothing brings the shadow what is written".to_owned(),
-            ),
-            None => None,
+            None => self.is_never().map(str::to_owned),
         }
     }
 
@@ -154,15 +160,27 @@ impl Feed {
     }
 
     /// Returns once the shadow has everything; sessions stand still.
-    async fn has_everything(&self, until: Instant) -> Result<(), String> {
-        // Dark writes that are rolled back again are seen by nobody; those that are applied are waited for.
+    async fn has_everything(&self) -> Result<(), String> {
         let drained = self.mirror.drained().await;
         drained.map_err(|ended| ended.to_string())?;
-        if let Some(replicated) = &self.replicated {
-            let left = until.saturating_duration_since(Instant::now());
-            return replicated.wait(left).await;
-        }
         // What came while it was suspended was not waited for.
         self.is_dry().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of replication nobody knows that all has come, so it is refused, whatever the mirror does beside it.
+    #[test]
+    fn there_is_no_instant_where_nothing_tells_that_the_shadow_has_everything() {
+        let all = [Writes::Apply, Writes::Rollback, Writes::Plan, Writes::Off];
+        assert!(all.iter().all(|writes| {
+            never(FedBy::Replication, *writes).is_some_and(|why| why.contains("replication feeds"))
+        }));
+        let by_mirror = all.map(|writes| never(FedBy::Mirror, writes));
+        let refused = Some(NOT_APPLIED);
+        assert_eq!(by_mirror, [None, refused, refused, refused]);
     }
 }
