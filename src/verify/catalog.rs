@@ -264,20 +264,23 @@ pub(super) async fn status(
     database: &str,
     table: &str,
 ) -> Result<(Option<String>, Option<u64>), ReadError> {
-    let like = like(table);
-    let ask = format!("SHOW TABLE STATUS FROM {} LIKE '{like}'", quoted(database));
-    let rows = match reader.all(&ask).await {
-        Ok(rows) => rows,
-        Err(ReadError::Refused { .. }) => return Ok((None, None)),
-        Err(fault) => return Err(fault),
-    };
-    // Not every server takes the escapes.
-    let is_it = |row: &&Vec<Option<String>>| {
+    let all = format!("SHOW TABLE STATUS FROM {}", quoted(database));
+    let is_it = |row: &Vec<Option<String>>| {
         cell(row, 0).is_some_and(|name| name.eq_ignore_ascii_case(table))
     };
-    let row = rows.iter().find(is_it).map_or(&[][..], Vec::as_slice);
-    let rows = cell(row, 4).and_then(|rows| rows.parse().ok());
-    Ok((cell(row, 1).map(str::to_owned), rows))
+    // Not every server takes the escapes.
+    for ask in [format!("{all} LIKE '{}'", like(table)), all] {
+        let rows = match reader.all(&ask).await {
+            Ok(rows) => rows,
+            Err(ReadError::Refused { .. }) => continue,
+            Err(fault) => return Err(fault),
+        };
+        if let Some(row) = rows.into_iter().find(is_it) {
+            let about = cell(&row, 4).and_then(|rows| rows.parse().ok());
+            return Ok((cell(&row, 1).map(str::to_owned), about));
+        }
+    }
+    Ok((None, None))
 }
 
 /// About how many rows each table of a database has, by its name: one listing, whatever number of tables.

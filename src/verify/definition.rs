@@ -21,6 +21,8 @@ pub(super) struct Known {
     pub(super) of: String,
     /// The primary's engine.
     pub(super) engine: Option<String>,
+    /// The shadow's, where it matters: in snapshot mode.
+    pub(super) engine_there: Option<String>,
 }
 
 impl TableRun<'_> {
@@ -39,6 +41,7 @@ impl TableRun<'_> {
             indexed: true,
             of: String::new(),
             engine: None,
+            engine_there: None,
         };
         let of = self.digest(
             (&mut primary, &mut shadow),
@@ -104,21 +107,19 @@ impl TableRun<'_> {
                     .is_some_and(|one| one.eq_ignore_ascii_case(name))
             })
         };
-        let (engine, _) = catalog::status(&mut primary, database, &table.name).await?;
-        let locks = engine
-            .as_deref()
-            .filter(|one| !one.eq_ignore_ascii_case("InnoDB"));
-        if let Some(engine) = locks.filter(|_| planned.way != Way::Buckets) {
-            self.run.note(format!(
-                "{database}.{} is of {engine} on {}: while a range of it is read, nobody writes to it",
-                table.name, self.run.servers.0
-            ));
+        let way = planned.way;
+        let (engine, engine_there) = self
+            .engines(&mut primary, &mut shadow, (database, there), &table.name)
+            .await?;
+        if way != Way::Buckets {
+            self.tell_locks(table, engine.as_deref());
         }
         Ok(Known {
             sharded,
             routed: spread.is_some(),
             indexed: key.is_empty() || theirs.indexes.iter().any(leads),
             engine,
+            engine_there,
             of,
             plan: plan.map(|plan| Plan { spread, ..plan }),
         })
@@ -151,6 +152,35 @@ impl TableRun<'_> {
             (mine.as_ref(), theirs.as_ref()),
         )
         .await
+    }
+
+    /// The engines on both sides; the shadow's where it matters.
+    async fn engines(
+        &self,
+        primary: &mut Reader,
+        shadow: &mut Reader,
+        (here, there): (&str, &str),
+        table: &str,
+    ) -> Result<(Option<String>, Option<String>), ReadError> {
+        let (mine, _) = catalog::status(primary, here, table).await?;
+        let theirs = match self.instants {
+            Some(_) => catalog::status(shadow, there, table).await?.0,
+            None => None,
+        };
+        Ok((mine, theirs))
+    }
+
+    /// Others than InnoDB lock a table while it is read.
+    fn tell_locks(&self, table: &Table, engine: Option<&str>) {
+        let Some(engine) = engine.filter(|one| !one.eq_ignore_ascii_case("InnoDB")) else {
+            return;
+        };
+        self.run.note(format!(
+            "{}.{} is of {engine} on {}: while a range of it is read, nobody writes to it",
+            table.database.as_deref().unwrap_or_default(),
+            table.name,
+            self.run.servers.0
+        ));
     }
 
     /// Whether a sequence fills the table's counted column on the shadow, and what is to be said of it.

@@ -4,7 +4,8 @@
 //! catch-up, now the one side first and now the other: a row that is written meanwhile looks missing in the one
 //! order and extra in the other. Only a row that is missing (or extra) in two such readings in a row differs.
 //!
-//! In snapshot mode both sides are read in one instant, and what differs there differs.
+//! In snapshot mode both sides are read in one instant, and what differs there differs. All of it must be done in the
+//! view's time (`verify.snapshot_s`), and what a reading locked of the table's definition is let go behind it.
 //!
 //! A side is read by one statement, which the primary keeps a view for as long. So it is given up where production
 //! needs the primary, and begun anew; and where it takes too long, the table is left unread.
@@ -55,6 +56,8 @@ enum Left {
     Broke(Broke),
     /// Production comes first.
     GaveWay(String),
+    /// The view is of no use any more.
+    Outlasts,
     TooLong,
 }
 
@@ -99,6 +102,13 @@ pub(super) async fn compare(walk: &Walk<'_>, places: &Places<'_>) -> Result<Heap
                 ));
                 return Ok(readings.heap);
             }
+            Err(Left::Outlasts) => {
+                readings.heap.unread = Some(format!(
+                    "it has no key, and all of it cannot be read in the {} s for which a snapshot is kept open (verify.snapshot_s); take --mode chunks",
+                    walk.limits.snapshot.as_secs()
+                ));
+                return Ok(readings.heap);
+            }
             Err(Left::GaveWay(why)) => {
                 anew += 1;
                 if anew > ANEW_MAX {
@@ -136,7 +146,9 @@ impl Readings<'_, '_> {
             .renewed(self.pair.take())
             .await
             .map_err(Left::Broke)?;
-        self.pair = Some(new);
+        let pair = self.pair.insert(new);
+        pair.must_show(self.places.databases())
+            .map_err(Left::from)?;
         let read = self.both_at_once().await;
         if let Err(Left::Broke(Broke::Read(fault))) = &read
             && fault.ends_view()
@@ -221,7 +233,14 @@ impl Readings<'_, '_> {
     /// Every row's digest, of one side.
     async fn each(&mut self, side: Side, mut take: impl FnMut(u128)) -> Result<(), Left> {
         let gate = self.walk.gate;
-        gate.pass().await?;
+        let in_view = self.pair.is_some();
+        gate.pass_or(|| self.pair = None).await?;
+        if in_view && self.pair.is_none() {
+            return Err(Left::GaveWay(
+                "it had to wait between two readings".to_owned(),
+            ));
+        }
+        let until = self.pair.as_ref().and_then(Pair::until);
         let (door, place): (_, &Place<'_>) = match side {
             Side::Primary => (self.walk.primary, &self.places.primary),
             Side::Shadow => (self.walk.shadow, &self.places.shadow),
@@ -248,12 +267,18 @@ impl Readings<'_, '_> {
                 if let Some(why) = gate.bars() {
                     return Err(Left::GaveWay(why));
                 }
+                if until.is_some_and(|until| Instant::now() >= until) {
+                    return Err(Left::Outlasts);
+                }
                 if began.elapsed() >= STATEMENT_MAX {
                     return Err(Left::TooLong);
                 }
                 gate.rest(rows, since.elapsed()).await?;
                 (rows, bytes, since) = (0, 0, Instant::now());
             }
+        }
+        if in_view {
+            reader.release().await?;
         }
         Ok(())
     }

@@ -5,8 +5,12 @@
 //! of rows meanwhile. So a pair of views serves for some seconds, for whichever tables come in them, and then another
 //! instant is asked for. Where one cannot be had (sessions do not come to their boundary in time) they go on, and it is
 //! asked for again after a growing pause, so many times. Refuses to compare across two instants.
+//!
+//! No view is open that nobody reads: what a table gives back is kept only while another one waits to begin, and is
+//! swept as soon as it is out of time, or the run waits.
 
-use super::gate::{Gate, Held};
+use super::board::Stage;
+use super::gate::{Gate, Held, Stopped};
 use super::reader::{ReadError, Sight};
 use super::run::{Parts, Run, said};
 use super::settle::{Broke, Pair};
@@ -26,6 +30,17 @@ const TRIES: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
+/// What was given back is looked at so often, whether it is still to be kept.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// Sessions are held again so long after the last time at the earliest, and after so many times what that took: they
+/// wait for a twentieth of the time at most.
+const LEAST: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1_000 });
+const LEAST_TIMES: u32 = 20;
+
+/// The least grows up to this, where views end before their time.
+const LEAST_MAX: Duration = Duration::from_secs(60);
+
 /// Holds of a run that are told, the newest.
 const HOLDS_MAX: usize = 200;
 
@@ -43,6 +58,23 @@ impl Pair {
     pub(super) fn is_in_time(&self) -> bool {
         let until = self.view.as_ref().and_then(|view| view.until);
         until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Until when the instant that it shows is of use; none where it shows none.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.view.as_ref().and_then(|view| view.until)
+    }
+
+    /// Whether its views show these databases, by their names on both sides; where it has none, there is nothing to ask.
+    ///
+    /// # Errors
+    /// [`ReadError::NoView`].
+    pub(super) fn must_show(&self, (primary, shadow): (&str, &str)) -> Result<(), ReadError> {
+        let Some(view) = &self.view else {
+            return Ok(());
+        };
+        self.primary.must_show(&view.primary, primary)?;
+        self.shadow.must_show(&view.shadow, shadow)
     }
 
     /// Lets go of what was locked on the way; nothing where it shows no instant.
@@ -84,11 +116,17 @@ impl Pair {
         primary.and(shadow)
     }
 
-    async fn end(&mut self) -> Result<(), ReadError> {
+    /// Ends both views, if they are open; the connections are ready for others.
+    ///
+    /// # Errors
+    /// The connections are no longer good.
+    pub(super) async fn end(&mut self) -> Result<(), ReadError> {
         let Some(view) = &mut self.view else {
             return Ok(());
         };
-        view.until = None;
+        if view.until.take().is_none() {
+            return Ok(());
+        }
         let (primary, shadow) = tokio::join!(
             self.primary.end_view(&view.primary),
             self.shadow.end_view(&view.shadow)
@@ -220,6 +258,35 @@ impl Holds {
     }
 }
 
+/// How often sessions are held.
+#[derive(Debug, Default)]
+struct Interval {
+    /// Nobody is held before.
+    until: Option<Instant>,
+    /// Doubled where views end before their time; none where they do not.
+    least: Option<Duration>,
+    /// One has, since the last hold.
+    early: bool,
+}
+
+impl Interval {
+    /// How long it is to be waited now.
+    fn left(&self, now: Instant) -> Duration {
+        let until = self.until.unwrap_or(now);
+        until.saturating_duration_since(now)
+    }
+
+    /// Sessions were held, until now.
+    fn held(&mut self, time: Duration, now: Instant) {
+        let least = match (std::mem::take(&mut self.early), self.least) {
+            (false, _) => LEAST,
+            (true, least) => (least.unwrap_or(LEAST) * 2).min(LEAST_MAX),
+        };
+        self.least = Some(least);
+        self.until = Some(now + least.max(time * LEAST_TIMES));
+    }
+}
+
 /// See the module.
 pub(super) struct Instants<'a> {
     run: &'a Run,
@@ -231,6 +298,7 @@ pub(super) struct Instants<'a> {
     idle: Mutex<Vec<Pair>>,
     /// One is asked for at a time.
     asking: tokio::sync::Mutex<()>,
+    interval: Mutex<Interval>,
     /// There are none any more, and why.
     none: Mutex<Option<String>>,
 }
@@ -250,19 +318,21 @@ impl<'a> Instants<'a> {
             databases,
             idle: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
+            interval: Mutex::default(),
             none: Mutex::default(),
         }
     }
 
-    /// A pair that shows one instant: one that was given back, or of a new instant.
+    /// A pair that shows one instant: one that was given back, or of a new instant, on the connections of this one
+    /// where there are some.
     ///
     /// # Errors
     /// There is none to be had.
-    pub(super) async fn pair(&self) -> Result<Pair, Broke> {
+    pub(super) async fn pair(&self, had: Option<Pair>) -> Result<Pair, Broke> {
         let idle = self.idle.lock().pop();
         match idle {
             Some(pair) if pair.is_in_time() => Ok(pair),
-            idle => self.renewed(idle).await,
+            idle => self.renewed(had.or(idle)).await,
         }
     }
 
@@ -272,6 +342,8 @@ impl<'a> Instants<'a> {
     /// There is none to be had.
     pub(super) async fn renewed(&self, pair: Option<Pair>) -> Result<Pair, Broke> {
         let mut kept = None;
+        // What was given back is not to stay open beside it.
+        let pair = pair.or_else(|| self.idle.lock().pop());
         if let Some(mut pair) = pair
             && pair.end().await.is_ok()
         {
@@ -284,7 +356,8 @@ impl<'a> Instants<'a> {
                 return Err(Broke::NoInstant(why));
             }
             let gate: &Gate = &self.run.gate;
-            gate.pass().await?;
+            self.wait_its_time().await?;
+            gate.pass_or(|| self.let_go()).await?;
             let ready = match kept.take() {
                 Some(pair) => pair,
                 None => self.ready().await?,
@@ -309,11 +382,13 @@ impl<'a> Instants<'a> {
         Err(Broke::NoInstant("no instant could be had".to_owned()))
     }
 
-    /// Given back between two tables.
+    /// Given back between two tables: for one that waits to begin. Where there is none its views end.
     pub(super) fn give_back(&self, pair: Pair) {
         let jobs = self.run.meant.jobs.unwrap_or(self.parts.limits.jobs);
+        let waits = self.run.board.all();
+        let waits = waits.iter().any(|one| one.stage == Stage::Waiting);
         let mut idle = self.idle.lock();
-        if pair.is_in_time() && idle.len() < jobs {
+        if waits && pair.is_in_time() && idle.len() < jobs {
             idle.push(pair);
         }
     }
@@ -323,8 +398,31 @@ impl<'a> Instants<'a> {
         self.idle.lock().clear();
     }
 
+    /// Ends what was given back once it is out of time, or the run waits. It has no end of its own.
+    pub(super) async fn sweep<T>(&self) -> T {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            if self.run.gate.waits().is_some() || self.run.is_paused() {
+                self.let_go();
+            } else {
+                self.idle.lock().retain(Pair::is_in_time);
+            }
+        }
+    }
+
+    /// Sessions are not held so soon again.
+    async fn wait_its_time(&self) -> Result<(), Stopped> {
+        let left = self.interval.lock().left(Instant::now());
+        if left > LEAST {
+            let s = left.as_secs();
+            self.run.gate.say(Some(format!("snapshots end before their time, or holds take long: sessions are not held again before {s} s")));
+        }
+        self.run.gate.rest_for(left, || self.let_go()).await
+    }
+
     /// A server ended one before its time.
     pub(super) fn lost(&self) {
+        self.interval.lock().early = true;
         self.run.log(|log| log.ended_early += 1);
     }
 
@@ -398,6 +496,9 @@ impl<'a> Instants<'a> {
     fn note(&self, held: &Held) {
         self.run.log(|log| log.note(held));
         self.parts.holds.note(held);
+        if let Some(time) = held.held {
+            self.interval.lock().held(time, Instant::now());
+        }
         let id = self.run.id;
         said(self.parts.records.instants(id, &self.run.instants()));
         let ms = held.held.map(|time| time.as_millis());
@@ -417,6 +518,27 @@ enum Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_are_held_for_a_part_of_the_time_and_seldom_where_views_do_not_last() {
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let mut interval = Interval::default();
+        assert_eq!(interval.left(now), Duration::ZERO);
+        interval.held(ms(50), now);
+        assert_eq!(interval.left(now), ms(1_000), "a twentieth of the time");
+        let mut left = Vec::new();
+        for _ in 0..20 {
+            interval.early = true;
+            interval.held(Duration::ZERO, now);
+            left.push(interval.left(now));
+        }
+        assert_eq!(left.first(), Some(&(LEAST * 2)));
+        assert!(left.is_sorted_by(|one, next| *next == (*one * 2).min(LEAST_MAX)));
+        // One that lasted has it forgotten.
+        interval.held(Duration::ZERO, now);
+        assert_eq!(interval.left(now), LEAST);
+        assert_eq!(interval.left(now + LEAST), Duration::ZERO);
+    }
 
     #[test]
     fn the_newest_holds_are_told_and_all_of_them_are_counted() {

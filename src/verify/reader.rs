@@ -115,10 +115,11 @@ impl ReadError {
                 ConnectError::Unreachable(_) | ConnectError::Timeout | ConnectError::Broken(_)
             ),
             Self::Broken(..) | Self::Silent(_) | Self::Lost(_) => true,
-            // Killed, shut down, a lock's or a deadlock's; and what vtgate says of tablets that are away.
+            // Killed, shut down, a lock's or a deadlock's, out of time or idle for too long; and what vtgate says of
+            // tablets that are away, or whose pool of transactions is empty (1203).
             Self::Refused { code, .. } => matches!(
                 *code,
-                1040 | 1053 | 1205 | 1213 | 1317 | 2013 | 2006 | 1105 | 3024
+                1040 | 1053 | 1105 | 1203 | 1205 | 1213 | 1317 | 1969 | 2006 | 2013 | 3024 | 4031
             ),
             Self::Account(_) | Self::Tls(..) | Self::Answer(_) | Self::NoView(..) => false,
         }

@@ -162,6 +162,11 @@ impl Run {
         self.signal(Signal::Abort);
     }
 
+    /// Whether an operator has it wait.
+    pub(super) fn is_paused(&self) -> bool {
+        *self.signal.borrow() == Signal::Pause
+    }
+
     /// How it ended, if it did.
     #[must_use]
     pub(super) fn end(&self) -> Option<End> {
@@ -173,7 +178,7 @@ impl Run {
     pub(super) fn state(&self) -> &'static str {
         if self.end().is_some() {
             "ended"
-        } else if *self.signal.borrow() == Signal::Pause {
+        } else if self.is_paused() {
             "paused"
         } else {
             "running"
@@ -414,7 +419,14 @@ impl Run {
             }
         };
         let jobs = (0..jobs).map(|_| job()).collect();
-        together(jobs).await.map_err(Ended::Stopped)
+        let went = async { together(jobs).await.map_err(Ended::Stopped) };
+        match &instants {
+            None => went.await,
+            Some(instants) => tokio::select! {
+                went = went => went,
+                never = instants.sweep() => never,
+            },
+        }
     }
 }
 

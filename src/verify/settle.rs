@@ -58,6 +58,13 @@ pub(super) struct Places<'a> {
     pub(super) routed: bool,
 }
 
+impl Places<'_> {
+    /// The table's database, by its names on both sides.
+    pub(super) const fn databases(&self) -> (&str, &str) {
+        (self.primary.database, self.shadow.database)
+    }
+}
+
 /// A row, by its columns' digests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {

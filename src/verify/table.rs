@@ -224,6 +224,7 @@ impl TableRun<'_> {
                 range_rows: limits.range_rows,
                 range_bytes: limits.range_bytes,
                 settle: limits.settle,
+                snapshot: limits.snapshot,
                 patience: limits.patience,
                 differences: limits.differences_max,
             },
@@ -253,7 +254,11 @@ impl TableRun<'_> {
         let mut walker = Walker::new(&walk, places.clone(), cursor);
         let walked = walker.run().await;
         if let (Some(instants), Some(pair)) = (self.instants, walker.pair.take()) {
-            instants.give_back(pair);
+            match self.run.meant.repair {
+                Repair::None => instants.give_back(pair),
+                // Repairs take their time: no view is kept open beside them.
+                Repair::Plan | Repair::Apply => drop(pair),
+            }
         }
         self.tell_walked(walker.cursor());
         if let Err(Ended::Stopped(stopped)) = walked {
@@ -276,14 +281,17 @@ impl TableRun<'_> {
 
     /// Other engines show what is there by the time of the statement, whatever transaction it is in.
     fn may_be_read_at_once(&self, known: &Known) -> Result<(), Ended> {
-        let engine = known.engine.as_deref().unwrap_or("unknown");
-        if engine.eq_ignore_ascii_case("InnoDB") {
-            return Ok(());
+        let (primary, shadow) = &self.run.servers;
+        let sides = [(primary, &known.engine), (shadow, &known.engine_there)];
+        for (server, engine) in sides {
+            let engine = engine.as_deref().unwrap_or("unknown");
+            if !engine.eq_ignore_ascii_case("InnoDB") {
+                return Err(Ended::Unread(format!(
+                    "its rows were not read: its engine on {server} ({engine}) cannot show them as they were at one instant; take --mode chunks"
+                )));
+            }
         }
-        Err(Ended::Unread(format!(
-            "its rows were not read: its engine on {} ({engine}) cannot show them as they were at one instant; take --mode chunks",
-            self.run.servers.0
-        )))
+        Ok(())
     }
 
     /// A table without a key is read by one statement: not where that would lock it, nor where nobody asked for

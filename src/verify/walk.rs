@@ -58,6 +58,8 @@ pub(super) struct Limits {
     pub(super) range_bytes: u64,
     /// How long what looks different is looked at again.
     pub(super) settle: Duration,
+    /// How long a view is of use.
+    pub(super) snapshot: Duration,
     /// How long a server that is gone is waited for.
     pub(super) patience: Duration,
     /// Differences after which a table is left.
@@ -256,14 +258,16 @@ impl<'a> Walker<'a> {
     async fn go_on_in(&mut self, instants: &Instants<'_>) -> Result<(), Broke> {
         // No view is kept open while it waits.
         let pair = &mut self.pair;
-        self.of.gate.pass_or(|| *pair = None).await?;
+        let lets_go = || {
+            *pair = None;
+            instants.let_go();
+        };
+        self.of.gate.pass_or(lets_go).await?;
         if !self.pair.as_ref().is_some_and(Pair::is_in_time) {
             self.ahead = None;
-            let pair = match self.pair.take() {
-                Some(pair) => instants.renewed(Some(pair)).await?,
-                None => instants.pair().await?,
-            };
-            self.pair = Some(pair);
+            let had = self.pair.take();
+            let pair = self.pair.insert(instants.pair(had).await?);
+            pair.must_show(self.places.databases())?;
         }
         let (began, mark) = (Instant::now(), self.mark());
         let rows = match self.step_at_once().await {
@@ -286,8 +290,25 @@ impl<'a> Walker<'a> {
         }
         let worked = began.elapsed();
         self.keep();
-        self.of.gate.rest(rows, worked).await?;
-        Ok(())
+        self.rest_in(instants, self.of.gate.owes(rows, worked))
+            .await
+    }
+
+    /// Rests. A view that is of no use behind it is not kept open for it.
+    async fn rest_in(&mut self, instants: &Instants<'_>, rest: Duration) -> Result<(), Broke> {
+        let behind = Instant::now() + rest;
+        if let Some(pair) = &mut self.pair
+            && pair.until().is_some_and(|until| until <= behind)
+            && pair.end().await.is_err()
+        {
+            self.pair = None;
+        }
+        let pair = &mut self.pair;
+        let lets_go = || {
+            *pair = None;
+            instants.let_go();
+        };
+        Ok(self.of.gate.rest_for(rest, lets_go).await?)
     }
 
     async fn step_at_once(&mut self) -> Result<u64, Broke> {
@@ -326,7 +347,7 @@ impl<'a> Walker<'a> {
     pub(super) async fn pair(&mut self) -> Result<&mut Pair, Broke> {
         let pair = match (self.pair.take(), self.of.instants) {
             (Some(pair), _) => pair,
-            (None, Some(instants)) => instants.pair().await?,
+            (None, Some(instants)) => instants.pair(None).await?,
             (None, None) => Pair {
                 primary: self.of.primary.open().await?,
                 shadow: self.of.shadow.open().await?,

@@ -85,3 +85,28 @@ async fn an_error_behind_rows_is_no_end() {
     assert!(fault.may_pass());
     assert_eq!(fault.to_string(), "legacy: killed (1317)");
 }
+
+#[test]
+fn what_a_view_was_not_opened_on_is_not_read_in_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let _inside = runtime.enter();
+    let mut reader = reader(Vec::new(), 16);
+    let sight = view::Sight::default();
+    assert!(reader.must_show(&sight, "app").is_ok());
+    reader.is_vitess = true;
+    let refused = reader.must_show(&sight, "app").unwrap_err();
+    assert!(matches!(refused, ReadError::NoView(..)) && !refused.ends_view());
+    // A pool without room, an idle connection's end, a statement's time: these pass.
+    for code in [1203, 4031, 1969] {
+        let message = String::new();
+        let server = "legacy".to_owned();
+        let refused = ReadError::Refused {
+            server,
+            code,
+            message,
+        };
+        assert!(refused.may_pass(), "{code}");
+    }
+}

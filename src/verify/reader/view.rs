@@ -140,23 +140,26 @@ impl Reader {
         Ok(ask)
     }
 
-    /// How many shards each of these keyspaces has.
+    /// Whether a view shows this database.
+    ///
+    /// # Errors
+    /// [`ReadError::NoView`]: it was not opened there.
+    pub(in crate::verify) fn must_show(
+        &self,
+        sight: &Sight,
+        database: &str,
+    ) -> Result<(), ReadError> {
+        if !self.is_vitess || sight.keyspaces.iter().any(|(name, _)| name == database) {
+            return Ok(());
+        }
+        Err(self.no_view(format!("{database} is no keyspace of it")))
+    }
+
+    /// How many shards each of these keyspaces has; what it has not is left out, and may not be read
+    /// ([`Reader::must_show`]).
     async fn keyspaces(&mut self, databases: &[&str]) -> Result<Vec<(String, usize)>, ReadError> {
-        let mut shards: BTreeMap<String, usize> = BTreeMap::new();
-        for row in self.all("SHOW VITESS_SHARDS").await? {
-            let name = row.into_iter().next().flatten().unwrap_or_default();
-            if let Some((keyspace, _)) = name.split_once('/') {
-                *shards.entry(keyspace.to_owned()).or_default() += 1;
-            }
-        }
-        let mut known = Vec::new();
-        for database in databases {
-            let Some(of) = shards.get(*database) else {
-                return Err(self.no_view(format!("{database} is no keyspace of it")));
-            };
-            known.push(((*database).to_owned(), *of));
-        }
-        Ok(known)
+        let rows = self.all("SHOW VITESS_SHARDS").await?;
+        Ok(shards_of(&rows, databases))
     }
 
     fn must_be_repeatable(&self, levels: &[Vec<Option<String>>]) -> Result<(), ReadError> {
@@ -181,4 +184,29 @@ impl Reader {
 /// All shards of a keyspace, past the planner.
 fn whole(keyspace: &str) -> String {
     format!("USE {}", quoted(&format!("{keyspace}[-]")))
+}
+
+/// By SHOW VITESS_SHARDS: how many there are of each of these that is a keyspace.
+fn shards_of(rows: &[Vec<Option<String>>], databases: &[&str]) -> Vec<(String, usize)> {
+    let mut shards: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        let name = row.first().and_then(Option::as_deref).unwrap_or_default();
+        if let Some((keyspace, _)) = name.split_once('/') {
+            *shards.entry(keyspace).or_default() += 1;
+        }
+    }
+    let of = |database: &&str| Some(((*database).to_owned(), *shards.get(*database)?));
+    databases.iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_keyspace_keeps_nobody_from_the_others() {
+        let rows = ["app/-80", "app/80-", "other/0"].map(|name| vec![Some(name.to_owned())]);
+        let known = shards_of(&rows, &["app", "old_reports"]);
+        assert_eq!(known, [("app".to_owned(), 2)]);
+    }
 }

@@ -190,14 +190,14 @@ fn what_cannot_be_shown_at_one_instant_is_said() {
     process.start(&wish(&["t"]), "dba").unwrap();
     ended(&process);
     world.around.instants.lock().never = None;
-    world.state.lock().table("legacy", "t").engine = "MyISAM";
-    let told = run(&world, |_| ());
-    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
-    assert!(
-        table(&told)["not_covered"].to_string().contains("MyISAM"),
-        "{told:#}"
-    );
-    world.state.lock().table("legacy", "t").engine = "InnoDB";
+    for side in ["legacy", "other"] {
+        world.state.lock().table(side, "t").engine = "MyISAM";
+        let told = run(&world, |_| ());
+        assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
+        let why = table(&told)["not_covered"].to_string();
+        assert!(why.contains(&format!("{side} (MyISAM)")), "{told:#}");
+        world.state.lock().table(side, "t").engine = "InnoDB";
+    }
     world.state.lock().isolation = "READ-COMMITTED";
     let told = run(&world, |_| ());
     assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
@@ -224,6 +224,7 @@ fn while_it_waits_no_view_is_kept_open_and_the_next_process_goes_on_in_another_i
     until(&process, |told| {
         told["run"]["waits"] == "an operator paused it"
     });
+    none_is_open(&world);
     process.leave();
     let process = world.process(|limits| limits.range_rows = 50);
     assert_eq!(process.go_on(), Some(1));
@@ -232,6 +233,74 @@ fn while_it_waits_no_view_is_kept_open_and_the_next_process_goes_on_in_another_i
     assert_eq!(table(&told)["differences"], json!({}), "{told:#}");
     assert_eq!(read(&told), 2_000, "{told:#}");
     assert_eq!(told["run"]["instants"]["instants"], 2, "{told:#}");
+}
+
+/// Servers see that a connection was closed, a little later.
+fn none_is_open(world: &World) {
+    let began = tokio::time::Instant::now();
+    while !world.state.lock().views.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(5), "a view is open");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One table is done in the time of a view, and another one takes long: what the first one read in is not kept open.
+#[test]
+fn what_nobody_reads_in_is_not_kept_open() {
+    for waits in [false, true] {
+        let world = World::new(&[
+            ("a", Data::of(10)),
+            ("b", Data::of(3_000)),
+            ("c", Data::of(10)),
+        ]);
+        let process = world.process(|limits| {
+            limits.range_rows = 50;
+            limits.rows_per_second = Some(1_000);
+        });
+        let tables: &[&str] = if waits { &["a", "b", "c"] } else { &["a", "b"] };
+        let wish = Wish {
+            jobs: Some(2),
+            ..snapshot(tables)
+        };
+        process.start(&wish, "dba").unwrap();
+        let of = |told: &Value, name: &str, key: &str| -> Value {
+            let tables = told["run"]["tables"].as_array();
+            let mut tables = tables.into_iter().flatten();
+            let one = tables.find(|one| one["table"] == name);
+            one.map_or(Value::Null, |one| one[key].clone())
+        };
+        let last = if waits { "c" } else { "a" };
+        let told = until(&process, |told| of(told, last, "outcome") == "equal");
+        assert!(of(&told, "b", "outcome").is_null(), "{told:#}");
+        let began = tokio::time::Instant::now();
+        while world.state.lock().views.len() > 2 {
+            assert!(began.elapsed() < Duration::from_secs(2), "it is kept");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Its range of this moment may be at its end, and no other is read before a rest.
+        assert!(of(&process.standing(), "b", "outcome").is_null());
+        process.abort("dba").unwrap();
+        ended(&process);
+        none_is_open(&world);
+    }
+}
+
+/// A rest that goes past a view's time is not rested in it.
+#[test]
+fn a_rest_is_not_rested_in_a_view_that_is_of_no_use_behind_it() {
+    let world = World::new(&[("t", Data::of(400))]);
+    let process = world.process(|limits| {
+        limits.range_rows = 50;
+        limits.rows_per_second = Some(5);
+        limits.snapshot = Duration::from_secs(5);
+    });
+    process.start(&snapshot(&["t"]), "dba").unwrap();
+    until(&process, |told| table(told)["rows_primary"] == 50);
+    none_is_open(&world);
+    let told = process.standing();
+    assert_eq!(table(&told)["rows_primary"], 50, "{told:#}");
+    process.abort("dba").unwrap();
+    ended(&process);
 }
 
 #[test]
@@ -251,4 +320,34 @@ fn a_table_without_a_key_is_read_in_one_instant_too() {
         json!({"missing": 1}),
         "{told:#}"
     );
+}
+
+#[test]
+fn a_table_without_a_key_is_read_in_the_time_of_a_view_or_not_at_all_and_locks_nothing_behind_its_readings()
+ {
+    let data = Data {
+        has_key: false,
+        ..Data::of(3_000)
+    };
+    let world = World::new(&[("t", data)]);
+    let told = run(&world, |limits| limits.snapshot = Duration::from_nanos(1));
+    assert_eq!(table(&told)["outcome"], "unfinished", "{told:#}");
+    let why = table(&told)["not_covered"].to_string();
+    assert!(why.contains("take --mode chunks"), "{told:#}");
+    none_is_open(&world);
+    let before = world.asked("legacy").len();
+    let told = run(&world, |_| ());
+    assert_eq!(told["run"]["outcome"], "equal", "{told:#}");
+    let asked = world.asked("legacy");
+    let asked = asked.get(before..).unwrap_or_default();
+    let read = asked
+        .iter()
+        .position(|one| one.contains("FROM `app`.`t`") && one.starts_with("SELECT "));
+    let next = read.and_then(|at| asked.get(at + 1));
+    assert_eq!(
+        next.map(String::as_str),
+        Some("ROLLBACK TO SAVEPOINT understudy"),
+        "{asked:#?}"
+    );
+    none_is_open(&world);
 }
