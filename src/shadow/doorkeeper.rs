@@ -254,7 +254,7 @@ mod tests {
             assert!(!house.sees(now, &[behind, no_stranger]), "{no_stranger:?}");
         }
         let idle = Load::new(&house.loads);
-        for stranger in [Guest::Has(&*idle), Guest::Parked] {
+        for stranger in [Guest::Has(&idle), Guest::Parked] {
             assert!(house.sees(now, &[behind, stranger]), "{stranger:?}");
         }
         assert!(!house.sees(now, &[behind]));
@@ -278,7 +278,7 @@ mod tests {
             .collect();
         let (since, behind) = (Instant::now(), Arc::clone(&house.load));
         let (behind, quick) = (Guest::Has(&behind), Load::new(&house.loads));
-        let lie = [behind, Guest::New, Guest::Has(&*quick)];
+        let lie = [behind, Guest::New, Guest::Has(&quick)];
         assert!(!house.sees(since, &lie), "one quick of eleven, for no time");
         tokio::time::advance(LONG).await;
         assert!(!house.sees(since, &[behind, Guest::Never]), "nobody waits");
@@ -320,7 +320,7 @@ mod tests {
         let behind = Arc::clone(&house.load);
         let behind = Guest::Has(&behind);
         assert!(!house.sees(now, &[behind]), "its client says nothing");
-        let lie = [behind, Guest::Has(&*inside)];
+        let lie = [behind, Guest::Has(&inside)];
         assert!(house.sees(now, &lie));
         let _job = Busy::new(&inside);
         assert!(!house.sees(now, &lie), "it has something to do");

@@ -376,9 +376,9 @@ async fn a_snapshot_that_a_server_ends_is_followed_by_another_one() {
     let one = table(&told, &still);
     assert_eq!(one["differences"], json!({}), "{told:#}");
     assert_eq!(read(&told), u64::from(ROWS), "{told:#}");
-    // The two, and the one that lived longer than a tablet lets it.
+    // The two; and where nothing else ended it before, the one that lived longer than a tablet lets it.
     let early = told["run"]["instants"]["ended_early"].as_u64().unwrap_or(0);
-    assert!(early >= 3, "{told:#}");
+    assert!(early >= 2, "{told:#}");
     println!(
         "{} instants, {early} ended early; an ALTER took {took:?}",
         instants(&told)
