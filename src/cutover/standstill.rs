@@ -7,9 +7,10 @@
 //! session: all go on with the connection that they came with, and lose nothing of what they hold there.
 
 use super::carry::Carrier;
-use crate::relay::Relay;
+use crate::relay::{Relay, Unheld};
 use crate::task;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,7 +24,7 @@ const SLACK: Duration = Duration::from_millis(500);
 /// Sessions that are named in a reason.
 const NAMED_MAX: usize = 5;
 
-/// Between two looks at a session that does nothing in the midst of its transaction.
+/// Between two looks at a session that does nothing in the midst of its transaction, or is in the midst of a command.
 const IDLE_LOOK: Duration = Duration::from_millis(50);
 
 /// The asked have this time to say how they stand.
@@ -179,15 +180,15 @@ impl Standstill {
     /// which `work` is dropped where it is. `what` it is, for words. To be called on a thread that does not wait
     /// for others' work, for sessions wait for it.
     ///
-    /// Not where sessions are seen that cannot be held: pipes, and those whose client says nothing in the midst of
-    /// a transaction. Then nobody is held.
+    /// Not where sessions are seen that cannot be held: pipes, those whose client says nothing in the midst of a
+    /// transaction, and those whose command has been under way for so long already. Then nobody is held.
     pub async fn moment(
         &self,
         at_most: Duration,
         what: &'static str,
         work: impl Future<Output = Result<(), String>> + Send,
     ) -> Moment {
-        if let Err(why) = self.is_promising().await {
+        if let Err(why) = self.is_promising(at_most).await {
             return Moment::none(why);
         }
         let claims = match self.whose.enter() {
@@ -229,37 +230,33 @@ impl Standstill {
         }
     }
 
-    /// Whether nobody is seen who cannot be held.
-    async fn is_promising(&self) -> Result<(), Why> {
+    /// Whether nobody is seen who cannot be held in this time.
+    async fn is_promising(&self, at_most: Duration) -> Result<(), Why> {
         self.relay.call();
         tokio::time::sleep(ANSWER).await;
         let first = self.relay.census();
         if first.tunnels > 0 {
             return Err(Why::Unheld(self.unheld()));
         }
-        let thinks = |one: &&crate::relay::Unheld| one.idle && one.in_transaction;
-        if !first.unheld.iter().any(|one| thinks(&one)) {
-            return Ok(());
-        }
-        tokio::time::sleep(IDLE_LOOK).await;
+        let look = match (
+            first.unheld.iter().any(thinks),
+            first.unheld.iter().any(works),
+        ) {
+            (false, false) => return Ok(()),
+            // A command that is under way for longer than all would wait is likely to be so once more.
+            (_, true) => at_most.max(IDLE_LOOK),
+            (true, false) => IDLE_LOOK,
+        };
+        tokio::time::sleep(look).await;
         self.relay.call();
         tokio::time::sleep(ANSWER).await;
-        let later = self.relay.census();
-        let stays = |one: &&crate::relay::Unheld| {
-            let is_it =
-                |was: &crate::relay::Unheld| was.session == one.session && was.seq == one.seq;
-            thinks(one) && first.unheld.iter().any(is_it)
-        };
-        let stay = later.unheld.iter().filter(stays);
-        let named: Vec<String> = stay
-            .map(|one| format!("session {} ({})", one.session, one.user))
-            .collect();
-        if named.is_empty() {
+        let stay = stay(&first.unheld, &self.relay.census().unheld);
+        if stay.is_empty() {
             return Ok(());
         }
         Err(Why::Unheld(format!(
-            "nobody was held, for a transaction is open and its client says nothing: {}",
-            some(&named)
+            "nobody was held, for these would not come to their boundary in time: {}",
+            some(&stay)
         )))
     }
 
@@ -352,9 +349,78 @@ async fn watch(of: Standstill, over: Arc<AtomicBool>, after: Duration) {
     }
 }
 
+/// Its client says nothing in the midst of a transaction.
+const fn thinks(one: &Unheld) -> bool {
+    one.idle && one.in_transaction
+}
+
+/// A command of it is under way.
+const fn works(one: &Unheld) -> bool {
+    !one.idle
+}
+
+/// Who stood the same at both looks, and can wait for nothing so: in words.
+fn stay(first: &[Unheld], later: &[Unheld]) -> Vec<String> {
+    let before: BTreeMap<u64, &Unheld> = first.iter().map(|one| (one.session, one)).collect();
+    let why = |one: &Unheld| {
+        let was = before.get(&one.session).filter(|was| was.seq == one.seq)?;
+        if thinks(one) && thinks(was) {
+            Some("has a transaction open, and its client says nothing")
+        } else if works(one) && works(was) {
+            Some("has a command that runs for long")
+        } else {
+            None
+        }
+    };
+    let told = later.iter().filter_map(|one| {
+        let why = why(one)?;
+        Some(format!("session {} ({}) {why}", one.session, one.user))
+    });
+    told.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_would_not_come_in_time_is_seen_before_anybody_is_held() {
+        let one = |session, idle, in_transaction, seq| Unheld {
+            session,
+            user: "app".to_owned(),
+            thread_id: 1,
+            in_transaction,
+            tunnel: false,
+            idle,
+            seq,
+        };
+        let first = [
+            one(1, true, true, 5),
+            one(2, false, false, 5),
+            one(3, false, true, 5),
+            one(4, true, true, 5),
+            one(5, false, false, 5),
+            one(6, true, false, 5),
+        ];
+        let later = [
+            one(1, true, true, 5),
+            one(2, false, false, 5),
+            // Another command, none any more, one that has only begun, and nothing to do.
+            one(3, false, true, 6),
+            one(4, true, false, 6),
+            one(5, true, false, 5),
+            one(6, true, false, 5),
+            one(7, false, false, 0),
+        ];
+        let told = stay(&first, &later);
+        assert_eq!(
+            told,
+            [
+                "session 1 (app) has a transaction open, and its client says nothing",
+                "session 2 (app) has a command that runs for long",
+            ]
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_cutover_comes_first_and_there_is_one_moment_at_a_time() {
