@@ -4,7 +4,8 @@
 //! A shadow that hangs or crawls must cost no more than one that is not there: what it will not come to soon
 //! lies here, in the order in which it came, and its bytes stay charged to the tee's budget. What this itself
 //! takes is not: fifty bytes for each, and each is charged with ten times as much. It knows nothing of
-//! the replays; when what lies here is let in is decided by the dispatcher, a few hundred at a time.
+//! the replays; when what lies here is let in is decided by the dispatcher, a few hundred at a time,
+//! and as many thousands as came meanwhile.
 
 use super::Control;
 use super::dispatcher::is_tight;
@@ -79,7 +80,8 @@ impl Antechamber {
     pub(super) fn next(&mut self) -> Option<(Handed, Came)> {
         let chunk = self.chunks.front_mut()?;
         let next = chunk.pop_front();
-        if chunk.is_empty() {
+        // The last one is kept for what comes next.
+        if chunk.is_empty() && self.chunks.len() > 1 {
             self.chunks.pop_front();
         }
         let (handed, came) = next?;

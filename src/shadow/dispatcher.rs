@@ -134,7 +134,7 @@ impl Dispatcher {
                     }
                     None => break,
                 },
-                Some(errand) = self.errands.recv() => self.take_errand(errand),
+                Some(errand) = self.errands.recv(), if self.waiting.has_room() => self.take_errand(errand),
                 () = std::future::ready(()), if self.may_enter() => {}
                 () = loads.news(), if !self.antechamber.is_empty() => {}
                 () = sleep_until(self.doorkeeper.due()), if self.looks_soon() => {}

@@ -66,6 +66,11 @@ impl Waiting {
         }
     }
 
+    /// Whether more may wait for what lies unread.
+    pub(super) fn has_room(&self) -> bool {
+        self.asked.len() < ERRANDS_MAX
+    }
+
     /// Whether any waits for what lies unread.
     pub(super) fn asks(&self) -> bool {
         !self.asked.is_empty() || !self.drained.is_empty()
