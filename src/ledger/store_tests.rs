@@ -576,7 +576,12 @@ fn no_planted_literal_reaches_the_file_its_journal_or_the_log() {
     for _ in 0..20 {
         ledger.record(diverged("SELECT * FROM t WHERE name = ?"));
     }
-    until("all are kept", || count(&ledger) == 20);
+    let lines = || {
+        let log = std::fs::read_to_string(dir.path().join("divergences.jsonl"));
+        log.unwrap_or_default().lines().count()
+    };
+    // The log is written behind the file.
+    until("all are kept", || count(&ledger) == 20 && lines() == 20);
     let mut bytes = 0;
     for entry in std::fs::read_dir(dir.path()).unwrap().flatten() {
         let content = std::fs::read(entry.path()).unwrap();
