@@ -110,7 +110,10 @@ impl Pump {
 
     /// Ends a session that cannot be held, as far as can be said at once.
     fn end_now(&mut self, why: &str, context: &mut Context<'_>) -> Event {
-        self.counters.ended.add(1);
+        if !self.is_ending() {
+            // Counted by whoever ended it.
+            self.counters.ended.add(1);
+        }
         let seq = match self.book.awaits_answer() {
             true => self.book.next_answer_seq(),
             false if self.book.is_mid_command() => Some(self.book.refused_seq()),
@@ -134,11 +137,14 @@ impl Pump {
         }
     }
 
-    /// Says the last that the client hears, where it can still be said, and ends.
+    /// Says the last that the client hears, where it can still be said, and ends. A goodbye that was
+    /// about to be said comes first.
     fn say_last(&mut self, last: &Refusal, seq: Option<u8>, context: &mut Context<'_>) -> Event {
-        let silent = self.is_tunnel() || self.is_ending() || !self.down.is_empty();
-        if let Some(seq) = seq.filter(|_| !silent) {
-            self.down.put(&last.packet(seq));
+        let silent = self.is_tunnel() || self.closing || !self.down.is_empty();
+        let goodbye = self.goodbye.take().filter(|_| !self.book.awaits_answer());
+        let packet = goodbye.or_else(|| seq.map(|seq| last.packet(seq)));
+        if let Some(packet) = packet.filter(|_| !silent) {
+            self.down.put(&packet);
             self.down.clear_all();
             // A client that does not read is not waited for.
             let _ = self.down.poll_drain(&mut self.client, context);

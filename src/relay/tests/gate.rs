@@ -350,6 +350,23 @@ async fn a_session_that_is_to_end_is_told_so_and_closed() {
     assert_eq!(world.relay.counters().ended.value(), 1);
 }
 
+/// Whether it is held or not yet when all are ended, it hears why.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_ended_twice_is_told_once() {
+    let (mut world, mut desk) = world(Setting::default());
+    let (mut client, mut server) = world.session().await;
+    exchange(&mut client, &mut server, b"\x0e", 2).await;
+    world.relay.hold();
+    let waiting = desk.recv().await.unwrap();
+    world.relay.end_unheld("all who are in the way");
+    waiting.say(|_| Then::End("it holds a lock".into()));
+    let told = refusal(&client.hear().await);
+    assert_eq!(told, (1, 1053, "it holds a lock".into()));
+    assert!(client.rest().await.is_empty() && server.rest().await.is_empty());
+    world.relay.all_held().await;
+    assert_eq!(world.relay.counters().ended.value(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_logins_wait_and_then_go_to_the_primary_of_then() {
     let (mut world, _desk) = world(Setting::default());
