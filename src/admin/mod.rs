@@ -14,6 +14,7 @@ mod fleet;
 mod health;
 mod mirror;
 mod proof;
+mod querylog;
 pub(crate) mod readiness;
 mod report;
 mod repro;
@@ -21,6 +22,7 @@ mod rules;
 mod server;
 mod sheet;
 mod status;
+mod streams;
 mod taints;
 mod verify;
 mod who;
@@ -199,6 +201,7 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/api/v1/verify/abort", post(verify::abort))
         .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/fleet/forget", post(fleet::forget))
+        .route("/api/v1/querylog", get(querylog::querylog))
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/mirror", patch(mirror::switch))
         .fallback(answer::no_such_path)

@@ -1,15 +1,21 @@
 //! HTTP/1.1 with bounds: connections, header size, and time for each step.
 
+use super::streams::Streams;
 use super::{Parts, console, readiness, router};
 use crate::task;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once; one more is closed at once.
@@ -18,7 +24,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// A request's head must arrive within this time, and an idle connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A connection's whole life: what reads or writes more slowly than this allows is cut.
+/// A connection's whole life: what reads or writes more slowly than this allows is cut, unless it is given an answer
+/// without an end.
 const LIFE_MAX: Duration = Duration::from_secs(300);
 
 /// Head and buffers of one connection, in bytes.
@@ -87,6 +94,8 @@ async fn connection(
     shutdown: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
+    let streams = Streams::new(shutdown.clone());
+    let service = with(streams.clone(), service);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -95,10 +104,34 @@ async fn connection(
     tokio::pin!(served);
     let life = tokio::time::sleep(LIFE_MAX);
     tokio::pin!(life);
-    tokio::select! {
-        _ = served.as_mut() => return,
-        () = life.as_mut() => return,
-        () = shutdown.cancelled() => served.as_mut().graceful_shutdown(),
+    loop {
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = life.as_mut() => {
+                if !streams.any() {
+                    return;
+                }
+                life.as_mut().reset(Instant::now() + LIFE_MAX);
+            }
+            () = shutdown.cancelled() => break,
+        }
     }
+    served.as_mut().graceful_shutdown();
     let _ = served.await;
+}
+
+/// The routes, whose requests know their connection.
+fn with(
+    streams: Streams,
+    routes: TowerToHyperService<axum::Router>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = axum::response::Response,
+    Error = Infallible,
+    Future: Send,
+> + Send {
+    service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(streams.clone());
+        routes.call(request)
+    })
 }

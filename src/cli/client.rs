@@ -2,6 +2,7 @@
 
 use super::{Door, Remote};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -128,6 +129,30 @@ impl Client {
             .asking(self.agent.get(self.at_path(path)), query)
             .call();
         Ok(self.document(asked)?.body)
+    }
+
+    /// GET an answer that comes line by line and has no end of its own.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(super) fn lines(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<impl BufRead + use<>, ClientError> {
+        let request = self.asking(self.agent.get(self.at_path(path)), query);
+        let request = request.config().timeout_global(None).build();
+        let answer = request.call();
+        match answer {
+            Ok(answer) if answer.status().is_success() => {
+                Ok(BufReader::new(answer.into_body().into_reader()))
+            }
+            // Whatever it says, it says at once.
+            other => match self.document(other) {
+                Err(error) => Err(error),
+                Ok(_) => Err(self.stranger("it gave no lines".to_owned())),
+            },
+        }
     }
 
     /// GET a list as CSV, and the cursor of what did not fit.

@@ -9,6 +9,7 @@ mod divergences;
 mod findings;
 mod fleet;
 mod latency;
+mod manual;
 mod readiness;
 mod report;
 mod repro;
@@ -16,7 +17,9 @@ mod rollback;
 mod rules;
 mod serve;
 mod status;
+mod tail;
 mod verify;
+mod watch;
 mod whole;
 mod words;
 
@@ -59,6 +62,8 @@ enum Command {
     Repro(repro::Arguments),
     /// How long both servers took, side by side.
     Latency(latency::Arguments),
+    /// Commands as they get their verdicts, with both servers' times, until it is interrupted.
+    Tail(tail::Arguments),
     /// Whether the shadow is ready to be the primary: exit code 0 only then.
     Readiness(readiness::Arguments),
     /// Make the shadow the primary; without --to, tell how that stands.
@@ -71,6 +76,10 @@ enum Command {
     Fleet(fleet::Arguments),
     /// One document for a team: what was observed, compared, found, and how long it took.
     Report(report::Arguments),
+    /// Print what a shell reads to complete this command line.
+    Completions(manual::Completions),
+    /// Write the manual's pages for `man`.
+    Manual(manual::Manual),
 }
 
 /// How a running understudy is found.
@@ -170,7 +179,10 @@ pub fn run() -> ExitCode {
         Command::Rollback(arguments) => rollback::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fleet(arguments) => fleet::run(&arguments),
+        Command::Tail(arguments) => tail::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Completions(arguments) => manual::complete(&arguments),
+        Command::Manual(arguments) => manual::write(&arguments),
     };
     match done {
         Ok(code) => code,
@@ -190,9 +202,15 @@ fn say(text: &str) {
 
 /// Prints for programs; a reader that has gone (`| head`) is no error.
 fn say_as_it_is(text: &str) {
+    let _ = is_heard(text);
+}
+
+/// Prints the same for a reader that may have enough: whether it is there.
+fn is_heard(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{}", text.trim_end());
-    let _ = out.flush();
+    writeln!(out, "{}", text.trim_end())
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// Prints a sheet as it came; says on the side what is not in it.

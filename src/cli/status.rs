@@ -1,18 +1,24 @@
 //! `understudy status`: who is primary, the mirror's state, sessions, coverage.
 
 use super::words::{bytes, count, number, share, span, table, text};
-use super::{Client, Format, Remote, Trouble, say, say_json};
+use super::{Client, Format, Remote, Trouble, say, say_json, watch};
 use clap::Args;
 use serde_json::Value;
 use std::process::ExitCode;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
+    /// A dashboard in the terminal, asked anew every second, until `q`.
+    #[arg(long, conflicts_with = "format")]
+    watch: bool,
     #[command(flatten)]
     remote: Remote,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
+    if arguments.watch {
+        return watch::run(&arguments.remote.door);
+    }
     let status = Client::new(&arguments.remote)?.get("/api/v1/status", &[])?;
     match arguments.remote.format {
         Format::Json => say_json(&status),
@@ -53,7 +59,8 @@ fn shown(status: &Value) -> String {
     lines.join("\n")
 }
 
-fn server(status: &Value, role: &str) -> String {
+/// A server in a line.
+pub(super) fn server(status: &Value, role: &str) -> String {
     let name = text(status, &format!("/{role}"));
     let server = status
         .pointer("/servers")
@@ -78,7 +85,8 @@ fn server(status: &Value, role: &str) -> String {
     words
 }
 
-fn mirror(status: &Value) -> String {
+/// The mirror in a line.
+pub(super) fn mirror(status: &Value) -> String {
     let switch = |on| if on == Some(true) { "on" } else { "off" };
     let reason = text(status, "/mirror/reason");
     let sample = status

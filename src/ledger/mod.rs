@@ -22,6 +22,7 @@ mod log;
 mod mirrored;
 mod plans;
 mod prune;
+mod querylog;
 mod redact;
 mod rollup;
 mod rulebook;
@@ -48,6 +49,7 @@ pub use floor::{Floor, FloorError};
 pub use latency::{Curve, Pace, Quantiles, SHARES};
 pub use observation::{Observation, Protocol, Side};
 pub use plans::{Plans, REFUSED};
+pub use querylog::{LISTENERS_MAX, Listener, QueryFilter, QueryLine, VERDICTS};
 pub use rollup::By;
 pub use slow::{Look, Slow};
 pub use store::{Health, LedgerError, inspect};
@@ -66,6 +68,7 @@ use cause::Amended;
 use coverage::Coverage;
 use lasting::Lasting;
 use latency::Latency;
+use querylog::QueryLog;
 use serde_json::Value;
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -118,6 +121,7 @@ pub struct Ledger {
 struct Inner {
     coverage: Coverage,
     latency: Latency,
+    querylog: Arc<QueryLog>,
     lasting: Arc<Lasting>,
     commands: AskCommands,
     literals: Literals,
@@ -162,6 +166,7 @@ impl Ledger {
             inner: Arc::new(Inner {
                 coverage: Coverage::default(),
                 latency: Latency::new(config.fingerprints_max),
+                querylog: Arc::default(),
                 lasting,
                 commands,
                 literals: config.literals,
@@ -180,6 +185,7 @@ impl Ledger {
             inner: Arc::new(Inner {
                 coverage: Coverage::default(),
                 latency: Latency::new(2000),
+                querylog: Arc::default(),
                 lasting: Arc::new(Lasting::new(2000)),
                 commands,
                 literals: Literals::Redact,
@@ -219,6 +225,7 @@ impl Ledger {
             inner.coverage.count_recheck(rechecked.outcome);
         }
         inner.latency.record(observation);
+        inner.querylog.tell(observation);
         let Some(store) = &inner.store else { return };
         if inner.lasting.tallies.count(observation) {
             self.tally_lost();
@@ -244,6 +251,12 @@ impl Ledger {
         if let Some(entry) = redact::entry(observation, inner.literals) {
             store.tell(Message::Divergence(Box::new(entry)));
         }
+    }
+
+    /// Listens to commands as they get their verdicts; `None` while [`LISTENERS_MAX`] others do.
+    #[must_use]
+    pub fn listen(&self, filter: QueryFilter) -> Option<Listener> {
+        self.inner.querylog.listen(filter)
     }
 
     /// How the ledger's file is.

@@ -293,8 +293,10 @@ impl Dispatcher {
             }
             tokio::task::yield_now().await;
         }
-        // A tee that is fed to the end has more.
-        if !self.antechamber.is_empty() || self.receiver.try_recv().is_some() {
+        // A tee that is fed to the end has more. That sessions have ended means nothing any more.
+        let rest = || self.receiver.try_recv();
+        let is_left = std::iter::from_fn(rest).any(|came| !matches!(came, Handed::Closed { .. }));
+        if is_left || !self.antechamber.is_empty() {
             self.shared.taint(&Scope::All, "", &UNSEEN.into());
         }
         self.say_lost();

@@ -76,6 +76,19 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Empty,
+        Self::Metadata,
+        Self::Read,
+        Self::Session,
+        Self::Transaction,
+        Self::LockingRead,
+        Self::Write,
+        Self::Ddl,
+        Self::Unmirrored,
+    ];
+
     /// The name in metrics, API and ledger.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,0 +1,200 @@
+//! `GET /api/v1/querylog`: commands as they get their verdicts, one JSON object a line (NDJSON), or as server-sent
+//! events where a browser asks. It goes on until the asker leaves.
+//!
+//! Refuses to slow anything down: lines for which an asker is too slow are let go, and it is told how many.
+
+use super::Parts;
+use super::answer::{Asked, Refusal};
+use super::streams::{Stream, Streams};
+use crate::ledger::{LISTENERS_MAX, Listener, QueryFilter, VERDICTS};
+use crate::sql::Class;
+use axum::Extension;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use http_body::Frame;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+/// Between two looks for lines.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Lines of one piece of the answer; the next look takes the rest.
+const LINES_MAX: usize = 1024;
+
+/// Where nothing happens, something is sent after so long, so that an asker that is gone is noticed.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+
+/// Which commands.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    fingerprint: Option<String>,
+    user: Option<String>,
+    table: Option<String>,
+    class: Option<String>,
+    verdict: Option<String>,
+    slower_us: Option<u64>,
+}
+
+impl Wanted {
+    fn filter(self) -> Result<QueryFilter, Refusal> {
+        one_of("verdict", self.verdict.as_deref(), &VERDICTS)?;
+        let classes = Class::ALL.map(Class::name);
+        one_of("class", self.class.as_deref(), &classes)?;
+        Ok(QueryFilter {
+            fingerprint: self.fingerprint,
+            user: self.user,
+            table: self.table,
+            class: self.class,
+            verdict: self.verdict,
+            slower_us: self.slower_us,
+        })
+    }
+}
+
+fn one_of(what: &str, given: Option<&str>, names: &[&str]) -> Result<(), Refusal> {
+    match given {
+        Some(given) if !names.contains(&given) => Err(Refusal::bad(format!(
+            "{what}: found {given:?}; it is one of {}",
+            names.join(", ")
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Listens until the asker leaves, or understudy ends.
+pub(super) async fn querylog(
+    State(parts): State<Parts>,
+    Extension(streams): Extension<Streams>,
+    headers: HeaderMap,
+    Asked(wanted): Asked<Wanted>,
+) -> Result<Response, Refusal> {
+    let form = Form::asked(&headers);
+    let filter = wanted.filter()?;
+    let listener = parts.ledger.listen(filter).ok_or_else(|| {
+        Refusal::unavailable(format!(
+            "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
+        ))
+    })?;
+    let lines = Lines::new(listener, streams.begin(), form);
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static(form.kind()));
+    let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(([kind, fresh], Body::new(lines)).into_response())
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Ndjson,
+    Events,
+}
+
+impl Form {
+    fn asked(headers: &HeaderMap) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
+        match accept {
+            Some(accept) if accept.contains("text/event-stream") => Self::Events,
+            _ => Self::Ndjson,
+        }
+    }
+
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Events => "text/event-stream",
+        }
+    }
+
+    fn line(self, into: &mut String, line: &Value) {
+        let text = line.to_string();
+        match self {
+            Self::Ndjson => into.extend([&*text, "\n"]),
+            Self::Events => into.extend(["data: ", &*text, "\n\n"]),
+        }
+    }
+
+    /// So many lines were let go.
+    fn dropped(self, into: &mut String, dropped: u64) {
+        if self == Self::Events {
+            into.push_str("event: dropped\n");
+        }
+        self.line(into, &json!({"dropped": dropped}));
+    }
+
+    /// Which every reader passes over.
+    const fn nothing(self) -> &'static str {
+        match self {
+            Self::Ndjson => "\n",
+            Self::Events => ":\n\n",
+        }
+    }
+}
+
+/// The answer's body.
+#[derive(Debug)]
+struct Lines {
+    listener: Listener,
+    stream: Stream,
+    form: Form,
+    looks: Interval,
+    /// When something was sent last; the head counts.
+    said: Option<Instant>,
+}
+
+impl Lines {
+    fn new(listener: Listener, stream: Stream, form: Form) -> Self {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            listener,
+            stream,
+            form,
+            looks,
+            said: None,
+        }
+    }
+
+    fn piece(&self) -> String {
+        let mut piece = String::new();
+        for line in self.listener.take(LINES_MAX) {
+            self.form.line(&mut piece, &line.json());
+        }
+        let dropped = self.listener.dropped();
+        if dropped > 0 {
+            self.form.dropped(&mut piece, dropped);
+        }
+        if piece.is_empty() && self.said.is_none_or(|at| at.elapsed() >= SIGN_OF_LIFE) {
+            piece.push_str(self.form.nothing());
+        }
+        piece
+    }
+}
+
+impl HttpBody for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            ready!(self.looks.poll_tick(context));
+            if self.stream.is_to_end() {
+                return Poll::Ready(None);
+            }
+            let piece = self.piece();
+            if !piece.is_empty() {
+                self.said = Some(Instant::now());
+                return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+            }
+        }
+    }
+}
