@@ -129,6 +129,7 @@ impl Asker {
             database: manner.database.clone(),
             capabilities: manner.capabilities,
             collation: manner.collation,
+            client: None,
         };
         let connection = connect::open(dial, server, tls, &login).await?;
         let tracker = AnswerTracker::new(connection.capabilities, ANSWER_BYTES_MAX);

@@ -11,6 +11,7 @@ pub use fault::{ConfigError, Fault, Place};
 pub use rules::{OURSELVES, RULES_MAX, Rule, RuleState, Written, Wrong, said};
 
 use crate::compare::verdict::Tolerances;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -94,6 +95,8 @@ pub struct Listen {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Client connections at most; one more gets MySQL's error 1040.
     pub max_connections: usize,
+    /// Connections from these networks begin with a PROXY header that says whose they are.
+    pub proxy_protocol_networks: Vec<IpNet>,
     /// A login must be done within this time.
     pub login_timeout: Duration,
     /// A client that takes none of its answer for so long is closed; zero for no limit.
@@ -119,6 +122,18 @@ pub enum TlsMode {
     VerifyCa,
     /// Always; chain and host name are checked.
     VerifyIdentity,
+}
+
+/// Whether connections to a server begin with a header of HAProxy's PROXY protocol, and of which version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// They do not.
+    #[default]
+    Off,
+    /// Version 1, a line of text.
+    V1,
+    /// Version 2, binary.
+    V2,
 }
 
 /// `[primary]`, `[shadow]`
@@ -149,6 +164,8 @@ pub struct Server {
     /// This machine's addresses that connections to the server are opened from, by turns; with none
     /// the system chooses.
     pub source_addresses: Vec<IpAddr>,
+    /// Whether connections tell it whose they are.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// A login. The password is never printed.

@@ -7,10 +7,12 @@
 use crate::config::Server;
 use crate::wire::answer::Failure;
 use crate::wire::capability::Capabilities;
+use crate::wire::proxied::Addresses;
 use crate::wire::status::Status;
 use std::io;
 use std::pin::Pin;
 
+mod announce;
 mod dial;
 mod direct;
 mod login;
@@ -18,6 +20,7 @@ mod packets;
 mod stream;
 mod tls;
 
+pub(crate) use announce::dial_for;
 pub use dial::Tcp;
 pub(crate) use login::{greet, log_in};
 pub(crate) use packets::{Packet, PacketReader, write as write_one};
@@ -47,6 +50,8 @@ pub struct Login {
     pub capabilities: Capabilities,
     /// The collation id.
     pub collation: u16,
+    /// The ends of the client's connection for which it is made, for servers that are told; none for the proxy's own.
+    pub client: Option<Addresses>,
 }
 
 impl std::fmt::Debug for Login {
@@ -148,7 +153,8 @@ pub async fn open(
     login: &Login,
 ) -> Result<Connection, ConnectError> {
     let connecting = async {
-        let mut stream = dial.dial(server).await.map_err(ConnectError::Unreachable)?;
+        let stream = dial_for(dial, server, login.client).await;
+        let mut stream = stream.map_err(ConnectError::Unreachable)?;
         let (_, greeting) = greet(&mut stream, &mut PacketReader::default()).await?;
         log_in(stream, &greeting, server, tls, login).await
     };

@@ -172,7 +172,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 39] = [
+pub const RELAY: [Metric; 40] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -264,6 +264,10 @@ pub const RELAY: [Metric; 39] = [
     counter(
         "understudy_logins_bad_total",
         "Clients that broke the protocol in their login.",
+    ),
+    counter(
+        "understudy_proxy_headers_wrong_total",
+        "Connections closed because they did not begin with the PROXY header that they must begin with.",
     ),
     counter(
         "understudy_probes_total",

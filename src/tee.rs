@@ -8,6 +8,7 @@
 use crate::wire::answer::Answer;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Expect};
+use crate::wire::proxied::Addresses;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -44,6 +45,8 @@ pub struct Facts {
     pub primary: Arc<str>,
     /// The connection's id that the client was told in the greeting.
     pub thread_id: u32,
+    /// The ends of the client's connection, where a server is to be told of them.
+    pub client: Option<Arc<Addresses>>,
     /// The session's share of the budget, and whether its journal is still known.
     pub share: Arc<Share>,
 }

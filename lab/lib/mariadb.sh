@@ -69,5 +69,6 @@ start_mariadb() {
   copy_template "$MARIADB" "$WORK/$name"
   spawn "$name" "${MARIADB_COMMAND[@]}" "--datadir=$WORK/$name" "--socket=$WORK/$name.sock" "--pid-file=$WORK/$name/pid" \
     --bind-address=127.0.0.1 "--port=$port" \
+    --proxy-protocol-networks=127.0.0.1 \
     --max-connections=3000 --max-allowed-packet=64M --character-set-server=utf8mb4 "$@"
 }

@@ -218,6 +218,10 @@ impl House for Running {
                 count.logins_timed_out.value(),
             ),
             ("understudy_logins_bad_total", count.bad_logins.value()),
+            (
+                "understudy_proxy_headers_wrong_total",
+                count.proxy_headers_wrong.value(),
+            ),
             ("understudy_probes_total", count.probes.value()),
             (
                 "understudy_probes_finished_total",

@@ -8,7 +8,9 @@
 use super::house::Running;
 use crate::admin::Seen;
 use crate::config::{Account, Server};
-use crate::connect::{self, ConnectError, Dial, Login, PacketReader, TlsContext, greet, log_in};
+use crate::connect::{
+    self, ConnectError, Dial, Login, PacketReader, TlsContext, dial_for, greet, log_in,
+};
 use crate::relay::Offer;
 use crate::roles::RolesWatch;
 use crate::task;
@@ -160,11 +162,8 @@ impl Look {
 
     /// The greeting, and how the login after it went.
     async fn visit(&self) -> Result<(Greeting, Result<(), ConnectError>), ConnectError> {
-        let mut stream = self
-            .dial
-            .dial(&self.server)
-            .await
-            .map_err(ConnectError::Unreachable)?;
+        let dialled = dial_for(&*self.dial, &self.server, None).await;
+        let mut stream = dialled.map_err(ConnectError::Unreachable)?;
         let (_, greeting) = greet(&mut stream, &mut PacketReader::default()).await?;
         let Some(login) = self.server.account.as_ref().map(own_login) else {
             return Ok((greeting, Ok(())));
@@ -231,5 +230,6 @@ fn own_login(account: &Account) -> Login {
         database: None,
         capabilities: Capabilities::PROTOCOL_41,
         collation: COLLATION,
+        client: None,
     }
 }

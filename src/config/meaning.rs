@@ -5,7 +5,8 @@ use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
     Admin, CatchUp, Compare, Config, Cutover, FedBy, Fleet, LatencyLimits, Ledger, Listen,
-    Literals, Mirror, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode, Verify, Writes,
+    Literals, Mirror, ProxyProtocol, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode,
+    Verify, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
@@ -161,6 +162,7 @@ fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
         address,
         tls,
         max_connections: section.count("max_connections", 10_000, 1..=1_000_000),
+        proxy_protocol_networks: section.networks("proxy_protocol_networks"),
         login_timeout: section.time("login_timeout_s", Duration::from_secs(10), 1..=600),
         write_timeout: section.time("write_timeout_s", Duration::from_secs(3600), 0..=86_400),
         drain_timeout: section.time("drain_timeout_s", Duration::from_secs(30), 0..=3_600),
@@ -238,6 +240,7 @@ fn server(root: &mut Table, reading: &mut Reading, role: &Role) -> Server {
         init: section.texts("init").unwrap_or_default(),
         connect_timeout: section.time("connect_timeout_ms", Duration::from_secs(5), 10..=600_000),
         source_addresses: section.source_addresses("source_addresses"),
+        proxy_protocol: section.choice("proxy_protocol", ProxyProtocol::Off, &PROXY_PROTOCOLS),
     };
     if role.rehearses {
         let feeds = [
@@ -250,6 +253,12 @@ fn server(root: &mut Table, reading: &mut Reading, role: &Role) -> Server {
     section.finish();
     server
 }
+
+const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 3] = [
+    ("off", ProxyProtocol::Off),
+    ("v1", ProxyProtocol::V1),
+    ("v2", ProxyProtocol::V2),
+];
 
 const TLS_MODES: [(&str, TlsMode); 5] = [
     ("off", TlsMode::Off),

@@ -6,6 +6,7 @@ use super::fault::{Fault, Place};
 use super::source::{Node, Table, Value};
 use super::units;
 use super::{Account, RULES_MAX, Rule, Secret, Written};
+use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -382,6 +383,23 @@ impl<'a> Section<'a> {
                 | Value::Other(_) => None,
             },
         )
+    }
+
+    /// Networks, each by its prefix (`10.0.0.0/8`) or a single address; none where nothing is written.
+    pub(super) fn networks(&mut self, key: &'static str) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for written in self.texts(key).unwrap_or_default() {
+            let network = written.parse().ok();
+            let single = || written.parse().ok().map(IpAddr::into);
+            match network.or_else(single) {
+                Some(network) => networks.push(network),
+                None => {
+                    let right = "write networks such as \"10.0.0.0/8\", or single addresses";
+                    self.fault(key, format!("found {written:?}"), right);
+                }
+            }
+        }
+        networks
     }
 
     /// Addresses of this machine, each once; none where nothing is written.

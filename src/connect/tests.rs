@@ -23,6 +23,7 @@ pub(super) fn server() -> Server {
         init: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         source_addresses: Vec::new(),
+        proxy_protocol: Default::default(),
     }
 }
 
@@ -33,6 +34,7 @@ fn login() -> Login {
         database: Some("shop".into()),
         capabilities: Capabilities::DEPRECATE_EOF.with(Capabilities::MULTI_STATEMENTS),
         collation: 45,
+        client: None,
     }
 }
 

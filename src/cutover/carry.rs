@@ -304,6 +304,7 @@ async fn open(dial: &dyn Dial, server: &Server, facts: &Facts) -> Result<Leg, St
         database: (!facts.database.is_empty()).then(|| facts.database.clone()),
         capabilities: facts.capabilities,
         collation: facts.collation,
+        client: facts.client.as_deref().copied(),
     };
     let tls = TlsContext::new(server).map_err(|error| error.to_string())?;
     let opened = connect::open(dial, server, &tls, &login).await;

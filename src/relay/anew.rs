@@ -122,6 +122,7 @@ fn renewed(facts: &Facts, command: &[u8]) -> Option<(Facts, Vec<u8>)> {
         collation: change.collation.unwrap_or(facts.collation),
         primary: Arc::clone(&facts.primary),
         thread_id: facts.thread_id,
+        client: facts.client.clone(),
         share: Arc::clone(&facts.share),
     };
     Some((renewed, change.auth_plugin.to_vec()))
@@ -191,7 +192,7 @@ async fn judge(
     let change = ChangeUser::parse(hand.packet.payload(), facts.capabilities)
         .map_err(|_| refused(Refusal::bad_handshake(), *next_seq))?;
     let server = shared.server(&facts.primary);
-    let greeted = match reach(shared, &server, deadline).await {
+    let greeted = match reach(shared, &server, facts.client.as_deref().copied(), deadline).await {
         Ok((greeted, _)) => greeted,
         Err(unreached) => return Err(refused(unreachable(shared, unreached), *next_seq)),
     };

@@ -75,6 +75,8 @@ pub struct Counters {
     pub probes_finished: Count,
     /// Clients that broke the protocol in the login.
     pub bad_logins: Count,
+    /// Connections closed because they did not begin with the PROXY header that they must begin with.
+    pub proxy_headers_wrong: Count,
     /// Commands refused with 1153.
     pub too_large: Count,
     /// Sessions that became tunnels.

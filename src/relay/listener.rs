@@ -5,6 +5,7 @@ use super::refuse::Refusal;
 use super::{Relay, session};
 use crate::connect::Stream;
 use crate::task;
+use crate::wire::proxied::Addresses;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -79,6 +80,9 @@ impl Relay {
             let _ = SockRef::from(&stream).send(&packet);
             return;
         };
+        // One whose end is gone by now is found out at its first read.
+        let met = stream.local_addr().unwrap_or(peer);
+        let ends = Addresses { client: peer, met };
         // A timer of the kernel's, so that a client that never reads holds its place for no longer,
         // and the relay has no timer to keep.
         let write_timeout = shared.limits.write_timeout;
@@ -93,7 +97,7 @@ impl Relay {
         let place = shared.homes.place();
         let home = place.as_ref().map(|place| place.handle().clone());
         let client = move || TcpStream::from_std(stream).and_then(Stream::tcp);
-        let session = session::serve(shared, client, peer, (open, place));
+        let session = session::serve(shared, client, ends, (open, place));
         // Its end is the client's, the primary's, or the drain's, which waits for `open`.
         drop(match home {
             Some(home) => task::spawn_on(&home, "session", session),

@@ -10,14 +10,15 @@ use super::gate;
 use super::init;
 use super::probe;
 use super::refuse::{Refusal, close};
-use crate::config::Server;
+use crate::config::{ProxyProtocol, Server};
 use crate::connect::{
-    ConnectError, Packet, PacketReader, Stream, TlsContext, shake_hands, write_one,
+    ConnectError, Packet, PacketReader, Stream, TlsContext, dial_for, shake_hands, write_one,
 };
 use crate::tee::{Facts, Share};
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::{Greeting, restrict, set_thread_id};
 use crate::wire::login::{Login, SslRequest, set_capabilities};
+use crate::wire::proxied::Addresses;
 use crate::wire::reply;
 use crate::wire::status::Status;
 use std::sync::Arc;
@@ -76,14 +77,14 @@ struct Heard {
 }
 
 /// Logs a client in. `None` once it has been told why not and was closed.
-pub(super) async fn relay(shared: &Arc<Shared>, client: Stream) -> Option<Legs> {
+pub(super) async fn relay(shared: &Arc<Shared>, client: Stream, ends: Addresses) -> Option<Legs> {
     if let Err(refusal) = wait_at_gate(shared).await {
         refusal.say(0, client).await;
         return None;
     }
     let deadline = Instant::now() + shared.limits.login_timeout;
     let server = Arc::clone(&shared.roles.borrow().primary);
-    let (greeted, greeting) = match reach(shared, &server, deadline).await {
+    let (greeted, greeting) = match reach(shared, &server, Some(ends), deadline).await {
         Ok(reached) => reached,
         Err(unreached) => {
             unreached.tell(shared, client).await;
@@ -92,7 +93,14 @@ pub(super) async fn relay(shared: &Arc<Shared>, client: Stream) -> Option<Legs> 
     };
     let heard = hear(shared, client, greeted, greeting, deadline).await?;
     let ready = prepare(shared, heard, deadline).await?;
-    speak(shared, ready, deadline).await
+    speak(shared, ready, ends, deadline).await
+}
+
+/// The ends of a client's connection, where a server will be told of them once more.
+fn to_tell(shared: &Shared, ends: Addresses) -> Option<Arc<Addresses>> {
+    let roles = shared.roles.borrow();
+    let is_told = |server: &Server| server.proxy_protocol != ProxyProtocol::Off;
+    (is_told(&roles.primary) || is_told(&roles.shadow)).then(|| Arc::new(ends))
 }
 
 /// While the gate holds, it is not known yet which server a new client is to be greeted by. The
@@ -140,10 +148,11 @@ impl Unreached {
     }
 }
 
-/// Dials a server and hears its greeting.
+/// Dials a server on behalf of a client, and hears its greeting.
 pub(super) async fn reach(
     shared: &Shared,
     server: &Arc<Server>,
+    client: Option<Addresses>,
     deadline: Instant,
 ) -> Result<(Greeted, Packet), Unreached> {
     let tls = shared
@@ -152,7 +161,7 @@ pub(super) async fn reach(
     let down = |why: &str| Unreached::Down(Refusal::primary_down(&server.name, why));
     let deadline = deadline.min(Instant::now() + server.connect_timeout);
     let reaching = async {
-        let mut stream = shared.dial.dial(server).await?;
+        let mut stream = dial_for(&*shared.dial, server, client).await?;
         let packet = PacketReader::default().read(&mut stream).await?;
         Ok::<_, std::io::Error>((stream, packet))
     };
@@ -382,7 +391,12 @@ pub(super) async fn request_tls(
 }
 
 /// Forwards the login and relays what follows, up to the primary's verdict.
-async fn speak(shared: &Arc<Shared>, mut ready: Ready, deadline: Instant) -> Option<Legs> {
+async fn speak(
+    shared: &Arc<Shared>,
+    mut ready: Ready,
+    ends: Addresses,
+    deadline: Instant,
+) -> Option<Legs> {
     let mut dialogue = Dialogue {
         client: &mut ready.client,
         primary: &mut ready.primary,
@@ -412,7 +426,10 @@ async fn speak(shared: &Arc<Shared>, mut ready: Ready, deadline: Instant) -> Opt
         Ok(verdict) => {
             let status = init(shared, &mut ready, &verdict, deadline).await;
             match status {
-                Ok(status) => conclude(shared, ready, &verdict, status, ahead).await,
+                Ok(status) => {
+                    let client = to_tell(shared, ends);
+                    conclude(shared, ready, &verdict, (status, client), ahead).await
+                }
                 Err(refusal) => {
                     shared.counters.logins_refused.add(1);
                     refusal.say(verdict.seq(), ready.client).await;
@@ -466,7 +483,7 @@ async fn conclude(
     shared: &Shared,
     mut ready: Ready,
     verdict: &Packet,
-    status: Status,
+    (status, client): (Status, Option<Arc<Addresses>>),
     ahead: Vec<u8>,
 ) -> Option<Legs> {
     // A client that has gone is found out by the pump.
@@ -483,6 +500,7 @@ async fn conclude(
         collation: u16::from(ready.login.collation),
         primary: Arc::from(ready.server.name.as_str()),
         thread_id: ready.told.id(),
+        client,
         share: Arc::new(Share::default()),
     };
     let newcomer = Newcomer {

@@ -13,6 +13,7 @@ mod anew;
 mod auth;
 mod login;
 mod probe;
+mod proxied;
 mod tls;
 
 mod book;
@@ -49,12 +50,14 @@ use crate::connect::{Dial, Stream, TlsContext, TlsError};
 use crate::roles::RolesWatch;
 use crate::tee::{Facts, Tee};
 use crate::wire::capability::Capabilities;
+use crate::wire::proxied::Addresses;
 use census::Roster;
 use counters::Gauge;
 use drain::Drain;
 use ear::Bell;
 use gate::Gate;
 use homes::Homes;
+use proxied::Balancers;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -140,10 +143,11 @@ pub enum RelayError {
 }
 
 /// Limits of sessions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Limits {
     connections_max: usize,
     login_timeout: Duration,
+    balancers: Balancers,
     write_timeout: Duration,
     drain_timeout: Duration,
     book: book::Limits,
@@ -225,6 +229,10 @@ impl Relay {
         let limits = Limits {
             connections_max: parts.listen.max_connections,
             login_timeout: parts.listen.login_timeout,
+            balancers: Balancers {
+                networks: parts.listen.proxy_protocol_networks.clone(),
+                within: parts.listen.login_timeout,
+            },
             write_timeout: parts.listen.write_timeout,
             drain_timeout: parts.listen.drain_timeout,
             book: book::Limits {
@@ -268,7 +276,11 @@ impl Relay {
             return;
         };
         let here = (open, None);
-        session::serve(Arc::clone(&self.shared), || Ok(client), peer, here).await;
+        let ends = Addresses {
+            client: peer,
+            met: peer,
+        };
+        session::serve(Arc::clone(&self.shared), || Ok(client), ends, here).await;
     }
 
     /// Asks every session to stand at its next boundary, and new logins to wait. Each is then held

@@ -101,5 +101,6 @@ fn own_login(server: &Server) -> Option<Login> {
         database: None,
         capabilities: Capabilities::default(),
         collation: 45,
+        client: None,
     })
 }

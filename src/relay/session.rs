@@ -13,9 +13,9 @@ use super::pump::{Event, Pump};
 use super::refuse::close;
 use crate::connect::Stream;
 use crate::tee::End;
+use crate::wire::proxied::Addresses;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -28,10 +28,10 @@ use std::task::Poll;
 pub(super) fn serve(
     shared: Arc<Shared>,
     client: impl FnOnce() -> io::Result<Stream> + Send + 'static,
-    peer: SocketAddr,
+    ends: Addresses,
     open: (Ticket, Option<Place>),
 ) -> impl Future<Output = ()> + Send {
-    let beginning: Boxed<Option<Box<Session>>> = Box::pin(begin(Arc::clone(&shared), client, peer));
+    let beginning: Boxed<Option<Box<Session>>> = Box::pin(begin(Arc::clone(&shared), client, ends));
     async move {
         let Some(mut session) = beginning.await else {
             return;
@@ -55,17 +55,22 @@ struct Session {
 async fn begin(
     shared: Arc<Shared>,
     client: impl FnOnce() -> io::Result<Stream>,
-    peer: SocketAddr,
+    mut ends: Addresses,
 ) -> Option<Box<Session>> {
     let _in_login = shared.roster.login();
+    let peer = ends.client;
     let client = client().inspect_err(|error| {
         shared.counters.accept_errors.add(1);
         tracing::warn!(%error, %peer, "a client was let go: its connection cannot be watched (descriptors, memory or fs.epoll.max_user_watches are short)");
     });
-    let client = client.ok()?;
-    let legs = login::relay(&shared, client).await?;
+    let mut client = client.ok()?;
+    let balancers = &shared.limits.balancers;
+    if balancers.has(peer.ip()) {
+        ends = balancers.hear(&mut client, ends, &shared.counters).await?;
+    }
+    let legs = login::relay(&shared, client, ends).await?;
     let session = session(&shared, legs);
-    tracing::debug!(session = session.pump.book.facts().session, %peer, "logged in");
+    tracing::debug!(session = session.pump.book.facts().session, client = %ends.client, "logged in");
     Some(session)
 }
 

@@ -9,6 +9,7 @@ mod kills;
 mod limits;
 mod logins;
 mod moved;
+mod proxied;
 mod storm;
 mod times;
 mod world;

@@ -546,13 +546,14 @@ async fn ask(shared: &Shared) -> Result<(), connect::ConnectError> {
             database: None,
             capabilities: Capabilities::TRANSACTIONS,
             collation: COLLATION,
+            client: None,
         };
         return connect::open(&*shared.dial, server, &shared.tls, &login)
             .await
             .map(drop);
     }
     let greeting = async {
-        let dialled = shared.dial.dial(server).await;
+        let dialled = connect::dial_for(&*shared.dial, server, None).await;
         let mut stream = dialled.map_err(connect::ConnectError::Unreachable)?;
         connect::greet(&mut stream, &mut PacketReader::default()).await
     };

@@ -468,6 +468,8 @@ async fn log_in(
         database: (!database.is_empty()).then(|| database.to_owned()),
         capabilities: facts.capabilities,
         collation: facts.collation,
+        // Told as it would be if the server were the primary: a cutover makes this the client's own.
+        client: facts.client.as_deref().copied(),
     };
     let open = || connect::open(&*shared.dial, server, &shared.tls, &login);
     match open().await {

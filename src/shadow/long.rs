@@ -83,6 +83,7 @@ mod tests {
                 collation: 45,
                 primary: "legacy".into(),
                 thread_id: 1,
+                client: None,
                 share: Arc::new(Share::default()),
             }),
             seq: 1,

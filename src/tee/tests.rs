@@ -12,6 +12,7 @@ fn facts(session: u64, share: &Arc<Share>) -> Arc<Facts> {
         collation: 45,
         primary: "legacy".into(),
         thread_id: 1,
+        client: None,
         share: Arc::clone(share),
     })
 }

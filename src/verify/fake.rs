@@ -81,6 +81,7 @@ pub(super) fn server(name: &str) -> Server {
         init: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         source_addresses: Vec::new(),
+        proxy_protocol: Default::default(),
     }
 }
 

@@ -215,6 +215,7 @@ impl Door {
             database: None,
             capabilities: manner.capabilities,
             collation: manner.collation,
+            client: None,
         };
         let connection = connect::open(&*self.dial, &self.server, &tls, &login)
             .await

@@ -27,6 +27,7 @@ pub mod sample;
 pub mod execute;
 pub mod kill;
 pub mod parameter;
+pub mod proxied;
 pub mod query;
 
 pub use packet::{CHUNK_MAX, HEADER_LEN, Header, Reader, Short};

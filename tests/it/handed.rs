@@ -49,6 +49,7 @@ impl Session {
                 collation: 45,
                 primary: "legacy".into(),
                 thread_id: 1,
+                client: None,
                 share: Arc::new(Share::default()),
             }),
             tee: tee.clone(),
@@ -132,6 +133,7 @@ impl Session {
             share: Arc::clone(&self.facts.share),
             user: self.facts.user.clone(),
             database: self.facts.database.clone(),
+            client: self.facts.client.clone(),
             ..*self.facts
         });
     }

@@ -4,7 +4,7 @@ use super::hosts;
 use super::report::{Report, few};
 use crate::ask::{Asker, Manner, Row};
 use crate::config::{Account, Server, TlsMode, Writes};
-use crate::connect::{ConnectError, Dial, PacketReader, Tcp, greet};
+use crate::connect::{ConnectError, PacketReader, Tcp, dial_for, greet};
 use crate::wire::capability::Capabilities;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,8 +73,7 @@ pub(super) async fn check(server: &Server, is_for: Use, report: &mut Report) -> 
 async fn greeted(server: &Server, report: &mut Report) -> Option<Facts> {
     let at = format!("{}:{}", server.host, server.port);
     let greeting = tokio::time::timeout(server.connect_timeout, async {
-        let mut stream = Tcp::default()
-            .dial(server)
+        let mut stream = dial_for(&Tcp::default(), server, None)
             .await
             .map_err(|error| error.to_string())?;
         let greeting = greet(&mut stream, &mut PacketReader::default()).await;

@@ -30,6 +30,7 @@ fn server(name: &str) -> Arc<Server> {
         init: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         source_addresses: Vec::new(),
+        proxy_protocol: Default::default(),
     })
 }
 
@@ -124,6 +125,7 @@ fn facts(session: u64, user: &str, primary: &str) -> Arc<Facts> {
         collation: 45,
         primary: primary.into(),
         thread_id: 7,
+        client: None,
         share: Arc::new(Share::default()),
     })
 }

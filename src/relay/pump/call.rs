@@ -198,6 +198,7 @@ impl Pump {
             primary: Arc::clone(&leg.server),
             // The one that the client was told.
             thread_id: was.thread_id,
+            client: was.client.clone(),
             share: Arc::clone(&was.share),
         });
         self.seat.moved(leg.thread_id, leg.vitess);

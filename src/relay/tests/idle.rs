@@ -8,6 +8,7 @@ use crate::relay::ear::Ear;
 use crate::relay::own::Own;
 use crate::relay::pump::{Event, Pump};
 use crate::tee::{self, Facts, Handed, Limits, Share};
+use crate::wire::proxied::Addresses;
 use crate::wire::status::Status;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -28,6 +29,7 @@ fn pump(world: &World) -> (Pump, DuplexStream, DuplexStream) {
         collation: 45,
         primary: "legacy".into(),
         thread_id: 7,
+        client: None,
         share: Arc::new(Share::default()),
     });
     let newcomer = Newcomer {
@@ -226,10 +228,14 @@ async fn an_idle_session_is_small() {
     let (client, _far) = tokio::io::duplex(64);
     let open = shared.open.enter(1).unwrap();
     let client = Stream::Memory(client);
+    let here = ([127, 0, 0, 1], 1).into();
     let serving = crate::relay::session::serve(
         Arc::clone(shared),
         || Ok(client),
-        ([127, 0, 0, 1], 1).into(),
+        Addresses {
+            client: here,
+            met: here,
+        },
         (open, None),
     );
     let task = size_of_val(&serving);

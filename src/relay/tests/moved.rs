@@ -379,6 +379,7 @@ fn book() -> (Book, Receiver) {
         collation: 45,
         primary: "vitess".into(),
         thread_id: 7,
+        client: None,
         share: Arc::new(Share::default()),
     });
     let limits = Limits {

@@ -24,6 +24,7 @@ async fn a_command_was_sent_when_it_began_to_be_written() {
         collation: 45,
         primary: "legacy".into(),
         thread_id: 7,
+        client: None,
         share: Arc::new(Share::default()),
     });
     let limits = Limits {

@@ -1,6 +1,6 @@
 //! Both ends of the relay in a test's hands.
 
-use crate::config::{Account, FedBy, Listen, Server, TlsMode};
+use crate::config::{Account, FedBy, Listen, ProxyProtocol, Server, TlsMode};
 use crate::connect::{Dial, Dialing, Stream};
 use crate::relay::{Carry, NoCarry, Offer, Relay, RelayParts};
 use crate::roles::Roles;
@@ -180,6 +180,10 @@ pub(super) struct Setting {
     pub(super) carry: Arc<dyn Carry>,
     /// What `vitess` wants on every connection.
     pub(super) init: Vec<String>,
+    /// Networks whose connections begin with a PROXY header.
+    pub(super) balancers: Vec<ipnet::IpNet>,
+    /// Whether servers are told whose a connection is.
+    pub(super) announced: ProxyProtocol,
 }
 
 impl Default for Setting {
@@ -194,6 +198,8 @@ impl Default for Setting {
             tee: Limits::default(),
             carry: Arc::new(NoCarry),
             init: Vec::new(),
+            balancers: Vec::new(),
+            announced: ProxyProtocol::Off,
         }
     }
 }
@@ -225,6 +231,7 @@ impl World {
             init: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             source_addresses: Vec::new(),
+            proxy_protocol: setting.announced,
         };
         let other = Server {
             name: "vitess".into(),
@@ -245,6 +252,7 @@ impl World {
                 tls: None,
                 max_connections: setting.max_connections,
                 login_timeout: Duration::from_secs(10),
+                proxy_protocol_networks: setting.balancers,
                 write_timeout: Duration::ZERO,
                 drain_timeout: Duration::from_secs(30),
                 threads: 1,

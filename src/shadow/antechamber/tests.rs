@@ -25,6 +25,7 @@ fn facts(session: u64) -> Arc<Facts> {
         collation: 45,
         primary: "legacy".into(),
         thread_id: 1,
+        client: None,
         share: Arc::new(Share::default()),
     })
 }

@@ -79,6 +79,7 @@ async fn log_in(server: &Server) -> Stream {
         database: Some("app".to_owned()),
         capabilities: CAPABILITIES,
         collation: 45,
+        client: None,
     };
     let tls = TlsContext::new(server).expect("no TLS");
     let opened = connect::open(&Tcp::default(), server, &tls, &login).await;

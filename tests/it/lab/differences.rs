@@ -41,6 +41,7 @@ impl Side {
             init: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             source_addresses: Vec::new(),
+            proxy_protocol: config::ProxyProtocol::Off,
         };
         let login = Login {
             user: "app".to_owned(),
@@ -48,6 +49,7 @@ impl Side {
             database: None,
             capabilities: DIALECT,
             collation: COLLATION,
+            client: None,
         };
         let opened = connect::open(&Tcp::default(), &server, &TlsContext::off(), &login).await;
         Self(opened.unwrap_or_else(|fault| panic!("{name}: {fault}")))

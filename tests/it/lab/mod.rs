@@ -18,6 +18,7 @@ mod order;
 mod pinning;
 mod planted;
 mod proof;
+mod proxied;
 mod proxy;
 mod readiness;
 mod sessions;

@@ -74,6 +74,7 @@ pub(super) async fn open(
         init: Vec::new(),
         connect_timeout: Duration::from_secs(60),
         source_addresses: Vec::new(),
+        proxy_protocol: understudy::config::ProxyProtocol::Off,
     };
     let login = Login {
         user: "app".into(),
@@ -81,6 +82,7 @@ pub(super) async fn open(
         database: Some("scratch".into()),
         capabilities,
         collation: 45,
+        client: None,
     };
     connect::open(&Tcp::default(), &server, &TlsContext::off(), &login).await
 }
