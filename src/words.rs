@@ -81,9 +81,62 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
+/// Bytes: `12 KiB`, `1.5 MiB`.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, bits)| n >> bits > 0) {
+        None => format!("{n} B"),
+        Some((unit, bits)) => {
+            let tenths = ((n % (1 << bits)) * 10) >> bits;
+            if tenths == 0 {
+                format!("{} {unit}", n >> bits)
+            } else {
+                format!("{}.{tenths} {unit}", n >> bits)
+            }
+        }
+    }
+}
+
+/// An RFC 3339 timestamp as its age: `12 s ago`.
+#[must_use]
+pub fn ago(at: &str, now: jiff::Timestamp) -> String {
+    let Ok(then) = at.parse::<jiff::Timestamp>() else {
+        return at.to_owned();
+    };
+    let seconds = now
+        .as_second()
+        .saturating_sub(then.as_second())
+        .max(0)
+        .unsigned_abs();
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        3_600..86_400 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_read_as_people_write_them() {
+        assert_eq!(
+            [12, 12_288, 1_572_864, 268_435_456].map(bytes),
+            ["12 B", "12 KiB", "1.5 MiB", "256 MiB"]
+        );
+    }
+
+    #[test]
+    fn a_timestamp_is_shown_as_its_age() {
+        let now: jiff::Timestamp = "2026-01-02T00:00:00Z".parse().expect("a time");
+        assert_eq!(ago("2026-01-01T23:59:48Z", now), "12 s ago");
+        assert_eq!(ago("2026-01-02T00:00:05Z", now), "0 s ago");
+        assert_eq!(ago("2025-12-31T00:00:00Z", now), "2 d ago");
+        assert_eq!(ago("yesterday", now), "yesterday");
+    }
 
     #[test]
     fn nothing_that_steers_a_terminal_is_left() {

@@ -32,12 +32,21 @@ pub(super) async fn standing(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
-    to: String,
+    pub(super) to: String,
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     #[serde(default)]
-    force: Vec<String>,
-    who: Option<String>,
+    pub(super) force: Vec<String>,
+    pub(super) who: Option<String>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Ordered {
+    /// The guards have let it pass: the number of its record.
+    Begun(i64),
+    /// They refuse; all of them.
+    Refused(Vec<Judged>),
 }
 
 /// Asks for a cutover: 202 with its record once the guards have let it pass, 409 with the guards where
@@ -46,15 +55,21 @@ pub(super) async fn order(
     State(parts): State<Parts>,
     Told(wanted): Told<Wanted>,
 ) -> Result<Response, Refusal> {
-    let order = meant(&parts, wanted)?;
-    let asked = parts.helm.order(order);
-    match tokio::time::timeout(TIMEOUT, asked).await {
-        Ok(Ok(id)) => Ok((
-            StatusCode::ACCEPTED,
-            Json(told(parts.clone(), Some(id)).await?),
-        )
-            .into_response()),
-        Ok(Err(Refused::Guards(guards))) => Ok(refused(&guards)),
+    match ordered(&parts, wanted).await? {
+        Ordered::Begun(id) => {
+            let told = told(parts, Some(id)).await?;
+            Ok((StatusCode::ACCEPTED, Json(told)).into_response())
+        }
+        Ordered::Refused(guards) => Ok(refused(&guards)),
+    }
+}
+
+/// Asks the helm, for the page too.
+pub(super) async fn ordered(parts: &Parts, wanted: Wanted) -> Result<Ordered, Refusal> {
+    let order = meant(parts, wanted)?;
+    match tokio::time::timeout(TIMEOUT, parts.helm.order(order)).await {
+        Ok(Ok(id)) => Ok(Ordered::Begun(id)),
+        Ok(Err(Refused::Guards(guards))) => Ok(Ordered::Refused(guards)),
         Ok(Err(other)) => Err(refusal(other)),
         Err(_) => Err(late()),
     }
@@ -100,9 +115,15 @@ pub(super) async fn abort(
     State(parts): State<Parts>,
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
-    let who = said(body.who)?;
+    let id = aborted(&parts, body.who).await?;
+    told(parts, Some(id)).await.map(Json)
+}
+
+/// Asks the helm for it, for the page too; the number of the record that has ended.
+pub(super) async fn aborted(parts: &Parts, who: Option<String>) -> Result<i64, Refusal> {
+    let who = said(who)?;
     match tokio::time::timeout(TIMEOUT, parts.helm.abort(who)).await {
-        Ok(Ok(id)) => told(parts.clone(), Some(id)).await.map(Json),
+        Ok(Ok(id)) => Ok(id),
         Ok(Err(refused)) => Err(refusal(refused)),
         Err(_) => Err(late()),
     }
@@ -149,7 +170,7 @@ fn refused(guards: &[Judged]) -> Response {
 }
 
 /// How it stands; with this record, or the one that the state is of. Reads the ledger's file.
-async fn told(parts: Parts, id: Option<i64>) -> Result<Value, Refusal> {
+pub(super) async fn told(parts: Parts, id: Option<i64>) -> Result<Value, Refusal> {
     read(move || {
         let helm = &parts.helm;
         // The state first: the records are then no older than it.

@@ -6,7 +6,7 @@ use super::sheet::{self, Form};
 use super::status::Nothing;
 use crate::compare::verdict::{Kind, Reason};
 use crate::ledger::{
-    By, Changed, DivergenceFilter, FindingFilter, FindingPatch, FindingSort, STATES,
+    By, Changed, DivergenceFilter, FindingFilter, FindingPatch, FindingSort, Page, STATES,
 };
 use axum::Json;
 use axum::extract::State;
@@ -72,8 +72,13 @@ pub(super) async fn divergence(
     Id(id): Id,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Value>, Refusal> {
+    one_divergence(parts, id).await.map(Json)
+}
+
+/// The same, for the page too.
+pub(super) async fn one_divergence(parts: Parts, id: i64) -> Result<Value, Refusal> {
     let found = read(move || parts.ledger.divergence(id)).await?;
-    found.map(Json).ok_or_else(|| {
+    found.ok_or_else(|| {
         Refusal::not_found(format!(
             "there is no divergence {id}, or not any more: the oldest are let go"
         ))
@@ -81,19 +86,59 @@ pub(super) async fn divergence(
 }
 
 /// Which findings.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Findings {
-    by: Option<String>,
-    sort: Option<String>,
-    state: Option<String>,
-    kind: Option<String>,
-    table: Option<String>,
-    fingerprint: Option<String>,
-    rule: Option<String>,
-    limit: Option<u32>,
-    before: Option<i64>,
+    pub(super) by: Option<String>,
+    pub(super) sort: Option<String>,
+    pub(super) state: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) table: Option<String>,
+    pub(super) fingerprint: Option<String>,
+    pub(super) search: Option<String>,
+    pub(super) rule: Option<String>,
+    pub(super) limit: Option<u32>,
+    pub(super) before: Option<i64>,
     format: Option<String>,
+}
+
+impl Findings {
+    /// What is meant by it.
+    ///
+    /// # Errors
+    /// A word that is none of those which are known, and these.
+    pub(super) fn meant(&self, limit: u32) -> Result<(Option<By>, FindingFilter), Refusal> {
+        let by = known_by(self.by.as_deref(), self.sort.as_deref())?;
+        let filter = FindingFilter {
+            id: None,
+            state: known_state(self.state.clone())?,
+            kind: match self.kind.clone() {
+                // What follows from a taint is a finding of this kind, and no divergence.
+                Some(kind) if kind == Reason::Tainted.name() => Some(kind),
+                kind => known_kind(kind)?,
+            },
+            table: self.table.clone(),
+            fingerprint: self.fingerprint.clone(),
+            search: self.search.clone(),
+            rule: self.rule.clone(),
+            sort: known_sort(self.sort.as_deref())?,
+            limit,
+            before: self.before,
+        };
+        Ok((by, filter))
+    }
+}
+
+/// A page of findings, or of their roll-up. Reads the ledger's file.
+pub(super) fn listed(
+    parts: &Parts,
+    by: Option<By>,
+    filter: &FindingFilter,
+) -> Result<Page, String> {
+    match by {
+        None => parts.ledger.findings(filter),
+        Some(by) => parts.ledger.rollup(by, filter),
+    }
 }
 
 /// A page of findings, or of their roll-up.
@@ -103,26 +148,8 @@ pub(super) async fn findings(
     Asked(asked): Asked<Findings>,
 ) -> Result<Response, Refusal> {
     let form = Form::asked(asked.format.as_deref(), &headers)?;
-    let by = known_by(asked.by.as_deref(), asked.sort.as_deref())?;
-    let mut filter = FindingFilter {
-        id: None,
-        state: known_state(asked.state)?,
-        kind: match asked.kind {
-            // What follows from a taint is a finding of this kind, and no divergence.
-            Some(kind) if kind == Reason::Tainted.name() => Some(kind),
-            kind => known_kind(kind)?,
-        },
-        table: asked.table,
-        fingerprint: asked.fingerprint,
-        rule: asked.rule,
-        sort: known_sort(asked.sort.as_deref())?,
-        limit: limit(asked.limit, form)?,
-        before: asked.before,
-    };
-    let page = move |filter: &FindingFilter| match by {
-        None => parts.ledger.findings(filter),
-        Some(by) => parts.ledger.rollup(by, filter),
-    };
+    let (by, mut filter) = asked.meant(limit(asked.limit, form)?)?;
+    let page = move |filter: &FindingFilter| listed(&parts, by, filter);
     if form == Form::Json {
         let page = read(move || page(&filter)).await?;
         return Ok(Json(page).into_response());
@@ -150,8 +177,13 @@ pub(super) async fn finding(
     Id(id): Id,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Value>, Refusal> {
+    one_finding(parts, id).await.map(Json)
+}
+
+/// The same, for the page too.
+pub(super) async fn one_finding(parts: Parts, id: i64) -> Result<Value, Refusal> {
     let found = read(move || parts.ledger.finding(id)).await?;
-    found.map(Json).ok_or_else(|| missing(id))
+    found.ok_or_else(|| missing(id))
 }
 
 fn missing(id: i64) -> Refusal {
@@ -166,9 +198,14 @@ pub(super) async fn triage(
     Id(id): Id,
     Told(patch): Told<FindingPatch>,
 ) -> Result<Json<Value>, Refusal> {
+    triaged(parts, id, patch).await.map(Json)
+}
+
+/// The same, for the page too.
+pub(super) async fn triaged(parts: Parts, id: i64, patch: FindingPatch) -> Result<Value, Refusal> {
     let patch = patch.sound(jiff::Timestamp::now()).map_err(Refusal::bad)?;
     match change(move || parts.ledger.patch_finding(id, patch)).await? {
-        Changed::Done(finding) => Ok(Json(finding)),
+        Changed::Done(finding) => Ok(finding),
         Changed::Missing => Err(missing(id)),
         Changed::Refused(why) => Err(Refusal::conflict(why)),
     }

@@ -23,7 +23,7 @@ pub(super) async fn of_divergence(
             "there is no divergence {id}, or not any more: the oldest are let go"
         ))
     })?;
-    written(&parts, &item)
+    script_of(&parts, &item).map(as_text)
 }
 
 /// A script that repeats the newest divergence of a finding.
@@ -39,10 +39,19 @@ pub(super) async fn of_finding(
             "there is no finding {id}, or none of its divergences is kept any more"
         ))
     })?;
-    written(&parts, &item)
+    script_of(&parts, &item).map(as_text)
 }
 
-fn written(parts: &Parts, item: &Value) -> Result<Response, Refusal> {
+fn as_text(script: String) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (kind, script).into_response()
+}
+
+/// The script that repeats this divergence.
+///
+/// # Errors
+/// There can be none, and why.
+pub(super) fn script_of(parts: &Parts, item: &Value) -> Result<String, Refusal> {
     let text = |path: &str| item.pointer(path).and_then(Value::as_str);
     let user = text("/user").unwrap_or_default();
     let database = text("/database").unwrap_or_default();
@@ -53,9 +62,7 @@ fn written(parts: &Parts, item: &Value) -> Result<Response, Refusal> {
         user: login(&roles.shadow, user),
         ..place(&roles.shadow, user, there)
     };
-    let script = script(item, primary, shadow).map_err(Refusal::conflict)?;
-    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    Ok((kind, script).into_response())
+    script(item, primary, shadow).map_err(Refusal::conflict)
 }
 
 fn place<'a>(server: &'a Server, user: &'a str, database: &'a str) -> Place<'a> {

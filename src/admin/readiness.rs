@@ -27,14 +27,15 @@ pub(super) async fn readiness(
     State(parts): State<Parts>,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Readiness>, Refusal> {
-    read(move || {
-        let figures = figures(&parts)?;
-        let readiness = judge(&figures, &parts.config.readiness, &parts.config.cutover);
-        parts.metrics.readiness(&readiness);
-        Ok::<_, String>(readiness)
-    })
-    .await
-    .map(Json)
+    read(move || judged(&parts)).await.map(Json)
+}
+
+/// The guards at this moment, which the metrics show from then on. Reads the ledger's file.
+pub(super) fn judged(parts: &Parts) -> Result<Readiness, String> {
+    let figures = figures(parts)?;
+    let readiness = judge(&figures, &parts.config.readiness, &parts.config.cutover);
+    parts.metrics.readiness(&readiness);
+    Ok(readiness)
 }
 
 /// What readiness is judged by, at this moment. Reads the ledger's file.
@@ -169,10 +170,8 @@ impl Watch {
         for pace in paces(parts) {
             self.look_at(parts, pace);
         }
-        if let Ok(figures) = figures(parts) {
-            let readiness = judge(&figures, &parts.config.readiness, &parts.config.cutover);
-            parts.metrics.readiness(&readiness);
-        }
+        // Without its figures there is no verdict, and the metrics keep the last one.
+        let _judged = judged(parts);
     }
 
     fn look_at(&mut self, parts: &Parts, pace: Pace) {

@@ -12,6 +12,11 @@ pub(super) async fn status(
     State(parts): State<Parts>,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Json<Value> {
+    Json(told(&parts))
+}
+
+/// The same, for the page too.
+pub(super) fn told(parts: &Parts) -> Value {
     let roles = parts.roles.borrow().clone();
     let servers: Map<String, Value> = [&roles.primary, &roles.shadow]
         .into_iter()
@@ -31,17 +36,17 @@ pub(super) async fn status(
         .collect();
     let sessions = parts.house.sessions();
     let coverage = parts.ledger.coverage();
-    Json(json!({
+    json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": parts.started.elapsed().as_secs(),
         "primary": roles.primary.name,
         "shadow": roles.shadow.name,
         "servers": servers,
-        "mirror": mirror_json(&parts),
+        "mirror": mirror_json(parts),
         "sessions": {"open": sessions.open, "mirrored": sessions.mirrored, "tunnelled": sessions.tunnelled},
         "coverage": coverage,
         "ledger": parts.ledger.health(),
-    }))
+    })
 }
 
 /// A query with nothing in it.

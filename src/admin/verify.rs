@@ -41,8 +41,21 @@ pub(super) async fn start(
     let who = said(wanted.who)?;
     let wish: Wish = serde_json::from_value(Value::Object(wanted.wish))
         .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))?;
-    let told = steered(parts, move |inspector| inspector.start(&wish, &who)).await?;
-    Ok((StatusCode::ACCEPTED, Json(told)))
+    steered(&parts, Steer::Start(wish, who)).await?;
+    Ok((StatusCode::ACCEPTED, Json(told(parts.inspector).await?)))
+}
+
+/// What an operator asks of the inspector.
+#[derive(Debug)]
+pub(super) enum Steer {
+    /// To begin with this, for whom.
+    Start(Wish, String),
+    /// To wait.
+    Pause,
+    /// To go on.
+    Resume,
+    /// To end, for whom.
+    Abort(String),
 }
 
 /// No body at all asks for everything.
@@ -65,8 +78,8 @@ pub(super) async fn pause(
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
     said(body.who)?;
-    let told = steered(parts, |inspector| inspector.pause()).await?;
-    Ok(Json(told))
+    steered(&parts, Steer::Pause).await?;
+    told(parts.inspector).await.map(Json)
 }
 
 /// It goes on.
@@ -75,8 +88,8 @@ pub(super) async fn resume(
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
     said(body.who)?;
-    let told = steered(parts, |inspector| inspector.resume()).await?;
-    Ok(Json(told))
+    steered(&parts, Steer::Resume).await?;
+    told(parts.inspector).await.map(Json)
 }
 
 /// It ends; what was found stays.
@@ -85,20 +98,22 @@ pub(super) async fn abort(
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
     let who = said(body.who)?;
-    let told = steered(parts, move |inspector| inspector.abort(&who)).await?;
-    Ok(Json(told))
+    steered(&parts, Steer::Abort(who)).await?;
+    told(parts.inspector).await.map(Json)
 }
 
-/// Does it where one may wait for the disk; how it stands then.
-async fn steered(
-    parts: Parts,
-    order: impl FnOnce(&dyn Inspector) -> Result<i64, Refused> + Send + 'static,
-) -> Result<Value, Refusal> {
+/// Does it where one may wait for the disk, for the page too; the number of the run.
+pub(super) async fn steered(parts: &Parts, steer: Steer) -> Result<i64, Refusal> {
     let inspector = Arc::clone(&parts.inspector);
-    change(move || Ok::<_, std::convert::Infallible>(order(&*inspector)))
+    let order = move || match &steer {
+        Steer::Start(wish, who) => inspector.start(wish, who),
+        Steer::Pause => inspector.pause(),
+        Steer::Resume => inspector.resume(),
+        Steer::Abort(who) => inspector.abort(who),
+    };
+    change(move || Ok::<_, std::convert::Infallible>(order()))
         .await?
-        .map_err(refusal)?;
-    told(parts.inspector).await
+        .map_err(refusal)
 }
 
 fn refusal(refused: Refused) -> Refusal {
@@ -109,7 +124,7 @@ fn refusal(refused: Refused) -> Refusal {
     }
 }
 
-async fn told(inspector: Arc<dyn Inspector>) -> Result<Value, Refusal> {
+pub(super) async fn told(inspector: Arc<dyn Inspector>) -> Result<Value, Refusal> {
     read(move || {
         let mut told = inspector.standing();
         let history = json!(inspector.history(HISTORY)?);

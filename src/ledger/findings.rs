@@ -63,6 +63,8 @@ pub struct FindingFilter {
     pub table: Option<String>,
     /// Of this fingerprint: its text, or 16 hexadecimal digits.
     pub fingerprint: Option<String>,
+    /// Whose fingerprint or one of whose tables holds this text, in whatever case.
+    pub search: Option<String>,
     /// That this rule took, by its name.
     pub rule: Option<String>,
     /// The order.
@@ -305,16 +307,20 @@ impl FindingFilter {
             "EXISTS (SELECT 1 FROM json_each(b.tables) WHERE value = @ OR substr(value, instr(value, '.') + 1) = @)",
             self.table.clone(),
         );
+        wanted.and(
+            "(instr(lower(b.fingerprint), lower(@)) > 0 OR instr(lower(b.tables), lower(@)) > 0)",
+            self.search.clone(),
+        );
         wanted
     }
 }
 
 /// The columns that [`finding`] reads, in its order.
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, kind, fingerprint, digest, protocol, class, tables, count, commands, first_seen,
     last_seen, state, impact, cause_id, rule, expired, who, why, until, cause";
 
-fn finding(row: &Row<'_>) -> rusqlite::Result<Value> {
+pub(super) fn finding(row: &Row<'_>) -> rusqlite::Result<Value> {
     let tables: String = row.get(6)?;
     let impact: f64 = row.get(12)?;
     let rule: String = row.get(14)?;
