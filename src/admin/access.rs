@@ -1,9 +1,11 @@
-//! Who may ask. Without a token: callers of a loopback address, and no web page by way of them.
+//! Who may ask. Without a token: callers of a loopback address, and no web page by way of them. With one: who
+//! sends it, or, for the operators' page alone, who has logged in there: a cookie opens nothing else.
 
 use super::answer::Refusal;
+use super::page::{self, Page, Trouble, Visitor};
 use crate::config;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +21,18 @@ pub struct Access {
 
 /// Paths that a probe may ask without the token.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// What becomes of a request for the page.
+#[derive(Debug)]
+enum Admitted {
+    /// It is answered.
+    As(Visitor),
+    /// It must log in first.
+    LoginFirst,
+    /// It comes from a link elsewhere, and must come again by itself.
+    Again,
+    Refused(Refusal),
+}
 
 impl Access {
     /// The rule that the config sets.
@@ -40,13 +54,51 @@ impl Access {
         }
     }
 
+    /// What becomes of a request for the page.
+    fn admit(&self, request: &Request, page: &Page) -> Admitted {
+        let (path, headers) = (request.uri().path(), request.headers());
+        if is_link(request.method(), headers) {
+            return Admitted::Again;
+        }
+        if let Err(refusal) = self.not_from_a_page(headers) {
+            return Admitted::Refused(refusal);
+        }
+        let Some(token) = &self.token else {
+            return match self.local(headers) {
+                Ok(()) => Admitted::As(page.seats.visitor()),
+                Err(refusal) => Admitted::Refused(refusal),
+            };
+        };
+        if headers.contains_key(header::AUTHORIZATION) {
+            return match bearer(headers, token) {
+                Ok(()) => Admitted::As(page.seats.visitor()),
+                Err(refusal) => Admitted::Refused(refusal),
+            };
+        }
+        let seat = page::seat_of(headers, self.address.port());
+        match seat.and_then(|id| page.seats.at(&id)) {
+            Some(visitor) => Admitted::As(visitor),
+            None if page::is_open(path) => Admitted::As(page.seats.visitor()),
+            // A stream of events is asked for by a script, which cannot log in.
+            None if page::is_stream(path) => {
+                Admitted::Refused(Refusal::unauthorized("this needs a login"))
+            }
+            None => Admitted::LoginFirst,
+        }
+    }
+
     /// A browser says where a request comes from: another site's page may not ask.
     fn not_from_a_page(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let said = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let crossed = matches!(said("sec-fetch-site"), Some("cross-site" | "same-site"));
-        let own = said("host").map(|host| format!("http://{host}"));
-        let foreign =
-            headers.contains_key(header::ORIGIN) && said("origin").map(str::to_owned) != own;
+        let host = said("host").unwrap_or_default();
+        // Where something before it speaks TLS, a browser knows it by https.
+        let own = |origin: &str| {
+            ["http://", "https://"]
+                .iter()
+                .any(|scheme| !host.is_empty() && origin.strip_prefix(scheme) == Some(host))
+        };
+        let foreign = headers.contains_key(header::ORIGIN) && !said("origin").is_some_and(own);
         if crossed || foreign {
             return Err(Refusal::forbidden(
                 "requests from another site's page are refused",
@@ -73,6 +125,15 @@ impl Access {
             "without a token only http://127.0.0.1 and http://localhost are answered; set admin.token_file to be asked by another name",
         ))
     }
+}
+
+/// Whether somebody followed a link on another site's page to here: a document that is asked for by itself,
+/// which that page will not see.
+fn is_link(method: &Method, headers: &HeaderMap) -> bool {
+    let says = |name, word| headers.get(name).is_some_and(|value| value == word);
+    let crossed = says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site");
+    let navigates = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
+    method == Method::GET && crossed && navigates
 }
 
 /// `name` of `name`, `name:port`, `[v6]`, `[v6]:port`.
@@ -103,10 +164,23 @@ fn bearer(headers: &HeaderMap, token: &config::Secret) -> Result<(), Refusal> {
 
 /// The rule as a layer around every route.
 pub(super) async fn check(
-    State(access): State<Arc<Access>>,
-    request: Request,
+    State((access, page)): State<(Arc<Access>, Arc<Page>)>,
+    mut request: Request,
     next: Next,
 ) -> Response {
+    if page::is_page(request.uri().path()) {
+        return match access.admit(&request, &page) {
+            Admitted::As(visitor) => {
+                request.extensions_mut().insert(visitor);
+                next.run(request).await
+            }
+            Admitted::LoginFirst => page::login_first(request.uri()).await,
+            Admitted::Again => page::again(request.uri()).await,
+            Admitted::Refused(refusal) => {
+                page::secured(Trouble::from(refusal).into_response()).await
+            }
+        };
+    }
     match access.judge(request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
@@ -220,6 +294,9 @@ mod tests {
                 ],
                 200,
             ),
+            (vec![host, ("origin", "https://127.0.0.1:8306")], 200),
+            (vec![host, ("origin", "https://127.0.0.1")], 403),
+            (vec![host, ("origin", "ftp://127.0.0.1:8306")], 403),
             (vec![host, ("sec-fetch-site", "none")], 200),
         ] {
             assert_eq!(

@@ -72,9 +72,13 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
-    #[cfg(test)]
     pub(super) const fn status(&self) -> u16 {
         self.status.as_u16()
+    }
+
+    /// What happened and what to do, in words.
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 }
 
@@ -172,7 +176,8 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for ToldOrNot
     }
 }
 
-async fn body(request: Request) -> Result<Bytes, Refusal> {
+/// A request's body, within bounds of size and time.
+pub(super) async fn body(request: Request) -> Result<Bytes, Refusal> {
     let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
     tokio::time::timeout(BODY_TIMEOUT, body)
         .await

@@ -1,4 +1,4 @@
-//! The operators' doors, on a runtime of its own: HTTP and JSON, and the console's SQL.
+//! The operators' doors, on a runtime of its own: HTTP and JSON, the page, and the console's SQL.
 //!
 //! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
 //! the triage of findings, rules, and taints; a cutover it asks of the helm, a verification of the inspector. Without a token it answers loopback callers only; with one
@@ -13,6 +13,7 @@ mod findings;
 mod fleet;
 mod health;
 mod mirror;
+mod page;
 mod proof;
 mod querylog;
 pub(crate) mod readiness;
@@ -42,6 +43,7 @@ use crate::shadow::Control;
 use crate::verify::Inspector;
 use axum::Router;
 use axum::routing::{delete, get, patch, post};
+use page::Page;
 use std::sync::Arc;
 
 /// What the admin reads of the running parts, and the little that it may change.
@@ -163,9 +165,10 @@ pub struct Parts {
 }
 
 /// Every route, and who may ask.
-pub(crate) fn router(parts: Parts) -> Router {
+fn router(parts: Parts, page: Arc<Page>) -> Router {
     let access = Arc::new(Access::new(&parts.config.admin));
     Router::new()
+        .merge(page::router(Arc::clone(&page)))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -206,7 +209,10 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/api/v1/mirror", patch(mirror::switch))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(access, access::check))
+        .layer(axum::middleware::from_fn_with_state(
+            (access, page),
+            access::check,
+        ))
         .with_state(parts)
 }
 

@@ -1,5 +1,6 @@
 //! HTTP/1.1 with bounds: connections, header size, and time for each step.
 
+use super::page::{self, Page};
 use super::streams::Streams;
 use super::{Parts, console, readiness, router};
 use crate::task;
@@ -19,14 +20,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once; one more is closed at once.
-const CONNECTIONS_MAX: usize = 64;
+pub(super) const CONNECTIONS_MAX: usize = 64;
 
 /// A request's head must arrive within this time, and an idle connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection's whole life: what reads or writes more slowly than this allows is cut, unless it is given an answer
 /// without an end.
-const LIFE_MAX: Duration = Duration::from_secs(300);
+pub(super) const LIFE_MAX: Duration = Duration::from_secs(300);
 
 /// Head and buffers of one connection, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -56,7 +57,12 @@ async fn serve_http(listener: TcpListener, parts: Parts, shutdown: CancellationT
         "readiness",
         readiness::watch(parts.clone(), shutdown.clone()),
     );
-    let app = router(parts);
+    let page = Page::new();
+    let pace = task::spawn(
+        "pace",
+        page::watch(Arc::clone(&page), parts.clone(), shutdown.clone()),
+    );
+    let app = router(parts, page);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -85,6 +91,7 @@ async fn serve_http(listener: TcpListener, parts: Parts, shutdown: CancellationT
     })
     .await;
     watch.abort();
+    pace.abort();
 }
 
 async fn connection(

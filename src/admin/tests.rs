@@ -1,6 +1,7 @@
 //! Every route over a real socket, with a ledger in a file and a house of cards.
 
 mod cutover;
+mod page;
 mod querylog;
 mod verify;
 
@@ -194,6 +195,12 @@ impl Door {
     }
 
     async fn raw(&self, request: &str) -> (u16, String) {
+        let (status, _, body) = self.whole(request).await;
+        (status, body)
+    }
+
+    /// An answer's status, head and body.
+    async fn whole(&self, request: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.at).await.expect("connected");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();
@@ -202,13 +209,8 @@ impl Door {
             .get(9..12)
             .and_then(|status| status.parse().ok())
             .unwrap_or(0);
-        (
-            status,
-            answer
-                .split_once("\r\n\r\n")
-                .map(|(_, body)| body.to_owned())
-                .unwrap_or_default(),
-        )
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        (status, head.to_lowercase(), body.to_owned())
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
@@ -626,7 +628,7 @@ async fn the_mirrors_switches_are_set_one_by_one() {
 async fn every_error_has_a_code_and_a_message() {
     let door = Door::open("").await;
     for (method, path, status, code) in [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nothing", 404, "not_found"),
         ("GET", "/api/v2/status", 404, "not_found"),
         ("POST", "/api/v1/status", 405, "method_not_allowed"),
         ("GET", "/api/v1/mirror", 405, "method_not_allowed"),

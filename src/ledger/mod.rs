@@ -23,6 +23,7 @@ mod mirrored;
 mod plans;
 mod prune;
 mod querylog;
+mod recent;
 mod redact;
 mod rollup;
 mod rulebook;
@@ -50,6 +51,7 @@ pub use latency::{Curve, Pace, Quantiles, SHARES};
 pub use observation::{Observation, Protocol, Side};
 pub use plans::{Plans, REFUSED};
 pub use querylog::{LISTENERS_MAX, Listener, QueryFilter, QueryLine, VERDICTS};
+pub use recent::{Mark, Recent};
 pub use rollup::By;
 pub use slow::{Look, Slow};
 pub use store::{Health, LedgerError, inspect};
@@ -369,6 +371,16 @@ impl Ledger {
     /// others, taken by no rule and above their floor. Reads the file.
     pub fn open_findings(&self) -> Result<OpenFindings, String> {
         self.read(|connection| findings::open(connection, self.inner.floor.as_ref()))
+    }
+
+    /// Findings that were new since then, and what was said since. Reads the file.
+    pub fn recent(&self, since: jiff::Timestamp) -> Result<Recent, String> {
+        self.read(|connection| recent::since(connection, since))
+    }
+
+    /// Where the file stands: it moves with every new finding and every word on one. Reads the file.
+    pub fn mark(&self) -> Result<Mark, String> {
+        self.read(recent::mark)
     }
 
     /// So that the next look has the shares of this moment.

@@ -139,7 +139,8 @@ fn readiness(report: &Report, blocks: &mut Vec<Block<'_>>) {
 }
 
 /// A guard's limits on one line.
-fn limits(limit: &Value) -> String {
+#[must_use]
+pub fn limits(limit: &Value) -> String {
     match limit {
         Value::Object(limits) => limits
             .iter()
@@ -149,6 +150,8 @@ fn limits(limit: &Value) -> String {
             })
             .collect::<Vec<_>>()
             .join(", "),
+        // There is none.
+        Value::Null => String::new(),
         other => other.to_string(),
     }
 }

@@ -157,6 +157,45 @@ fn no_part_names_another_against_the_house_rules() {
     );
 }
 
+/// What the operators' page may name: it words what the admin's handlers compute. Neither the hot path nor
+/// the mirror is among it, and nobody but the admin knows the page.
+const PAGE: &[&str] = &[
+    "admin",
+    "compare",
+    "cutover",
+    "ledger",
+    "readiness",
+    "report",
+    "verify",
+    "words",
+];
+
+#[test]
+fn the_page_words_what_the_admin_computes_and_escapes_all_of_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let page = src.join("admin/page");
+    let mut views = 0;
+    for file in files {
+        let source = std::fs::read_to_string(&file).expect("a source is readable");
+        let at = file.display();
+        if file.starts_with(&page) {
+            views += 1;
+            for to in named(&source) {
+                assert!(PAGE.contains(&to.as_str()), "{at}: the page names {to}");
+            }
+            assert!(
+                !source.contains("PreEscaped"),
+                "{at}: it writes unescaped HTML"
+            );
+        } else if !file.starts_with(src.join("admin")) {
+            assert!(!source.contains("admin::page"), "{at} names the page");
+        }
+    }
+    assert!(views > 10, "the page has its files");
+}
+
 #[test]
 fn the_reader_of_paths_sees_groups_and_ignores_comments() {
     let source = "use crate::{wire, tee::Tee};\n// crate::shadow\nlet x = crate::sql::f();\n";

@@ -349,3 +349,119 @@ async fn an_operators_word_that_replication_has_stopped_needs_no_body() {
     }
     assert_eq!(*wheel.stopped.lock(), ["operator", "dba"]);
 }
+
+/// A form of the page's.
+async fn form(door: &Door, path: &str, fields: &str) -> (u16, String) {
+    let (_, page) = door.ask("GET", "/ui/cutover", "", "").await;
+    let page = page.as_str().expect("a page").to_owned();
+    let (_, rest) = page
+        .split_once("name=\"form_token\" value=\"")
+        .expect("a form");
+    let token = rest.split('"').next().expect("a token").to_owned();
+    let body = format!("form_token={token}&{fields}");
+    let (status, answer) = door.ask("POST", path, "", &body).await;
+    (status, answer.as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn by_the_page_a_cutover_wants_the_servers_name_typed() {
+    let (door, wheel) = manned().await;
+    for (fields, words) in [
+        ("to=vitess&who=dba&act=cutover", "type vitess to confirm"),
+        (
+            "to=vitess&who=dba&act=cutover&confirm=Vitess",
+            "type vitess to confirm",
+        ),
+        (
+            "to=vitess&who=dba&confirm=vitess",
+            "press one of the two buttons",
+        ),
+        (
+            "to=legacy&who=dba&act=cutover&confirm=legacy",
+            "legacy is the primary already",
+        ),
+        (
+            "to=vitess&who=dba&act=dry_run&force=luck",
+            "there is no guard",
+        ),
+    ] {
+        let (status, page) = form(&door, "/ui/cutover", fields).await;
+        assert!((400..500).contains(&status), "{fields}: {status}");
+        assert!(page.contains(words), "{words}\n{page}");
+    }
+    assert_eq!(wheel.orders.lock().len(), 0, "the helm was not asked");
+    let (status, _) = form(
+        &door,
+        "/ui/cutover",
+        "to=vitess&who=dba&act=dry_run&force=lag&force=taint",
+    )
+    .await;
+    assert_eq!(status, 303);
+    let (status, _) = form(
+        &door,
+        "/ui/cutover",
+        "to=vitess&who=dba&act=cutover&confirm=vitess",
+    )
+    .await;
+    assert_eq!(status, 303);
+    let orders = wheel.orders.lock().clone();
+    assert_eq!(
+        (orders[0].dry_run, &*orders[0].force),
+        (true, &["lag", "taint"][..])
+    );
+    assert_eq!((orders[1].dry_run, orders[1].who.as_str()), (false, "dba"));
+}
+
+#[tokio::test]
+async fn the_page_shows_its_steps_and_ends_it() {
+    let (door, wheel) = manned().await;
+    form(
+        &door,
+        "/ui/cutover",
+        "to=vitess&who=dba&act=cutover&confirm=vitess",
+    )
+    .await;
+    let (_, page) = door.ask("GET", "/ui/cutover", "", "").await;
+    let page = page.as_str().expect("a page");
+    for part in [
+        "preparing",
+        "aria-current=\"step\"",
+        "action=\"/ui/cutover/abort\"",
+        "legacy → vitess",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+    let (status, _) = form(&door, "/ui/cutover/abort", "").await;
+    assert_eq!(status, 303);
+    assert_eq!(wheel.state().name(), "aborted");
+    let (status, page) = door.ask("GET", "/ui/cutover/1", "", "").await;
+    assert_eq!(status, 200);
+    assert!(
+        page.as_str()
+            .is_some_and(|page| page.contains("aborted by operator")),
+        "{page}"
+    );
+    assert_eq!(door.ask("GET", "/ui/cutover/77", "", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn guards_that_refuse_are_shown_to_be_overridden() {
+    let (door, wheel) = manned().await;
+    *wheel.says.lock() = Says::Guards;
+    let (status, page) = form(
+        &door,
+        "/ui/cutover",
+        "to=vitess&who=dba&act=cutover&confirm=vitess&force=taint",
+    )
+    .await;
+    assert_eq!(status, 409);
+    for part in [
+        "The guards refuse: lag.",
+        "overridden",
+        "value=\"taint\" checked",
+        "lag says so",
+        "value=\"dba\"",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+}

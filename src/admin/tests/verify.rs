@@ -199,3 +199,56 @@ async fn without_a_ledger_nobody_verifies() {
     let (status, told) = post(&door, "", "").await;
     assert_eq!(status, 503, "{told}");
 }
+
+#[tokio::test]
+async fn by_the_page_a_run_is_begun_and_steered() {
+    let (door, scripted) = opened().await;
+    let (status, page) = door.ask("GET", "/ui/verification", "", "").await;
+    let page = page.as_str().expect("a page");
+    assert_eq!(status, 200);
+    assert!(
+        page.contains("at most 20") && page.contains("Run 3"),
+        "{page}"
+    );
+    let (_, rest) = page
+        .split_once("name=\"form_token\" value=\"")
+        .expect("a form");
+    let token = rest.split('"').next().expect("a token").to_owned();
+    let send = async |path: &str, fields: &str| {
+        let body = format!("form_token={token}&{fields}");
+        door.ask("POST", path, "", &body).await
+    };
+    let fields =
+        "who=dba&tables=a.b%2C+c.*&mode=snapshot&repair=plan&sample=5%25&jobs=2&rows_per_second=";
+    assert_eq!(send("/ui/verification", fields).await.0, 303);
+    let wish = scripted.wishes.lock().remove(0);
+    assert_eq!(wish.tables, ["a.b", "c.*"]);
+    assert_eq!(
+        (wish.mode.as_deref(), wish.repair.as_deref()),
+        (Some("snapshot"), Some("plan"))
+    );
+    assert_eq!(
+        (wish.sample.as_deref(), wish.jobs, wish.rows_per_second),
+        (Some("5%"), Some(2), None)
+    );
+    for act in ["pause", "resume", "abort"] {
+        assert_eq!(
+            send("/ui/verification/steer", &format!("act={act}"))
+                .await
+                .0,
+            303
+        );
+    }
+    assert_eq!(send("/ui/verification/steer", "act=dance").await.0, 400);
+    let (status, page) = send("/ui/verification", "who=dba&jobs=many").await;
+    assert_eq!(status, 400);
+    assert!(
+        page.as_str()
+            .is_some_and(|page| page.contains("it is a whole number")),
+        "{page}"
+    );
+    assert_eq!(
+        *scripted.asked.lock(),
+        ["start for dba", "pause", "resume", "abort by operator"]
+    );
+}

@@ -1,0 +1,381 @@
+//! The cutover: how it stands, its steps as they happen, the guards, and the forms that order one, rehearse
+//! one, or end it. The server's name is typed, not clicked.
+
+use super::bits::{Tone, age, block, is, list, moment, number, outcome, tag, text, texts, wide};
+use super::layout::{Frame, Here};
+use super::seats::Visitor;
+use super::trouble::{Trouble, status_of};
+use super::{Wanted, form, overview};
+use crate::admin::answer::{Id, Refusal, read};
+use crate::admin::cutover::{Ordered, Wanted as Order, aborted, ordered, told};
+use crate::admin::{Parts, readiness};
+use crate::cutover::machine::Rest;
+use crate::cutover::{GUARDS, Judged};
+use crate::words::{harmless, micros};
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use serde_json::{Value, json};
+
+/// The steps, in their order.
+const STEPS: [&str; 6] = [
+    "checking",
+    "preparing",
+    "holding",
+    "catching_up",
+    "switching",
+    "soaking",
+];
+
+/// What a form came to, where it was not done.
+#[derive(Debug, Default)]
+struct Answered {
+    who: String,
+    wrong: Option<String>,
+    /// The guards that refuse, and the others.
+    guards: Vec<Judged>,
+    force: Vec<String>,
+}
+
+/// How it stands.
+pub(super) async fn view(
+    State(parts): State<Parts>,
+    Extension(visitor): Extension<Visitor>,
+    wanted: Wanted,
+    headers: HeaderMap,
+) -> Result<Markup, Trouble> {
+    let answered = Answered {
+        who: form::who(&headers),
+        ..Answered::default()
+    };
+    shown(&parts, &visitor, &wanted, &answered).await
+}
+
+async fn shown(
+    parts: &Parts,
+    visitor: &Visitor,
+    wanted: &Wanted,
+    answered: &Answered,
+) -> Result<Markup, Trouble> {
+    let standing = told(parts.clone(), None).await?;
+    let shadow = parts.roles.borrow().shadow.name.clone();
+    let content = html! {
+        @if wanted.whole() { h1 { "Cutover" } }
+        @if wanted.has("standing") { (now(parts, visitor, &standing)) }
+        div class="halves flip" {
+            @if wanted.has("order") {
+                // Another primary makes another form of it; nothing else touches what is typed there.
+                section class="panel" id="order" data-part="order" data-by="roles" {
+                    (asked(visitor, &standing, &shadow, answered))
+                }
+            }
+            @if !answered.guards.is_empty() {
+                section class="panel" { h2 { "What the guards said" } (said(&json!(answered.guards))) }
+            } @else if wanted.has("readiness") {
+                section class="panel" id="readiness" data-part="readiness" data-by="readiness roles" {
+                    (ready(parts, &shadow).await)
+                }
+            }
+        }
+        @if wanted.has("records") { (records(&standing)) }
+    };
+    Ok(Frame {
+        parts,
+        visitor,
+        wanted,
+        here: Here::Cutover,
+        title: "Cutover",
+    }
+    .around(&content))
+}
+
+async fn ready(parts: &Parts, shadow: &str) -> Markup {
+    let asked = parts.clone();
+    match read(move || readiness::judged(&asked)).await {
+        Ok(ready) => html! {
+            (overview::guards(&ready, shadow))
+            p class="soft" { "A dry run asks these and the guards that only a cutover has ("
+                (GUARDS.iter().filter(|one| !crate::readiness::GUARDS.contains(one)).copied().collect::<Vec<_>>().join(", ")) ")." }
+        },
+        Err(refusal) => html! { h2 { "Readiness" } p class="problem" { (refusal.message()) } },
+    }
+}
+
+/// The state, and the record that it is of.
+fn now(parts: &Parts, visitor: &Visitor, standing: &Value) -> Markup {
+    let state = parts.helm.state();
+    let under_way = state.rest().is_none();
+    let soaks = matches!(state.rest(), Some(Rest::Soaking(_)));
+    let word = text(standing, "/state");
+    let record = standing.get("record").filter(|record| record.is_object());
+    html! {
+        section class="panel" id="standing" data-part="standing" data-by="cutover" {
+            h2 { "Now " (outcome(word)) }
+            p { span data-say { @if under_way { "A cutover is under way: " (word.replace('_', " ")) ". " } }
+                strong { (text(standing, "/primary")) } " is the primary."
+                @if soaks { " It is watched for a while." } }
+            @if let Some(record) = record { (one(record)) }
+            @if under_way {
+                form method="post" action="/ui/cutover/abort" class="row" {
+                    (form::token(visitor))
+                    button class="danger" type="submit" id="abort" { "Abort" }
+                    span class="soft" { "Until its switch; production then goes on as before." }
+                }
+            }
+        }
+    }
+}
+
+/// A record, with its steps.
+fn one(record: &Value) -> Markup {
+    let hold = record.get("hold_us").and_then(Value::as_u64);
+    let forced: Vec<&str> = texts(record, "/forced").collect();
+    html! {
+        (track(record))
+        dl class="facts" {
+            dt { "Record" } dd { a href={"/ui/cutover/" (number(record, "/id"))} { "#" (number(record, "/id")) }
+                ", " (text(record, "/from")) " → " (text(record, "/to"))
+                @if is(record, "/is_back") { ", a way back" } @if is(record, "/dry_run") { ", a dry run" } }
+            dt { "Longest pause" } dd class="number" {
+                @match hold { Some(us) => { "transactions waited " strong { (micros(us)) } } None => "no transaction waited" } }
+            dt { "Asked" } dd { "by " (text(record, "/who")) ", " (age(text(record, "/started"))) }
+            @if !forced.is_empty() { dt { "Overridden" } dd { (forced.join(", ")) } }
+            @if !text(record, "/outcome").is_empty() { dt { "Ended" } dd { (outcome(text(record, "/outcome"))) " "
+                @if !text(record, "/ended").is_empty() { (age(text(record, "/ended"))) } } }
+            @if !text(record, "/why").is_empty() { dt { "Why" } dd { (text(record, "/why")) } }
+        }
+    }
+}
+
+/// The steps as a track: which are over and how long they took, which lasts, which are to come.
+fn track(record: &Value) -> Markup {
+    let steps = list(record, "/steps");
+    let of = |name: &str| steps.iter().rev().find(|step| text(step, "/step") == name);
+    let beside: Vec<&Value> = steps
+        .iter()
+        .filter(|step| !STEPS.contains(&text(step, "/step")))
+        .collect();
+    html! {
+        ol class="track" {
+            @for name in STEPS {
+                @let step = of(name);
+                @let ended = step.map(|step| text(step, "/outcome")).unwrap_or_default();
+                @let class = match (step, ended) { (None, _) => "to-come", (Some(_), "") => "lasts", (Some(_), "done" | "ok") => "over", _ => "failed" };
+                li class=(class) aria-current=[(class == "lasts").then_some("step")] {
+                    span class="step" { (name.replace('_', " ")) }
+                    span class="took number" { @match (step, class) {
+                        (Some(step), "over" | "failed") => (took(step)),
+                        (Some(_), _) => "…",
+                        (None, _) => "–",
+                    } }
+                    @if let Some(step) = step { @if !text(step, "/why").is_empty() { span class="why" { (text(step, "/why")) } }
+                        @if class == "failed" { span class="why" { (outcome(ended)) } } }
+                }
+            }
+        }
+        @if !beside.is_empty() {
+            ul class="beside" { @for step in beside { li { strong { (text(step, "/step").replace('_', " ")) } " " (text(step, "/outcome")) " " (took(step)) " " span class="soft" { (text(step, "/why")) } } } }
+        }
+    }
+}
+
+fn took(step: &Value) -> String {
+    let us = step.get("took_us").and_then(Value::as_u64);
+    us.map_or_else(|| "…".to_owned(), micros)
+}
+
+/// The form. What leads back is called so.
+fn asked(visitor: &Visitor, standing: &Value, shadow: &str, answered: &Answered) -> Markup {
+    let back = text(standing, "/way_back") == shadow;
+    let failed = |name: &str| answered.guards.iter().find(|one| one.guard.name == name);
+    html! {
+        h2 { @if back { "Roll back to " } @else { "Make " } strong { (shadow) } @if !back { " the primary" } }
+        @if let Some(wrong) = &answered.wrong { p class="problem" role="alert" id="wrong" tabindex="-1" { (wrong) } }
+        form method="post" action="/ui/cutover" class="stack" {
+            (form::token(visitor))
+            input type="hidden" name="to" value=(shadow);
+            label for="who" { "Who asks" }
+            input type="text" id="who" name="who" maxlength="200" required autocomplete="nickname" value=(answered.who);
+            details open[!answered.guards.is_empty() || !answered.force.is_empty()] {
+                summary { "Override guards" }
+                p class="soft" { "Each is written to the record, with your name." }
+                div class="checks" {
+                    @for name in GUARDS {
+                        label { input type="checkbox" name="force" value=(name) checked[answered.force.iter().any(|one| one == name)];
+                            " " (name) @if let Some(one) = failed(name) { " " @if one.guard.pass { (tag(Tone::Good, "pass")) } @else { (tag(Tone::Bad, "fail")) } } }
+                    }
+                }
+            }
+            div class="row" {
+                button type="submit" name="act" value="dry_run" id="dry-run" formnovalidate { "Dry run" }
+                span class="soft" { "asks every guard, opens the connections, changes nothing" }
+            }
+            label for="confirm" { "To do it, type " strong { (shadow) } }
+            input type="text" id="confirm" name="confirm" autocomplete="off" autocapitalize="none" spellcheck="false" data-confirm=(shadow);
+            button class="danger" type="submit" name="act" value="cutover" id="go" {
+                @if back { "Roll back to " (shadow) } @else { "Make " (shadow) " the primary" } }
+        }
+    }
+}
+
+/// All guards of a cutover, as they were judged.
+fn said(guards: &Value) -> Markup {
+    wide(
+        "Guards",
+        &html! {
+            table class="guards" {
+                caption class="unseen" { "Guards" }
+                thead { tr { th scope="col" { "Guard" } th scope="col" { "Verdict" } th scope="col" { "Found" } } }
+                tbody { @for one in list(guards, "") { tr {
+                    th scope="row" { (text(one, "/name")) }
+                    td { @if is(one, "/pass") { (tag(Tone::Good, "pass")) } @else if is(one, "/forced") { (tag(Tone::Open, "overridden")) } @else { (tag(Tone::Bad, "refuses")) } }
+                    td class="words" { (harmless(text(one, "/why"))) }
+                } } }
+            }
+        },
+    )
+}
+
+fn records(standing: &Value) -> Markup {
+    let all = list(standing, "/history");
+    html! {
+        section class="panel" id="records" data-part="records" data-by="cutover" {
+            h2 { "Records" }
+            @if all.is_empty() { p class="soft" { "There was none yet." } }
+            @else {
+                (wide("Records of cutovers", &html! {
+                    table class="list" {
+                        caption class="unseen" { "Records of cutovers" }
+                        thead { tr { th scope="col" class="number" { "Id" } th scope="col" { "When" } th scope="col" { "From → to" }
+                            th scope="col" { "Outcome" } th scope="col" class="number" { "Clients waited" } th scope="col" { "Who" } th scope="col" { "Why" } } }
+                        tbody { @for record in all {
+                            tr data-row {
+                                td class="number" { a href={"/ui/cutover/" (number(record, "/id"))} { "#" (number(record, "/id")) } }
+                                td { (moment(text(record, "/started"))) }
+                                td { (text(record, "/from")) " → " (text(record, "/to")) @if is(record, "/dry_run") { " " span class="soft" { "dry run" } } }
+                                td { (outcome(match text(record, "/outcome") { "" => text(record, "/state"), outcome => outcome })) }
+                                td class="number" { @match record.get("hold_us").and_then(Value::as_u64) { Some(us) => (micros(us)), None => "–" } }
+                                td { (text(record, "/who")) }
+                                td class="words" { (text(record, "/why")) }
+                            }
+                        } }
+                    }
+                }))
+            }
+        }
+    }
+}
+
+/// One record, whole.
+pub(super) async fn record(
+    State(parts): State<Parts>,
+    Extension(visitor): Extension<Visitor>,
+    wanted: Wanted,
+    id: Result<Id, Refusal>,
+) -> Result<Markup, Trouble> {
+    let Id(id) = id?;
+    let helm = std::sync::Arc::clone(&parts.helm);
+    let kept = read(move || helm.kept(id)).await?;
+    let missing = || {
+        Refusal::not_found(format!(
+            "there is no record {id} of a cutover, or not any more"
+        ))
+    };
+    let record = json!(kept.ok_or_else(missing)?);
+    let title = format!("Cutover {id}");
+    let figures = record.get("figures").filter(|figures| !figures.is_null());
+    let content = html! {
+        p class="up" { a rel="up" href="/ui/cutover" { "← Cutover" } }
+        h1 { "Cutover " (id) " " (outcome(match text(&record, "/outcome") { "" => text(&record, "/state"), outcome => outcome })) }
+        section class="panel" data-part="record" data-by="cutover" { (one(&record))
+            p class="soft" { "Began " (moment(text(&record, "/started")))
+                @if !text(&record, "/switched").is_empty() { ", switched " (moment(text(&record, "/switched"))) }
+                @if !text(&record, "/ended").is_empty() { ", ended " (moment(text(&record, "/ended"))) } "." }
+        }
+        @if let Some(figures) = figures {
+            @let guards = figures.get("guards").filter(|guards| guards.is_array());
+            @if let Some(guards) = guards {
+                section class="panel" { h2 { "What the guards said" } (said(guards)) }
+            }
+            section class="panel" {
+                details { summary { "All that was measured and judged" } (block(&format!("{figures:#}"))) }
+            }
+        }
+    };
+    Ok(Frame {
+        parts: &parts,
+        visitor: &visitor,
+        wanted: &wanted,
+        here: Here::Cutover,
+        title: &title,
+    }
+    .around(&content))
+}
+
+/// Orders one, or a dry run, as the API's POST.
+pub(super) async fn order(
+    State(parts): State<Parts>,
+    Extension(visitor): Extension<Visitor>,
+    sent: form::Sent,
+) -> Result<Response, Trouble> {
+    let to = sent.text("to").unwrap_or_default();
+    let who = sent.text("who");
+    let force = sent.all("force");
+    let dry_run = match sent.text("act").as_deref() {
+        Some("dry_run") => true,
+        Some("cutover") => false,
+        // Enter in a field names no button, and must not do the greater thing.
+        _ => return Err(Refusal::bad("nothing was done: press one of the two buttons").into()),
+    };
+    let mut answered = Answered {
+        who: who.clone().unwrap_or_default(),
+        force: force.clone(),
+        ..Answered::default()
+    };
+    let status = if !dry_run && sent.text("confirm").as_deref() != Some(&to) {
+        answered.wrong = Some(format!("Nothing was done: type {to} to confirm."));
+        StatusCode::BAD_REQUEST
+    } else {
+        let order = Order {
+            to,
+            dry_run,
+            force,
+            who: who.clone(),
+        };
+        match ordered(&parts, order).await {
+            Ok(Ordered::Begun(_)) => {
+                let remembered = form::remember(who.as_deref());
+                return Ok((remembered, Redirect::to("/ui/cutover")).into_response());
+            }
+            Ok(Ordered::Refused(guards)) => {
+                let refuse = guards.iter().filter(|one| !one.guard.pass && !one.forced);
+                let names: Vec<&str> = refuse.map(|one| one.guard.name).collect();
+                answered.wrong = Some(format!(
+                    "The guards refuse: {}. Nothing was changed.",
+                    names.join(", ")
+                ));
+                answered.guards = guards;
+                StatusCode::CONFLICT
+            }
+            Err(refusal) => {
+                answered.wrong = Some(refusal.message().to_owned());
+                status_of(&refusal)
+            }
+        }
+    };
+    let shown = shown(&parts, &visitor, &Wanted::default(), &answered).await?;
+    Ok((status, shown).into_response())
+}
+
+/// Ends the one under way.
+pub(super) async fn abort(
+    State(parts): State<Parts>,
+    headers: HeaderMap,
+    _sent: form::Sent,
+) -> Result<Redirect, Trouble> {
+    let who = Some(form::who(&headers)).filter(|who| !who.is_empty());
+    aborted(&parts, who).await?;
+    Ok(Redirect::to("/ui/cutover"))
+}

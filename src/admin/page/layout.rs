@@ -1,0 +1,177 @@
+//! What every view stands in: the way to the others, and who is primary at this moment.
+
+use super::Wanted;
+use super::assets::SCRIPT;
+use super::bits::{Tone, tag};
+use super::form;
+use super::seats::Visitor;
+use super::trouble::document;
+use crate::admin::{House, Parts};
+use crate::cutover::State;
+use maud::{Markup, html};
+
+/// The views, in the order in which one looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Here {
+    Overview,
+    Findings,
+    Cutover,
+    Verification,
+}
+
+impl Here {
+    const ALL: [Self; 4] = [
+        Self::Overview,
+        Self::Findings,
+        Self::Cutover,
+        Self::Verification,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Findings => "Findings",
+            Self::Cutover => "Cutover",
+            Self::Verification => "Verification",
+        }
+    }
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "/ui/",
+            Self::Findings => "/ui/findings",
+            Self::Cutover => "/ui/cutover",
+            Self::Verification => "/ui/verification",
+        }
+    }
+
+    /// The key that leads there, after a `g`.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Overview => "o",
+            Self::Findings => "f",
+            Self::Cutover => "c",
+            Self::Verification => "v",
+        }
+    }
+}
+
+/// What is around a view's content.
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) parts: &'a Parts,
+    pub(super) visitor: &'a Visitor,
+    pub(super) wanted: &'a Wanted,
+    pub(super) here: Here,
+    pub(super) title: &'a str,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl Frame<'_> {
+    /// The document; or, where parts are asked for, the content alone with what stands above it.
+    pub(super) fn around(&self, content: &Markup) -> Markup {
+        if !self.wanted.whole() {
+            return html! { (self.head()) (content) };
+        }
+        let head = html! { script type="module" src=(SCRIPT.path()) {} };
+        let body = html! {
+            a class="skip" href="#content" { "To the content" }
+            header class="top" {
+                a class="name" href="/ui/" { "understudy" }
+                (self.ways())
+                (self.head())
+                (self.way_out())
+            }
+            main id="content" tabindex="-1" { (content) }
+            div id="said" class="unseen" role="status" {}
+            (keys())
+        };
+        document(self.title, &head, &body)
+    }
+
+    fn ways(&self) -> Markup {
+        html! {
+            nav aria-label="Views" {
+                @for view in Here::ALL {
+                    a href=(view.path()) data-key=(view.key()) aria-current=[(view == self.here).then_some("page")] {
+                        (view.name())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who is what now, on every view: nobody should have to ask.
+    fn head(&self) -> Markup {
+        let roles = self.parts.roles.borrow().clone();
+        let house: &dyn House = &*self.parts.house;
+        let mirror = house.mirror();
+        let tone = match mirror.state {
+            "running" => Tone::Good,
+            "paused" => Tone::Busy,
+            _ => Tone::Bad,
+        };
+        let state = self.parts.helm.state();
+        html! {
+            div id="head" class="head" data-part="head" data-by="status cutover roles" {
+                span class="role" { span class="what" { "primary" } " " strong { (roles.primary.name) } }
+                span class="role" { span class="what" { "shadow" } " " (roles.shadow.name) }
+                span class="role" title=[mirror.reason] { span class="what" { "mirror" } " " (tag(tone, mirror.state)) }
+                @if !matches!(state, State::Idle | State::Done | State::Aborted) {
+                    a class="role" href="/ui/cutover" { span class="what" { "cutover" } " " (tag(Tone::Busy, &state.name().replace('_', " "))) }
+                }
+            }
+        }
+    }
+
+    fn way_out(&self) -> Markup {
+        html! {
+            div class="way-out" {
+                button type="button" class="quiet" id="help" hidden title="Keys (?)" { "Keys" }
+                @if self.visitor.seated {
+                    form method="post" action="/ui/logout" {
+                        (form::token(self.visitor))
+                        button class="quiet" type="submit" { "Log out" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What keys do, shown by `?`.
+fn keys() -> Markup {
+    let all = [
+        ("j k", "next and previous row"),
+        ("Enter", "open the row"),
+        ("u", "back to the list"),
+        ("[ ]", "previous and next page"),
+        ("/", "search"),
+        ("a x n o", "of a finding: accept, fixed, noise, open"),
+        (
+            "g, then o f c v",
+            "overview, findings, cutover, verification",
+        ),
+        ("?", "this"),
+    ];
+    html! {
+        dialog id="keys" aria-labelledby="keys-title" {
+            h2 id="keys-title" { "Keys" }
+            dl class="keys" {
+                @for (keys, what) in all {
+                    dt { @for key in keys.split(' ') { kbd { (key) } " " } }
+                    dd { (what) }
+                }
+            }
+            form method="dialog" class="row" {
+                label { input type="checkbox" id="keys-on" checked; " Keys are on" }
+                button class="main" { "Close" }
+            }
+        }
+    }
+}
