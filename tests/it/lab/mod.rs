@@ -15,6 +15,7 @@ mod logins;
 mod mirroring;
 mod operators;
 mod order;
+mod page;
 mod pinning;
 mod planted;
 mod proof;
