@@ -42,7 +42,7 @@ impl Ear {
     }
 
     /// It has ended in order.
-    async fn is_over(mut self) {
+    async fn until_its_end(mut self) {
         while self.line().await.is_some() {}
     }
 }
@@ -68,7 +68,7 @@ async fn commands_come_as_lines_while_others_are_served() {
     assert_eq!(line["reasons"], json!(["race"]));
     // It does not keep understudy from ending.
     door.stop.cancel();
-    ear.is_over().await;
+    ear.until_its_end().await;
 }
 
 #[tokio::test]
