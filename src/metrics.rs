@@ -51,13 +51,17 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// All metrics that this module reads by itself. The relay's own counters stand in [`RELAY`].
-pub const METRICS: [Metric; 30] = [
+pub const METRICS: [Metric; 31] = [
     gauge("understudy_build_info", "Always 1; labels: version."),
     gauge("understudy_uptime_seconds", "Time since the start."),
     gauge("understudy_ready", "1 while clients may be sent here."),
     gauge(
         "understudy_server_up",
         "1 where the last try reached the server, NaN where nobody looks; labels: server, role.",
+    ),
+    gauge(
+        "understudy_fleet_up",
+        "1 where etcd answered the last question about the fleet; only with a fleet.",
     ),
     gauge(
         "understudy_sessions",
@@ -475,6 +479,9 @@ impl Metrics {
             };
             self.set("understudy_server_up", &labels, up);
         }
+        if let Some(fleet) = parts.helm.fleet() {
+            self.set("understudy_fleet_up", &[], flag(fleet.is_heard()));
+        }
         let stands = parts.helm.state().name();
         for state in State::NAMES {
             let labels = [("state", state)];
@@ -529,8 +536,9 @@ impl Metrics {
             self.count("understudy_tolerances_total", &[("tolerance", name)], *n);
         }
         self.count("understudy_diverged_total", &[], coverage.diverged);
-        for (reason, n) in &coverage.not_compared {
-            self.count("understudy_not_compared_total", &[("reason", reason)], *n);
+        // From the start, or the first of a kind would be an increase that nobody sees.
+        for (reason, n) in coverage.by_every_reason() {
+            self.count("understudy_not_compared_total", &[("reason", reason)], n);
         }
         for (outcome, n) in &coverage.rechecks {
             self.count("understudy_rechecks_total", &[("outcome", outcome)], *n);

@@ -866,6 +866,7 @@ async fn every_metric_is_in_the_table_and_in_base_units() {
     for line in [
         "understudy_commands_total 4",
         "understudy_not_compared_total{reason=\"race\"} 1",
+        "understudy_not_compared_total{reason=\"dropped\"} 0",
         "understudy_accepted_total 7",
         "understudy_latency_seconds{server=\"legacy\",class=\"read\",quantile=\"1\"}",
     ] {

@@ -185,6 +185,12 @@ impl Fleet {
         *place = down.map(ToString::to_string);
     }
 
+    /// Whether etcd answered the last question.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.down.lock().is_none()
+    }
+
     /// Whether a call of this proxy's is one that nobody leads.
     pub(super) fn is_withdrawn(&self, call: &Call) -> bool {
         self.withdrawn.lock().contains(&call.id)

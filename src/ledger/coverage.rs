@@ -45,6 +45,14 @@ impl Snapshot {
     pub fn not_compared_total(&self) -> u64 {
         self.not_compared.values().sum()
     }
+
+    /// Not compared, by every reason that there is: 0 where it never occurred.
+    pub fn by_every_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Reason::ALL.into_iter().map(|reason| {
+            let name = reason.name();
+            (name, self.not_compared.get(name).copied().unwrap_or(0))
+        })
+    }
 }
 
 impl Coverage {
