@@ -120,6 +120,15 @@ impl Client {
         )
     }
 
+    /// GET a path that says no with a body of its own: the HTTP status, and the answer whatever it is.
+    ///
+    /// # Errors
+    /// Nobody answers, or what answers is no understudy.
+    pub fn look(&self, path: &str) -> Result<(u16, Value), ClientError> {
+        let request = self.asking(self.agent.get(self.at_path(path)), &[]);
+        self.status_and_json(request.call())
+    }
+
     /// GET a document that is no JSON.
     ///
     /// # Errors
@@ -197,10 +206,7 @@ impl Client {
     /// Nobody answers, or what answers is no understudy.
     pub fn ask(&self, path: &str, body: &Value) -> Result<(u16, Value), ClientError> {
         let request = self.asking(self.agent.post(self.at_path(path)), &[]);
-        let found = self.read(request.send_json(body))?;
-        let body = serde_json::from_str(&found.body)
-            .map_err(|error| self.stranger(format!("HTTP {}, {error}", found.status)))?;
-        Ok((found.status, body))
+        self.status_and_json(request.send_json(body))
     }
 
     /// DELETE a path with its query.
@@ -233,13 +239,17 @@ impl Client {
     }
 
     fn json(&self, answer: Sent) -> Result<Value, ClientError> {
-        let found = self.read(answer)?;
-        let body: Value = serde_json::from_str(&found.body)
-            .map_err(|error| self.stranger(format!("HTTP {}, {error}", found.status)))?;
-        if found.is_good() {
-            return Ok(body);
+        match self.status_and_json(answer)? {
+            (200..300, body) => Ok(body),
+            (status, body) => Err(self.refused(status, &body)),
         }
-        Err(self.refused(found.status, &body))
+    }
+
+    fn status_and_json(&self, answer: Sent) -> Result<(u16, Value), ClientError> {
+        let found = self.read(answer)?;
+        let body = serde_json::from_str(&found.body)
+            .map_err(|error| self.stranger(format!("HTTP {}, {error}", found.status)))?;
+        Ok((found.status, body))
     }
 
     fn document(&self, answer: Sent) -> Result<Found, ClientError> {

@@ -8,6 +8,7 @@ mod cutover;
 mod divergences;
 mod findings;
 mod fleet;
+mod health;
 mod latency;
 mod manual;
 mod readiness;
@@ -50,6 +51,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Tell what works between the two servers and what will not, before any traffic.
     Check(check::Arguments),
+    /// Whether it lives, or with --ready whether it serves: an exit code for supervisors.
+    Health(health::Arguments),
     /// Who is primary, the mirror's state, sessions, coverage.
     Status(status::Arguments),
     /// Where the two servers' answers differed, newest first.
@@ -168,6 +171,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Divergences(arguments) => divergences::run(&arguments),
         Command::Findings(arguments) => findings::run(&arguments),
