@@ -10,6 +10,7 @@ mod limits;
 mod primary;
 mod probe;
 mod runtime;
+mod supervisor;
 mod verifying;
 
 pub use limits::{Need, needs};
@@ -30,9 +31,11 @@ use crate::tee::{self, Receiver, Tee};
 use house::Running;
 use primary::Start;
 use runtime::Threads;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::Supervisor;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -67,6 +70,9 @@ const CUTOVER_STOP: Duration = Duration::from_secs(10);
 
 /// Time for the ledger to write what waits.
 const LEDGER_CLOSE: Duration = Duration::from_secs(10);
+
+/// Time for all that a stop does besides: the verification's end, the fleet's, the threads'.
+const STOP_ASIDE: Duration = Duration::from_secs(20);
 
 /// Serves until SIGTERM or SIGINT, then drains. `primary` is the server that answers where the ledger
 /// does not tell.
@@ -217,12 +223,15 @@ async fn serve_as(
     verifying::go_on(verifier.as_ref()).await;
     say_started(config, &roles.borrow(), client_at, admin_at, console_at);
     let cutovers = cutovers.as_ref().map(|(one, _)| one);
+    let supervisor = Supervisor::from_environment();
+    let stopping = || begin_to_stop(&house, &supervisor, config);
     let ended = tokio::select! {
-        ended = until_told(signals, relay, &house, cutovers, &drain) => ended,
+        ended = until_told(signals, relay, &stopping, cutovers, &drain) => ended,
         why = fleet::lost(fleet.as_ref(), cutovers.is_some(), &roles, &relay_side) => {
-            house.set_draining();
+            stopping();
             Err(AppError::Failed(why))
         }
+        never = attend(&supervisor, &house, &roles, threads) => match never {},
         () = threads.relay.broken() => Err(AppError::Failed(
             "one of the relay's threads broke, and its sessions with it: this is a fault of understudy's; start it again".to_owned(),
         )),
@@ -233,10 +242,7 @@ async fn serve_as(
         fleet::takes_along(fleet, &roles.borrow(), &house, &ledger);
     }
     close_ledger(ledger).await;
-    stop.cancel();
-    for probe in probes {
-        let _ = probe.await;
-    }
+    probe::end(probes, &stop).await;
     ended
 }
 
@@ -424,11 +430,32 @@ impl Signals {
     }
 }
 
+/// Tells the supervisor how it stands, for as long as it serves.
+async fn attend(
+    supervisor: &Supervisor,
+    house: &Running,
+    roles: &RolesWatch,
+    threads: &Threads,
+) -> Infallible {
+    let primary = roles.borrow().primary.name.clone();
+    let ready = house.until_primary_answered();
+    let relay = threads.relay.handles();
+    supervisor.attend(ready, &primary, relay).await
+}
+
+/// Whoever asks is told that it drains, and the supervisor how long that takes at most, from here to the
+/// process's end.
+fn begin_to_stop(house: &Running, supervisor: &Supervisor, config: &Config) {
+    let drain = config.listen.drain_timeout + CUTOVER_STOP + MIRROR_DRAIN;
+    house.set_draining();
+    supervisor.stopping(drain + LEDGER_CLOSE + STOP_ASIDE);
+}
+
 /// Waits for a signal, and then for the drain; a second signal ends the drain.
 async fn until_told(
     mut signals: Signals,
     mut relay: JoinHandle<()>,
-    house: &Running,
+    stopping: &impl Fn(),
     cutovers: Option<&Cutovers>,
     drain: &CancellationToken,
 ) -> Result<(), AppError> {
@@ -439,7 +466,7 @@ async fn until_told(
         }
         signal = signals.next() => signal,
     };
-    house.set_draining();
+    stopping();
     tracing::info!("{signal}: no new connections; transactions may end, idle sessions close");
     if let Some(cutovers) = cutovers {
         tokio::select! {

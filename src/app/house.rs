@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::SetOnce;
 
 /// Starts the shadow side on its own threads.
 pub(super) fn start_mirror(
@@ -42,7 +43,7 @@ pub(super) struct Running {
     tee: Tee,
     seen: Mutex<BTreeMap<String, Seen>>,
     listening: AtomicBool,
-    primary_answered: AtomicBool,
+    primary_answered: SetOnce<()>,
     ledger_open: AtomicBool,
     draining: AtomicBool,
 }
@@ -55,7 +56,7 @@ impl Running {
             tee,
             seen: Mutex::new(BTreeMap::new()),
             listening: AtomicBool::new(false),
-            primary_answered: AtomicBool::new(false),
+            primary_answered: SetOnce::new(),
             ledger_open: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
@@ -66,7 +67,12 @@ impl Running {
     }
 
     pub(super) fn set_primary_answered(&self) {
-        self.primary_answered.store(true, Ordering::Release);
+        let _it_has_before = self.primary_answered.set(());
+    }
+
+    /// Resolves once the primary has answered since the start.
+    pub(super) async fn until_primary_answered(&self) {
+        self.primary_answered.wait().await;
     }
 
     pub(super) fn set_ledger_open(&self) {
@@ -158,7 +164,7 @@ impl House for Running {
     fn ready(&self) -> Ready {
         Ready {
             listener: self.listening.load(Ordering::Acquire),
-            primary: self.primary_answered.load(Ordering::Acquire),
+            primary: self.primary_answered.initialized(),
             ledger: self.ledger_open.load(Ordering::Acquire),
             draining: self.draining.load(Ordering::Acquire),
         }

@@ -103,6 +103,14 @@ pub(super) async fn start(
     tasks
 }
 
+/// Ends the looks.
+pub(super) async fn end(looks: Vec<JoinHandle<()>>, stop: &CancellationToken) {
+    stop.cancel();
+    for look in looks {
+        let _ = look.await;
+    }
+}
+
 /// Looks at one server.
 struct Look {
     server: Arc<Server>,

@@ -1,6 +1,6 @@
 //! The one integration binary. `cargo test --features simulation` builds it once.
 //!
-//! `layers` and `simulation` need nothing; everything below `lab` runs against real servers,
+//! `layers`, `simulation` and `supervised` need nothing; everything below `lab` runs against real servers,
 //! which `tests/bin/with-lab` starts beforehand. A lab that is missing fails those tests.
 
 #![allow(
@@ -22,3 +22,4 @@ mod lab;
 mod layers;
 #[cfg(feature = "simulation")]
 mod simulation;
+mod supervised;
