@@ -17,5 +17,6 @@ set -euo pipefail
 . "$LAB/lib/store.sh"
 . "$LAB/lib/vtcombo.sh"
 . "$LAB/lib/etcd.sh"
+. "$LAB/lib/prometheus.sh"
 . "$LAB/lib/env.sh"
 . "$LAB/lib/end.sh"

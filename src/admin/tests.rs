@@ -4,6 +4,7 @@ mod cutover;
 mod page;
 mod querylog;
 mod verify;
+mod watched;
 
 use super::*;
 use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};

@@ -1,5 +1,6 @@
 //! Against real servers, which `tests/bin/with-lab` starts. Without them every test here fails.
 
+mod alerts;
 mod bad_input;
 mod carrying;
 mod checker;
