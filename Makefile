@@ -19,6 +19,7 @@ unit:            ## unit, property and simulation tests: no servers needed
 	cargo test --locked --features simulation --test it -- --skip lab::
 
 test: unit       ## everything, real servers and real drivers included
+	tests/bin/deploy
 	tests/bin/with-lab tests/bin/all-lab-tests
 
 clients:         ## seven real drivers through the proxy, with TLS and without
