@@ -134,9 +134,15 @@ pub(super) async fn replication_stopped(
     State(parts): State<Parts>,
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
-    let who = said(body.who)?;
+    stopped(&parts, body.who).await?;
+    told(parts, None).await.map(Json)
+}
+
+/// Gives the word to the helm, for the page too.
+pub(super) async fn stopped(parts: &Parts, who: Option<String>) -> Result<(), Refusal> {
+    let who = said(who)?;
     match tokio::time::timeout(TIMEOUT, parts.helm.replication_stopped(who)).await {
-        Ok(Ok(())) => told(parts.clone(), None).await.map(Json),
+        Ok(Ok(())) => Ok(()),
         Ok(Err(refused)) => Err(refusal(refused)),
         Err(_) => Err(late()),
     }

@@ -162,6 +162,7 @@ fn no_part_names_another_against_the_house_rules() {
 const PAGE: &[&str] = &[
     "admin",
     "compare",
+    "config",
     "cutover",
     "ledger",
     "readiness",

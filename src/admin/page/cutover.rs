@@ -7,8 +7,9 @@ use super::seats::Visitor;
 use super::trouble::{Trouble, status_of};
 use super::{Wanted, form, overview};
 use crate::admin::answer::{Id, Refusal, read};
-use crate::admin::cutover::{Ordered, Wanted as Order, aborted, ordered, told};
+use crate::admin::cutover::{Ordered, Wanted as Order, aborted, ordered, stopped, told};
 use crate::admin::{Parts, readiness};
+use crate::config::FedBy;
 use crate::cutover::machine::Rest;
 use crate::cutover::{GUARDS, Judged};
 use crate::words::{harmless, micros};
@@ -122,6 +123,16 @@ fn now(parts: &Parts, visitor: &Visitor, standing: &Value) -> Markup {
                     (form::token(visitor))
                     button class="danger" type="submit" id="abort" { "Abort" }
                     span class="soft" { "Until its switch; production then goes on as before." }
+                }
+            }
+            // Where replication feeds the shadow, somebody must say that it has ended before rows flow back.
+            @if parts.config.shadow.fed_by == FedBy::Replication && !under_way {
+                details { summary { "Replication to the new primary has stopped" }
+                    p { "Dark writes flow back, and a rollback loses nothing, once replication from the old primary to the new one is known to have ended. Say so only when it has." }
+                    form method="post" action="/ui/cutover/stopped" class="row" {
+                        (form::token(visitor))
+                        button type="submit" { "It has stopped" }
+                    }
                 }
             }
         }
@@ -377,5 +388,16 @@ pub(super) async fn abort(
 ) -> Result<Redirect, Trouble> {
     let who = Some(form::who(&headers)).filter(|who| !who.is_empty());
     aborted(&parts, who).await?;
+    Ok(Redirect::to("/ui/cutover"))
+}
+
+/// Takes an operator's word that replication from the old primary to the new one has ended.
+pub(super) async fn replication_stopped(
+    State(parts): State<Parts>,
+    headers: HeaderMap,
+    _sent: form::Sent,
+) -> Result<Redirect, Trouble> {
+    let who = Some(form::who(&headers)).filter(|who| !who.is_empty());
+    stopped(&parts, who).await?;
     Ok(Redirect::to("/ui/cutover"))
 }

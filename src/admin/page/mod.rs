@@ -82,6 +82,7 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
         .route("/ui/divergences/{id}", get(finding::divergence))
         .route("/ui/cutover", get(cutover::view).post(cutover::order))
         .route("/ui/cutover/abort", post(cutover::abort))
+        .route("/ui/cutover/stopped", post(cutover::replication_stopped))
         .route("/ui/cutover/{id}", get(cutover::record))
         .route(
             "/ui/verification",

@@ -245,7 +245,7 @@ fn coverage(now: &Snapshot) -> Markup {
                             }
                         }
                     }
-                    div { (counted("Not compared, by reason", &reasons, now.commands, "Everything was compared.")) }
+                    div { (counted("Not compared, by reason", &reasons, now.commands, "No command was left out.")) }
                     div { (counted("Tolerated, by rule", &tolerances, now.commands, "Nothing was tolerated.")) }
                 }
             }

@@ -434,6 +434,9 @@ async fn the_page_shows_its_steps_and_ends_it() {
     let (status, _) = form(&door, "/ui/cutover/abort", "").await;
     assert_eq!(status, 303);
     assert_eq!(wheel.state().name(), "aborted");
+    let (status, _) = form(&door, "/ui/cutover/stopped", "").await;
+    assert_eq!(status, 303);
+    assert_eq!(*wheel.stopped.lock(), ["operator"]);
     let (status, page) = door.ask("GET", "/ui/cutover/1", "", "").await;
     assert_eq!(status, 200);
     assert!(

@@ -372,6 +372,7 @@ async fn a_form_without_its_token_changes_nothing() {
                 "to=vitess&act=cutover&confirm=vitess&who=dba",
             ),
             ("/ui/cutover/abort", ""),
+            ("/ui/cutover/stopped", ""),
             ("/ui/verification", "who=dba"),
             ("/ui/verification/steer", "act=abort"),
             ("/ui/logout", ""),

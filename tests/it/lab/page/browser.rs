@@ -22,23 +22,25 @@ pub enum Look {
     Light,
     Dark,
     Phone,
+    Wall,
 }
 
 impl Look {
-    pub const ALL: [Self; 3] = [Self::Light, Self::Dark, Self::Phone];
+    pub const ALL: [Self; 4] = [Self::Light, Self::Dark, Self::Phone, Self::Wall];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Light => "light",
             Self::Dark => "dark",
             Self::Phone => "phone",
+            Self::Wall => "wall",
         }
     }
 
     const fn scheme(self) -> &'static str {
         match self {
             Self::Light | Self::Phone => "light",
-            Self::Dark => "dark",
+            Self::Dark | Self::Wall => "dark",
         }
     }
 
@@ -46,6 +48,7 @@ impl Look {
         match self {
             Self::Light | Self::Dark => (1440, 900, false),
             Self::Phone => (390, 844, true),
+            Self::Wall => (3840, 2160, false),
         }
     }
 }
