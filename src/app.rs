@@ -14,7 +14,7 @@ mod supervisor;
 mod verifying;
 
 pub use limits::{Need, needs};
-pub use verifying::left_out;
+pub use verifying::{held, left_out};
 
 use crate::admin;
 use crate::config::{Config, Server};

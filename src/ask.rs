@@ -534,6 +534,9 @@ fn text(cell: Cell<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
+pub(crate) mod fake;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

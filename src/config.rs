@@ -521,6 +521,8 @@ pub struct Verify {
     pub hold_max: Duration,
     /// And a snapshot is read for so long, before another one is opened.
     pub snapshot: Duration,
+    /// Says whether a shadow that cannot be asked has what was committed, for `--lock`; none where it is empty.
+    pub position_command: Vec<String>,
 }
 
 /// `[fleet]`

@@ -3,10 +3,12 @@
 
 mod flight;
 mod instant;
+mod locked;
 mod others;
 mod repairs;
 mod strain;
 
+pub use self::locked::held;
 use self::strain::Strain;
 use super::house::Running;
 use crate::config::{self, CatchUp, Config, FedBy};
@@ -17,7 +19,8 @@ use crate::roles::{Roles, RolesWatch};
 use crate::shadow::Mirror;
 use crate::sql::Table;
 use crate::verify::{
-    Absent, Around, Held, Inspector, NoPlace, Opening, Place, Soon, Verifier, VerifierParts,
+    Absent, Around, By, Held, Inspector, NoPlace, Opening, Place, Soon, Still, Verifier,
+    VerifierParts,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -178,12 +181,21 @@ impl Around for Surroundings {
         self.no_repairs()
     }
 
-    fn instant(&self, at_most: Duration, opening: Opening) -> Soon<'_, Held> {
-        Box::pin(self.one_instant(at_most, opening))
+    fn instant<'a>(
+        &'a self,
+        still: Still<'a>,
+        at_most: Duration,
+        opening: Opening,
+    ) -> Soon<'a, Held> {
+        Box::pin(self.one_instant(still, at_most, opening))
     }
 
-    fn no_instants(&self) -> Option<String> {
-        self.never_an_instant()
+    fn no_instants(&self, by: By) -> Option<String> {
+        self.never_an_instant(by)
+    }
+
+    fn may_lock<'a>(&'a self, databases: &'a [String]) -> Soon<'a, Result<(), String>> {
+        Box::pin(async move { self.lock().may(databases).await })
     }
 
     fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>> {

@@ -58,6 +58,10 @@ struct Asked {
     /// instant, for which the running understudy has all sessions wait at their boundary, milliseconds.
     #[arg(long, value_name = "MODE", conflicts_with = "other")]
     mode: Option<String>,
+    /// With mode "snapshot", where replication feeds the shadow: the primary locks one table at a time for it (LOCK
+    /// TABLES … READ, milliseconds), so that writers which go past this proxy stand still too.
+    #[arg(long, requires = "mode", conflicts_with = "other")]
+    lock: bool,
     /// Read this share of the ranges alone, such as 1%.
     #[arg(long, value_name = "SHARE", conflicts_with = "other")]
     sample: Option<String>,
@@ -86,6 +90,7 @@ impl Asked {
         Wish {
             tables: self.tables.clone(),
             mode: self.mode.clone(),
+            lock: self.lock,
             sample: self.sample.clone(),
             condition: self.condition.clone(),
             finding: self.finding,

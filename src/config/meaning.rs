@@ -552,6 +552,7 @@ fn verify(root: &mut Table, reading: &mut Reading) -> Verify {
         latency: section.time("latency_ms", Duration::from_millis(2), 0..=60_000),
         hold_max: section.time("hold_ms_max", Duration::from_millis(50), 5..=10_000),
         snapshot: section.time("snapshot_s", Duration::from_secs(20), 1..=3_600),
+        position_command: hook(&mut section, "position_command"),
     };
     section.finish();
     verify

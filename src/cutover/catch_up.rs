@@ -8,6 +8,7 @@
 use super::coordinator::Parts;
 use super::fleet::Fleet;
 use super::hooks;
+use super::position;
 use super::replication::{self, Halt};
 use crate::ask::Questions;
 use crate::config::{self, CatchUp, FedBy, Server, Writes};
@@ -297,10 +298,9 @@ async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result
         .map_err(|late| format!("the primary's GTIDs cannot be read: {late}"))?
         .map_err(|error| format!("the primary's GTIDs cannot be read: {error}"))?;
     let set = rows.first().and_then(|row| row.first()).cloned().flatten();
-    let set: String = set.unwrap_or_default().split_whitespace().collect();
-    if set.is_empty() || set.contains('\'') {
+    let Some(set) = position::gtids(&set.unwrap_or_default()) else {
         return Err("the primary has no GTIDs (gtid_mode is off): use cutover.catch_up = \"heartbeat\" or \"hook\"".to_owned());
-    }
+    };
     // To wait for 0 seconds is to wait for ever.
     let left = until.saturating_duration_since(Instant::now());
     let left = left.as_secs_f64().max(0.001);
@@ -309,15 +309,10 @@ async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result
     let rows = asked
         .map_err(|_| NOT_THERE.to_owned())?
         .map_err(|error| format!("the shadow cannot wait for GTIDs: {error}"))?;
-    match rows
-        .first()
-        .and_then(|row| row.first())
-        .cloned()
-        .flatten()
-        .as_deref()
-    {
-        Some("0") => Ok(()),
-        _ => Err(NOT_THERE.to_owned()),
+    if position::came(&rows) {
+        Ok(())
+    } else {
+        Err(NOT_THERE.to_owned())
     }
 }
 

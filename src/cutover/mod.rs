@@ -6,7 +6,8 @@
 //! `visit`, `rights` and `room`) gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry
 //! them across, `catch_up` waits for the shadow (`replicated` for others who ask how far replication is),
 //! `replication` into it is stopped, `soak` watches the new
-//! primary, [`Standstill`] lends the hold to others for a moment, `fence` and `hooks` are options, `turn` keeps what is done late from undoing what is
+//! primary, [`Standstill`] lends the hold to others for a moment, [`Lock`] has a table's writers stand still instead and
+//! waits for the shadow at the primary's `position`, `fence` and `hooks` are options, `turn` keeps what is done late from undoing what is
 //! newer, the `watchdog` ends a hold that nobody ends, and [`fleet`] has
 //! several proxies do all this together.
 
@@ -23,7 +24,9 @@ mod crowd;
 mod fence;
 mod hold;
 mod hooks;
+mod lock;
 mod looks;
+mod position;
 mod record;
 mod replicated;
 mod replication;
@@ -40,6 +43,7 @@ pub use coordinator::{Cutovers, Judge, Parts};
 pub use fleet::Fleet;
 pub use guards::{GUARDS, Judged, Verdict};
 pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
+pub use lock::{Lock, Locked};
 pub use machine::{Action, Event, State};
 pub use replicated::Replicated;
 pub use rights::lacks_for_fence;

@@ -1,5 +1,5 @@
 //! What the proxy's account lacks of what a cutover does at a server: to set a fence, to pass it and to
-//! take it away, to stop replication. By its grants; refuses to look into roles.
+//! take it away, to stop replication; and to lock tables. By its grants; refuses to look into roles.
 
 /// What an account lacks to set the fence on a server of this version, and to pass it, by the lines of its
 /// SHOW GRANTS; nothing where a role may have it.
@@ -32,6 +32,59 @@ pub(super) fn lacks_to_stop(version: &str, grants: &[String]) -> Vec<&'static st
         "SUPER"
     };
     lacks(&[needed], true, grants)
+}
+
+/// Likewise, to lock tables of a database. To end its own connections no account needs a right.
+pub(super) fn lacks_to_lock(grants: &[String], database: &str) -> Vec<&'static str> {
+    let is_role = |grant: &String| !grant.contains(" ON ");
+    if grants.iter().any(is_role) {
+        return Vec::new();
+    }
+    let here = grants.iter().filter_map(|grant| {
+        let (rights, rest) = grant.strip_prefix("GRANT ")?.split_once(" ON ")?;
+        let (place, _) = rest.split_once(" TO ")?;
+        covers(place, database).then_some(rights)
+    });
+    let here: Vec<&str> = here.flat_map(|rights| rights.split(", ")).collect();
+    let has = |right: &str| {
+        let mut here = here.iter();
+        here.any(|one| one.eq_ignore_ascii_case(right) || one.starts_with("ALL PRIVILEGES"))
+    };
+    let needed = ["SELECT", "LOCK TABLES"].into_iter();
+    needed.filter(|right| !has(right)).collect()
+}
+
+/// Whether a grant on this place (``*.*``, `` `app\_%`.* ``) is one on all of a database.
+fn covers(place: &str, database: &str) -> bool {
+    let Some(of) = place.strip_suffix(".*") else {
+        return false;
+    };
+    let of = of.trim_matches('`').replace("``", "`");
+    of == "*" || is_like(&of, database)
+}
+
+/// As LIKE has it, in any case: `_` is one character, `%` any, `\` makes the next one itself.
+fn is_like(pattern: &str, name: &str) -> bool {
+    let mut rest = pattern.chars();
+    match rest.next() {
+        None => name.is_empty(),
+        Some('%') => {
+            let from = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+            from.filter_map(|at| name.get(at..))
+                .any(|left| is_like(rest.as_str(), left))
+        }
+        Some(one) => {
+            let (one, is_any) = match one {
+                '\\' => (rest.next().unwrap_or('\\'), false),
+                one => (one, one == '_'),
+            };
+            let mut left = name.chars();
+            let met = left
+                .next()
+                .is_some_and(|c| is_any || c.to_lowercase().eq(one.to_lowercase()));
+            met && is_like(rest.as_str(), left.as_str())
+        }
+    }
 }
 
 fn lacks(needed: &[&'static str], super_may: bool, grants: &[String]) -> Vec<&'static str> {
@@ -150,5 +203,41 @@ mod tests {
         let lifts = lacks_to_lift(&["SYSTEM_VARIABLES_ADMIN", "CONNECTION_ADMIN"]);
         assert_eq!(lifts, ["SYSTEM_VARIABLES_ADMIN"]);
         assert!(lacks_to_lift(&["CONNECTION_ADMIN"]).is_empty());
+    }
+
+    #[test]
+    fn tables_are_locked_by_who_may_read_and_lock_in_their_database() {
+        const USAGE: &str = "GRANT USAGE ON *.* TO `u`@`%`";
+        for (grant, lacks) in [
+            ("GRANT SELECT, LOCK TABLES ON `app`.* TO `u`@`%`", &[][..]),
+            ("GRANT SELECT, PROCESS, LOCK TABLES ON *.* TO `u`@`%`", &[]),
+            ("GRANT ALL PRIVILEGES ON `app`.* TO 'u'@'%'", &[]),
+            (
+                "GRANT ALL PRIVILEGES ON `a\\_p`.* TO 'u'@'%'",
+                &["SELECT", "LOCK TABLES"],
+            ),
+            ("GRANT SELECT, LOCK TABLES ON `a%`.* TO `u`@`%`", &[]),
+            ("GRANT SELECT, LOCK TABLES ON `ap_`.* TO `u`@`%`", &[]),
+            (
+                "GRANT SELECT, LOCK TABLES ON `ap`.* TO `u`@`%`",
+                &["SELECT", "LOCK TABLES"],
+            ),
+            ("GRANT SELECT ON *.* TO `u`@`%`", &["LOCK TABLES"]),
+            ("GRANT LOCK TABLES ON *.* TO `u`@`%`", &["SELECT"]),
+            (
+                "GRANT SELECT ON `app`.`t` TO `u`@`%`",
+                &["SELECT", "LOCK TABLES"],
+            ),
+            // What a role gives is not looked into.
+            ("GRANT `reader`@`%` TO `u`@`%`", &[]),
+        ] {
+            let grants = [USAGE.to_owned(), grant.to_owned()];
+            assert_eq!(lacks_to_lock(&grants, "app"), lacks, "{grant}");
+        }
+        let two = [
+            "GRANT SELECT ON *.* TO `u`@`%`",
+            "GRANT LOCK TABLES ON `app`.* TO `u`@`%`",
+        ];
+        assert!(lacks_to_lock(&two.map(str::to_owned), "app").is_empty());
     }
 }

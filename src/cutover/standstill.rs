@@ -4,7 +4,8 @@
 //!
 //! A moment ends whatever becomes of whoever asked for it: it has a deadline, it is let go where its future is
 //! dropped or panics, and a watch on another thread lets everybody go where nothing else does. Refuses to move a
-//! session: all go on with the connection that they came with, and lose nothing of what they hold there.
+//! session: all go on with the connection that they came with, and lose nothing of what they hold there. A moment may
+//! be somebody's who holds no session here, too, but locks a table (`lock`): it is cut short the same way.
 
 use super::carry::Carrier;
 use crate::relay::{Relay, Unheld};
@@ -139,7 +140,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    const fn none(why: Why) -> Self {
+    pub(super) const fn none(why: Why) -> Self {
         Self {
             held: None,
             gathered: None,
@@ -230,6 +231,18 @@ impl Standstill {
         }
     }
 
+    /// A moment in which no session is held here, for whoever has writers stand still in another way: it is one at a
+    /// time all the same, and a cutover comes first.
+    ///
+    /// # Errors
+    /// There is a cutover, or another moment.
+    pub(super) fn beside(&self) -> Result<Beside, Why> {
+        Ok(Beside {
+            claims: self.whose.enter()?,
+            whose: Arc::clone(&self.whose),
+        })
+    }
+
     /// Whether nobody is seen who cannot be held in this time.
     async fn is_promising(&self, at_most: Duration) -> Result<(), Why> {
         self.relay.call();
@@ -276,6 +289,25 @@ impl Standstill {
             return "not all sessions could be held in time".to_owned();
         }
         format!("not all sessions could be held: {}", some(&named))
+    }
+}
+
+/// See [`Standstill::beside`]. It lasts until this is dropped.
+pub(super) struct Beside {
+    whose: Arc<Whose>,
+    claims: u64,
+}
+
+impl Beside {
+    /// Resolves where a cutover comes: it is to end at once.
+    pub(super) async fn cut(&self) {
+        self.whose.until(|state| state.claims != self.claims).await;
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.whose.leave();
     }
 }
 
@@ -444,5 +476,21 @@ mod tests {
         assert_eq!(whose.enter(), Err(Why::Cutover));
         whose.set_cutover(false);
         assert_eq!(whose.enter(), Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moment_of_somebody_elses_gives_way_to_a_cutover_and_ends_with_what_it_is_held_by() {
+        let whose = Arc::new(Whose::default());
+        let beside = Beside {
+            claims: whose.enter().unwrap(),
+            whose: Arc::clone(&whose),
+        };
+        assert_eq!(whose.enter(), Err(Why::Taken));
+        let hour = Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(hour, beside.cut()).await.is_err());
+        whose.set_cutover(true);
+        beside.cut().await;
+        drop(beside);
+        whose.until(|state| !state.moment).await;
     }
 }

@@ -27,7 +27,7 @@ pub const VERIFICATION: [Metric; 9] = [
     ),
     gauge(
         "understudy_verification_hold_seconds",
-        "How long sessions waited for an instant of verify --mode snapshot; labels: quantile (0.5, 0.9, 0.99, 1).",
+        "How long sessions waited for an instant of verify --mode snapshot, or a table was locked for it (--lock); labels: quantile (0.5, 0.9, 0.99, 1).",
     ),
     gauge(
         "understudy_verification_held_seconds",

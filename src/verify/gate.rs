@@ -64,12 +64,23 @@ pub trait Around: Send + Sync + 'static {
     /// Why repairs cannot be run at all; none where they can.
     fn cannot_apply(&self) -> Option<String>;
 
-    /// One instant for both servers: has every session stand at its boundary and waits until the shadow has everything
-    /// that the primary has committed; then does this, and lets them go on, at the latest after this time.
-    fn instant(&self, at_most: Duration, opening: Opening) -> Soon<'_, Held>;
+    /// One instant for both servers: has these writers stand still and waits until the shadow has everything that the
+    /// primary has committed; then does this, and lets them go on, at the latest after this time.
+    fn instant<'a>(
+        &'a self,
+        still: Still<'a>,
+        at_most: Duration,
+        opening: Opening,
+    ) -> Soon<'a, Held>;
 
-    /// Why there can be no instant at all; none where there can.
-    fn no_instants(&self) -> Option<String>;
+    /// Why there can be no instant at all, in which writers stand still in this way; none where there can.
+    fn no_instants(&self, by: By) -> Option<String>;
+
+    /// Whether tables of these databases of the primary's can be locked for it, as far as can be known beforehand.
+    ///
+    /// # Errors
+    /// Why not, and what would help.
+    fn may_lock<'a>(&'a self, databases: &'a [String]) -> Soon<'a, Result<(), String>>;
 
     /// Who is seen to write to the primary past this understudy, within this time.
     ///
@@ -78,7 +89,26 @@ pub trait Around: Send + Sync + 'static {
     fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>>;
 }
 
-/// What is done while all sessions stand still: it opens a view of each server. On another thread, and dropped where
+/// How writers come to stand still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// Every session of this understudy's stands at its boundary.
+    #[default]
+    Gate,
+    /// The primary locks a table, against writers that go past it too.
+    Lock,
+}
+
+/// Who stands still for an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Still<'a> {
+    /// Every session of this understudy's.
+    Sessions,
+    /// Whoever writes to this table: the instant is of this table alone.
+    Table(&'a Table),
+}
+
+/// What is done while writers stand still: it opens a view of each server. On another thread, and dropped where
 /// it takes too long.
 pub type Opening = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
@@ -95,6 +125,8 @@ pub struct Held {
     pub sessions: u64,
     /// Why there is none; none where there is.
     pub failed: Option<String>,
+    /// It is of no use to ask for it again.
+    pub hopeless: bool,
 }
 
 /// What an operator wants.
@@ -372,7 +404,12 @@ pub(super) mod tests {
             None
         }
 
-        fn instant(&self, _at_most: Duration, opening: Opening) -> Soon<'_, Held> {
+        fn instant<'a>(
+            &'a self,
+            _still: Still<'a>,
+            _at_most: Duration,
+            opening: Opening,
+        ) -> Soon<'a, Held> {
             Box::pin(async {
                 Held {
                     failed: opening.await.err(),
@@ -381,8 +418,12 @@ pub(super) mod tests {
             })
         }
 
-        fn no_instants(&self) -> Option<String> {
+        fn no_instants(&self, _by: By) -> Option<String> {
             None
+        }
+
+        fn may_lock<'a>(&'a self, _databases: &'a [String]) -> Soon<'a, Result<(), String>> {
+            Box::pin(std::future::ready(Ok(())))
         }
 
         fn others<'a>(&'a self, _time: Duration) -> Soon<'a, Result<Vec<String>, String>> {

@@ -143,7 +143,7 @@ impl Readings<'_, '_> {
     async fn at_once(&mut self, instants: &Instants<'_>) -> Result<bool, Left> {
         // All of its time is needed.
         let new = instants
-            .renewed(self.pair.take())
+            .renewed(self.places.table, self.pair.take())
             .await
             .map_err(Left::Broke)?;
         let pair = self.pair.insert(new);

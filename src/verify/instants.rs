@@ -1,5 +1,6 @@
-//! The instants of a run in snapshot mode: views of both servers that were opened while every session stood still and
-//! the shadow had everything, so that what differs between them differs.
+//! The instants of a run in snapshot mode: views of both servers that were opened while writers stood still and the
+//! shadow had everything, so that what differs between them differs. Either every session stood still: such an instant
+//! is of all tables. Or the primary had one table locked: then it is of this table alone, and serves no other.
 //!
 //! A view does not live long: a tablet ends a transaction after its time, and a primary cannot clear away old versions
 //! of rows meanwhile. So a pair of views serves for some seconds, for whichever tables come in them, and then another
@@ -10,11 +11,13 @@
 //! swept as soon as it is out of time, or the run waits.
 
 use super::board::Stage;
-use super::gate::{Gate, Held, Stopped};
+use super::gate::{By, Gate, Held, Still, Stopped};
+use super::prepare::on_shadow;
 use super::reader::{ReadError, Sight};
 use super::run::{Parts, Run, said};
 use super::settle::{Broke, Pair};
 use super::table::Doors;
+use crate::sql::Table;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -40,6 +43,9 @@ const LEAST_TIMES: u32 = 20;
 
 /// The least grows up to this, where views end before their time.
 const LEAST_MAX: Duration = Duration::from_secs(60);
+
+/// Tables in a row of which no lock could be had, each asked for that often: none is asked for after that.
+const IN_VAIN_MAX: u32 = 3;
 
 /// Holds of a run that are told, the newest.
 const HOLDS_MAX: usize = 200;
@@ -139,7 +145,10 @@ impl Pair {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Hold {
     at: jiff::Timestamp,
-    /// How long sessions were held; none where nobody was asked to wait.
+    /// The table that was locked for it; none where sessions were held.
+    #[serde(default)]
+    table: Option<String>,
+    /// How long writers were held; none where nobody was asked to wait.
     hold_us: Option<u64>,
     gathered_us: Option<u64>,
     caught_up_us: Option<u64>,
@@ -168,7 +177,7 @@ impl Log {
         serde_json::from_value(kept.clone()).unwrap_or_default()
     }
 
-    fn note(&mut self, held: &Held) {
+    fn note(&mut self, held: &Held, table: Option<String>) {
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         match held.failed {
             None => self.instants += 1,
@@ -180,6 +189,7 @@ impl Log {
         }
         self.holds.push_back(Hold {
             at: jiff::Timestamp::now(),
+            table,
             hold_us: held.held.map(us),
             gathered_us: held.gathered.map(us),
             caught_up_us: held.caught_up.map(us),
@@ -301,6 +311,8 @@ pub(super) struct Instants<'a> {
     interval: Mutex<Interval>,
     /// There are none any more, and why.
     none: Mutex<Option<String>>,
+    /// Tables in a row of which there was none.
+    in_vain: Mutex<u32>,
 }
 
 impl<'a> Instants<'a> {
@@ -320,19 +332,20 @@ impl<'a> Instants<'a> {
             asking: tokio::sync::Mutex::default(),
             interval: Mutex::default(),
             none: Mutex::default(),
+            in_vain: Mutex::default(),
         }
     }
 
-    /// A pair that shows one instant: one that was given back, or of a new instant, on the connections of this one
-    /// where there are some.
+    /// A pair that shows one instant of this table: one that was given back, or of a new instant, on the connections of
+    /// this one where there are some.
     ///
     /// # Errors
     /// There is none to be had.
-    pub(super) async fn pair(&self, had: Option<Pair>) -> Result<Pair, Broke> {
+    pub(super) async fn pair(&self, of: &Table, had: Option<Pair>) -> Result<Pair, Broke> {
         let idle = self.idle.lock().pop();
         match idle {
             Some(pair) if pair.is_in_time() => Ok(pair),
-            idle => self.renewed(had.or(idle)).await,
+            idle => self.renewed(of, had.or(idle)).await,
         }
     }
 
@@ -340,7 +353,7 @@ impl<'a> Instants<'a> {
     ///
     /// # Errors
     /// There is none to be had.
-    pub(super) async fn renewed(&self, pair: Option<Pair>) -> Result<Pair, Broke> {
+    pub(super) async fn renewed(&self, of: &Table, pair: Option<Pair>) -> Result<Pair, Broke> {
         let mut kept = None;
         // What was given back is not to stay open beside it.
         let pair = pair.or_else(|| self.idle.lock().pop());
@@ -360,10 +373,14 @@ impl<'a> Instants<'a> {
             gate.pass_or(|| self.let_go()).await?;
             let ready = match kept.take() {
                 Some(pair) => pair,
-                None => self.ready().await?,
+                None => self.ready(of).await?,
             };
-            let why = match self.ask(ready).await? {
-                Asked::Opened(pair) => return Ok(pair),
+            let why = match self.ask(of, ready).await? {
+                Asked::Opened(pair) => {
+                    *self.in_vain.lock() = 0;
+                    return Ok(pair);
+                }
+                Asked::Never(why) => return Err(Broke::NoInstant(why)),
                 Asked::Not(why, pair) => {
                     kept = pair;
                     why
@@ -373,7 +390,7 @@ impl<'a> Instants<'a> {
                 let why = format!(
                     "no instant could be had, and it was asked for {TRIES} times, the last time {why}"
                 );
-                return Err(Broke::NoInstant(self.none.lock().insert(why).clone()));
+                return Err(self.given_up(why));
             }
             gate.say(Some(format!("no instant could be had: {why}")));
             gate.sleep(pause).await?;
@@ -382,8 +399,34 @@ impl<'a> Instants<'a> {
         Err(Broke::NoInstant("no instant could be had".to_owned()))
     }
 
-    /// Given back between two tables: for one that waits to begin. Where there is none its views end.
+    /// It is not asked for any more: where sessions do not come to stand still for one table, they do not for another,
+    /// but a lock is of one.
+    fn given_up(&self, why: String) -> Broke {
+        let mut in_vain = self.in_vain.lock();
+        *in_vain += 1;
+        let all = match self.by() {
+            By::Gate => Some(why.clone()),
+            By::Lock if *in_vain >= IN_VAIN_MAX => Some(format!(
+                "it was not locked, for {IN_VAIN_MAX} tables in a row could not be; of the last one {why}"
+            )),
+            By::Lock => None,
+        };
+        if let Some(all) = all {
+            self.none.lock().get_or_insert(all);
+        }
+        Broke::NoInstant(why)
+    }
+
+    fn by(&self) -> By {
+        self.run.meant.by
+    }
+
+    /// Given back between two tables: for one that waits to begin. Where there is none its views end, and where they
+    /// are of one table alone.
     pub(super) fn give_back(&self, pair: Pair) {
+        if self.by() == By::Lock {
+            return;
+        }
         let jobs = self.run.meant.jobs.unwrap_or(self.parts.limits.jobs);
         let waits = self.run.board.all();
         let waits = waits.iter().any(|one| one.stage == Stage::Waiting);
@@ -427,8 +470,16 @@ impl<'a> Instants<'a> {
     }
 
     /// Connections that are ready for views.
-    async fn ready(&self) -> Result<Pair, ReadError> {
-        let (on_primary, on_shadow) = &self.databases;
+    async fn ready(&self, of: &Table) -> Result<Pair, ReadError> {
+        let own = match self.by() {
+            By::Gate => None,
+            // Views of others would be opened in vain, while writers wait.
+            By::Lock => of.database.clone().map(|database| {
+                let there = on_shadow(self.parts, &database).to_owned();
+                (vec![database], vec![there])
+            }),
+        };
+        let (on_primary, on_shadow) = own.as_ref().unwrap_or(&self.databases);
         let mut primary = self.doors.primary.open().await?;
         let mut shadow = self.doors.shadow.open().await?;
         let on_primary: Vec<&str> = on_primary.iter().map(String::as_str).collect();
@@ -446,7 +497,7 @@ impl<'a> Instants<'a> {
     }
 
     /// Asks for one instant.
-    async fn ask(&self, pair: Pair) -> Result<Asked, ReadError> {
+    async fn ask(&self, of: &Table, pair: Pair) -> Result<Asked, ReadError> {
         let place = Arc::new(Mutex::new((Some(pair), None)));
         let opening = {
             let place = Arc::clone(&place);
@@ -465,9 +516,16 @@ impl<'a> Instants<'a> {
         };
         let at_most = self.parts.limits.hold_max;
         let around = &self.parts.around;
-        let held = around.instant(at_most, Box::pin(opening)).await;
-        self.note(&held);
+        let still = match self.by() {
+            By::Gate => Still::Sessions,
+            By::Lock => Still::Table(of),
+        };
+        let held = around.instant(still, at_most, Box::pin(opening)).await;
+        self.note(&held, still);
         let (pair, opened) = std::mem::take(&mut *place.lock());
+        if held.hopeless {
+            return Ok(Asked::Never(held.failed.unwrap_or_default()));
+        }
         match (held.failed, pair, opened) {
             (None, Some(mut pair), Some(Ok(()))) => {
                 pair.come_home();
@@ -493,8 +551,16 @@ impl<'a> Instants<'a> {
         }
     }
 
-    fn note(&self, held: &Held) {
-        self.run.log(|log| log.note(held));
+    fn note(&self, held: &Held, still: Still<'_>) {
+        let table = match still {
+            Still::Sessions => None,
+            Still::Table(of) => Some(format!(
+                "{}.{}",
+                of.database.as_deref().unwrap_or_default(),
+                of.name
+            )),
+        };
+        self.run.log(|log| log.note(held, table));
         self.parts.holds.note(held);
         if let Some(time) = held.held {
             self.interval.lock().held(time, Instant::now());
@@ -511,6 +577,8 @@ impl<'a> Instants<'a> {
 
 enum Asked {
     Opened(Pair),
+    /// Why not, and that it is of no use to ask again.
+    Never(String),
     /// Why not, and the connections where they are still good.
     Not(String, Option<Pair>),
 }
@@ -552,14 +620,14 @@ mod tests {
         };
         for ms in 1..=300 {
             let one = held(ms, (ms == 300).then_some("a transaction is open"));
-            log.note(&one);
+            log.note(&one, None);
             holds.note(&one);
         }
         let nobody = Held {
             held: None,
             ..held(0, Some("nobody was held"))
         };
-        log.note(&nobody);
+        log.note(&nobody, Some("app.t".to_owned()));
         holds.note(&nobody);
         assert_eq!((log.instants, log.failed), (299, 2));
         assert_eq!((log.holds.len(), log.hold_us_max), (HOLDS_MAX, 300_000));

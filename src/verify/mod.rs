@@ -49,7 +49,7 @@ mod value;
 mod walk;
 
 pub use board::Outcome;
-pub use gate::{Around, Held, Opening, Soon};
+pub use gate::{Around, By, Held, Opening, Soon, Still};
 pub use inspector::{Absent, Figures, Inspector, Refused};
 pub use instants::HoldFigures;
 pub use place::{NoPlace, Place};

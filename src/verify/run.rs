@@ -1,7 +1,7 @@
 //! A run: which tables, some at a time, each compared by its definition and its rows, and what became of all.
 
 use super::board::{Board, Outcome, Standing};
-use super::gate::{Around, Gate, Pace, Signal, Stopped};
+use super::gate::{Around, By, Gate, Pace, Signal, Stopped};
 use super::instants::{Holds, Instants, Log};
 use super::prepare::on_shadow;
 use super::reader::Door;
@@ -336,10 +336,30 @@ impl Run {
         went
     }
 
+    /// Where tables are to be locked: whether they can be, before any is.
+    async fn may_lock(&self) -> Result<(), Ended> {
+        if self.meant.by != By::Lock {
+            return Ok(());
+        }
+        let tables = self.board.all().into_iter();
+        let open = tables.filter(|one| one.outcome.is_none());
+        let databases: BTreeSet<String> = open.map(|one| one.database).collect();
+        let databases: Vec<String> = databases.into_iter().collect();
+        let asked = self
+            .gate
+            .unless_stopped(self.gate.around().may_lock(&databases));
+        let able = asked.await.map_err(Ended::Stopped)?;
+        able.map_err(|why| Ended::Unread(format!("no table was locked: {why}")))
+    }
+
     /// Others that write past this understudy: what it knows of the mirror does not cover them, and a repair would have
     /// no order with what they mirror.
     async fn beside_others(&self) -> Result<(), Ended> {
         let applies = self.meant.repair == Repair::Apply;
+        if self.meant.by == By::Lock && !applies {
+            // They stand still as well.
+            return Ok(());
+        }
         let time = if applies { OTHERS } else { Duration::ZERO };
         let around = self.gate.around();
         let looked = self.gate.unless_stopped(around.others(time)).await;
@@ -362,6 +382,9 @@ impl Run {
                 "nothing was repaired: {names} wrote to {} past this understudy, and where another proxy mirrors that, a repair has no order with it. Take --repair plan, or say force where nobody else writes to {}",
                 self.servers.0, self.servers.1
             )));
+        }
+        if self.meant.by == By::Lock {
+            return Ok(());
         }
         self.note(format!(
             "{names} wrote to {} past this understudy: whether the shadow has had that in time, or lost it, is not known here, so that what they write may be told as different",
@@ -393,6 +416,7 @@ impl Run {
             }
         };
         self.beside_others().await?;
+        self.may_lock().await?;
         let instants = match self.meant.mode {
             Mode::Chunks => None,
             Mode::Snapshot => Some(Instants::new(self, parts, doors, self.databases(parts))),

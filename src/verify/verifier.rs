@@ -4,7 +4,7 @@
 //! replays' time. What an earlier process left in its midst goes on at the next start: paused, where an operator
 //! paused it, and not for ever, where no process gets further with it.
 
-use super::gate::{Around, Signal};
+use super::gate::{Around, By, Signal};
 use super::inspector::{Figures, Inspector, Refused};
 use super::instants::{Holds, Log};
 use super::run::{Parts, Run, said};
@@ -92,7 +92,7 @@ impl Verifier {
             }
         }
         if meant.mode == Mode::Snapshot
-            && let Some(why) = self.parts.around.no_instants()
+            && let Some(why) = self.parts.around.no_instants(meant.by)
         {
             return Err(Refused::NotNow(format!("mode snapshot: {why}")));
         }
@@ -406,6 +406,7 @@ fn shown(run: &Run) -> Value {
         "outcome": end.as_ref().map(|end| end.outcome.clone()),
         "why": end.as_ref().and_then(|end| end.why.clone()),
         "mode": run.meant.mode,
+        "lock": run.meant.by == By::Lock,
         "instants": run.instants(),
         "where": run.meant.condition,
         "sample": run.meant.sample,

@@ -266,7 +266,9 @@ impl<'a> Walker<'a> {
         if !self.pair.as_ref().is_some_and(Pair::is_in_time) {
             self.ahead = None;
             let had = self.pair.take();
-            let pair = self.pair.insert(instants.pair(had).await?);
+            let pair = self
+                .pair
+                .insert(instants.pair(self.places.table, had).await?);
             pair.must_show(self.places.databases())?;
         }
         let (began, mark) = (Instant::now(), self.mark());
@@ -347,7 +349,7 @@ impl<'a> Walker<'a> {
     pub(super) async fn pair(&mut self) -> Result<&mut Pair, Broke> {
         let pair = match (self.pair.take(), self.of.instants) {
             (Some(pair), _) => pair,
-            (None, Some(instants)) => instants.pair(None).await?,
+            (None, Some(instants)) => instants.pair(self.places.table, None).await?,
             (None, None) => Pair {
                 primary: self.of.primary.open().await?,
                 shadow: self.of.shadow.open().await?,

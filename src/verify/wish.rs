@@ -1,5 +1,6 @@
 //! What an operator asks for, as it was written and as it is meant. Pure.
 
+use super::gate::By;
 use super::value;
 use crate::sql::Table;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ pub struct Wish {
     pub tables: Vec<String>,
     /// `chunks` or `snapshot`.
     pub mode: Option<String>,
+    /// In mode snapshot: the primary locks each table for a moment, so that writers past this proxy stand still too.
+    pub lock: bool,
     /// `1%`, or a share from 0 to 1.
     pub sample: Option<String>,
     /// A condition that both servers understand.
@@ -70,6 +73,8 @@ pub struct Meant {
     pub tables: Vec<Pattern>,
     /// See [`Wish::mode`].
     pub mode: Mode,
+    /// See [`Wish::lock`].
+    pub by: By,
     /// The share of ranges that is read.
     pub sample: f64,
     /// See [`Wish::condition`].
@@ -152,6 +157,11 @@ impl Wish {
                 )));
             }
         };
+        let by = if self.lock { By::Lock } else { By::Gate };
+        if self.lock && mode != Mode::Snapshot {
+            let wrong = "lock: tables are locked for an instant of mode snapshot alone; write mode \"snapshot\" beside it";
+            return Err(Wrong(wrong.to_owned()));
+        }
         if self.tables.len() > PATTERNS_MAX {
             return Err(Wrong(format!(
                 "tables: more than {PATTERNS_MAX} names; write patterns, such as app.*"
@@ -185,6 +195,7 @@ impl Wish {
         Ok(Meant {
             tables: tables?,
             mode,
+            by,
             sample: self.sample.as_deref().map_or(Ok(1.0), share)?,
             condition,
             jobs,
@@ -393,6 +404,10 @@ mod tests {
         let refused = wish(|wish| wish.mode = Some("tables".into())).unwrap_err();
         assert!(refused.0.contains("no mode \"tables\""), "{refused}");
         assert!(wish(|wish| wish.repair = Some("both".into())).is_err());
+        let refused = wish(|wish| wish.lock = true).unwrap_err();
+        assert!(refused.0.contains("mode \"snapshot\""), "{refused}");
+        let locks = |wish: &mut Wish| (wish.lock, wish.mode) = (true, Some("snapshot".into()));
+        assert_eq!(wish(locks).unwrap().by, By::Lock);
         assert!(wish(|wish| wish.jobs = Some(0)).is_err());
     }
 }

@@ -5,11 +5,12 @@
 //! before anybody waits is done before.
 
 use super::Surroundings;
+use super::locked::{held, never_locked};
 use crate::config::{FedBy, Writes};
 use crate::cutover::{Moment, Standstill};
 use crate::shadow::Mirror;
 use crate::task;
-use crate::verify::{Held, Opening};
+use crate::verify::{By, Held, Opening, Still};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +29,20 @@ const OPENING: &str = "the opening of both snapshots";
 
 impl Surroundings {
     /// See [`crate::verify::Around::instant`].
-    pub(super) async fn one_instant(&self, at_most: Duration, opening: Opening) -> Held {
+    pub(super) async fn one_instant(
+        &self,
+        still: Still<'_>,
+        at_most: Duration,
+        opening: Opening,
+    ) -> Held {
         if self.helm.state().rest().is_none() {
             return none("a cutover is under way".to_owned());
+        }
+        if let Still::Table(table) = still {
+            let database = table.database.as_deref().unwrap_or_default();
+            let lock = self.lock();
+            let locked = lock.moment((database, &table.name), at_most, opening);
+            return held(locked.await);
         }
         let Some(standstill) = self.standstill.clone() else {
             return none(NOBODY.to_owned());
@@ -58,16 +70,20 @@ impl Surroundings {
     }
 
     /// Why there can be no instant at all; none where there can.
-    pub(super) fn never_an_instant(&self) -> Option<String> {
+    pub(super) fn never_an_instant(&self, by: By) -> Option<String> {
+        if by == By::Lock {
+            let is_fleet = self.helm.fleet().is_some();
+            return never_locked(self.roles.borrow().shadow.fed_by, is_fleet);
+        }
         if self.standstill.is_none() {
             return Some(NOBODY.to_owned());
         }
         if self.helm.fleet().is_some() {
-            return Some("other proxies of the fleet write to the primary too, and nobody holds their sessions meanwhile; take --mode chunks".to_owned());
+            return Some("other proxies of the fleet write to the primary too, and nobody holds their sessions meanwhile; take --mode chunks, or where replication feeds the shadow --lock".to_owned());
         }
         self.feed()
             .is_never()
-            .map(|why| format!("{why}; take --mode chunks"))
+            .map(|why| format!("{why}; or take --mode chunks"))
     }
 }
 
@@ -101,6 +117,7 @@ async fn moment(standstill: Standstill, feed: Feed, at_most: Duration, opening: 
         caught_up: caught_up.into_inner(),
         sessions,
         failed: outcome.err().map(|why| why.to_string()),
+        hopeless: false,
     }
 }
 
@@ -110,7 +127,7 @@ struct Feed {
     fed_by: FedBy,
 }
 
-const REPLICATED: &str = "replication feeds the shadow, and a heartbeat or a GTID that has come across does not prove that all that was committed before has (parallel appliers, a stream for each shard), so that an instant may show what is late as different";
+const REPLICATED: &str = "replication feeds the shadow, and a heartbeat or a GTID that has come across does not prove that all that was committed before has (parallel appliers, a stream for each shard), so that an instant may show what is late as different: take --lock, which has the primary lock one table at a time and waits for its position";
 
 const NOT_APPLIED: &str =
     "dark writes are not applied (mirror.writes), so nothing brings the shadow what is written";

@@ -9,19 +9,22 @@ use super::super::Trouble;
 use crate::app;
 use crate::config::{Config, FedBy, Literals};
 use crate::connect::{Dial, Tcp};
-use crate::cutover::Replicated;
+use crate::cutover::{Lock, Replicated};
 use crate::ledger::{Commands, Judged, Ledger, Recorded, Verifications, recorded};
 use crate::roles::Roles;
 use crate::sql::Table;
 use crate::verify::{
-    Around, Held, Inspector, NoPlace, Opening, Place, Soon, Verifier, VerifierParts, Wish,
+    Around, By, Held, Inspector, NoPlace, Opening, Place, Soon, Still, Verifier, VerifierParts,
+    Wish,
 };
 use serde_json::Value;
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// What was on its way to the shadow when its proxy ended is given this time.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -49,6 +52,14 @@ pub(super) fn run(
         let cutover = config.cutover.clone();
         Replicated::new(Arc::clone(&dial), roles.clone(), cutover, None)
     });
+    let locks = wish.lock && fed_by == FedBy::Replication;
+    let beside = locks.then(Beside::begin).transpose();
+    let beside = beside.map_err(Trouble::failed)?;
+    let lock = beside.as_ref().map(|beside| {
+        let command = &config.verify.position_command;
+        let thread = (beside.thread.clone(), None);
+        Lock::new(Arc::clone(&dial), roles.clone(), command, thread)
+    });
     let ledger = Ledger::open(&config.ledger, fed_by, Judged::default(), nothing);
     let ledger = ledger.map_err(|fault| {
         Trouble::failed(format!(
@@ -61,7 +72,7 @@ pub(super) fn run(
         dial,
         limits: config.verify.clone(),
         tells_keys: config.ledger.literals == Literals::Keep,
-        around: Arc::new(Alone { replicated }),
+        around: Arc::new(Alone { replicated, lock }),
         records: Arc::new(Verifications::at(&config.ledger.path)),
         left_out: app::left_out(&config),
         alone: true,
@@ -134,9 +145,37 @@ fn roles(config: &Config) -> Result<Roles, Trouble> {
     }
 }
 
+/// A thread beside the one that compares: who waits for a table's lock does not wait for rows to be compared.
+struct Beside {
+    thread: Handle,
+    /// It ends with this.
+    _ends: oneshot::Sender<Infallible>,
+}
+
+impl Beside {
+    fn begin() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = runtime.handle().clone();
+        let (ends, ended) = oneshot::channel::<Infallible>();
+        std::thread::Builder::new()
+            .name("lock".to_owned())
+            .spawn(move || {
+                let _ = runtime.block_on(ended);
+            })?;
+        Ok(Self {
+            thread,
+            _ends: ends,
+        })
+    }
+}
+
 /// Nobody is around.
 struct Alone {
     replicated: Option<Replicated>,
+    /// Where tables are to be locked, and replication feeds the shadow.
+    lock: Option<Lock>,
 }
 
 impl Around for Alone {
@@ -187,15 +226,42 @@ impl Around for Alone {
         Some(NO_ORDER.to_owned())
     }
 
-    fn instant(&self, _at_most: Duration, _opening: Opening) -> Soon<'_, Held> {
-        Box::pin(std::future::ready(Held {
-            failed: Some(NO_INSTANT.to_owned()),
-            ..Held::default()
-        }))
+    fn instant<'a>(
+        &'a self,
+        still: Still<'a>,
+        at_most: Duration,
+        opening: Opening,
+    ) -> Soon<'a, Held> {
+        Box::pin(async move {
+            match (still, &self.lock) {
+                (Still::Table(table), Some(lock)) => {
+                    let database = table.database.as_deref().unwrap_or_default();
+                    let of = (database, table.name.as_str());
+                    app::held(lock.moment(of, at_most, opening).await)
+                }
+                _ => Held {
+                    failed: Some(NO_INSTANT.to_owned()),
+                    ..Held::default()
+                },
+            }
+        })
     }
 
-    fn no_instants(&self) -> Option<String> {
-        Some(NO_INSTANT.to_owned())
+    fn no_instants(&self, by: By) -> Option<String> {
+        match (by, &self.lock) {
+            (By::Gate, _) => Some(NO_INSTANT.to_owned()),
+            (By::Lock, Some(_)) => None,
+            (By::Lock, None) => Some(NO_LOCK.to_owned()),
+        }
+    }
+
+    fn may_lock<'a>(&'a self, databases: &'a [String]) -> Soon<'a, Result<(), String>> {
+        Box::pin(async move {
+            match &self.lock {
+                Some(lock) => lock.may(databases).await,
+                None => Err(NO_INSTANT.to_owned()),
+            }
+        })
     }
 
     /// Whoever writes does so past the proxy: there is none.
@@ -206,7 +272,9 @@ impl Around for Alone {
 
 const NO_ORDER: &str = "repairs are put in the order of a running understudy's dark writes; ask one without --config, or take --repair plan";
 
-const NO_INSTANT: &str = "no understudy runs that could hold the writers while both servers are looked at; ask a running one without --config, or take --mode chunks";
+const NO_LOCK: &str = "--lock: only where replication feeds the shadow (shadow.fed_by): nothing else brings it what is written while no understudy runs; take --mode chunks";
+
+const NO_INSTANT: &str = "no understudy runs that could hold the writers while both servers are looked at; ask a running one without --config, take --lock where replication feeds the shadow, or --mode chunks";
 
 #[cfg(test)]
 mod tests {

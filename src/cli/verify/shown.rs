@@ -107,8 +107,12 @@ fn instants(run: &Value) -> Option<String> {
     let mut words = format!("in {} instants", count(whole("instants")));
     if let Some(last) = last.filter(|last| !last.is_empty()) {
         let longest = ms(whole("hold_us_max"));
+        let who = match run.get("lock").and_then(Value::as_bool) {
+            Some(true) => "a table was locked for",
+            _ => "sessions waited",
+        };
         words.push_str(&format!(
-            ", for which sessions waited {} (at most {longest})",
+            ", for which {who} {} (at most {longest})",
             last.join(", ")
         ));
     }

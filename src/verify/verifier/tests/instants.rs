@@ -351,3 +351,124 @@ fn a_table_without_a_key_is_read_in_the_time_of_a_view_or_not_at_all_and_locks_n
     );
     none_is_open(&world);
 }
+
+fn locking(tables: &[&str]) -> Wish {
+    Wish {
+        lock: true,
+        ..snapshot(tables)
+    }
+}
+
+/// Runs these tables to their end, each in an instant for which it was locked.
+fn locked(world: &World, tables: &[&str]) -> Value {
+    let process = world.process(|limits| limits.range_rows = 50);
+    process.start(&locking(tables), "dba").unwrap();
+    ended(&process)
+}
+
+fn outcomes(told: &Value) -> Vec<String> {
+    let tables = told["run"]["tables"].as_array().unwrap().iter();
+    tables
+        .map(|one| {
+            format!(
+                "{} {}",
+                one["table"].as_str().unwrap(),
+                one["outcome"].as_str().unwrap()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn an_instant_of_a_locked_table_is_of_this_table_alone() {
+    let world = World::new(&[
+        ("a", Data::of(60)),
+        ("b", Data::of(60)),
+        ("c", Data::of(60)),
+    ]);
+    // They still wait when the first one has ended: what shows that one shows nothing of them.
+    let told = locked(&world, &["a", "b", "c"]);
+    assert_eq!(told["run"]["outcome"], "equal", "{told:#}");
+    assert_eq!(told["run"]["lock"], true);
+    assert_eq!(world.around.instants.lock().locked, ["a", "b", "c"]);
+    let holds = told["run"]["instants"]["holds"].as_array().unwrap();
+    let of: Vec<&Value> = holds.iter().map(|one| &one["table"]).collect();
+    assert_eq!(of, ["app.a", "app.b", "app.c"]);
+    none_is_open(&world);
+    // Others who write stand still as well: nothing is said of them.
+    *world.around.others.lock() = vec!["cron at 10.0.0.4".to_owned()];
+    world.state.lock().table("other", "b").rows.remove(&7);
+    let told = locked(&world, &["a", "b"]);
+    assert_eq!(outcomes(&told), ["a equal", "b different"], "{told:#}");
+    assert_eq!(told["run"]["notes"], json!([]), "{told:#}");
+}
+
+#[test]
+fn a_table_that_cannot_be_locked_leaves_the_others_to_be() {
+    let names = ["a", "b", "c", "d", "e"];
+    let world = World::new(&names.map(|name| (name, Data::of(10))));
+    let why = "thread 12 (batch) has a transaction open";
+    let refuse = |tables: &[&str]| {
+        let all = tables.iter().map(|one| ((*one).to_owned(), why.to_owned()));
+        let mut instants = world.around.instants.lock();
+        instants.unlockable = all.collect();
+        instants.locked.clear();
+    };
+    refuse(&["a", "c"]);
+    let told = locked(&world, &names);
+    let expected = [
+        "a unfinished",
+        "b equal",
+        "c unfinished",
+        "d equal",
+        "e equal",
+    ];
+    assert_eq!(outcomes(&told), expected, "{told:#}");
+    let of_first = world
+        .around
+        .instants
+        .lock()
+        .locked
+        .iter()
+        .filter(|one| *one == "a")
+        .count();
+    assert_eq!(of_first, 12);
+    let not_covered = told["run"]["tables"][0]["not_covered"].to_string();
+    assert!(
+        not_covered.contains(why) && not_covered.contains("12 times"),
+        "{told:#}"
+    );
+    // Three in a row: no more is tried in vain.
+    refuse(&["a", "b", "c", "d"]);
+    let told = locked(&world, &names);
+    assert!(
+        outcomes(&told)
+            .iter()
+            .all(|one| one.ends_with("unfinished")),
+        "{told:#}"
+    );
+    let asked = world.around.instants.lock().locked.clone();
+    assert_eq!(asked.len(), 36, "{asked:?}");
+    assert!(!asked.contains(&"d".to_owned()) && !asked.contains(&"e".to_owned()));
+    let last = told["run"]["tables"][4]["not_covered"].to_string();
+    assert!(last.contains("3 tables in a row"), "{told:#}");
+    // Where it is known that it never can be, it is asked for once.
+    refuse(&["a", "b", "c", "d"]);
+    world.around.instants.lock().hopeless = true;
+    let told = locked(&world, &names);
+    let asked = world.around.instants.lock().locked.clone();
+    assert_eq!(asked, names, "{told:#}");
+    assert_eq!(outcomes(&told)[4], "e equal", "{told:#}");
+    none_is_open(&world);
+}
+
+#[test]
+fn what_is_lacking_to_lock_is_told_before_anything_is() {
+    let world = World::new(&[("t", Data::of(10))]);
+    world.around.instants.lock().lacks = Some("GRANT LOCK TABLES ON `app`.*".to_owned());
+    let told = locked(&world, &["t"]);
+    assert_eq!(told["run"]["outcome"], "failed", "{told:#}");
+    let why = told["run"]["why"].to_string();
+    assert!(why.contains("GRANT LOCK TABLES"), "{told:#}");
+    assert_eq!(world.around.instants.lock().asked, 0);
+}

@@ -25,7 +25,7 @@ mod kills;
 mod kills_by_id;
 mod options;
 mod refusals;
-mod replica;
+pub mod replica;
 mod replicated;
 pub mod scene;
 mod servers;

@@ -8,6 +8,7 @@ mod gone;
 mod interrupted;
 mod keys;
 mod live;
+mod lock;
 mod planted;
 mod ready;
 mod repairs;

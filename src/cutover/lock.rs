@@ -1,0 +1,269 @@
+//! A table's writers stand still for a moment, those too that go past the proxy: the primary locks the table, and what
+//! feeds the shadow has brought it all that was committed there. For whoever opens one view of both servers.
+//!
+//! One table at a time: a lock of several could have the primary end somebody's transaction. Who writes to the table
+//! may wait from the moment at which the lock is *asked for* (on MySQL 5.6; since 5.7 writers go before it until it is
+//! had), so that counts, and is bounded: past it the lock is let go, or not waited for any more (`grip`). Before, it is looked for whoever would have it wait in vain (`barred`), and
+//! whether replication is near (`ready`). Refuses a primary without GTIDs, a shadow of which nobody can say where it is, and to
+//! call a moment one of which the lock was lost on the way.
+
+mod barred;
+mod grip;
+mod names;
+mod ready;
+
+use self::grip::Grip;
+use self::names::{Table, named, quoted};
+use super::position::{Follower, Position, Unplaced};
+use super::standstill::{Beside, Moment, Standstill, Why};
+use crate::ask::AskError;
+use crate::connect::Dial;
+use crate::roles::Roles;
+use crate::task;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
+
+/// MySQL's numbers for what is not there, or may not be done: not at another time either.
+const NEVER: [u16; 6] = [1044, 1045, 1142, 1146, 1049, 1099];
+
+/// What is done in the moment.
+type Work = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Lock {
+    dial: Arc<dyn Dial>,
+    roles: Roles,
+    /// `verify.position_command`; none where it is empty.
+    command: Arc<[String]>,
+    /// Where it runs: writers wait for it.
+    thread: Handle,
+    /// A cutover comes first.
+    standstill: Option<Standstill>,
+}
+
+impl std::fmt::Debug for Lock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lock").finish_non_exhaustive()
+    }
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locked {
+    /// The moment: who wrote could wait for as long as it was held.
+    pub moment: Moment,
+    /// When the shadow had everything, from when the lock was had.
+    pub caught_up: Option<Duration>,
+    /// It is of no use to ask for this table's again.
+    pub hopeless: bool,
+}
+
+/// Why nobody was held.
+#[derive(Debug)]
+struct Barred {
+    why: String,
+    hopeless: bool,
+}
+
+impl From<Unplaced> for Barred {
+    fn from(unplaced: Unplaced) -> Self {
+        match unplaced {
+            Unplaced::NotNow(why) => Self::now(why),
+            Unplaced::Never(why) => Self {
+                why,
+                hopeless: true,
+            },
+        }
+    }
+}
+
+impl Barred {
+    const fn now(why: String) -> Self {
+        Self {
+            why,
+            hopeless: false,
+        }
+    }
+}
+
+impl Lock {
+    /// Of tables of this primary. It runs on this thread, and gives way to the cutover of this standstill.
+    #[must_use]
+    pub fn new(
+        dial: Arc<dyn Dial>,
+        roles: Roles,
+        command: &[String],
+        (thread, standstill): (Handle, Option<Standstill>),
+    ) -> Self {
+        Self {
+            dial,
+            roles,
+            command: command.into(),
+            thread,
+            standstill,
+        }
+    }
+
+    /// Whether tables of these databases can be locked, and the shadow be waited for: before anything is.
+    ///
+    /// # Errors
+    /// Why not, and what would help.
+    pub async fn may(&self, databases: &[String]) -> Result<(), String> {
+        let (lock, databases) = (self.clone(), databases.to_vec());
+        let asking = async move { lock.able(&databases).await.map_err(|barred| barred.why) };
+        let asked = task::spawn_on(&self.thread, "lock", asking).await;
+        asked.unwrap_or_else(|broken| Err(format!("it broke off: {broken}")))
+    }
+
+    /// Locks a table (of a database), waits until the shadow has all of it, does this, and lets go; at the latest after this time,
+    /// in which `work` is dropped where it is. It ends by itself, whether or not it is waited for.
+    pub async fn moment(
+        &self,
+        (database, name): (&str, &str),
+        at_most: Duration,
+        work: Work,
+    ) -> Locked {
+        let lock = self.clone();
+        let table = Table {
+            database: database.to_owned(),
+            name: name.to_owned(),
+        };
+        let held = async move { lock.held(&table, at_most, work).await };
+        match task::spawn_on(&self.thread, "lock", held).await {
+            Ok(locked) => locked,
+            Err(broken) => none(Why::Failed(format!("it broke off: {broken}")), false),
+        }
+    }
+
+    async fn held(self, table: &Table, at_most: Duration, work: Work) -> Locked {
+        let (mut grip, mut follower) = match self.ready(table, at_most).await {
+            Ok(ready) => ready,
+            Err(barred) => return none(Why::Failed(barred.why), barred.hopeless),
+        };
+        let beside = match self.standstill.as_ref().map(Standstill::beside).transpose() {
+            Ok(beside) => beside,
+            Err(why) => return none(why, false),
+        };
+        if let Err(fault) = grip.brace().await {
+            let why = format!("{}: {fault}", self.roles.primary.name);
+            return none(Why::Failed(why), false);
+        }
+        let asked = Instant::now();
+        let mut hold = Hold {
+            asked,
+            until: asked + at_most,
+            gathered: None,
+            caught_up: None,
+            hopeless: false,
+        };
+        let doing = self.doing(table, &mut hold, (&mut grip, &mut follower), work);
+        let mut outcome = tokio::select! {
+            // Production comes first, then whoever changes it.
+            biased;
+            () = cut(beside.as_ref()) => Err(Why::Cutover),
+            done = doing => done,
+        };
+        let was_whole = grip.let_go().await;
+        let held = asked.elapsed();
+        if outcome.is_ok() && !was_whole {
+            outcome = Err(Why::Failed(format!(
+                "the lock of {} was lost on the way",
+                named(table)
+            )));
+        }
+        Locked {
+            moment: Moment {
+                held: Some(held),
+                gathered: hold.gathered,
+                sessions: 0,
+                outcome,
+            },
+            caught_up: hold.caught_up,
+            hopeless: hold.hopeless,
+        }
+    }
+
+    /// In the hold.
+    async fn doing(
+        &self,
+        table: &Table,
+        hold: &mut Hold,
+        (grip, follower): (&mut Grip, &mut Follower<'_>),
+        work: Work,
+    ) -> Result<(), Why> {
+        let ms = (hold.until - hold.asked).as_millis();
+        let late = |what: &str| {
+            Why::Failed(format!(
+                "{what} within {ms} ms, for which writers of {} may wait (verify.hold_ms_max)",
+                named(table)
+            ))
+        };
+        let primary = &self.roles.primary.name;
+        let quoted = quoted(table);
+        match timeout_at(hold.until, grip.lock(&quoted)).await {
+            Err(_) => {
+                return Err(late(
+                    "the lock was not had, for somebody who writes to it did not end,",
+                ));
+            }
+            Ok(Err(fault)) => {
+                hold.hopeless =
+                    matches!(&fault, AskError::Refused { code, .. } if NEVER.contains(code));
+                return Err(Why::Failed(format!(
+                    "{primary} does not lock {quoted}: {fault}"
+                )));
+            }
+            Ok(Ok(())) => {}
+        }
+        hold.gathered = Some(hold.asked.elapsed());
+        let had = Instant::now();
+        let aside = grip.aside();
+        let aside = aside.map_err(|fault| Why::Failed(format!("{primary}: {fault}")))?;
+        let position = match timeout_at(hold.until, Position::of(aside, primary)).await {
+            Err(_) => return Err(late("where the primary stands was not told")),
+            Ok(Err(Unplaced::NotNow(why) | Unplaced::Never(why))) => return Err(Why::Failed(why)),
+            Ok(Ok(position)) => position,
+        };
+        let came = follower
+            .comes_to(&position, &named(table), hold.until)
+            .await;
+        came.map_err(Why::Failed)?;
+        hold.caught_up = Some(had.elapsed());
+        match timeout_at(hold.until, work).await {
+            Err(_) => Err(late("the opening of both snapshots was not done")),
+            Ok(done) => done.map_err(Why::Failed),
+        }
+    }
+}
+
+/// A hold under way.
+struct Hold {
+    asked: Instant,
+    until: Instant,
+    gathered: Option<Duration>,
+    caught_up: Option<Duration>,
+    hopeless: bool,
+}
+
+fn none(why: Why, hopeless: bool) -> Locked {
+    Locked {
+        moment: Moment::none(why),
+        caught_up: None,
+        hopeless,
+    }
+}
+
+/// Resolves where a cutover comes; never where none can.
+async fn cut(beside: Option<&Beside>) {
+    match beside {
+        Some(beside) => beside.cut().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+//! What a primary and its shadow are asked, and in which order, and what becomes of a lock that is not had, does not
+//! last, or is of no use.
+
+use super::*;
+use crate::ask::fake::{Fake, Say, row, server};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const HOLD: Duration = Duration::from_millis(200);
+
+const TABLE: (&str, &str) = ("app", "t");
+
+/// What goes well, unless the test says otherwise, by server and statement.
+fn usual(statement: &str) -> Say {
+    let first = statement.split([' ', '(']).take(2).collect::<Vec<_>>();
+    match first.as_slice() {
+        ["SELECT", "@@GLOBAL.gtid_mode,"] => Say::Rows(vec![row(&["ON", "1", "a:1-9"])]),
+        ["SELECT", "WAIT_FOR_EXECUTED_GTID_SET"] => Say::Rows(vec![row(&["0"])]),
+        ["SHOW", "GRANTS"] => Say::Rows(vec![row(&[
+            "GRANT SELECT, LOCK TABLES ON `app`.* TO `u`@`%`",
+        ])]),
+        ["SELECT", "CURRENT_USER"] => Say::Rows(vec![row(&["u@10.%"])]),
+        // Nobody is seen.
+        ["SELECT", _] => Say::Rows(Vec::new()),
+        _ => Say::Done,
+    }
+}
+
+struct Scene {
+    fake: Fake,
+    lock: Lock,
+    /// The opening was done.
+    opened: Arc<AtomicBool>,
+    /// Numbers of the connections that asked for a lock.
+    lockers: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Scene {
+    fn new(says: impl Fn(&str, &str) -> Option<Say> + Send + Sync + 'static) -> Self {
+        Self::of("8.4.6", says)
+    }
+
+    /// Both servers are of this version.
+    fn of(
+        version: &'static str,
+        says: impl Fn(&str, &str) -> Option<Say> + Send + Sync + 'static,
+    ) -> Self {
+        let lockers: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let seen = Arc::clone(&lockers);
+        let fake = Fake::of_connections(move |server, connection, statement| {
+            if statement.starts_with("LOCK TABLES") {
+                seen.lock().push(connection);
+            }
+            let said = says(server, statement);
+            (said.unwrap_or_else(|| usual(statement)), false)
+        });
+        let fake = fake.of_version(version);
+        let roles = Roles {
+            primary: Arc::new(server("legacy")),
+            shadow: Arc::new(server("replica")),
+        };
+        let dial = Arc::new(fake.clone());
+        let lock = Lock::new(dial, roles, &[], (Handle::current(), None));
+        Self {
+            fake,
+            lock,
+            opened: Arc::default(),
+            lockers,
+        }
+    }
+
+    async fn moment(&self) -> Locked {
+        let opened = Arc::clone(&self.opened);
+        let work = async move {
+            opened.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        self.lock.moment(TABLE, HOLD, Box::pin(work)).await
+    }
+
+    fn is_opened(&self) -> bool {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// What the primary was asked from the first lock on.
+    fn since_lock(&self) -> Vec<String> {
+        let asked = self.fake.asked("legacy").into_iter();
+        // A connection that ends asks for nothing.
+        asked
+            .filter(|one| !one.is_empty())
+            .skip_while(|one| !one.starts_with("LOCK TABLES"))
+            .collect()
+    }
+}
+
+fn failed(locked: &Locked) -> String {
+    let outcome = locked.moment.outcome.as_ref();
+    outcome.expect_err("no moment").to_string()
+}
+
+/// Statements that only look come before the first lock; behind it there is one question, and the end.
+#[tokio::test(start_paused = true)]
+async fn the_lock_is_had_then_the_shadow_waited_for_then_both_are_looked_at() {
+    let scene = Scene::new(|_, _| None);
+    let locked = scene.moment().await;
+    assert_eq!(locked.moment.outcome, Ok(()));
+    assert!(scene.is_opened());
+    assert!(locked.moment.held >= locked.moment.gathered && locked.caught_up.is_some());
+    assert_eq!(
+        scene.since_lock(),
+        [
+            "LOCK TABLES `app`.`t` READ",
+            "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.log_bin, @@GLOBAL.gtid_executed",
+            "UNLOCK TABLES",
+        ]
+    );
+    let asked = scene.fake.asked("legacy");
+    let first_lock = asked.iter().position(|one| one.starts_with("LOCK TABLES"));
+    for bound in [
+        "SET autocommit = 0, innodb_table_locks = 1, lock_wait_timeout = 1, innodb_lock_wait_timeout = 1",
+        "SET wait_timeout = 1",
+    ] {
+        let at = asked.iter().position(|one| one == bound);
+        assert!(at.is_some() && at < first_lock, "{bound}: {asked:#?}");
+    }
+    // Once before, and once in the hold.
+    let wait = "SELECT WAIT_FOR_EXECUTED_GTID_SET('a:1-9', ";
+    let waits = scene.fake.asked("replica");
+    assert_eq!(waits.len(), 2, "{waits:#?}");
+    assert!(waits.iter().all(|one| one.starts_with(wait)), "{waits:#?}");
+}
+
+/// MySQL 5.6 needs two connections for it: the first or the second of them waits for somebody.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_not_had_in_time_is_ended_on_the_server() {
+    for (version, nth) in [("8.4.6", 1), ("5.6.24", 1), ("5.6.24", 2)] {
+        let asked = Mutex::new(0);
+        let scene = Scene::of(version, move |_, statement| {
+            if !statement.starts_with("LOCK TABLES") {
+                return None;
+            }
+            *asked.lock() += 1;
+            (*asked.lock() == nth).then_some(Say::Hang)
+        });
+        let locked = scene.moment().await;
+        assert!(failed(&locked).contains("the lock was not had"), "{nth}");
+        assert!(!scene.is_opened() && !locked.hopeless);
+        assert_eq!(locked.moment.held, Some(HOLD));
+        let on = scene.since_lock();
+        let killed = on.iter().filter(|one| one.starts_with("KILL "));
+        let holders = if version == "8.4.6" { 1 } else { 2 };
+        assert_eq!(killed.count(), holders, "{on:#?}");
+        let lockers = scene.lockers.lock().clone();
+        for one in lockers {
+            assert!(on.contains(&format!("KILL {one}")), "{one}: {on:#?}");
+        }
+        assert!(!on.iter().any(|one| one == "UNLOCK TABLES"), "{on:#?}");
+    }
+}
+
+/// There the server's lock waits for no transaction, and the engine's alone may have InnoDB end somebody's.
+#[tokio::test(start_paused = true)]
+async fn on_5_6_the_servers_lock_is_had_before_the_engines() {
+    let scene = Scene::of("5.6.24", |_, _| None);
+    assert_eq!(scene.moment().await.moment.outcome, Ok(()));
+    let asked = scene.fake.asked("legacy");
+    let sets: Vec<&String> = asked
+        .iter()
+        .filter(|one| one.starts_with("SET auto"))
+        .collect();
+    assert!(
+        sets[0].contains("autocommit = 1,") && sets[1].contains("autocommit = 0,"),
+        "{sets:?}"
+    );
+    let [server, engine] = scene.lockers.lock().clone().try_into().unwrap();
+    assert!(server < engine, "the one that was set first");
+    let unlocked = asked.iter().filter(|one| *one == "UNLOCK TABLES");
+    assert_eq!(unlocked.count(), 2);
+    // What a foreign key changes there no lock of the server's keeps.
+    let scene = Scene::of("5.7.44", |_, statement| {
+        let asks = statement.contains("referential_constraints");
+        asks.then(|| Say::Rows(vec![row(&["of_parent"])]))
+    });
+    let locked = scene.moment().await;
+    assert!(
+        locked.hopeless && failed(&locked).contains("(of_parent)"),
+        "{locked:?}"
+    );
+    assert!(scene.since_lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_the_bound_writers_go_on_whatever_is_waited_for() {
+    // A shadow that does not come, once it was near.
+    let asked = Mutex::new(0);
+    let scene = Scene::new(move |server, _| {
+        if server != "replica" {
+            return None;
+        }
+        *asked.lock() += 1;
+        (*asked.lock() > 1).then_some(Say::Hang)
+    });
+    let locked = scene.moment().await;
+    let why = failed(&locked);
+    assert!(
+        why.contains("behind or stopped") && why.contains("replica"),
+        "{why}"
+    );
+    assert_eq!(locked.moment.held, Some(HOLD));
+    assert_eq!(scene.since_lock().last().unwrap(), "UNLOCK TABLES");
+    assert!(!scene.is_opened());
+    // And an opening that does not end.
+    let scene = Scene::new(|_, _| None);
+    let hangs = Box::pin(std::future::pending());
+    let locked = scene.lock.moment(TABLE, HOLD, hangs).await;
+    assert!(failed(&locked).contains("the opening of both snapshots"));
+    assert_eq!(locked.moment.held, Some(HOLD));
+    assert_eq!(scene.since_lock().last().unwrap(), "UNLOCK TABLES");
+}
+
+/// A server that has closed a connection has let go of its lock: who wrote since is in one of the views, perhaps.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_was_lost_on_the_way_is_none() {
+    let scene =
+        Scene::new(|_, statement| (statement == "UNLOCK TABLES").then_some(Say::Refuse(1927)));
+    let locked = scene.moment().await;
+    assert!(scene.is_opened());
+    assert!(failed(&locked).contains("was lost on the way"));
+    assert!(!locked.hopeless);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_lock_that_would_be_in_vain() {
+    let open = |transaction: &str| {
+        let who = [transaction, "12", "batch", "has a transaction open"];
+        Some(Say::Rows(vec![row(&who)]))
+    };
+    let scene = Scene::new(move |_, statement| {
+        statement
+            .contains("innodb_trx")
+            .then(|| open("transaction 7"))
+            .flatten()
+    });
+    let why = failed(&scene.moment().await);
+    assert!(
+        why.contains("thread 12 (batch) has a transaction open"),
+        "{why}"
+    );
+    assert!(scene.since_lock().is_empty());
+    // Another one each time: they come to their end.
+    let looks = Mutex::new(0);
+    let scene = Scene::new(move |_, statement| {
+        if !statement.contains("innodb_trx") {
+            return None;
+        }
+        *looks.lock() += 1;
+        open(&format!("transaction {}", looks.lock()))
+    });
+    assert_eq!(scene.moment().await.moment.outcome, Ok(()));
+    // A server that shows its locks is asked for those of this table.
+    let scene = Scene::new(move |_, statement| {
+        if statement.contains("setup_instruments") {
+            Some(Say::Rows(vec![row(&["1"])]))
+        } else if statement.contains("metadata_locks") {
+            open("lock 3 4")
+        } else {
+            None
+        }
+    });
+    let why = failed(&scene.moment().await);
+    assert!(why.contains("thread 12"), "{why}");
+    let asked = scene.fake.asked("legacy");
+    assert!(!asked.iter().any(|one| one.contains("innodb_trx")));
+    // Replication is stopped, or slow.
+    let stopped =
+        Scene::new(|server, _| (server == "replica").then(|| Say::Rows(vec![row(&["1"])])));
+    let why = failed(&stopped.moment().await);
+    assert!(
+        why.contains("was not locked") && why.contains("stopped"),
+        "{why}"
+    );
+    assert!(stopped.since_lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_will_be_is_not_asked_for_again() {
+    let scene =
+        Scene::new(|_, statement| statement.starts_with("LOCK").then_some(Say::Refuse(1142)));
+    let locked = scene.moment().await;
+    assert!(
+        locked.hopeless && failed(&locked).contains("1142"),
+        "{locked:?}"
+    );
+    let on = scene.since_lock();
+    assert_eq!(on.last().unwrap(), "UNLOCK TABLES", "{on:#?}");
+    let off = |_: &str, statement: &str| {
+        let is_asked = statement.contains("gtid_mode");
+        is_asked.then(|| Say::Rows(vec![row(&["OFF", "1", "a:1-9"])]))
+    };
+    let scene = Scene::new(off);
+    let locked = scene.moment().await;
+    assert!(locked.hopeless && failed(&locked).contains("gtid_mode = ON"));
+    let able = scene.lock.may(&["app".to_owned()]).await;
+    assert!(able.unwrap_err().contains("gtid_mode = ON"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rights_are_asked_for_before_anything_is_locked() {
+    let scene = Scene::new(|_, _| None);
+    assert_eq!(scene.lock.may(&["app".to_owned()]).await, Ok(()));
+    let two = ["app".to_owned(), "other".to_owned()];
+    let lacks = scene.lock.may(&two).await.unwrap_err();
+    let grant = "GRANT SELECT, LOCK TABLES ON `other`.* TO 'u'@'10.%'";
+    assert!(lacks.contains(grant), "{lacks}");
+    assert!(scene.lockers.lock().is_empty());
+}
