@@ -189,11 +189,14 @@ func volumes(all *found, set apps.StatefulSet, ports map[string]bool) error {
 		}
 	}
 	for what, probe := range map[string]*core.Probe{
-		"livenessProbe": container.LivenessProbe, "readinessProbe": container.ReadinessProbe, "startupProbe": container.StartupProbe,
+		"readinessProbe": container.ReadinessProbe, "startupProbe": container.StartupProbe,
 	} {
 		if probe == nil || probe.HTTPGet == nil || !ports[probe.HTTPGet.Port.StrVal] {
 			return fmt.Errorf("the %s asks no port of the container", what)
 		}
+	}
+	if container.LivenessProbe != nil {
+		return fmt.Errorf("a livenessProbe asks the operators' port, and would end a process that serves clients")
 	}
 	// Each secret that the config names is one of the Secret's.
 	text := all.maps["understudy"].Data["understudy.toml"]

@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 /// The rule.
@@ -183,8 +184,26 @@ pub(super) async fn check(
     }
     match access.judge(request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            if refusal.status() == WRONG_TOKEN
+                && request.headers().contains_key(header::AUTHORIZATION)
+            {
+                guessed().await;
+            }
+            refusal.into_response()
+        }
     }
+}
+
+const WRONG_TOKEN: u16 = 401;
+
+/// Between two guesses that one connection may make.
+const GUESS: Duration = Duration::from_secs(1);
+
+/// A token was wrong: it is said, and whoever tries more of them waits. The right one never does.
+pub(super) async fn guessed() {
+    tracing::warn!("somebody gave the admin a wrong token");
+    tokio::time::sleep(GUESS).await;
 }
 
 #[cfg(test)]

@@ -185,6 +185,7 @@ impl HttpBody for Lines {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.stream.is_read();
         loop {
             ready!(self.looks.poll_tick(context));
             if self.stream.is_to_end() {

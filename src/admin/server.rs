@@ -115,7 +115,7 @@ async fn connection(
         tokio::select! {
             _ = served.as_mut() => return,
             () = life.as_mut() => {
-                if !streams.any() {
+                if !streams.go_on() {
                     return;
                 }
                 life.as_mut().reset(Instant::now() + LIFE_MAX);

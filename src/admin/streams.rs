@@ -1,15 +1,17 @@
-//! Answers that do not end by themselves: while one is given, its connection lives on past its time.
+//! Answers that do not end by themselves: while one is given and read, its connection lives on past its time.
 //!
 //! They end with the process. How many there may be is for whoever gives them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
 
 /// What a request knows of the connection that it came by; in its extensions.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     under_way: Arc<AtomicUsize>,
+    /// Somebody has read on since the last look.
+    read: Arc<AtomicBool>,
     ending: CancellationToken,
 }
 
@@ -18,13 +20,14 @@ impl Streams {
     pub(super) fn new(ending: CancellationToken) -> Self {
         Self {
             under_way: Arc::default(),
+            read: Arc::default(),
             ending,
         }
     }
 
-    /// Whether an answer is under way that has no end.
-    pub(super) fn any(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) > 0
+    /// Whether an answer is under way that has no end, and was read on since the last look.
+    pub(super) fn go_on(&self) -> bool {
+        self.read.swap(false, Ordering::Relaxed) && self.under_way.load(Ordering::Relaxed) > 0
     }
 
     /// An answer without an end begins.
@@ -39,6 +42,11 @@ impl Streams {
 pub(super) struct Stream(Streams);
 
 impl Stream {
+    /// The next piece of it is asked for: what came before has gone on its way.
+    pub(super) fn is_read(&self) {
+        self.0.read.store(true, Ordering::Relaxed);
+    }
+
     /// The process ends, and so is the answer to.
     pub(super) fn is_to_end(&self) -> bool {
         self.0.ending.is_cancelled()

@@ -148,9 +148,14 @@ impl Client {
         &self,
         path: &str,
         query: &[(&str, String)],
-    ) -> Result<impl BufRead + use<>, ClientError> {
+    ) -> Result<impl BufRead + Send + use<>, ClientError> {
         let request = self.asking(self.agent.get(self.at_path(path)), query);
-        let request = request.config().timeout_global(None).build();
+        let request = request
+            .config()
+            .timeout_global(None)
+            .timeout_connect(Some(TIMEOUT))
+            .timeout_recv_response(Some(TIMEOUT))
+            .build();
         let answer = request.call();
         match answer {
             Ok(answer) if answer.status().is_success() => {

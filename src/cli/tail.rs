@@ -5,8 +5,16 @@ use super::{Client, Door, Format, Trouble, is_heard, say};
 use crate::words::harmless;
 use clap::Args;
 use serde_json::Value;
-use std::io::BufRead;
+use std::io::{self, BufRead};
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+/// Where nothing happens understudy gives a sign of life every 15 s.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// Lines that are read before they are printed.
+const LINES_AHEAD: usize = 256;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -38,10 +46,26 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
     let client = Client::behind(&arguments.door)?;
     let lines = client.lines("/api/v1/querylog", &query(arguments))?;
+    let lines = heard(lines).map_err(|error| {
+        Trouble::failed(format!(
+            "no thread could be started to read the log: {error}"
+        ))
+    })?;
     if arguments.format == Format::Table {
         say(&head());
     }
-    for line in lines.lines() {
+    loop {
+        let line = match lines.recv_timeout(SILENCE_MAX) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                let s = SILENCE_MAX.as_secs();
+                let words = format!(
+                    "nothing was heard for {s} s, not even a sign of life: understudy hangs, or the way to it is cut"
+                );
+                return Err(Trouble::failed(words));
+            }
+        };
         let line = line.map_err(|error| Trouble::failed(format!("the log broke off: {error}")))?;
         if line.is_empty() {
             continue;
@@ -61,6 +85,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
         }
     }
     Err(Trouble::failed("understudy has ended, and the log with it"))
+}
+
+/// The lines as they come, read on a thread of their own.
+fn heard(lines: impl BufRead + Send + 'static) -> io::Result<Receiver<io::Result<String>>> {
+    let (tell, told) = sync_channel(LINES_AHEAD);
+    let read = move || {
+        for line in lines.lines() {
+            let is_last = line.is_err();
+            if tell.send(line).is_err() || is_last {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("tail".to_owned())
+        .spawn(read)?;
+    Ok(told)
 }
 
 fn query(arguments: &Arguments) -> Vec<(&'static str, String)> {

@@ -389,9 +389,18 @@ impl<'a> Section<'a> {
     pub(super) fn networks(&mut self, key: &'static str) -> Vec<IpNet> {
         let mut networks = Vec::new();
         for written in self.texts(key).unwrap_or_default() {
-            let network = written.parse().ok();
+            let network: Option<IpNet> = written.parse().ok();
             let single = || written.parse().ok().map(IpAddr::into);
             match network.or_else(single) {
+                // One with bits behind its prefix is a slip of the pen, for a smaller one.
+                Some(network) if network.addr() != network.network() => {
+                    let right = format!("write {} or \"{}\"", network.trunc(), network.addr());
+                    self.fault(
+                        key,
+                        format!("{written:?} has bits behind its prefix"),
+                        right,
+                    );
+                }
                 Some(network) => networks.push(network),
                 None => {
                     let right = "write networks such as \"10.0.0.0/8\", or single addresses";

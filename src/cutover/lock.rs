@@ -2,8 +2,8 @@
 //! feeds the shadow has brought it all that was committed there. For whoever opens one view of both servers.
 //!
 //! One table at a time: a lock of several could have the primary end somebody's transaction. Who writes to the table
-//! may wait from the moment at which the lock is *asked for* (on MySQL 5.6; since 5.7 writers go before it until it is
-//! had), so that counts, and is bounded: past it the lock is let go, or not waited for any more (`grip`). Before, it is looked for whoever would have it wait in vain (`barred`), and
+//! may wait from the moment at which the lock is *asked for* (since 5.7 writers go before it until it is
+//! had; before, it is refused), so that counts, and is bounded: past it the lock is let go, or not waited for any more (`grip`). Before, it is looked for whoever would have it wait in vain (`barred`), and
 //! whether replication is near (`ready`). Refuses a primary without GTIDs, a shadow of which nobody can say where it is, and to
 //! call a moment one of which the lock was lost on the way.
 

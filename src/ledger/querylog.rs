@@ -12,13 +12,16 @@ use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Listeners at once.
 pub const LISTENERS_MAX: usize = 8;
 
 /// Lines that a listener has room for.
 const ROOM: usize = 8192;
+
+/// Bytes of their shapes that it has room for, about: a long one is shared with nobody where it comes once.
+const ROOM_BYTES: usize = 4 << 20;
 
 /// Which commands a listener wants; each one that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -209,6 +212,8 @@ impl QueryLine {
 struct Ear {
     filter: QueryFilter,
     lines: ArrayQueue<QueryLine>,
+    /// Bytes of the shapes that lie there.
+    bytes: AtomicUsize,
     dropped: AtomicU64,
 }
 
@@ -218,9 +223,23 @@ impl Ear {
             return;
         }
         // The line is made only where there is room for it; a place may be gone by then.
-        if self.lines.is_full() || self.lines.push(QueryLine::of(one)).is_err() {
+        let bytes = one.fingerprint.len();
+        let has_room = !self.lines.is_full()
+            && self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= ROOM_BYTES;
+        if has_room && self.lines.push(QueryLine::of(one)).is_ok() {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        } else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn next(&self) -> Option<QueryLine> {
+        let line = self.lines.pop()?;
+        let less = |bytes: usize| Some(bytes.saturating_sub(line.fingerprint.len()));
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        Some(line)
     }
 }
 
@@ -252,6 +271,7 @@ impl QueryLog {
         let ear = Arc::new(Ear {
             filter,
             lines: ArrayQueue::new(ROOM),
+            bytes: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
         });
         let _changing = self.changing.lock();
@@ -290,7 +310,7 @@ pub struct Listener {
 impl Listener {
     /// The lines that came since the last call, at most so many.
     pub fn take(&self, most: usize) -> impl Iterator<Item = QueryLine> + '_ {
-        std::iter::from_fn(|| self.ear.lines.pop()).take(most)
+        std::iter::from_fn(|| self.ear.next()).take(most)
     }
 
     /// Lines that found no room since the last call.
@@ -425,6 +445,18 @@ mod tests {
         // There is room again.
         ledger.record(&one);
         assert_eq!((shapes(&slow).len(), slow.dropped()), (1, 0));
+    }
+
+    #[test]
+    fn long_shapes_take_no_more_room_than_there_is() {
+        let (ledger, slow) = wanting(QueryFilter::default());
+        let long = "x".repeat(ROOM_BYTES / 4);
+        for _ in 0..6 {
+            ledger.record(observation(&long, Verdict::Match));
+        }
+        assert_eq!((slow.dropped(), shapes(&slow).len()), (2, 4));
+        ledger.record(observation(&long, Verdict::Match));
+        assert_eq!((slow.dropped(), shapes(&slow).len()), (0, 1));
     }
 
     #[test]

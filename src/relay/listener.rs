@@ -82,7 +82,7 @@ impl Relay {
         };
         // One whose end is gone by now is found out at its first read.
         let met = stream.local_addr().unwrap_or(peer);
-        let ends = Addresses { client: peer, met };
+        let ends = Addresses::between(peer, met);
         // A timer of the kernel's, so that a client that never reads holds its place for no longer,
         // and the relay has no timer to keep.
         let write_timeout = shared.limits.write_timeout;

@@ -23,6 +23,19 @@ pub struct Addresses {
     pub met: SocketAddr,
 }
 
+impl Addresses {
+    /// Of a client and what it has met. An IPv4 address that an IPv6 socket tells in disguise is told as it is: servers
+    /// hold it against the hosts of their accounts.
+    #[must_use]
+    pub fn between(client: SocketAddr, met: SocketAddr) -> Self {
+        let plain = |one: SocketAddr| SocketAddr::new(one.ip().to_canonical(), one.port());
+        Self {
+            client: plain(client),
+            met: plain(met),
+        }
+    }
+}
+
 /// What bytes that were received so far are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Beginning {
@@ -75,28 +88,28 @@ pub fn look(bytes: &[u8]) -> Beginning {
 
 fn of_v1(addresses: v1::Addresses) -> Option<Addresses> {
     match addresses {
-        v1::Addresses::Tcp4(ip) => Some(Addresses {
-            client: (ip.source_address, ip.source_port).into(),
-            met: (ip.destination_address, ip.destination_port).into(),
-        }),
-        v1::Addresses::Tcp6(ip) => Some(Addresses {
-            client: (ip.source_address, ip.source_port).into(),
-            met: (ip.destination_address, ip.destination_port).into(),
-        }),
+        v1::Addresses::Tcp4(ip) => Some(Addresses::between(
+            (ip.source_address, ip.source_port).into(),
+            (ip.destination_address, ip.destination_port).into(),
+        )),
+        v1::Addresses::Tcp6(ip) => Some(Addresses::between(
+            (ip.source_address, ip.source_port).into(),
+            (ip.destination_address, ip.destination_port).into(),
+        )),
         v1::Addresses::Unknown => None,
     }
 }
 
 fn of_v2(addresses: v2::Addresses) -> Option<Addresses> {
     match addresses {
-        v2::Addresses::IPv4(ip) => Some(Addresses {
-            client: (ip.source_address, ip.source_port).into(),
-            met: (ip.destination_address, ip.destination_port).into(),
-        }),
-        v2::Addresses::IPv6(ip) => Some(Addresses {
-            client: (ip.source_address, ip.source_port).into(),
-            met: (ip.destination_address, ip.destination_port).into(),
-        }),
+        v2::Addresses::IPv4(ip) => Some(Addresses::between(
+            (ip.source_address, ip.source_port).into(),
+            (ip.destination_address, ip.destination_port).into(),
+        )),
+        v2::Addresses::IPv6(ip) => Some(Addresses::between(
+            (ip.source_address, ip.source_port).into(),
+            (ip.destination_address, ip.destination_port).into(),
+        )),
         v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
     }
 }
@@ -150,6 +163,17 @@ mod tests {
         for header in [header_v1(Some(six)), header_v2(Some(six))] {
             assert_eq!(look(&header), Beginning::Whole(Some(six)));
         }
+    }
+
+    #[test]
+    fn an_address_in_disguise_is_told_as_it_is() {
+        let mapped = Addresses::between(
+            "[::ffff:192.0.2.1]:1".parse().unwrap(),
+            "[::ffff:192.0.2.2]:3306".parse().unwrap(),
+        );
+        assert_eq!(mapped, ends("192.0.2.1:1", "192.0.2.2:3306"));
+        let line = b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 1 3306\r\n";
+        assert_eq!(look(line), Beginning::Whole(Some(mapped)));
     }
 
     #[test]

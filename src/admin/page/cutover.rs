@@ -67,8 +67,8 @@ async fn shown(
         @if wanted.has("standing") { (now(parts, visitor, &standing)) }
         div class="halves flip" {
             @if wanted.has("order") {
-                // Another primary makes another form of it; nothing else touches what is typed there.
-                section class="panel" id="order" data-part="order" data-by="roles" {
+                // Another primary makes another form of it; nothing else touches what is typed there, or was answered.
+                section class="panel" id="order" data-part="order" data-by="roles" data-made-of={ (shadow) " " (visitor.form_token) } {
                     (asked(visitor, &standing, &shadow, answered))
                 }
             }
@@ -121,6 +121,7 @@ fn now(parts: &Parts, visitor: &Visitor, standing: &Value) -> Markup {
             @if under_way {
                 form method="post" action="/ui/cutover/abort" class="row" {
                     (form::token(visitor))
+                    (of_record(parts))
                     button class="danger" type="submit" id="abort" { "Abort" }
                     span class="soft" { "Until its switch; production then goes on as before." }
                 }
@@ -131,11 +132,35 @@ fn now(parts: &Parts, visitor: &Visitor, standing: &Value) -> Markup {
                     p { "Dark writes flow back, and a rollback loses nothing, once replication from the old primary to the new one is known to have ended. Say so only when it has." }
                     form method="post" action="/ui/cutover/stopped" class="row" {
                         (form::token(visitor))
+                        (of_record(parts))
                         button type="submit" { "It has stopped" }
                     }
                 }
             }
         }
+    }
+}
+
+/// Which cutover a button is about: a page that is old must not speak of another one.
+fn of_record(parts: &Parts) -> Markup {
+    let record = parts.helm.record().unwrap_or_default();
+    html! { input type="hidden" name="record" value=(record); }
+}
+
+/// Refuses what is said of another cutover than the one that stands now.
+fn is_of_now(parts: &Parts, sent: &form::Sent) -> Result<(), Refusal> {
+    let now = parts.helm.record().unwrap_or_default();
+    match sent
+        .text("record")
+        .and_then(|record| record.parse::<i64>().ok())
+    {
+        Some(record) if record == now => Ok(()),
+        Some(record) => Err(Refusal::conflict(format!(
+            "nothing was done: that was said of cutover {record}, and now it is {now}; look again"
+        ))),
+        None => Err(Refusal::bad(
+            "nothing was done: it does not say of which cutover",
+        )),
     }
 }
 
@@ -384,8 +409,9 @@ pub(super) async fn order(
 pub(super) async fn abort(
     State(parts): State<Parts>,
     headers: HeaderMap,
-    _sent: form::Sent,
+    sent: form::Sent,
 ) -> Result<Redirect, Trouble> {
+    is_of_now(&parts, &sent)?;
     let who = Some(form::who(&headers)).filter(|who| !who.is_empty());
     aborted(&parts, who).await?;
     Ok(Redirect::to("/ui/cutover"))
@@ -395,8 +421,9 @@ pub(super) async fn abort(
 pub(super) async fn replication_stopped(
     State(parts): State<Parts>,
     headers: HeaderMap,
-    _sent: form::Sent,
+    sent: form::Sent,
 ) -> Result<Redirect, Trouble> {
+    is_of_now(&parts, &sent)?;
     let who = Some(form::who(&headers)).filter(|who| !who.is_empty());
     stopped(&parts, who).await?;
     Ok(Redirect::to("/ui/cutover"))

@@ -5,6 +5,7 @@ use super::seats::{LIFE, Visitor};
 use super::trouble::{Trouble, document, plain};
 use super::{Page, secured};
 use crate::admin::Parts;
+use crate::admin::access::guessed;
 use crate::admin::answer::Refusal;
 use axum::Extension;
 use axum::extract::{Query, State};
@@ -88,6 +89,7 @@ pub(super) async fn login(
     };
     let given = sent.text("token").unwrap_or_default();
     if !bool::from(given.as_bytes().ct_eq(right.0.as_bytes())) {
+        guessed().await;
         let again = asked(&visitor, &to, Some("The token is wrong."));
         return Ok((StatusCode::UNAUTHORIZED, again).into_response());
     }

@@ -122,6 +122,7 @@ pub(super) async fn stream(
 impl Stream {
     /// The next event, when there is one; nothing once the stream is over.
     async fn next(&mut self) -> Option<String> {
+        self.answer.is_read();
         if self.told.is_none() {
             self.told = Some(look(&self.page, &self.parts).await);
             // Between a document and its stream, or between two streams, anything may have changed. Not that a
@@ -169,12 +170,14 @@ async fn look(page: &Page, parts: &Parts) -> Look {
         return look;
     }
     let ledger = parts.ledger.clone();
-    // A file that cannot be read now changes nothing.
-    let mark = read(move || ledger.mark()).await.unwrap_or_default();
+    // A file that cannot be read now changes nothing, and holds up nothing that is known without it.
+    let old = last.map_or(0, |(_, [_, _, mark, ..])| mark);
+    let marked = tokio::time::timeout(STEP, read(move || ledger.mark())).await;
+    let mark = marked.ok().and_then(Result::ok);
     let now = [
         digest(&status(parts)),
         digest(&roles(parts)),
-        digest(&mark),
+        mark.map_or(old, |mark| digest(&mark)),
         digest(&cutover(parts)),
         digest(&verification(parts)),
         parts.started.elapsed().as_secs() / READINESS_S,

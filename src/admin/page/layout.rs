@@ -87,6 +87,7 @@ impl Frame<'_> {
                 (self.head())
                 (self.way_out())
             }
+            p id="lost" class="problem" role="alert" hidden { "understudy does not answer: what stands here may be old." }
             main id="content" tabindex="-1" { (content) }
             div id="said" class="unseen" role="status" {}
             (keys())

@@ -47,7 +47,7 @@ pub(super) async fn view(
         @if wanted.has("coverage") { (coverage(&parts.ledger.coverage())) }
         div class="halves" {
             @if let Some(ready) = &ready {
-                section class="panel" id="readiness" data-part="readiness" data-by="readiness cutover" {
+                section class="panel" id="readiness" data-part="readiness" data-by="readiness roles" {
                     @match ready {
                         Ok(ready) => (guards(ready, text(&told, "/shadow"))),
                         Err(refusal) => { h2 { "Readiness" } p class="problem" { (refusal.message()) } }

@@ -35,9 +35,13 @@ async function ask() {
     const address = location.pathname + location.search;
     const answer = await fetch(address, { headers: { "x-understudy-parts": parts.join(" ") }, redirect: "manual" });
     if (answer.type === "opaqueredirect") return location.reload(); // the login has ended
-    if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    if (answer.ok) {
+      show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      heard();
+    } else unheard();
   } catch {
     // It does not answer now; the stream says when to ask again.
+    unheard();
   }
   setTimeout(() => {
     asking = false;
@@ -45,10 +49,25 @@ async function ask() {
   }, pause);
 }
 
+// Without an answer for a while, what stands here may be old: a screen on a wall must not say that all is well.
+let mute = 0;
+
+function heard() {
+  clearTimeout(mute);
+  mute = 0;
+  one("#lost").hidden = true;
+}
+
+function unheard() {
+  mute ||= setTimeout(() => { one("#lost").hidden = false; }, 8000);
+}
+
 function show(fresh) {
   for (const part of all("[data-part]")) {
     const next = one(`[data-part="${CSS.escape(part.dataset.part)}"]`, fresh);
     if (!next || next.outerHTML === part.outerHTML) continue;
+    // What somebody types into, or was answered, stays while it is made of the same.
+    if (next.dataset.madeOf && next.dataset.madeOf === part.dataset.madeOf) continue;
     // Whoever is in it with the keyboard stays where they were.
     const focus = part.contains(document.activeElement) ? place(document.activeElement, part) : null;
     const open = all("details", part).map((details) => details.open);
@@ -78,7 +97,9 @@ function listen() {
   clearTimeout(retry);
   stream = new EventSource("/ui/events");
   stream.addEventListener("changed", (event) => changed(event.data.split(" ")));
+  stream.onopen = heard;
   stream.onerror = () => {
+    unheard();
     if (stream.readyState !== EventSource.CLOSED) return;
     // No place for a stream: look now and then, and try again.
     stream = null;

@@ -431,10 +431,19 @@ async fn the_page_shows_its_steps_and_ends_it() {
     ] {
         assert!(page.contains(part), "{part}\n{page}");
     }
-    let (status, _) = form(&door, "/ui/cutover/abort", "").await;
+    // What an old page says of another cutover is not of this one.
+    for (fields, refused) in [("record=77", 409), ("", 400)] {
+        for path in ["/ui/cutover/abort", "/ui/cutover/stopped"] {
+            assert_eq!(form(&door, path, fields).await.0, refused, "{path}");
+        }
+    }
+    assert_ne!(wheel.state().name(), "aborted");
+    let of_it = format!("record={}", wheel.record().expect("a record"));
+    assert!(page.contains(&format!("name=\"record\" value=\"{}\"", &of_it[7..])));
+    let (status, _) = form(&door, "/ui/cutover/abort", &of_it).await;
     assert_eq!(status, 303);
     assert_eq!(wheel.state().name(), "aborted");
-    let (status, _) = form(&door, "/ui/cutover/stopped", "").await;
+    let (status, _) = form(&door, "/ui/cutover/stopped", &of_it).await;
     assert_eq!(status, 303);
     assert_eq!(*wheel.stopped.lock(), ["operator"]);
     let (status, page) = door.ask("GET", "/ui/cutover/1", "", "").await;

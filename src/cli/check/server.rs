@@ -379,7 +379,7 @@ fn blocking(server: &Server, facts: &Facts, report: &mut Report) {
             "{most}: so many broken logins in a row would block this host, with every client behind it"
         );
         let remedy =
-            "SET GLOBAL max_connect_errors = 4294967295; point load balancers' probes at /healthz";
+            "SET GLOBAL max_connect_errors = 4294967295; point load balancers' probes at /readyz";
         report.warn(&server.name, "max_connect_errors", found, remedy);
     } else {
         report.ok(&server.name, "max_connect_errors", most.to_string());

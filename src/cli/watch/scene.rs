@@ -218,7 +218,7 @@ fn latency_of(answers: &Answers) -> Table<'static> {
         for quantile in ["p50", "p99"] {
             for server in &servers {
                 let figure = figure(class, server, quantile);
-                cells.push(Cell::new(format!("{figure:>9}")));
+                cells.push(Cell::new(format!("{figure:>10}")));
             }
         }
         Row::new(cells)
@@ -226,12 +226,15 @@ fn latency_of(answers: &Answers) -> Table<'static> {
     let mut head = vec!["class".to_owned()];
     for quantile in ["p50", "p99"] {
         for server in &servers {
-            head.push(format!("{:>9}", brief(&format!("{server} {quantile}"), 9)));
+            head.push(format!(
+                "{:>10}",
+                brief(&format!("{server} {quantile}"), 10)
+            ));
         }
     }
     let widths = [Constraint::Min(11)]
         .into_iter()
-        .chain([Constraint::Length(10); 4]);
+        .chain([Constraint::Length(11); 4]);
     Table::new(classes.iter().map(row), widths)
         .header(Row::new(head).dim())
         .block(titled(" latency ".to_owned()))

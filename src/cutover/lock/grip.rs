@@ -1,16 +1,15 @@
-//! The connections that lock one table of a primary against writers, and let go of it.
+//! The connection that locks one table of a primary against writers, and lets go of it.
 //!
-//! There are two locks. The server's own (`LOCK TABLES … READ`) lets no statement that writes begin; since MySQL 5.7 it
-//! waits for the transactions that wrote, too. The engine's, which the same statement takes where autocommit is off,
-//! waits for them on MySQL 5.6 as well, which takes it first. There another connection must have the server's before:
-//! where new writers already wait at that one, none waits at the engine's, and InnoDB, which ends one of those that
-//! wait for each other in a circle, meets no circle. Since 5.7 it is one statement on one connection: a second one would
-//! wait behind the writers that wait for the first.
+//! `LOCK TABLES … READ` takes two locks where autocommit is off: the server's own, which since MySQL 5.7 waits for the
+//! transactions that wrote to the table, and then the engine's, for which nobody is left to wait. Before 5.7 the server's
+//! waits for no transaction, and the engine's may close a circle of those that wait for each other, which InnoDB opens
+//! by ending one of production's: such a primary is refused.
 //!
 //! Whatever becomes of this process, the lock ends: the server closes a connection that says nothing
 //! (`wait_timeout`) and gives up one that waits (`lock_wait_timeout`), after the hold's bound in whole seconds, and it
-//! sees at once where a connection is closed while it holds. One that still waits is killed by number, where this is
-//! dropped too: a server does not see that nobody waits for its answer any more.
+//! sees at once where a connection is closed while it holds. One that still waits is killed, where this is
+//! dropped too: a server does not see that nobody waits for its answer any more. It is killed by the number that the
+//! server itself gives it, and only where who kills talks to the same server.
 
 use crate::ask::{AskError, Asker, Manner};
 use crate::config::{Account, Server};
@@ -26,22 +25,25 @@ const LET_GO_MAX: Duration = Duration::from_secs(1);
 
 const UNLOCK: &str = "UNLOCK TABLES";
 
-/// A session that takes the server's lock alone, and one that takes both.
-const OF_SERVER: &str = "autocommit = 1";
+/// A session that takes both locks.
 const OF_BOTH: &str = "autocommit = 0, innodb_table_locks = 1";
+
+/// Which connection this is, and of which server.
+const WHICH: &str = "SELECT CONNECTION_ID(), @@GLOBAL.server_uuid";
 
 /// See the module.
 pub(super) struct Grip {
-    /// Each has a lock, or is to have one, in this order.
-    holders: Vec<Asker>,
+    /// Has the lock, or is to have it.
+    holder: Asker,
     bound_s: u64,
     wait: Wait,
 }
 
-/// That the holders wait for an answer, which ends with this.
+/// That the holder waits for an answer, which ends with this.
 struct Wait {
     on: bool,
-    threads: Vec<u32>,
+    /// The holder's number at the server.
+    connection: u64,
     /// Asks and kills, while they wait.
     aside: Option<Asker>,
     thread: Handle,
@@ -54,6 +56,12 @@ pub(super) enum Unready {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Ask(#[from] AskError),
+    #[error(
+        "its address led to several servers, of which one cannot end what another does; give the address of one"
+    )]
+    Several,
+    #[error("it does not say which connection this is")]
+    Unknown,
 }
 
 impl Grip {
@@ -69,30 +77,25 @@ impl Grip {
     ) -> Result<Self, Unready> {
         let manner = Manner::default();
         let open = || Asker::open(dial, primary, account, &manner);
-        let aside = open().await?;
-        let sessions = if is_older(aside.version()) {
-            &[OF_SERVER, OF_BOTH][..]
-        } else {
-            &[OF_BOTH]
-        };
-        let bound_s = whole_seconds(at_most);
-        let mut holders = Vec::new();
-        for session in sessions {
-            let mut holder = open().await?;
-            let set = format!(
-                "SET {session}, lock_wait_timeout = {bound_s}, innodb_lock_wait_timeout = {bound_s}"
-            );
-            holder.ask(&set).await?;
-            holders.push(holder);
+        let (mut aside, mut holder) = (open().await?, open().await?);
+        let (_, beside) = which(&mut aside).await?;
+        let (connection, server) = which(&mut holder).await?;
+        if server != beside {
+            return Err(Unready::Several);
         }
+        let bound_s = whole_seconds(at_most);
+        let set = format!(
+            "SET {OF_BOTH}, lock_wait_timeout = {bound_s}, innodb_lock_wait_timeout = {bound_s}"
+        );
+        holder.ask(&set).await?;
         let wait = Wait {
             on: false,
-            threads: holders.iter().map(Asker::thread).collect(),
+            connection,
             aside: Some(aside),
             thread,
         };
         Ok(Self {
-            holders,
+            holder,
             bound_s,
             wait,
         })
@@ -104,10 +107,7 @@ impl Grip {
     /// The primary does not take it.
     pub(super) async fn brace(&mut self) -> Result<(), AskError> {
         let set = format!("SET wait_timeout = {}", self.bound_s);
-        for holder in &mut self.holders {
-            holder.ask(&set).await?;
-        }
-        Ok(())
+        self.holder.ask(&set).await.map(drop)
     }
 
     /// The connection that asks.
@@ -126,22 +126,16 @@ impl Grip {
     pub(super) async fn lock(&mut self, table: &str) -> Result<(), AskError> {
         let lock = format!("LOCK TABLES {table} READ");
         self.wait.on = true;
-        let mut locked = Ok(());
-        for holder in &mut self.holders {
-            locked = holder.ask(&lock).await.map(drop);
-            if locked.is_err() {
-                break;
-            }
-        }
+        let locked = self.holder.ask(&lock).await.map(drop);
         // A refusal is an answer.
         self.wait.on = !matches!(locked, Ok(()) | Err(AskError::Refused { .. }));
         locked
     }
 
-    /// Lets go; whether all was held until now, which a server that answers on each connection says.
+    /// Lets go; whether it was held until now, which a server that answers says.
     pub(super) async fn let_go(self) -> bool {
         let Self {
-            mut holders,
+            mut holder,
             mut wait,
             ..
         } = self;
@@ -149,21 +143,16 @@ impl Grip {
             wait.end().await;
             return false;
         }
-        // The last one first: whoever waits for the first would go on to wait for the last.
-        let unlocking = async {
-            for holder in holders.iter_mut().rev() {
-                holder.ask(UNLOCK).await?;
-            }
-            Ok::<_, AskError>(())
-        };
-        if !matches!(timeout(LET_GO_MAX, unlocking).await, Ok(Ok(()))) {
+        let unlocking = holder.ask(UNLOCK);
+        if !matches!(timeout(LET_GO_MAX, unlocking).await, Ok(Ok(_))) {
             wait.end().await;
             return false;
         }
-        holders.extend(wait.aside.take());
+        let aside = wait.aside.take();
         let leaving = async move {
-            for asker in holders {
-                asker.leave().await;
+            holder.leave().await;
+            if let Some(aside) = aside {
+                aside.leave().await;
             }
         };
         drop(task::spawn_on(&wait.thread, "leave", leaving));
@@ -171,8 +160,16 @@ impl Grip {
     }
 }
 
-/// Whether this is a MySQL before 5.7.
-fn is_older(version: &str) -> bool {
+/// The connection's number, and its server's.
+async fn which(asker: &mut Asker) -> Result<(u64, String), Unready> {
+    let rows = asker.ask(WHICH).await?;
+    let mut cells = rows.into_iter().flatten().flatten();
+    let connection = cells.next().and_then(|number| number.parse().ok());
+    connection.zip(cells.next()).ok_or(Unready::Unknown)
+}
+
+/// Whether this is a MySQL before 5.7, whose lock of a table may have it end somebody's transaction.
+pub(super) fn is_older(version: &str) -> bool {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit());
     let mut next = || numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0);
     let version: (u32, u32) = (next(), next());
@@ -180,10 +177,10 @@ fn is_older(version: &str) -> bool {
 }
 
 impl Wait {
-    /// The holders' connections end on the server.
+    /// The holder's connection ends on the server.
     async fn end(&mut self) {
         if let Some(aside) = self.aside.take() {
-            kill(aside, self.threads.clone()).await;
+            kill(aside, self.connection).await;
         }
         self.on = false;
     }
@@ -192,26 +189,19 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         if let Some(aside) = self.aside.take().filter(|_| self.on) {
-            let killing = kill(aside, self.threads.clone());
+            let killing = kill(aside, self.connection);
             drop(task::spawn_on(&self.thread, "kill", killing));
         }
     }
 }
 
-/// All of them are ended, or were before.
-async fn kill(mut aside: Asker, threads: Vec<u32>) {
-    let killing = async {
-        for thread in &threads {
-            match aside.ask(&format!("KILL {thread}")).await {
-                Ok(_) | Err(AskError::Refused { .. }) => {}
-                Err(fault) => return Err(fault),
-            }
-        }
-        Ok(())
-    };
-    if !matches!(timeout(LET_GO_MAX, killing).await, Ok(Ok(()))) {
+/// It is ended, or was before.
+async fn kill(mut aside: Asker, connection: u64) {
+    let kill = format!("KILL {connection}");
+    let killing = timeout(LET_GO_MAX, aside.ask(&kill)).await;
+    if !matches!(killing, Ok(Ok(_) | Err(AskError::Refused { .. }))) {
         tracing::warn!(
-            ?threads,
+            connection,
             "a table's lock was not taken back: the server ends it by itself, in a second or what verify.hold_ms_max is in whole ones"
         );
     }

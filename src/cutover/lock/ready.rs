@@ -2,10 +2,10 @@
 //! looks that say whether it would be had in time.
 
 use super::barred::barred;
-use super::grip::Grip;
+use super::grip::{Grip, is_older};
 use super::names::{Table, named, texts};
 use super::{Barred, Lock};
-use crate::ask::{AskError, Asker, Manner};
+use crate::ask::{AskError, Asker, Manner, Row};
 use crate::config::Account;
 use crate::cutover::position::{Follower, Position};
 use crate::cutover::rights::lacks_to_lock;
@@ -57,6 +57,7 @@ impl Lock {
                 "{name} is a vtgate, which locks no tables; take --mode chunks"
             )));
         }
+        too_old(asker.version(), &primary.name)?;
         Position::of(&mut asker, &primary.name).await?;
         let told = asker
             .ask("SHOW GRANTS")
@@ -97,6 +98,9 @@ impl Lock {
         let failed = |fault: &dyn Display| Barred::now(format!("{}: {fault}", primary.name));
         let mut grip = ready.map_err(|fault| failed(&fault))?;
         let aside = grip.aside().map_err(|fault| failed(&fault))?;
+        too_old(aside.version(), &primary.name)?;
+        let bounds = aside.ask(BOUNDS).await.map_err(|fault| failed(&fault))?;
+        too_long(&bounds, at_most)?;
         if let Some(rules) = cascades(aside, table)
             .await
             .map_err(|fault| failed(&fault))?
@@ -160,6 +164,38 @@ async fn in_time<T>(ready: impl Future<Output = Result<T, Barred>>) -> Result<T,
         Barred::now(format!("what is done before a lock took longer than {s} s"))
     };
     timeout(READY_MAX, ready).await.map_err(late)?
+}
+
+/// After how many seconds the primary's sessions give up what they wait for, where they have not said otherwise.
+const BOUNDS: &str = "SELECT LEAST(@@GLOBAL.lock_wait_timeout, @@GLOBAL.innodb_lock_wait_timeout)";
+
+/// Writers that wait must not be refused for it.
+fn too_long(bounds: &[Row], at_most: Duration) -> Result<(), Barred> {
+    let bound = bounds.iter().flatten().flatten().next();
+    let bound = bound.and_then(|seconds| seconds.parse().ok());
+    match bound.map(Duration::from_secs) {
+        Some(bound) if at_most.saturating_mul(2) > bound => Err(Barred {
+            why: format!(
+                "writers may be refused with error 1205 while they wait for a lock of {} ms: sessions of the primary wait for {} s at most (lock_wait_timeout, innodb_lock_wait_timeout); set verify.hold_ms_max to less than half of that",
+                at_most.as_millis(),
+                bound.as_secs()
+            ),
+            hopeless: true,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn too_old(version: &str, name: &str) -> Result<(), Barred> {
+    if !is_older(version) {
+        return Ok(());
+    }
+    Err(Barred {
+        why: format!(
+            "{name} is a MySQL {version}, and before 5.7 a lock of a table may have the server end a transaction of somebody who writes to it (error 1213); take --mode chunks"
+        ),
+        hopeless: true,
+    })
 }
 
 /// What a foreign key changes in this table past its lock: before MySQL 8 a lock of the server's does not cover that.

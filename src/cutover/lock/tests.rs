@@ -19,6 +19,7 @@ fn usual(statement: &str) -> Say {
         ["SHOW", "GRANTS"] => Say::Rows(vec![row(&[
             "GRANT SELECT, LOCK TABLES ON `app`.* TO `u`@`%`",
         ])]),
+        ["SELECT", "LEAST"] => Say::Rows(vec![row(&["50"])]),
         ["SELECT", "CURRENT_USER"] => Say::Rows(vec![row(&["u@10.%"])]),
         // Nobody is seen.
         ["SELECT", _] => Say::Rows(Vec::new()),
@@ -51,8 +52,13 @@ impl Scene {
             if statement.starts_with("LOCK TABLES") {
                 seen.lock().push(connection);
             }
-            let said = says(server, statement);
-            (said.unwrap_or_else(|| usual(statement)), false)
+            let said = says(server, statement).unwrap_or_else(|| match statement {
+                "SELECT CONNECTION_ID(), @@GLOBAL.server_uuid" => {
+                    Say::Rows(vec![row(&[&connection.to_string(), server])])
+                }
+                other => usual(other),
+            });
+            (said, false)
         });
         let fake = fake.of_version(version);
         let roles = Roles {
@@ -130,53 +136,51 @@ async fn the_lock_is_had_then_the_shadow_waited_for_then_both_are_looked_at() {
     assert!(waits.iter().all(|one| one.starts_with(wait)), "{waits:#?}");
 }
 
-/// MySQL 5.6 needs two connections for it: the first or the second of them waits for somebody.
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_is_not_had_in_time_is_ended_on_the_server() {
-    for (version, nth) in [("8.4.6", 1), ("5.6.24", 1), ("5.6.24", 2)] {
-        let asked = Mutex::new(0);
-        let scene = Scene::of(version, move |_, statement| {
-            if !statement.starts_with("LOCK TABLES") {
-                return None;
-            }
-            *asked.lock() += 1;
-            (*asked.lock() == nth).then_some(Say::Hang)
-        });
-        let locked = scene.moment().await;
-        assert!(failed(&locked).contains("the lock was not had"), "{nth}");
-        assert!(!scene.is_opened() && !locked.hopeless);
-        assert_eq!(locked.moment.held, Some(HOLD));
-        let on = scene.since_lock();
-        let killed = on.iter().filter(|one| one.starts_with("KILL "));
-        let holders = if version == "8.4.6" { 1 } else { 2 };
-        assert_eq!(killed.count(), holders, "{on:#?}");
-        let lockers = scene.lockers.lock().clone();
-        for one in lockers {
-            assert!(on.contains(&format!("KILL {one}")), "{one}: {on:#?}");
-        }
-        assert!(!on.iter().any(|one| one == "UNLOCK TABLES"), "{on:#?}");
-    }
+    let hangs = |_: &str, statement: &str| statement.starts_with("LOCK").then_some(Say::Hang);
+    let scene = Scene::new(hangs);
+    let locked = scene.moment().await;
+    assert!(failed(&locked).contains("the lock was not had"));
+    assert!(!scene.is_opened() && !locked.hopeless);
+    assert_eq!(locked.moment.held, Some(HOLD));
+    let on = scene.since_lock();
+    let killed: Vec<&String> = on.iter().filter(|one| one.starts_with("KILL ")).collect();
+    let [locker] = scene.lockers.lock().clone().try_into().unwrap();
+    assert_eq!(killed, [&format!("KILL {locker}")], "{on:#?}");
+    assert!(!on.iter().any(|one| one == "UNLOCK TABLES"), "{on:#?}");
 }
 
-/// There the server's lock waits for no transaction, and the engine's alone may have InnoDB end somebody's.
+/// A number is one server's own: on another it is somebody else's connection.
 #[tokio::test(start_paused = true)]
-async fn on_5_6_the_servers_lock_is_had_before_the_engines() {
-    let scene = Scene::of("5.6.24", |_, _| None);
-    assert_eq!(scene.moment().await.moment.outcome, Ok(()));
-    let asked = scene.fake.asked("legacy");
-    let sets: Vec<&String> = asked
-        .iter()
-        .filter(|one| one.starts_with("SET auto"))
-        .collect();
+async fn behind_an_address_of_several_servers_nothing_is_locked() {
+    let asked = Mutex::new(0);
+    let scene = Scene::new(move |server, statement| {
+        (server == "legacy" && statement.contains("server_uuid")).then(|| {
+            *asked.lock() += 1;
+            Say::Rows(vec![row(&["7", &format!("server {}", asked.lock())])])
+        })
+    });
+    let locked = scene.moment().await;
+    assert!(failed(&locked).contains("several servers"), "{locked:?}");
+    assert!(scene.since_lock().is_empty() && scene.lockers.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_lock_may_cost_production_something_it_is_not_asked_for() {
+    let scene = Scene::of("5.6.24-log", |_, _| None);
+    let locked = scene.moment().await;
     assert!(
-        sets[0].contains("autocommit = 1,") && sets[1].contains("autocommit = 0,"),
-        "{sets:?}"
+        locked.hopeless && failed(&locked).contains("1213"),
+        "{locked:?}"
     );
-    let [server, engine] = scene.lockers.lock().clone().try_into().unwrap();
-    assert!(server < engine, "the one that was set first");
-    let unlocked = asked.iter().filter(|one| *one == "UNLOCK TABLES");
-    assert_eq!(unlocked.count(), 2);
-    // What a foreign key changes there no lock of the server's keeps.
+    assert!(scene.since_lock().is_empty());
+    let may = scene.lock.may(&["app".to_owned()]).await.unwrap_err();
+    assert!(
+        may.contains("5.6.24") && may.contains("--mode chunks"),
+        "{may}"
+    );
+    // What a foreign key changes before MySQL 8 no lock of the server's keeps.
     let scene = Scene::of("5.7.44", |_, statement| {
         let asks = statement.contains("referential_constraints");
         asks.then(|| Say::Rows(vec![row(&["of_parent"])]))
@@ -184,6 +188,17 @@ async fn on_5_6_the_servers_lock_is_had_before_the_engines() {
     let locked = scene.moment().await;
     assert!(
         locked.hopeless && failed(&locked).contains("(of_parent)"),
+        "{locked:?}"
+    );
+    assert!(scene.since_lock().is_empty());
+    // Sessions that wait would be refused.
+    let scene = Scene::new(|_, statement| {
+        let asks = statement.starts_with("SELECT LEAST(");
+        asks.then(|| Say::Rows(vec![row(&["0"])]))
+    });
+    let locked = scene.moment().await;
+    assert!(
+        locked.hopeless && failed(&locked).contains("1205"),
         "{locked:?}"
     );
     assert!(scene.since_lock().is_empty());

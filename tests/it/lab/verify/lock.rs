@@ -1,6 +1,6 @@
 //! Snapshot mode with `--lock`: the primary locks one table at a time, so that writers which go past the proxy stand
-//! still too, and the shadow is waited for at the primary's position. A MySQL 9.7 and its replica; and 5.6 before
-//! vtgate, of which a command says where it is.
+//! still too, and the shadow is waited for at the primary's position. A MySQL 9.7 before its replica, and before a
+//! vtgate, of which a command says where it is. A MySQL 5.6 is refused.
 //!
 //! `VERIFY_RUNS` runs under writers (2).
 
@@ -9,7 +9,7 @@ use crate::lab::cutover::replica::{Of, Pair, replicated};
 use crate::lab::cutover::scene::LIGHT;
 use crate::lab::mirroring::connect;
 use crate::lab::proxy::Setup;
-use crate::lab::{Lab, Proxy};
+use crate::lab::{Lab, Primary, Proxy};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
@@ -530,7 +530,7 @@ async fn stands(direct: &mut Conn) -> u64 {
     last.and_then(|n| n.trim().parse().ok()).expect("GTIDs")
 }
 
-/// One session writes to 5.6 past the proxy, and a moment later the same to vtgate, as something that replicates would;
+/// One session writes to the primary past the proxy, and a moment later the same to vtgate, as something that replicates would;
 /// it leaves in a file how far that has come.
 fn carries(
     lab: &Lab,
@@ -566,7 +566,7 @@ fn carries(
     })
 }
 
-/// A proxy before 5.6 and vtgate, which something else than the mirror feeds, with this script as the command.
+/// A proxy before vtgate, which something else than the mirror feeds, with this script as the command.
 fn with_command(lab: &Lab, script: &str, verify: &str) -> Proxy {
     let command = if script.is_empty() {
         String::new()
@@ -587,7 +587,10 @@ fn with_command(lab: &Lab, script: &str, verify: &str) -> Proxy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_vtgate_a_command_says_how_far_it_has_come() {
-    let lab = Lab::get();
+    let old = Lab::get();
+    let lab = Lab::of(Primary::MySql97)
+        .with("SHADOW_HOST", old.value("SHADOW_HOST"))
+        .with("SHADOW_PORT", old.value("SHADOW_PORT"));
     let name = super::live::filled(&lab).await;
     let tables = format!("scratch.{name}");
     let dir = tempfile::tempdir().expect("a directory");
@@ -667,4 +670,14 @@ async fn of_a_vtgate_a_command_says_how_far_it_has_come() {
         "{told:#}"
     );
     assert!(words.contains("verify.position_command"), "{told:#}");
+    drop(proxy);
+    // Where a lock could have the server end somebody's transaction there is none.
+    let proxy = with_command(&old, "exit 0", slow);
+    let (code, told) = locked(&proxy, "app.customers");
+    let words = told["run"]["why"].to_string();
+    assert_eq!(code, 2, "{told:#}");
+    assert!(
+        words.contains("5.6.24") && words.contains("1213"),
+        "{told:#}"
+    );
 }
