@@ -438,8 +438,9 @@ async fn the_page_shows_its_steps_and_ends_it() {
         }
     }
     assert_ne!(wheel.state().name(), "aborted");
-    let of_it = format!("record={}", wheel.record().expect("a record"));
-    assert!(page.contains(&format!("name=\"record\" value=\"{}\"", &of_it[7..])));
+    let record = wheel.record().expect("a record");
+    let of_it = format!("record={record}");
+    assert!(page.contains(&format!("name=\"record\" value=\"{record}\"")));
     let (status, _) = form(&door, "/ui/cutover/abort", &of_it).await;
     assert_eq!(status, 303);
     assert_eq!(wheel.state().name(), "aborted");
