@@ -2,6 +2,7 @@
 
 use crate::lab::proxy::free_port;
 use crate::lab::signal;
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -197,10 +198,16 @@ impl Browser {
         found.send_keys(text).await.expect("it takes text");
     }
 
-    /// Presses keys where the focus is.
+    /// Presses keys, as a keyboard does: whatever has the focus by then hears them.
     pub async fn press(&self, keys: &str) {
-        let active = self.client.active_element().await.expect("a focus");
-        active.send_keys(keys).await.expect("it takes keys");
+        let mut pressed = KeyActions::new("keyboard".to_owned());
+        for value in keys.chars() {
+            pressed = pressed
+                .then(KeyAction::Down { value })
+                .then(KeyAction::Up { value });
+        }
+        let done = self.client.perform_actions(pressed).await;
+        done.expect("a keyboard");
     }
 
     pub async fn enter(&self) {
