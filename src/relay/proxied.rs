@@ -52,6 +52,10 @@ impl Balancers {
 
 fn refused(ends: Addresses, counters: &Counters, why: &str) {
     counters.proxy_headers_wrong.add(1);
+    // A balancer that is set wrongly does this for every connection: the first ones are said, then ever fewer.
+    if !counters.proxy_headers_wrong.value().is_power_of_two() {
+        return;
+    }
     tracing::warn!(peer = %ends.client, "a connection was closed: it is of listen.proxy_protocol_networks and did not begin with a PROXY header ({why}); is the load balancer set to send one?");
 }
 

@@ -147,14 +147,18 @@ fn of_record(parts: &Parts) -> Markup {
     html! { input type="hidden" name="record" value=(record); }
 }
 
-/// Refuses what is said of another cutover than the one that stands now.
-fn is_of_now(parts: &Parts, sent: &form::Sent) -> Result<(), Refusal> {
+/// Who says it, where it is said of the cutover that stands now; of another one it is refused.
+fn of_now(
+    parts: &Parts,
+    sent: &form::Sent,
+    headers: &HeaderMap,
+) -> Result<Option<String>, Refusal> {
     let now = parts.helm.record().unwrap_or_default();
     match sent
         .text("record")
         .and_then(|record| record.parse::<i64>().ok())
     {
-        Some(record) if record == now => Ok(()),
+        Some(record) if record == now => Ok(Some(form::who(headers)).filter(|who| !who.is_empty())),
         Some(record) => Err(Refusal::conflict(format!(
             "nothing was done: that was said of cutover {record}, and now it is {now}; look again"
         ))),
@@ -411,8 +415,7 @@ pub(super) async fn abort(
     headers: HeaderMap,
     sent: form::Sent,
 ) -> Result<Redirect, Trouble> {
-    is_of_now(&parts, &sent)?;
-    let who = Some(form::who(&headers)).filter(|who| !who.is_empty());
+    let who = of_now(&parts, &sent, &headers)?;
     aborted(&parts, who).await?;
     Ok(Redirect::to("/ui/cutover"))
 }
@@ -423,8 +426,7 @@ pub(super) async fn replication_stopped(
     headers: HeaderMap,
     sent: form::Sent,
 ) -> Result<Redirect, Trouble> {
-    is_of_now(&parts, &sent)?;
-    let who = Some(form::who(&headers)).filter(|who| !who.is_empty());
+    let who = of_now(&parts, &sent, &headers)?;
     stopped(&parts, who).await?;
     Ok(Redirect::to("/ui/cutover"))
 }
