@@ -283,6 +283,7 @@ fn open_ledger(
         Commands {
             handed: tee.handed(),
             lost,
+            passed: tee.passed(),
         }
     });
     let floor = config.compare.floor.as_deref().map(Floor::read);

@@ -252,6 +252,8 @@ pub struct Mirror {
     pub pin_clock: bool,
     /// Share of reads outside transactions that is mirrored, 0 to 1.
     pub sample: f64,
+    /// Follow production while nothing is mirrored: see [`crate::tee::Regard`].
+    pub observe: bool,
     /// Bytes that wait for the shadow, all sessions together.
     pub queue_bytes: u64,
     /// Bytes that wait for the shadow, for each session.

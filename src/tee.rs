@@ -3,7 +3,8 @@
 //! The relay hands over every exchange here, just before the answer's last byte goes to the
 //! client. A hand-over is a try: where the budget is spent, the answer's sample is let go first,
 //! then the exchange, of which a [`Stub`] stays within a small budget of its own; where even that
-//! is spent, the session's journal becomes unknown and a counter says so. Nothing here parses SQL.
+//! is spent, the session's journal becomes unknown and a counter says so. While nobody wants to know of
+//! anything ([`Regard::Nothing`]), commands pass by the door and are only counted. Nothing here parses SQL.
 
 use crate::wire::answer::Answer;
 use crate::wire::capability::Capabilities;
@@ -18,10 +19,12 @@ mod charged;
 mod door;
 mod doze;
 mod kept;
+mod regard;
 
 pub use budget::{Budget, Charge, Share};
 pub use charged::Charged;
-pub use door::{Appraisal, Limits, Receiver, Tee, door};
+pub use door::{Limits, Receiver, Tee, door};
+pub use regard::{Appraisal, Regard};
 
 /// How many bytes of a dropped command's payload a [`Stub`] keeps.
 pub const STUB_COMMAND_BYTES: usize = 1024;
@@ -180,6 +183,10 @@ pub enum Handed {
     /// unknown from here on, and what it wrote must count as tainted. Never lost itself: it has
     /// room of its own, and one stands for all that were lost until it is received.
     Lost(Arc<Facts>),
+    /// Commands of this session passed by while nobody wanted to know of them: told before the first one
+    /// that is handed again. Its journal is unknown from here on. Has the room of a loss; where one waits
+    /// it says the same.
+    Passed(Arc<Facts>),
     /// A session's end. Never lost: it has room of its own. A session of which nothing came
     /// through the door has no end either.
     Closed {

@@ -24,8 +24,11 @@ pub const PATIENT: &str = "queue_bytes = \"1GiB\"\nsession_queue_bytes = \"256Mi
 /// What is mirrored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mirror {
+    /// Nothing; production is followed all the same, as it is by default.
     #[default]
     Off,
+    /// Nothing, and nothing is observed: what stays is the relay.
+    Unobserved,
     Reads,
     All,
 }
@@ -114,10 +117,11 @@ fn config(setup: &Setup, directory: &str, port: u16, admin: u16, backend: u16) -
         format!("tls_cert = \"{tls}/cert.pem\"\ntls_key = \"{tls}/key.pem\"\n")
     });
     let (reads, writes) = match setup.mirror {
-        Mirror::Off => (false, "off"),
+        Mirror::Off | Mirror::Unobserved => (false, "off"),
         Mirror::Reads => (true, "off"),
         Mirror::All => (true, "apply"),
     };
+    let observe = setup.mirror != Mirror::Unobserved;
     let shadow = setup.shadow.unwrap_or(backend);
     let (threads, more) = (setup.threads, &setup.mirror_more);
     let account = |user: &str, password: &str| {
@@ -131,7 +135,7 @@ fn config(setup: &Setup, directory: &str, port: u16, admin: u16, backend: u16) -
         "[listen]\naddress = \"127.0.0.1:{port}\"\nthreads = {threads}\n{tls}\
          [primary]\naddress = \"127.0.0.1:{backend}\"\n{own}\
          [shadow]\naddress = \"127.0.0.1:{shadow}\"\n{replay}\
-         [mirror]\nreads = {reads}\nwrites = \"{writes}\"\n{more}\n\
+         [mirror]\nreads = {reads}\nwrites = \"{writes}\"\nobserve = {observe}\n{more}\n\
          [ledger]\npath = \"{directory}/understudy.db\"\nlog = \"{directory}/divergences.jsonl\"\n\
          [admin]\naddress = \"127.0.0.1:{admin}\"\nconsole = \"\"\n"
     )

@@ -13,6 +13,7 @@ const DIRECT: &str = "direct";
 const HAPROXY: &str = "HAProxy";
 const ROUTER: &str = "MySQL Router";
 const OFF: &str = "understudy, mirror off";
+const UNOBSERVED: &str = "understudy, mirror off, unobserved";
 const READS: &str = "understudy, dark reads";
 const ALL: &str = "understudy, dark reads and writes";
 
@@ -132,6 +133,7 @@ fn measure(bench: &Bench, trial: &Trial) -> Result<Outcome> {
         (DIRECT, Kind::Direct),
         (HAPROXY, Kind::Haproxy { threads }),
         (ROUTER, router),
+        (UNOBSERVED, understudy(Mirror::Unobserved)),
         (OFF, understudy(Mirror::Off)),
         (READS, understudy(Mirror::Reads)),
         (ALL, understudy(Mirror::All)),
@@ -165,48 +167,53 @@ fn measure(bench: &Bench, trial: &Trial) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// The mirror is off, with production followed all the same and without.
 fn against_peers(outcome: &mut Outcome, rounds: &Rounds, trial: &Trial) {
+    for (off, how) in [(UNOBSERVED, "mirror off, unobserved"), (OFF, "mirror off")] {
+        of_one(outcome, rounds, trial, off, how);
+    }
+}
+
+fn of_one(outcome: &mut Outcome, rounds: &Rounds, trial: &Trial, off: &str, how: &str) {
     let with = words(trial);
-    let cpu = rounds.ratio(OFF, HAPROXY, Figures::cpu_us);
-    let faults = |names: &[&str]| rounds.faults(names);
-    outcome.line(
-        format!("CPU a request, mirror off, against HAProxy; {with}"),
+    let mut line = |what: String, goal, peer: &str, figure: fn(&Figures) -> f64| {
+        let faults = rounds.faults(&[off, peer]);
+        outcome.line(what, goal, "×", rounds.ratio(off, peer, figure), faults);
+    };
+    line(
+        format!("CPU a request, {how}, against HAProxy; {with}"),
         Goal::AtMost(1.0),
-        "×",
-        cpu,
-        faults(&[OFF, HAPROXY]),
+        HAPROXY,
+        Figures::cpu_us,
     );
-    outcome.line(
-        format!("throughput, mirror off, against HAProxy; {with}"),
+    line(
+        format!("throughput, {how}, against HAProxy; {with}"),
         Goal::AtLeast(1.0),
-        "×",
-        rounds.ratio(OFF, HAPROXY, Figures::throughput),
-        faults(&[OFF, HAPROXY]),
+        HAPROXY,
+        Figures::throughput,
     );
-    outcome.line(
-        format!("CPU a request, mirror off, against MySQL Router; {with}"),
+    line(
+        format!("CPU a request, {how}, against MySQL Router; {with}"),
         Goal::AtMost(0.6),
-        "×",
-        rounds.ratio(OFF, ROUTER, Figures::cpu_us),
-        faults(&[OFF, ROUTER]),
+        ROUTER,
+        Figures::cpu_us,
     );
-    outcome.line(
-        format!("throughput, mirror off, against MySQL Router; {with}"),
+    line(
+        format!("throughput, {how}, against MySQL Router; {with}"),
         Goal::AtLeast(1.3),
-        "×",
-        rounds.ratio(OFF, ROUTER, Figures::throughput),
-        faults(&[OFF, ROUTER]),
+        ROUTER,
+        Figures::throughput,
     );
     if trial.shape.connections == 8 {
         let added = |of: &Figures, direct: &Figures| of.came.p99 - direct.came.p99;
         outcome.line(
-            format!("added p99, mirror off, against HAProxy's; {with}"),
+            format!("added p99, {how}, against HAProxy's; {with}"),
             Goal::AtMost(1.0),
             "×",
-            rounds.each([OFF, HAPROXY, DIRECT], |[off, haproxy, direct]| {
+            rounds.each([off, HAPROXY, DIRECT], |[off, haproxy, direct]| {
                 added(off, direct) / added(haproxy, direct)
             }),
-            faults(&[OFF, HAPROXY, DIRECT]),
+            rounds.faults(&[off, HAPROXY, DIRECT]),
         );
     }
 }

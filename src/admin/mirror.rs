@@ -17,6 +17,7 @@ pub(super) struct Change {
     writes: Option<String>,
     sample: Option<f64>,
     paused: Option<bool>,
+    observe: Option<bool>,
 }
 
 /// Changes the switches, and answers with the mirror as it is then.
@@ -48,12 +49,14 @@ pub(super) async fn switch(
     }
     control.reads = change.reads.unwrap_or(control.reads);
     control.paused = change.paused.unwrap_or(control.paused);
+    control.observe = change.observe.unwrap_or(control.observe);
     parts.house.set_control(control);
     tracing::info!(
         reads = control.reads,
         writes = control.writes.name(),
         sample = control.sample,
         paused = control.paused,
+        observe = control.observe,
         "the mirror's switches were set by the admin"
     );
     Ok(Json(mirror_json(&parts)))

@@ -64,6 +64,7 @@ pub(super) fn mirror_json(parts: &Parts) -> Value {
         "reads": mirror.control.reads,
         "writes": mirror.control.writes.name(),
         "sample": mirror.control.sample,
+        "observe": mirror.control.observe,
         "waiting": mirror.waiting,
         "unread": mirror.unread,
         "queue_bytes": tee.queue_bytes,

@@ -171,7 +171,11 @@ impl Door {
                 stale_after: config.compare.rule_stale,
                 floor: None,
             },
-            Arc::new(|| Commands { handed: 4, lost: 0 }),
+            Arc::new(|| Commands {
+                handed: 4,
+                lost: 0,
+                passed: 0,
+            }),
         )
         .expect("a ledger");
         let config = Arc::new(config);
@@ -312,7 +316,7 @@ async fn the_status_has_the_contracts_shape() {
     );
     assert_eq!(
         body["mirror"],
-        json!({"state": "running", "reason": null, "reads": true, "writes": "apply", "sample": 1.0,
+        json!({"state": "running", "reason": null, "reads": true, "writes": "apply", "sample": 1.0, "observe": true,
                "waiting": 2, "unread": 1, "queue_bytes": 5, "queue_bytes_max": 9})
     );
     let servers = &body["servers"];
@@ -592,7 +596,7 @@ async fn the_mirrors_switches_are_set_one_by_one() {
         Door::open("[shadow]\nfed_by = \"replication\"\n[mirror]\nwrites = \"rollback\"").await;
     for (body, status) in [
         (r#"{"paused": true}"#, 200),
-        (r#"{"sample": 0.5, "reads": false}"#, 200),
+        (r#"{"sample": 0.5, "reads": false, "observe": false}"#, 200),
         (r#"{"writes": "plan"}"#, 200),
         (r#"{"writes": "apply"}"#, 409),
         (r#"{"writes": "some"}"#, 400),
@@ -620,7 +624,8 @@ async fn the_mirrors_switches_are_set_one_by_one() {
             reads: false,
             writes: Writes::Plan,
             sample: 0.5,
-            paused: true
+            paused: true,
+            observe: false
         }
     );
 }

@@ -143,9 +143,14 @@ impl House for Running {
             Some(_) => "suspended",
             None => "running",
         };
+        let unobserved = || {
+            let why =
+                "mirror.observe is false: what is not mirrored passes by, and is only counted";
+            self.mirror.is_passed_by().then(|| why.to_owned())
+        };
         Mirror {
             state,
-            reason: suspended,
+            reason: suspended.or_else(unobserved),
             control,
             waiting: figures.waiting,
             unread: figures.unread,

@@ -278,6 +278,7 @@ fn mirror(root: &mut Table, reading: &mut Reading) -> Mirror {
         pin_keys: section.flag("pin_keys", true),
         pin_clock: section.flag("pin_clock", true),
         sample: section.share("sample", 1.0),
+        observe: section.flag("observe", true),
         queue_bytes: section.bytes("queue_bytes", 256 * MIB, MIB..=1024 * GIB),
         session_queue_bytes: section.bytes("session_queue_bytes", 32 * MIB, 64 * KIB..=1024 * GIB),
         stub_bytes: section.bytes("stub_bytes", 8 * MIB, 64 * KIB..=GIB),

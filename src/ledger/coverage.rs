@@ -117,7 +117,10 @@ impl Coverage {
         if commands.lost > 0 {
             *now.not_compared.entry(Reason::Dropped.name()).or_default() += commands.lost;
         }
-        now.commands = commands.handed;
+        if commands.passed > 0 {
+            *now.not_compared.entry(Reason::Off.name()).or_default() += commands.passed;
+        }
+        now.commands = commands.handed + commands.passed;
         let verdicts = now.matched + now.tolerated + now.diverged + now.not_compared_total();
         now.pending = now.commands.saturating_sub(verdicts);
         now
@@ -131,6 +134,8 @@ pub struct Commands {
     pub handed: u64,
     /// Those of which nothing came through: they count as dropped.
     pub lost: u64,
+    /// Those that were not handed over, for nobody wanted to know of them: they count as off.
+    pub passed: u64,
 }
 
 fn add(counter: &AtomicU64) {
@@ -163,7 +168,7 @@ mod tests {
             for (done, verdict) in all.iter().enumerate() {
                 coverage.count(verdict);
                 let handed = done as u64 + 1 + waiting + lost;
-                let now = coverage.snapshot(|| Commands { handed, lost });
+                let now = coverage.snapshot(|| Commands { handed, lost, passed: 0 });
                 let parts = now.matched + now.tolerated + now.diverged + now.not_compared_total() + now.pending;
                 prop_assert_eq!(now.commands, parts);
                 prop_assert_eq!(now.pending, waiting);
@@ -178,7 +183,11 @@ mod tests {
             .with(Tolerance::Charset)
             .with(Tolerance::Info);
         coverage.count(&Verdict::Tolerated(names));
-        let now = coverage.snapshot(|| Commands { handed: 1, lost: 0 });
+        let now = coverage.snapshot(|| Commands {
+            handed: 1,
+            lost: 0,
+            passed: 0,
+        });
         assert_eq!(now.tolerated, 1);
         assert_eq!(
             now.by_tolerance,

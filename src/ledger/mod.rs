@@ -500,8 +500,10 @@ impl Ledger {
     /// Of what was lost on its way nothing reaches the tallies by itself.
     fn tally_lost(&self) {
         if let Some(store) = &self.inner.store {
+            let commands = (self.inner.commands)();
             let lost = tallies::Lost {
-                commands: (self.inner.commands)().lost,
+                commands: commands.lost,
+                passed: commands.passed,
                 divergences: store.lost(),
             };
             let now = jiff::Timestamp::now().as_microsecond();
@@ -762,7 +764,11 @@ mod tests {
 
     #[test]
     fn what_is_recorded_is_covered_and_timed() {
-        let ledger = Ledger::in_memory(Arc::new(|| Commands { handed: 3, lost: 1 }));
+        let ledger = Ledger::in_memory(Arc::new(|| Commands {
+            handed: 3,
+            lost: 1,
+            passed: 0,
+        }));
         ledger.record(observation("SELECT ?", Verdict::Match));
         let now = ledger.coverage();
         assert_eq!((now.matched, now.pending), (1, 1));

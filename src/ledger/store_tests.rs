@@ -297,7 +297,11 @@ fn what_was_lost_is_known_after_a_restart_and_counts_in_its_hour_alone() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let losing = |lost| {
-        let commands = Arc::new(move || Commands { handed: 0, lost });
+        let commands = Arc::new(move || Commands {
+            handed: 0,
+            lost,
+            passed: 0,
+        });
         Ledger::open(&config, FedBy::Mirror, Judged::default(), commands).unwrap()
     };
     let evidence = |ledger: &Ledger, hours| {

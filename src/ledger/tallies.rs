@@ -62,6 +62,19 @@ impl Counts {
         widen(&mut self.compared, (at, at));
     }
 
+    /// So many, not compared for this reason, at this time.
+    fn not_compared(count: u64, reason: Reason, at: i64) -> Self {
+        let mut counts = Self {
+            commands: count,
+            seen: Some((at, at)),
+            ..Self::default()
+        };
+        if let Some(of_reason) = counts.not_compared.get_mut(reason as usize) {
+            *of_reason = count;
+        }
+        counts
+    }
+
     fn add(&mut self, other: &Self) {
         self.commands += other.commands;
         self.matched += other.matched;
@@ -112,6 +125,8 @@ pub(super) struct Hour {
 pub(super) struct Lost {
     /// Commands that never reached the ledger.
     pub(super) commands: u64,
+    /// Commands that passed by unobserved.
+    pub(super) passed: u64,
     /// Divergences that could not be kept.
     pub(super) divergences: u64,
 }
@@ -189,26 +204,22 @@ impl Tallies {
         let before = inner.lost;
         let commands = total.commands.saturating_sub(before.commands);
         let divergences = total.divergences.saturating_sub(before.divergences);
-        if commands == 0 && divergences == 0 {
+        let passed = total.passed.saturating_sub(before.passed);
+        if commands == 0 && passed == 0 && divergences == 0 {
             return;
         }
         let Some(hour) = inner.hour_of(at.div_euclid(HOUR_US)) else {
             return;
         };
         hour.lost += divergences;
-        if commands > 0 {
-            let mut counts = Counts {
-                commands,
-                seen: Some((at, at)),
-                ..Counts::default()
-            };
-            if let Some(dropped) = counts.not_compared.get_mut(Reason::Dropped as usize) {
-                *dropped = commands;
+        for (count, reason) in [(commands, Reason::Dropped), (passed, Reason::Off)] {
+            if count > 0 {
+                hour.counts.add(&Counts::not_compared(count, reason, at));
             }
-            hour.counts.add(&counts);
         }
         inner.lost = Lost {
             commands: before.commands + commands,
+            passed: before.passed + passed,
             divergences: before.divergences + divergences,
         };
     }
@@ -403,6 +414,7 @@ mod tests {
         let tallies = Tallies::new(10);
         let lost = |commands, divergences| Lost {
             commands,
+            passed: 2 * commands,
             divergences,
         };
         tallies.lose(lost(3, 1), 0);
@@ -412,10 +424,11 @@ mod tests {
         assert!(!lacking.is_empty(), "it is to be stored");
         let of = |hour: i64| {
             let tally = &lacking.hours[&hour];
-            let dropped = tally.counts.not_compared[Reason::Dropped as usize];
-            (tally.counts.commands, dropped, tally.lost)
+            let of = |reason: Reason| tally.counts.not_compared[reason as usize];
+            let (dropped, off) = (of(Reason::Dropped), of(Reason::Off));
+            (tally.counts.commands, dropped, off, tally.lost)
         };
-        assert_eq!((of(0), of(1)), ((3, 3, 1), (2, 2, 1)));
+        assert_eq!((of(0), of(1)), ((9, 3, 6, 1), (6, 2, 4, 1)));
     }
 
     #[test]

@@ -313,6 +313,7 @@ fn an_unused_rule_is_stale_after_a_while() {
         let commands = Arc::new(move || Commands {
             handed: commands,
             lost: 0,
+            passed: 0,
         });
         Ledger::open(&config(dir.path()), FedBy::Mirror, judged, commands).unwrap()
     };

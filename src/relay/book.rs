@@ -8,7 +8,7 @@ use super::counters::Counters;
 use super::own::{Ahead, Own};
 use super::statements::{Look, StandIn, Statements};
 use crate::connect::Packet;
-use crate::tee::{Charge, Charged, Facts, STUB_COMMAND_BYTES, Tee};
+use crate::tee::{Charge, Charged, Facts, Regard, STUB_COMMAND_BYTES, Tee};
 use crate::wire::answer::{AnswerTracker, Outcome, Progress};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, CommandScanner, Expect, Scanned, Turn};
@@ -435,7 +435,9 @@ impl Book {
         let begins = front.first_byte.is_none();
         if begins {
             front.first_byte = Some(now);
-            self.tracker.digest_rows(self.tee.compares());
+            let regard = self.tee.regard();
+            self.tracker.digest_rows(regard == Regard::Compare);
+            self.tracker.take_sample(regard != Regard::Nothing);
             self.tracker.begin(front.expect);
         }
         let mut rest = rest;
@@ -569,8 +571,7 @@ impl Book {
         exchange.sent = sent.unwrap_or(acked);
         exchange.first_byte = first_byte.unwrap_or(acked);
         exchange.acked = acked;
-        self.tee.put(exchange);
-        self.ring = true;
+        self.ring |= self.tee.put(exchange);
     }
 
     /// Wakes the tee's receiver, if anything was handed since the last call.

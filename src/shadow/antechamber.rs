@@ -60,7 +60,7 @@ impl Antechamber {
                 self.short = Some(Arc::clone(&facts));
                 Handed::Lost(facts)
             }
-            closed @ Handed::Closed { .. } => closed,
+            other @ (Handed::Passed(_) | Handed::Closed { .. }) => other,
         };
         *self.sessions.entry(session(&handed)).or_default() += 1;
         if self.is_empty() {
@@ -164,7 +164,7 @@ fn session(handed: &Handed) -> u64 {
     match handed {
         Handed::Exchange(one) => one.facts.session,
         Handed::Stub(one) => one.facts.session,
-        Handed::Lost(facts) => facts.session,
+        Handed::Lost(facts) | Handed::Passed(facts) => facts.session,
         Handed::Closed { session, .. } => *session,
     }
 }
@@ -174,7 +174,7 @@ fn acked(handed: &Handed) -> Option<Instant> {
     match handed {
         Handed::Exchange(one) => Some(one.acked),
         Handed::Stub(one) => Some(one.began),
-        Handed::Lost(_) | Handed::Closed { .. } => None,
+        Handed::Lost(_) | Handed::Passed(_) | Handed::Closed { .. } => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What operators may change while it runs.
 
 use crate::config::{self, Writes};
+use crate::tee::Regard;
 
 /// The mirror's switches.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +14,8 @@ pub struct Control {
     pub sample: f64,
     /// Mirror nothing for now.
     pub paused: bool,
+    /// Follow what is not mirrored.
+    pub observe: bool,
 }
 
 impl Control {
@@ -24,6 +27,19 @@ impl Control {
             writes: config.writes,
             sample: config.sample,
             paused: false,
+            observe: config.observe,
+        }
+    }
+
+    /// How much is to be known of what passes.
+    #[must_use]
+    pub const fn regard(&self) -> Regard {
+        if self.compares() {
+            Regard::Compare
+        } else if self.observe {
+            Regard::Follow
+        } else {
+            Regard::Nothing
         }
     }
 

@@ -63,6 +63,10 @@ const GONE: Duration = Duration::from_millis(200);
 pub(super) const UNSEEN: &str =
     "the mirror was stopped before all that the primary had done was looked at";
 
+/// Why everything is tainted where commands pass by, or have.
+pub(super) const UNOBSERVED: &str =
+    "nothing was mirrored and mirror.observe was false: what was written meanwhile nobody knows";
+
 /// utf8mb4_general_ci, which every server since 5.5 knows.
 const COLLATION: u16 = 45;
 
@@ -188,7 +192,7 @@ impl Dispatcher {
             Handed::Closed { session, .. } if !self.antechamber.has(*session) => {
                 return self.take(handed, came);
             }
-            Handed::Stub(_) | Handed::Lost(_) | Handed::Closed { .. } => {}
+            Handed::Stub(_) | Handed::Lost(_) | Handed::Passed(_) | Handed::Closed { .. } => {}
         }
         if !self.antechamber.is_empty() {
             let lies = self.antechamber.len() >= LET_IN || !self.may_enter();
@@ -402,6 +406,7 @@ impl Dispatcher {
             }
             Handed::Stub(stub) => desk(desks, shared, &stub.facts).stub(shared, stub, came),
             Handed::Lost(facts) => desk(desks, shared, &facts).lose_all(shared, &facts),
+            Handed::Passed(facts) => desk(desks, shared, &facts).was_passed(shared, &facts),
             Handed::Closed { session, end } => {
                 if let Some(desk) = desks.remove(&session) {
                     self.leaving.extend(desk.close(shared, end));
@@ -449,9 +454,12 @@ impl Dispatcher {
             self.shared.breaker(|breaker| breaker.suspend(cause, now));
         }
         // What lies unread may begin a transaction under the switches of before.
-        let no_digests = self.shared.digests_in_vain() && self.antechamber.is_empty();
-        if no_digests && !self.desks.values().any(|desk| desk.compares_on()) {
-            self.shared.needs_no_digests();
+        let in_vain = self.shared.is_told_in_vain() && self.antechamber.is_empty();
+        if in_vain
+            && !self.desks.values().any(|desk| desk.compares_on())
+            && self.shared.is_told_less()
+        {
+            self.shared.taint_unobserved();
         }
         self.say_lost();
         if self.shared.breaker(|breaker| breaker.wants_probe(now)) {

@@ -199,6 +199,9 @@ impl Mirror {
             parts.receiver.appraisal(),
         )?;
         let era = Era::first(&Arc::new(lasting), &roles)?;
+        if era.shared.is_passed_by() {
+            era.shared.taint_unobserved();
+        }
         let current = Arc::new(ArcSwap::new(Arc::clone(&era.shared)));
         let (errands, receiver) = mpsc::channel(ERRANDS_MAX);
         let stop = CancellationToken::new();
@@ -242,7 +245,16 @@ impl Mirror {
 
     /// Sets the switches: they hold from each session's next transaction on.
     pub fn set_control(&self, control: Control) {
-        self.current.load().set_control(control);
+        let shared = self.current.load();
+        if shared.set_control(control) {
+            shared.taint_unobserved();
+        }
+    }
+
+    /// Whether commands pass by, as nothing is mirrored and nothing is to be observed.
+    #[must_use]
+    pub fn is_passed_by(&self) -> bool {
+        self.current.load().is_passed_by()
     }
 
     /// Every session that said something, as it was when its last command had been answered.

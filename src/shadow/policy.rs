@@ -150,6 +150,7 @@ mod tests {
                     writes,
                     sample: 1.0,
                     paused: false,
+                    observe: true,
                 };
                 let situation = Situation {
                     in_transaction,
@@ -190,6 +191,7 @@ mod tests {
                 writes,
                 sample: 1.0,
                 paused: false,
+                observe: true,
             };
             let situation = Situation {
                 in_transaction,
@@ -210,6 +212,7 @@ mod tests {
             writes: Writes::Apply,
             sample: 0.4,
             paused: false,
+            observe: true,
         };
         let outside = of(Class::Read);
         assert_eq!(
@@ -240,6 +243,7 @@ mod tests {
             writes,
             sample: 1.0,
             paused: false,
+            observe: true,
         }
     }
 

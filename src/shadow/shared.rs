@@ -24,7 +24,7 @@ use crate::connect::{Dial, TlsContext, TlsError};
 use crate::ledger::{Cause as TaintCause, Ledger, Taint};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::tee::Appraisal;
+use crate::tee::{Appraisal, Regard};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -259,6 +259,11 @@ impl Shared {
         }
     }
 
+    /// Writes pass by, or have: nobody knows to which tables.
+    pub(super) fn taint_unobserved(&self) {
+        self.taint(&Scope::All, "", &super::dispatcher::UNOBSERVED.into());
+    }
+
     /// Why one of the tables is tainted, if one has been since then at the latest.
     pub(super) fn tainted_until(
         &self,
@@ -313,7 +318,7 @@ impl Lasting {
     ) -> Result<Self, TlsError> {
         let mirror = &config.mirror;
         let control = Control::new(mirror);
-        appraisal.set(control.compares());
+        appraisal.set(control.regard());
         let limits = Limits {
             errors: mirror.breaker_errors,
             lag: mirror.breaker_lag,
@@ -362,26 +367,36 @@ impl Lasting {
         *self.control.lock()
     }
 
-    /// Sets the switches: from each session's next transaction on.
-    pub(super) fn set_control(&self, control: Control) {
+    /// Sets the switches: from each session's next transaction on. Whether commands passed by until now.
+    pub(super) fn set_control(&self, control: Control) -> bool {
         let mut current = self.control.lock();
-        if control.compares() {
-            self.appraisal.set(true);
-        }
         *current = control;
-    }
-
-    /// Whether the relay digests answers that nobody new is to compare.
-    pub(super) fn digests_in_vain(&self) -> bool {
-        self.appraisal.is_set() && !self.control().compares()
-    }
-
-    /// Nothing is compared any more, not even of a transaction that began when it was.
-    pub(super) fn needs_no_digests(&self) {
-        let current = self.control.lock();
-        if !current.compares() {
-            self.appraisal.set(false);
+        let (told, wanted) = (self.appraisal.told(), control.regard());
+        if wanted > told {
+            self.appraisal.set(wanted);
         }
+        told == Regard::Nothing && wanted > told
+    }
+
+    /// Whether the relay tells more than anybody who begins anew wants to know.
+    pub(super) fn is_told_in_vain(&self) -> bool {
+        self.appraisal.told() > self.control().regard()
+    }
+
+    /// Nothing is compared any more, not even of a transaction that began when it was. Whether commands
+    /// pass by from here on.
+    pub(super) fn is_told_less(&self) -> bool {
+        let current = self.control.lock();
+        let (told, wanted) = (self.appraisal.told(), current.regard());
+        if wanted < told {
+            self.appraisal.set(wanted);
+        }
+        wanted == Regard::Nothing && wanted < told
+    }
+
+    /// Whether commands pass by.
+    pub(super) fn is_passed_by(&self) -> bool {
+        self.appraisal.told() == Regard::Nothing
     }
 
     /// Why mirroring is suspended, and how often it was.

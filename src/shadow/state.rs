@@ -41,7 +41,9 @@ impl SessionState {
     pub(super) fn of(facts: &Arc<Facts>, journal: &Journal) -> Self {
         let mut stuck = Vec::new();
         if facts.share.journal_unknown() {
-            stuck.push(Stuck::Unknown("commands were lost"));
+            stuck.push(Stuck::Unknown(
+                "commands were lost, or passed by unobserved",
+            ));
         }
         if journal.is_full() {
             stuck.push(Stuck::Unknown("more than is remembered"));

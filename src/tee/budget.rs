@@ -130,8 +130,10 @@ pub struct Share {
     unknown: AtomicBool,
     /// Whether the session has a place behind the door, so that its end will be told.
     pub(super) entered: AtomicBool,
-    /// Whether a [`super::Handed::Lost`] of this session waits to be received.
+    /// Whether a [`super::Handed::Lost`] or a [`super::Handed::Passed`] of this session waits to be received.
     pub(super) lost_waits: AtomicBool,
+    /// Whether commands passed by of which the receiver has not been told.
+    pub(super) passed: AtomicBool,
 }
 
 impl Share {
@@ -141,7 +143,7 @@ impl Share {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether a command was lost without a trace: the session cannot be carried across a cutover
+    /// Whether a command was lost without a trace, or passed by: the session cannot be carried across a cutover
     /// until it reconnects.
     #[must_use]
     pub fn journal_unknown(&self) -> bool {

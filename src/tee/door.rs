@@ -5,11 +5,12 @@ use super::budget::{Budget, Charge, Purse, Share};
 use super::charged::{Parcel, shed_sample};
 use super::doze::Doze;
 use super::kept::Kept;
+use super::regard::{Appraisal, Regard};
 use super::{Charged, End, Exchange, Facts, Handed, STUB_COMMAND_BYTES, Stub};
 use crossbeam_queue::ArrayQueue;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 /// How much may wait behind the door.
@@ -49,8 +50,8 @@ pub(super) struct Door {
     kept: Kept,
     bell: Bell,
     pub(super) budget: Arc<Budget>,
-    /// Answers are to be compared. Apart from what is written with each command.
-    compares: Arc<AtomicBool>,
+    /// How much is wanted. Apart from what is written with each command.
+    appraisal: Appraisal,
     tees: AtomicUsize,
     counters: Counters,
 }
@@ -62,6 +63,7 @@ struct Counters {
     stubbed: AtomicU64,
     lost: AtomicU64,
     lost_sessions: AtomicU64,
+    passed: AtomicU64,
 }
 
 /// Makes the door.
@@ -80,7 +82,7 @@ pub fn door(limits: Limits) -> (Tee, Receiver) {
             stubs: Purse::new(limits.stub_bytes),
             session_max: limits.session_queue_bytes,
         }),
-        compares: Arc::new(AtomicBool::new(true)),
+        appraisal: Appraisal::new(),
         tees: AtomicUsize::new(1),
         counters: Counters::default(),
     });
@@ -108,10 +110,10 @@ impl Tee {
         Charged::blank(&self.door, facts)
     }
 
-    /// Whether anybody is to compare the answers that begin now: else their rows need no digest.
+    /// How much anybody wants to know of the answers that begin now.
     #[must_use]
-    pub fn compares(&self) -> bool {
-        self.door.compares.load(Ordering::Relaxed)
+    pub fn regard(&self) -> Regard {
+        self.door.appraisal.told()
     }
 
     /// Takes room for a large command whose copy grows before it is handed over; given back when
@@ -125,17 +127,24 @@ impl Tee {
     pub fn hand(&self, exchange: Exchange) {
         let mut charged = self.blank(&exchange.facts);
         *charged = exchange;
-        self.put(charged);
-        self.ring();
+        if self.put(charged) {
+            self.ring();
+        }
     }
 
     /// Hands an exchange over. The receiver may go on sleeping until [`Tee::ring`], so that the
-    /// relay can wake it after the answer's last byte has gone to the client.
-    pub fn put(&self, exchange: Charged) {
+    /// relay can wake it after the answer's last byte has gone to the client. False where the receiver
+    /// has nothing to wake up for: the exchange passed by.
+    pub fn put(&self, exchange: Charged) -> bool {
+        if self.regard() == Regard::Nothing {
+            self.door.pass_by(&exchange);
+            return false;
+        }
         if exchange.counts() {
             // Counted first, so that no verdict is ever ahead of the commands.
             self.door.counters.handed.fetch_add(1, Ordering::AcqRel);
         }
+        self.door.tell_passed(&exchange);
         if !self.door.enter(&exchange.facts.share) {
             self.door.lose(&exchange, false);
         } else if self.door.slots.take(1) {
@@ -143,6 +152,7 @@ impl Tee {
         } else {
             self.door.lose(&exchange, true);
         }
+        true
     }
 
     /// Wakes the receiver if it sleeps.
@@ -172,6 +182,12 @@ impl Tee {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.door.counters.lost.load(Ordering::Acquire)
+    }
+
+    /// Commands that have an answer and passed by: [`Tee::handed`] does not count them.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.door.counters.passed.load(Ordering::Acquire)
     }
 
     /// Exchanges of which only a stub came through.
@@ -225,25 +241,6 @@ impl Drop for Tee {
     }
 }
 
-/// Tells the relay whether answers are to be compared; they are until it says otherwise.
-#[derive(Clone, Debug)]
-pub struct Appraisal {
-    compares: Arc<AtomicBool>,
-}
-
-impl Appraisal {
-    /// From here on, of answers that begin; some may be on their way.
-    pub fn set(&self, compares: bool) {
-        self.compares.store(compares, Ordering::Relaxed);
-    }
-
-    /// What was told last.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.compares.load(Ordering::Relaxed)
-    }
-}
-
 /// The shadow side's end.
 #[derive(Debug)]
 pub struct Receiver {
@@ -284,7 +281,9 @@ impl Receiver {
         let handed = self.door.queue.pop()?;
         match &handed {
             Handed::Exchange(_) | Handed::Stub(_) => self.door.slots.give(1),
-            Handed::Lost(facts) => facts.share.lost_waits.store(false, Ordering::Release),
+            Handed::Lost(facts) | Handed::Passed(facts) => {
+                facts.share.lost_waits.store(false, Ordering::Release);
+            }
             Handed::Closed { .. } => self.door.sessions.give(1),
         }
         Some(handed)
@@ -296,12 +295,10 @@ impl Receiver {
         self.door.counters.lost_sessions.load(Ordering::Relaxed)
     }
 
-    /// Where it is told whether answers are to be compared.
+    /// Where it is told how much is wanted.
     #[must_use]
     pub fn appraisal(&self) -> Appraisal {
-        Appraisal {
-            compares: Arc::clone(&self.door.compares),
-        }
+        self.door.appraisal.clone()
     }
 
     /// The budget.
@@ -365,6 +362,30 @@ impl Door {
             self.counters.lost_sessions.fetch_add(1, Ordering::Relaxed);
         } else if !share.lost_waits.swap(true, Ordering::AcqRel) {
             self.push(Handed::Lost(Arc::clone(&exchange.facts)));
+        }
+    }
+
+    /// Nobody wants to know of it. Costs the relay a counter and two looks.
+    fn pass_by(&self, exchange: &Exchange) {
+        if exchange.counts() {
+            self.counters.passed.fetch_add(1, Ordering::AcqRel);
+        }
+        let share = &exchange.facts.share;
+        if !share.passed.load(Ordering::Relaxed) {
+            share.make_unknown();
+            share.passed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Says, before the first exchange that is handed again, that others of the session were not.
+    fn tell_passed(&self, exchange: &Exchange) {
+        let share = &exchange.facts.share;
+        if !share.passed.load(Ordering::Relaxed) || !self.enter(share) {
+            return;
+        }
+        share.passed.store(false, Ordering::Relaxed);
+        if !share.lost_waits.swap(true, Ordering::AcqRel) {
+            self.push(Handed::Passed(Arc::clone(&exchange.facts)));
         }
     }
 

@@ -54,6 +54,7 @@ fn drain(receiver: &mut Receiver) -> Vec<String> {
             }
             Handed::Stub(it) => format!("stub {} of {}", it.seq, it.command.len()),
             Handed::Lost(facts) => format!("lost {}", facts.session),
+            Handed::Passed(facts) => format!("passed {}", facts.session),
             Handed::Closed { session, end } => format!("closed {session} {end:?}"),
         })
         .collect()
@@ -271,7 +272,7 @@ fn nothing_is_missed_across_runtimes() {
             let next = tokio::time::timeout(Duration::from_secs(20), receiver.recv());
             match next.await.expect("a wake-up was missed") {
                 Some(Handed::Closed { .. }) => closed += 1,
-                Some(Handed::Lost(_)) | None => {}
+                Some(Handed::Lost(_) | Handed::Passed(_)) | None => {}
                 Some(Handed::Exchange(_) | Handed::Stub(_)) => received += 1,
             }
         }
@@ -284,4 +285,47 @@ fn nothing_is_missed_across_runtimes() {
     assert_eq!(watch.handed(), 2 * EACH);
     // It dozes while they come, and needs no waking.
     assert!(watch.wakes() <= 2 * EACH / 16, "{}", watch.wakes());
+}
+
+#[test]
+fn what_passes_by_is_counted_and_told_once_when_somebody_wants_to_know_again() {
+    let (tee, mut receiver) = door(Limits::default());
+    let appraisal = receiver.appraisal();
+    let (first, second) = (facts(1, &Arc::default()), facts(2, &Arc::default()));
+    tee.hand(exchange(&first, 1, &query(10), 100));
+    appraisal.set(Regard::Nothing);
+    for seq in 2..5 {
+        tee.hand(exchange(&first, seq, &query(10), 100));
+    }
+    tee.hand(exchange(
+        &second,
+        1,
+        &[Command::STMT_CLOSE.0, 1, 0, 0, 0],
+        0,
+    ));
+    assert_eq!(drain(&mut receiver), ["exchange 1 sample 100"]);
+    assert_eq!(
+        (tee.handed(), tee.passed()),
+        (1, 3),
+        "a CLOSE has no answer"
+    );
+    assert!(first.share.journal_unknown() && second.share.journal_unknown());
+    assert_eq!(tee.budget().used(), 0);
+
+    appraisal.set(Regard::Follow);
+    for seq in 5..7 {
+        tee.hand(exchange(&first, seq, &query(10), 0));
+    }
+    tee.closed(&first, End::Left);
+    tee.closed(&second, End::Left);
+    assert_eq!(
+        drain(&mut receiver),
+        [
+            "passed 1",
+            "exchange 5 sample 0",
+            "exchange 6 sample 0",
+            "closed 1 Left"
+        ],
+        "of the second nobody ever heard"
+    );
 }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use understudy::connect::Stream;
 use understudy::shadow::{Carried, Mirror, SessionState, Values};
-use understudy::tee::{Exchange, Facts, Share, Tee};
+use understudy::tee::{Exchange, Facts, Regard, Share, Tee};
 use understudy::wire::answer::{Answer, AnswerTracker, Progress};
 use understudy::wire::capability::Capabilities;
 use understudy::wire::command::{Command, Expect};
@@ -71,7 +71,8 @@ impl Session {
     }
 
     async fn say_since(&mut self, began: Instant, payload: &[u8], other: &[u8]) -> Answer {
-        self.tracker.digest_rows(self.tee.compares());
+        self.tracker
+            .digest_rows(self.tee.regard() == Regard::Compare);
         let answer = exchange(&mut self.stream, &mut self.tracker, other).await;
         self.seq += 1;
         let now = Instant::now();

@@ -59,7 +59,11 @@ fn kept() -> Kept {
     let path = files.path().join("ledger.db");
     let text = format!("[ledger]\npath = {path:?}\nlog = \"\"\n{RULE}");
     let config = config::Config::parse(&text, &[]).unwrap();
-    let commands = Arc::new(|| Commands { handed: 4, lost: 0 });
+    let commands = Arc::new(|| Commands {
+        handed: 4,
+        lost: 0,
+        passed: 0,
+    });
     let ledger = Ledger::open(
         &config.ledger,
         config.shadow.fed_by,

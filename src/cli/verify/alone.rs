@@ -45,7 +45,11 @@ pub(super) fn run(
     let config = Config::load(file).map_err(Trouble::usage)?;
     let roles = roles(&config)?;
     // A second process on one ledger is refused here: a running understudy is to be asked with --admin.
-    let nothing = Arc::new(|| Commands { handed: 0, lost: 0 });
+    let nothing = Arc::new(|| Commands {
+        handed: 0,
+        lost: 0,
+        passed: 0,
+    });
     let fed_by = roles.shadow.fed_by;
     let dial: Arc<dyn Dial> = Arc::new(Tcp::default());
     let replicated = (fed_by == FedBy::Replication).then(|| {

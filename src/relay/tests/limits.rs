@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::relay::book::PIPELINE_MAX;
 use crate::relay::buffer::BUFFER_BYTES;
-use crate::tee::Limits;
+use crate::tee::{Handed, Limits, Regard};
 use crate::wire::reply;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -209,7 +209,11 @@ async fn rows_are_digested_while_somebody_is_to_compare_them() {
     let (mut client, mut server) = world.session().await;
     let (command, answer) = (packet(0, b"\x03select a"), rows(&[b"one", b"two"], 2));
     for compares in [true, false, true] {
-        appraisal.set(compares);
+        appraisal.set(if compares {
+            Regard::Compare
+        } else {
+            Regard::Follow
+        });
         client.send(&command).await;
         server.expect(&command).await;
         server.send(&answer).await;
@@ -219,4 +223,29 @@ async fn rows_are_digested_while_somebody_is_to_compare_them() {
         };
         assert_eq!((it.answer.is_digested(), it.answer.rows()), (compares, 2));
     }
+}
+
+/// Nobody wants to know: the relay relays, and counts.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_observes_passes_by_and_is_counted() {
+    let world = &mut World::new(Setting::default());
+    let appraisal = world.receiver.appraisal();
+    let (mut client, mut server) = world.session().await;
+    let (command, answer) = (packet(0, b"\x03select a"), rows(&[b"one", b"two"], 2));
+    for regard in [Regard::Nothing, Regard::Nothing, Regard::Follow] {
+        appraisal.set(regard);
+        client.send(&command).await;
+        server.expect(&command).await;
+        server.send(&answer).await;
+        client.expect(&answer).await;
+    }
+    let Some(Handed::Passed(facts)) = world.receiver.recv().await else {
+        panic!("what passed by is told of first")
+    };
+    assert!(facts.share.journal_unknown(), "nobody knows what it was");
+    let Some(Handed::Exchange(it)) = world.receiver.recv().await else {
+        panic!("it")
+    };
+    assert_eq!((it.seq, it.answer.rows()), (3, 2));
+    assert!(world.receiver.try_recv().is_none());
 }

@@ -388,6 +388,7 @@ fn describe(handed: &Handed) -> String {
         }
         Handed::Stub(it) => format!("{} stub", it.seq),
         Handed::Lost(_) => "lost".into(),
+        Handed::Passed(_) => "passed by".into(),
         Handed::Closed { end, .. } => format!("{end:?}"),
     }
 }

@@ -11,6 +11,7 @@ const CAME: Came = Came {
         writes: Writes::Apply,
         sample: 1.0,
         paused: false,
+        observe: true,
     },
     journal_unknown: false,
 };

@@ -119,12 +119,7 @@ impl Desk {
 
     /// Commands of the session came to nothing.
     pub(in crate::shadow) fn lose_all(&mut self, shared: &Arc<Shared>, facts: &Arc<Facts>) {
-        self.log_in(shared, facts);
-        self.ties.lose("commands were lost");
-        self.last_key = LastKey::Unknown;
-        self.journal.lose();
-        self.absent = Some(Reason::Dropped);
-        self.long.clear();
+        self.forget_all(shared, facts, "commands were lost");
         // Of every database: a USE may have been among them.
         shared.taint(
             &Scope::All,
@@ -132,6 +127,25 @@ impl Desk {
             &"commands were lost: the queue and even the room for their first bytes were full"
                 .into(),
         );
+    }
+
+    /// Commands of the session passed by: what they may have written was tainted when the switches were turned.
+    pub(in crate::shadow) fn was_passed(&mut self, shared: &Arc<Shared>, facts: &Arc<Facts>) {
+        self.forget_all(
+            shared,
+            facts,
+            "commands passed by while nothing was observed",
+        );
+    }
+
+    /// Of the session nothing is known any more.
+    fn forget_all(&mut self, shared: &Arc<Shared>, facts: &Arc<Facts>, why: &'static str) {
+        self.log_in(shared, facts);
+        self.ties.lose(why);
+        self.last_key = LastKey::Unknown;
+        self.journal.lose();
+        self.absent = Some(Reason::Dropped);
+        self.long.clear();
         self.pass_on(Skip {
             entries: vec![Entry::Untold(Untold::Anything)],
             ends: None,

@@ -36,6 +36,7 @@ pub struct AnswerTracker {
     capabilities: Capabilities,
     sample_bytes: usize,
     digests: bool,
+    samples: bool,
     frames: Frames,
     stage: Stage,
     role: Role,
@@ -119,6 +120,7 @@ impl AnswerTracker {
             capabilities,
             sample_bytes,
             digests: true,
+            samples: true,
             frames: Frames::new(),
             stage: Stage::Idle,
             role: Role::Unknown,
@@ -132,6 +134,12 @@ impl AnswerTracker {
     /// Else they are only counted, and each result says so.
     pub const fn digest_rows(&mut self, digests: bool) {
         self.digests = digests;
+    }
+
+    /// Whether the answers that begin from here on are copied, as far as the sample goes, as they are without
+    /// this.
+    pub const fn take_sample(&mut self, samples: bool) {
+        self.samples = samples;
     }
 
     /// Begins the next answer; the `answer` that [`AnswerTracker::feed`] gets must be empty by
@@ -163,11 +171,13 @@ impl AnswerTracker {
         let mut rest = piece;
         let step = self.scan(piece.len(), &mut rest, answer);
         let used = piece.len() - rest.len();
-        keep_sample(
-            answer,
-            piece.get(..used).unwrap_or(piece),
-            self.sample_bytes,
-        );
+        if self.samples {
+            keep_sample(
+                answer,
+                piece.get(..used).unwrap_or(piece),
+                self.sample_bytes,
+            );
+        }
         answer.bytes += used as u64;
         match step {
             Step::On => Progress::More,

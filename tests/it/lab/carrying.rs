@@ -61,6 +61,7 @@ fn mirror(config: &Arc<Config>) -> (Mirror, Tee, Ledger) {
     let ledger = Ledger::in_memory(Arc::new(move || Commands {
         handed: counting.handed(),
         lost: counting.lost(),
+        passed: counting.passed(),
     }));
     let mirror = Mirror::start(MirrorParts {
         config: Arc::clone(config),

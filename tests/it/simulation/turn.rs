@@ -19,7 +19,7 @@ use understudy::roles::Roles;
 use understudy::shadow::{
     Carried, CarryError, Control, Mirror, MirrorParts, SessionState, Stuck, Values,
 };
-use understudy::tee::{self, Limits, Tee};
+use understudy::tee::{self, Limits, Regard, Tee};
 use understudy::wire::answer::{AnswerTracker, Outcome};
 use understudy::wire::capability::Capabilities;
 
@@ -79,6 +79,7 @@ impl House {
             Arc::new(move || Commands {
                 handed: tee.handed(),
                 lost: tee.lost(),
+                passed: tee.passed(),
             })
         });
         let config = Arc::new(config);
@@ -623,14 +624,17 @@ fn a_transaction_that_is_open_when_the_mirror_is_paused_is_compared_to_its_end()
             ..house.mirror.control()
         });
         tokio::time::sleep(Duration::from_secs(2)).await;
-        assert!(house.tee.compares(), "a transaction is open");
+        assert!(
+            house.tee.regard() == Regard::Compare,
+            "a transaction is open"
+        );
         for text in ["SELECT 1", "COMMIT"] {
             session.query(text).await;
         }
         house.mirror.drained().await.expect("a mirror");
         assert_eq!(house.ledger.coverage().matched, 4);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!house.tee.compares());
+        assert_eq!(house.tee.regard(), Regard::Follow);
     });
 }
 
@@ -651,10 +655,10 @@ fn answers_are_compared_from_the_moment_the_mirror_is_switched_on() {
             house.mirror.drained().await.expect("a mirror");
             // Answers are digested until the last transaction of before has ended.
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert!(!house.tee.compares());
+            assert_eq!(house.tee.regard(), Regard::Follow);
             session.query("SELECT 1").await;
             house.mirror.set_control(control);
-            assert!(house.tee.compares());
+            assert!(house.tee.regard() == Regard::Compare);
             // The dispatcher may see the one before by the switches of now.
             session.query("SELECT 1").await;
             house.mirror.drained().await.expect("a mirror");
@@ -663,6 +667,56 @@ fn answers_are_compared_from_the_moment_the_mirror_is_switched_on() {
         assert_eq!(
             (coverage.commands, coverage.matched, coverage.diverged),
             (9, 3, 0),
+            "{coverage:?}"
+        );
+    });
+}
+
+/// What passes by unobserved is counted, taints all that it may have written, and leaves a session that nobody
+/// knows any more.
+#[test]
+fn what_passed_by_is_off_and_its_session_is_taken_up_once_it_has_reconnected() {
+    run(async {
+        let house = House::build();
+        let mut session = house.log_in(1).await;
+        let control = house.mirror.control();
+        house.mirror.set_control(Control {
+            reads: false,
+            writes: Writes::Off,
+            observe: false,
+            ..control
+        });
+        // The transactions of before come to their end first.
+        while house.tee.regard() != Regard::Nothing {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(house.mirror.is_passed_by());
+        assert_eq!(house.ledger.taints().len(), 1, "all tables");
+        for text in ["SET @a = 5", "USE spare", "SELECT 1"] {
+            session.query(text).await;
+        }
+        let state = house.mirror.session(&session.facts).await;
+        let state = state.expect("a mirror");
+        assert!(state.unknown().is_some(), "it has no journal: {state:?}");
+        house
+            .ledger
+            .clear_taints(&["*".to_owned()], "ops", "verified");
+        house.mirror.set_control(control);
+        assert_eq!(house.ledger.taints().len(), 1, "written to meanwhile");
+        session.query("SELECT 1").await;
+        house.log_in(2).await.query("SELECT 1").await;
+        house.mirror.drained().await.expect("a mirror");
+        let coverage = house.ledger.coverage();
+        assert_eq!(coverage.commands, 5, "{coverage:?}");
+        assert_eq!(coverage.not_compared.get("off"), Some(&3), "{coverage:?}");
+        assert_eq!(
+            coverage.not_compared.get("dropped"),
+            Some(&1),
+            "{coverage:?}"
+        );
+        assert_eq!(
+            (coverage.pending, coverage.diverged),
+            (0, 0),
             "{coverage:?}"
         );
     });

@@ -145,6 +145,7 @@ impl World {
             Arc::new(move || Commands {
                 handed: tee.handed(),
                 lost: tee.lost(),
+                passed: tee.passed(),
             })
         });
         let config = Arc::new(config());

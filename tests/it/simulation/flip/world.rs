@@ -166,6 +166,7 @@ impl World {
             Arc::new(move || Commands {
                 handed: tee.handed(),
                 lost: tee.lost(),
+                passed: tee.passed(),
             })
         });
         let (writer, roles) = watch::channel(Roles::configured(&config));
