@@ -13,6 +13,7 @@ mod findings;
 mod fleet;
 mod health;
 mod mirror;
+mod openapi;
 mod page;
 mod proof;
 mod querylog;
@@ -206,6 +207,7 @@ fn router(parts: Parts, page: Arc<Page>) -> Router {
         .route("/api/v1/fleet/forget", post(fleet::forget))
         .route("/api/v1/querylog", get(querylog::querylog))
         .route("/api/v1/report", get(report::report))
+        .route("/api/v1/openapi.json", get(openapi::openapi))
         .route("/api/v1/mirror", patch(mirror::switch))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)

@@ -1,6 +1,7 @@
 //! Every route over a real socket, with a ledger in a file and a house of cards.
 
 mod cutover;
+mod openapi;
 mod page;
 mod querylog;
 mod verify;

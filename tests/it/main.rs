@@ -20,6 +20,7 @@ mod acknowledged;
 mod handed;
 mod lab;
 mod layers;
+mod reference;
 #[cfg(feature = "simulation")]
 mod simulation;
 mod supervised;
