@@ -64,6 +64,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 /// What a relay is made of.
@@ -172,6 +173,8 @@ struct Shared {
     probes: probe::Probes,
     counters: Arc<Counters>,
     open: Gauge,
+    /// Whether connections are accepted.
+    accepts: watch::Sender<bool>,
     last_session: AtomicU64,
 }
 
@@ -259,6 +262,7 @@ impl Relay {
             probes: probe::Probes::default(),
             counters: Arc::default(),
             open: Gauge::default(),
+            accepts: watch::Sender::new(true),
             last_session: AtomicU64::new(0),
         };
         Ok(Self {
