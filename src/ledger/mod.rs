@@ -54,7 +54,7 @@ pub use querylog::{LISTENERS_MAX, Listener, QueryFilter, QueryLine, VERDICTS};
 pub use recent::{Mark, Recent};
 pub use rollup::By;
 pub use slow::{Look, Slow};
-pub use store::{Health, LedgerError, inspect};
+pub use store::{Health, LedgerError, inspect, is_in_use};
 pub use taints::Taint;
 pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
@@ -161,9 +161,24 @@ impl Ledger {
         judged: Judged,
         commands: AskCommands,
     ) -> Result<Self, LedgerError> {
+        Self::inherit(config, fed_by, judged, commands, None)
+    }
+
+    /// The same, where the process that had it before may have left it to this one, which has this token: to any
+    /// other, that was no clean stop.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn inherit(
+        config: &config::Ledger,
+        fed_by: FedBy,
+        judged: Judged,
+        commands: AskCommands,
+        heir: Option<&str>,
+    ) -> Result<Self, LedgerError> {
         let feeds = fed_by == FedBy::Mirror;
         let lasting = Arc::new(Lasting::new(config.fingerprints_max));
-        let store = Store::open(config, &judged.rules, feeds, &lasting)?;
+        let store = Store::open(config, &judged.rules, feeds, &lasting, heir)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 coverage: Coverage::default(),
@@ -204,6 +219,14 @@ impl Ledger {
     pub fn is_fed_by(&self, fed_by: FedBy) {
         let feeds = fed_by == FedBy::Mirror;
         self.inner.feeds.store(feeds, Ordering::Relaxed);
+    }
+
+    /// The process with this token has taken over: once this is closed, it is clean for that one alone, whose clients
+    /// write already. `None`: there is no such process any more.
+    pub fn is_left_to(&self, heir: Option<&str>) {
+        if let Some(store) = &self.inner.store {
+            store.is_left_to(heir);
+        }
     }
 
     /// Writes what waits and sets the mark of a clean stop. Waits for the writer; later records
