@@ -660,6 +660,7 @@ impl Desk {
             scope.join(&reading.writes);
         }
         if !scope.is_empty() {
+            shared.beside.note(&scope, one.acked);
             let mut recent = shared.recent.lock();
             recent.push(self.facts.session, scope, one.began, one.acked);
         }

@@ -10,6 +10,7 @@
 use super::antechamber::{Antechamber, Came};
 use super::desk::Desk;
 use super::doorkeeper::{Doorkeeper, Guest, Lies};
+use super::early::Before;
 use super::era::Era;
 use super::errand::{Errand, Rested, Waiting};
 use super::order::Scope;
@@ -93,6 +94,8 @@ pub(super) struct Dispatcher {
     probe: Option<JoinHandle<()>>,
     full_ticks: u32,
     lost_unsaid: u64,
+    /// Until then lag is no fault of the shadow's: what it has to do came before the mirror.
+    lag_excused: Option<Instant>,
 }
 
 impl Dispatcher {
@@ -119,7 +122,18 @@ impl Dispatcher {
             probe: None,
             full_ticks: 0,
             lost_unsaid: 0,
+            lag_excused: None,
         }
+    }
+
+    /// Has to begin with what came before there was a mirror. The shadow may take as long for it as it came in, and
+    /// lag behind meanwhile: to suspend for that would throw away what was kept.
+    pub(super) fn begin_with(&mut self, before: Before) {
+        let limit = self.shared.config.mirror.breaker_lag;
+        self.lag_excused = Instant::now().checked_add(before.waited + limit);
+        self.antechamber = before.antechamber;
+        self.doorkeeper.closes();
+        self.tell_unread();
     }
 
     /// Runs until told to end, or until no tee is left; then lets in what lies unread and lets the replays
@@ -420,7 +434,7 @@ impl Dispatcher {
     fn lag(&self, now: Instant) -> Option<Duration> {
         let age = now.saturating_duration_since(self.shared.oldest()?);
         let limit = self.shared.config.mirror.breaker_lag;
-        if age <= limit {
+        if age <= limit || self.lag_excused.is_some_and(|until| now < until) {
             return None;
         }
         let (then, connections) = (now.checked_sub(limit)?, self.shared.connections());

@@ -14,13 +14,14 @@
 //! `link`, `talk`, `patience`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
 //! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `scope`, `reach`),
 //! `breaker` (with `halt`); `state`, `carry` (with `values`), `sequences`, `era`, `shared` (with `room`), `census`,
-//! `stand`.
+//! `stand`. In a hand-over from one process to another: `early`, `beside`.
 
 pub mod control;
 
 mod antechamber;
 mod dispatcher;
 mod doorkeeper;
+mod early;
 mod errand;
 
 mod census;
@@ -41,6 +42,7 @@ mod owed;
 mod stake;
 
 mod backoff;
+mod beside;
 mod carried;
 mod clock;
 mod judge;
@@ -83,8 +85,10 @@ mod model;
 
 pub use control::Control;
 
+pub use beside::Written;
 pub use carry::{Carried, CarryError, Parts, Unprepared};
 pub use census::Users;
+pub use early::{Before, Early};
 pub use errand::Ended;
 pub use pulse::Beat;
 pub use sequences::{Sequence, SequenceError};
@@ -188,6 +192,23 @@ impl Mirror {
     /// # Errors
     /// Where TLS towards a server cannot be set up as the config says.
     pub fn start(parts: MirrorParts) -> Result<Self, TlsError> {
+        Self::begin(parts, None)
+    }
+
+    /// Starts the mirror of a process that has taken over, on the current runtime: with what clients said `before`
+    /// there was one, behind what the sessions of the old process had `written` meanwhile.
+    ///
+    /// # Errors
+    /// See [`Mirror::start`].
+    pub fn start_after(
+        parts: MirrorParts,
+        before: Before,
+        written: &Written,
+    ) -> Result<Self, TlsError> {
+        Self::begin(parts, Some((before, written)))
+    }
+
+    fn begin(parts: MirrorParts, before: Option<(Before, &Written)>) -> Result<Self, TlsError> {
         let roles = parts.roles.borrow().clone();
         let (rests, rested) = mpsc::channel(RESTED_MAX);
         let lasting = Lasting::new(
@@ -205,8 +226,12 @@ impl Mirror {
         let current = Arc::new(ArcSwap::new(Arc::clone(&era.shared)));
         let (errands, receiver) = mpsc::channel(ERRANDS_MAX);
         let stop = CancellationToken::new();
-        let dispatcher =
+        let mut dispatcher =
             Dispatcher::new(era, Arc::clone(&current), parts.receiver, receiver, rested);
+        if let Some((before, written)) = before {
+            current.load().beside.follow(written);
+            dispatcher.begin_with(before);
+        }
         let running = task::spawn("dispatcher", dispatcher.run(stop.clone(), FINISH));
         Ok(Self {
             current,
@@ -235,6 +260,29 @@ impl Mirror {
                 shared.unread.len()
             );
         }
+    }
+
+    /// From now on a new process serves others, or it does not any more: how what is acknowledged here from now on
+    /// differs, what their commands did may explain, which the shadow has later.
+    pub fn is_beside_an_heir(&self, serves: bool) {
+        let beside = &self.current.load_full().beside;
+        if serves {
+            beside.begin(Instant::now());
+        } else {
+            beside.end();
+        }
+    }
+
+    /// What the sessions of this process have written since a new one serves others. Whole once it is
+    /// [drained](Mirror::drained) and no session is left.
+    #[must_use]
+    pub fn written_beside(&self) -> Written {
+        self.current.load().beside.written(Instant::now())
+    }
+
+    /// Any table may have rows that the shadow will not have, and why.
+    pub fn taint_all(&self, why: &str) {
+        self.current.load().taint(&Scope::All, "", &why.into());
     }
 
     /// The switches.

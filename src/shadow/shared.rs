@@ -1,6 +1,7 @@
 //! What the mirror's tasks share: what is of one pair of roles, and what outlives their turn.
 
 use super::Control;
+use super::beside::Beside;
 use super::breaker::{Breaker, Cause, Limits};
 use super::census::Census;
 use super::clock::Clock;
@@ -90,6 +91,8 @@ pub(super) struct Lasting {
     pub(super) census: Census,
     /// How the primary answers.
     pub(super) pulse: Pulse,
+    /// Sessions of another process.
+    pub(super) beside: Beside,
     /// What the replays have to do.
     pub(super) loads: Arc<Loads>,
     /// What lies in the antechamber.
@@ -335,6 +338,7 @@ impl Lasting {
             counters: Arc::default(),
             census: Census::default(),
             pulse: Pulse::default(),
+            beside: Beside::default(),
             loads: Arc::new(Loads::new(Jobs::default())),
             unread: Arc::default(),
             tls,
