@@ -103,6 +103,10 @@ pub struct Listen {
     pub write_timeout: Duration,
     /// Time for SIGTERM's drain.
     pub drain_timeout: Duration,
+    /// The socket on which another process may take over; `None` where none may.
+    pub handover: Option<PathBuf>,
+    /// After another process took over, sessions may go on in this one for so long.
+    pub handover_time: Duration,
     /// Threads of the relay's runtime.
     pub threads: usize,
     /// The longest command that is relayed, in bytes; a longer one ends the connection with 1153.

@@ -58,6 +58,10 @@ pub trait House: Send + Sync + 'static {
     fn seen(&self, server: &str) -> Seen;
     /// How far the start has come.
     fn ready(&self) -> Ready;
+    /// The process that has taken over, where this one only lets its sessions end.
+    fn heir(&self) -> Option<u32> {
+        None
+    }
     /// The tee's counters.
     fn tee(&self) -> Tee;
     /// Every other counter: metric name and value.

@@ -11,7 +11,7 @@ use super::{
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const KIB: u64 = 1 << 10;
@@ -31,7 +31,7 @@ pub(super) fn read(
     let listen = listen(&mut root, &mut reading);
     let primary = server(&mut root, &mut reading, &PRIMARY);
     let shadow = server(&mut root, &mut reading, &SHADOW);
-    let config = Config {
+    let mut config = Config {
         listen,
         primary,
         mirror: mirror(&mut root, &mut reading),
@@ -49,6 +49,10 @@ pub(super) fn read(
         .iter()
         .map(|(section, key)| format!("{section}.{key}"))
         .collect();
+    config.listen.handover = config
+        .listen
+        .handover
+        .map(|path| beside(path, &config.ledger.path));
     if reading.faults.is_empty() {
         across(&config, &mut reading);
     }
@@ -134,6 +138,19 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Stands for the path beside the ledger.
+const AUTO: &str = "auto";
+
+/// The path of the socket on which another process may take over.
+fn beside(written: PathBuf, ledger: &Path) -> PathBuf {
+    if written.as_os_str() != AUTO {
+        return written;
+    }
+    let mut name = ledger.as_os_str().to_owned();
+    name.push(".handover");
+    PathBuf::from(name)
+}
+
 fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
     let mut section = Section::take(root, "listen", reading);
     let address = section.address("address", loopback(3306));
@@ -166,6 +183,9 @@ fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
         login_timeout: section.time("login_timeout_s", Duration::from_secs(10), 1..=600),
         write_timeout: section.time("write_timeout_s", Duration::from_secs(3600), 0..=86_400),
         drain_timeout: section.time("drain_timeout_s", Duration::from_secs(30), 0..=3_600),
+        // Where it is beside the ledger is known once the ledger is.
+        handover: section.path_or("handover", AUTO),
+        handover_time: section.time("handover_s", Duration::from_secs(600), 0..=86_400),
         threads: if threads == 0 { processors() } else { threads },
         command_bytes_max: section.bytes("command_bytes_max", GIB, KIB..=4 * GIB),
     };

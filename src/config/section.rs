@@ -156,6 +156,15 @@ impl<'a> Section<'a> {
         (!path.is_empty()).then(|| PathBuf::from(path))
     }
 
+    /// A path with a default; an empty one is for none.
+    pub(super) fn path_or(&mut self, key: &'static str, default: &str) -> Option<PathBuf> {
+        let right = format!("write a path in quotes, \"{default}\", or \"\" for none");
+        let path = self.read(key, default.to_owned(), &right, |value| {
+            Some(text(value)?.to_owned())
+        });
+        (!path.is_empty()).then(|| PathBuf::from(path))
+    }
+
     /// One of several words.
     pub(super) fn choice<T: Copy>(
         &mut self,

@@ -123,6 +123,9 @@ fn mirror(parts: &Parts, told: &Value) -> Markup {
         section class="panel" id="mirror" data-part="mirror" data-by="status" {
             h2 { "Mirror " (tag(tone, mirror.state)) }
             @if let Some(reason) = &mirror.reason { p class="problem" { (reason) } }
+            @if let Some(process) = house.heir() {
+                p class="problem" { "Process " (process) " has taken over: this one ends with its last session, and that one goes on here" }
+            }
             dl class="facts" {
                 dt { "Mirrored" }
                 dd { "reads " (on(mirror.control.reads)) ", writes " (mirror.control.writes.name())
