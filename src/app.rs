@@ -513,8 +513,8 @@ fn say_started(
         mirror.writes.name(),
         mirror.sample * 100.0,
     );
-    let token = if config.admin.token.is_some() {
-        "with the token"
+    let token = if config.admin.wants_token() {
+        "with a token"
     } else {
         "from this host"
     };

@@ -2,8 +2,10 @@
 
 use super::answer::{Refusal, Told};
 use super::status::mirror_json;
+use super::who::Caller;
 use super::{Parts, may_write};
 use crate::config::Writes;
+use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -23,6 +25,7 @@ pub(super) struct Change {
 /// Changes the switches, and answers with the mirror as it is then.
 pub(super) async fn switch(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Told(change): Told<Change>,
 ) -> Result<Json<Value>, Refusal> {
     let mut control = parts.house.mirror().control;
@@ -52,6 +55,7 @@ pub(super) async fn switch(
     control.observe = change.observe.unwrap_or(control.observe);
     parts.house.set_control(control);
     tracing::info!(
+        who = &**caller.name(),
         reads = control.reads,
         writes = control.writes.name(),
         sample = control.sample,

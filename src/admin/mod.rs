@@ -2,7 +2,7 @@
 //!
 //! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
 //! the triage of findings, rules, and taints; a cutover it asks of the helm, a verification of the inspector. Without a token it answers loopback callers only; with one
-//! every path but `/healthz` and `/readyz` needs it. Nothing here can hold a relay thread.
+//! every path but `/healthz` and `/readyz` needs it, and what changes something needs an operator's. Nothing here can hold a relay thread.
 
 mod access;
 mod answer;
@@ -12,6 +12,7 @@ mod cutover;
 mod findings;
 mod fleet;
 mod health;
+mod holders;
 mod mirror;
 mod page;
 mod proof;
@@ -26,12 +27,12 @@ mod status;
 mod streams;
 mod taints;
 mod verify;
+mod watched;
 mod who;
 
 #[cfg(test)]
 mod tests;
 
-pub use access::Access;
 pub use server::serve;
 
 use crate::config::{self, Writes};
@@ -41,8 +42,10 @@ use crate::metrics::Metrics;
 use crate::roles::RolesWatch;
 use crate::shadow::Control;
 use crate::verify::Inspector;
+use access::Access;
 use axum::Router;
 use axum::routing::{delete, get, patch, post};
+use holders::Holders;
 use page::Page;
 use std::sync::Arc;
 
@@ -165,8 +168,8 @@ pub struct Parts {
 }
 
 /// Every route, and who may ask.
-fn router(parts: Parts, page: Arc<Page>) -> Router {
-    let access = Arc::new(Access::new(&parts.config.admin));
+fn router(parts: Parts, page: Arc<Page>, holders: Arc<Holders>) -> Router {
+    let access = Arc::new(Access::new(holders, parts.config.admin.address));
     Router::new()
         .merge(page::router(Arc::clone(&page)))
         .route("/healthz", get(health::healthz))

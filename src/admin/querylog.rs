@@ -6,6 +6,7 @@
 use super::Parts;
 use super::answer::{Asked, Refusal};
 use super::streams::{Stream, Streams};
+use super::who::Caller;
 use crate::ledger::{LISTENERS_MAX, Listener, QueryFilter, VERDICTS};
 use crate::sql::Class;
 use axum::Extension;
@@ -69,10 +70,11 @@ fn one_of(what: &str, given: Option<&str>, names: &[&str]) -> Result<(), Refusal
     }
 }
 
-/// Listens until the asker leaves, or understudy ends.
+/// Listens until the asker leaves, or their token is taken away, or understudy ends.
 pub(super) async fn querylog(
     State(parts): State<Parts>,
     Extension(streams): Extension<Streams>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Refusal> {
@@ -83,7 +85,7 @@ pub(super) async fn querylog(
             "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
         ))
     })?;
-    let lines = Lines::new(listener, streams.begin(), form);
+    let lines = Lines::new(listener, streams.begin(), form, caller);
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static(form.kind()));
     let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(([kind, fresh], Body::new(lines)).into_response())
@@ -143,19 +145,22 @@ struct Lines {
     listener: Listener,
     stream: Stream,
     form: Form,
+    /// Who listens: with their token it ends.
+    caller: Caller,
     looks: Interval,
     /// When something was sent last; the head counts.
     said: Option<Instant>,
 }
 
 impl Lines {
-    fn new(listener: Listener, stream: Stream, form: Form) -> Self {
+    fn new(listener: Listener, stream: Stream, form: Form, caller: Caller) -> Self {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             listener,
             stream,
             form,
+            caller,
             looks,
             said: None,
         }
@@ -188,7 +193,7 @@ impl HttpBody for Lines {
         self.stream.is_read();
         loop {
             ready!(self.looks.poll_tick(context));
-            if self.stream.is_to_end() {
+            if self.stream.is_to_end() || self.caller.is_over() {
                 return Poll::Ready(None);
             }
             let piece = self.piece();

@@ -1,5 +1,6 @@
 //! HTTP/1.1 with bounds: connections, header size, and time for each step.
 
+use super::holders::Holders;
 use super::page::{self, Page};
 use super::streams::Streams;
 use super::{Parts, console, readiness, router};
@@ -42,27 +43,34 @@ pub async fn serve(
     parts: Parts,
     shutdown: CancellationToken,
 ) {
+    let holders = Holders::new(&parts.config.admin);
     // A task of its own: what breaks there does not reach this door.
     let console = console
-        .map(|door| console::serve(door, parts.clone(), shutdown.clone()))
+        .map(|door| console::serve(door, parts.clone(), Arc::clone(&holders), shutdown.clone()))
         .map(|console| task::spawn("console", console));
-    serve_http(http, parts, shutdown).await;
+    serve_http(http, parts, holders, shutdown).await;
     if let Some(console) = console {
         let _ = tokio::time::timeout(DRAIN, console).await;
     }
 }
 
-async fn serve_http(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
+async fn serve_http(
+    listener: TcpListener,
+    parts: Parts,
+    holders: Arc<Holders>,
+    shutdown: CancellationToken,
+) {
     let watch = task::spawn(
         "readiness",
         readiness::watch(parts.clone(), shutdown.clone()),
     );
-    let page = Page::new();
+    let tokens = task::spawn("tokens", Arc::clone(&holders).watch(shutdown.clone()));
+    let page = Page::new(Arc::clone(&holders));
     let pace = task::spawn(
         "pace",
         page::watch(Arc::clone(&page), parts.clone(), shutdown.clone()),
     );
-    let app = router(parts, page);
+    let app = router(parts, page, holders);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -92,6 +100,7 @@ async fn serve_http(listener: TcpListener, parts: Parts, shutdown: CancellationT
     .await;
     watch.abort();
     pace.abort();
+    tokens.abort();
 }
 
 async fn connection(

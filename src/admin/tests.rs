@@ -3,6 +3,7 @@
 mod cutover;
 mod page;
 mod querylog;
+mod roles;
 mod verify;
 mod watched;
 

@@ -5,13 +5,13 @@ use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
     Admin, CatchUp, Compare, Config, Cutover, FedBy, Fleet, LatencyLimits, Ledger, Listen,
-    Literals, Mirror, ProxyProtocol, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode,
-    Verify, Writes,
+    Literals, Mirror, ProxyProtocol, Readiness, Recheck, Secret, Server, SoakAction, Stuck,
+    TlsMode, TokensFile, Verify, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const KIB: u64 = 1 << 10;
@@ -63,10 +63,7 @@ pub(super) fn read(
             .iter()
             .map(|(section, key, place)| unknown_key(&reading, section, key, place)),
     );
-    faults.sort_by_key(|fault| match fault.place {
-        Place::Line(line) => line,
-        Place::Absent | Place::Variable(_) => usize::MAX,
-    });
+    faults.sort_by_key(Fault::line);
     Ok((config, faults, known))
 }
 
@@ -694,7 +691,11 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
             "the token is empty or has blanks in it",
             "write printable ASCII without blanks",
         );
-    } else if token.is_none() && !address.ip().is_loopback() {
+    }
+    let tokens_file = section.path("tokens_file");
+    let asks = token.is_some() || tokens_file.is_some();
+    let tokens_file = tokens_file.and_then(|path| tokens(&mut section, &path, token.as_ref()));
+    if !asks && !address.ip().is_loopback() {
         section.fault(
             "address",
             format!("{address} can be reached from elsewhere, and there is no token"),
@@ -702,7 +703,7 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
         );
     }
     let console = section.address_or_none("console", loopback(8307));
-    if let Some(console) = console.filter(|at| token.is_none() && !at.ip().is_loopback()) {
+    if let Some(console) = console.filter(|at| !asks && !at.ip().is_loopback()) {
         section.fault(
             "console",
             format!("{console} can be reached from elsewhere, and there is no token"),
@@ -712,12 +713,24 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
     let admin = Admin {
         address,
         token,
+        tokens_file,
         console,
         console_rows: section.count("console_rows", 10_000, 1..=1_000_000),
         console_timeout: section.time("console_timeout_ms", Duration::from_secs(5), 10..=60_000),
     };
     section.finish();
     admin
+}
+
+/// Who stands in the tokens' file.
+fn tokens(section: &mut Section<'_>, path: &Path, one: Option<&Secret>) -> Option<TokensFile> {
+    TokensFile::read(path, one)
+        .inspect_err(|error| {
+            for fault in &error.faults {
+                section.fault("tokens_file", fault.told(path), &*fault.right);
+            }
+        })
+        .ok()
 }
 
 /// What only several sections together can get wrong.

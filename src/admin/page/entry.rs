@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 
 /// The cookie's name. Cookies of one host are shared by its ports, and several understudies may run there.
 pub(in crate::admin) fn cookie_name(port: u16) -> String {
@@ -45,7 +44,7 @@ pub(super) async fn view(
     Query(onward): Query<Onward>,
 ) -> Response {
     let to = onward.path();
-    if visitor.seated || parts.config.admin.token.is_none() {
+    if visitor.seated || !parts.config.admin.wants_token() {
         return Redirect::to(&to).into_response();
     }
     asked(&visitor, &to, None).into_response()
@@ -60,12 +59,12 @@ fn asked(visitor: &Visitor, to: &str, wrong: Option<&str>) -> Markup {
         form method="post" action="/ui/login" class="stack" {
             (token(visitor))
             input type="hidden" name="to" value=(to);
-            // For password managers, which want a name beside a secret.
+            // For password managers, which want a name beside a secret; whose it is the token says.
             input type="text" name="username" value="operator" autocomplete="username" hidden;
             label for="token" { "Token" }
             input type="password" id="token" name="token" required autofocus autocomplete="current-password"
                 aria-describedby=[wrong.map(|_| "wrong")];
-            p class="hint" { "The content of " code { "admin.token_file" } " on the proxy's host." }
+            p class="hint" { "Your own, or the content of " code { "admin.token_file" } " on the proxy's host." }
             button class="main" type="submit" { "Log in" }
         }
     };
@@ -84,19 +83,24 @@ pub(super) async fn login(
         to: sent.text("to"),
     }
     .path();
-    let Some(right) = &parts.config.admin.token else {
+    if !parts.config.admin.wants_token() {
         return Ok(Redirect::to(&to).into_response());
-    };
+    }
     let given = sent.text("token").unwrap_or_default();
-    if !bool::from(given.as_bytes().ct_eq(right.0.as_bytes())) {
+    let whose = page.seats.holders().whose(given.as_bytes());
+    let Some((caller, by)) = whose.and_then(|caller| caller.token().map(|by| (caller, by))) else {
         guessed().await;
         let again = asked(&visitor, &to, Some("The token is wrong."));
         return Ok((StatusCode::UNAUTHORIZED, again).into_response());
-    }
-    let id = page.seats.take().ok_or_else(|| {
+    };
+    let id = page.seats.take(by).ok_or_else(|| {
         Refusal::unavailable("this machine gives no random bytes, so nobody can log in")
     })?;
-    tracing::info!("an operator logged in to the page");
+    tracing::info!(
+        who = &**caller.name(),
+        role = caller.role().name(),
+        "somebody logged in to the page"
+    );
     Ok(seated(&parts, &headers, &id, LIFE.as_secs(), &to))
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn view(
     let Id(id) = id?;
     let said = Said {
         patch: FindingPatch {
-            who: Some(form::who(&headers)),
+            who: Some(form::who(&visitor, &headers)),
             ..FindingPatch::default()
         },
         wrong: None,
@@ -136,6 +136,9 @@ fn judged(found: &Value, visitor: &Visitor, said: &Said) -> Markup {
     if !rule.is_empty() {
         return html! { p { "The rule " strong { (rule) } " took it: delete or change that rule (" code { "understudy rules" } ")." } };
     }
+    if !visitor.may_change() {
+        return form::not_yours(visitor);
+    }
     let kept = |text: &Option<String>| text.clone().unwrap_or_default();
     let chosen = said.patch.state.as_deref().unwrap_or_default();
     html! {
@@ -193,7 +196,7 @@ pub(super) async fn triage(
         // A day that was left in its field means nothing for another state.
         until: sent.text("until").filter(|_| accepts).map(whole_day),
     };
-    match triaged(parts.clone(), id, patch.clone()).await {
+    match triaged(parts.clone(), &visitor.caller, id, patch.clone()).await {
         Ok(_) => {
             let to = format!("/ui/findings/{id}#history");
             let remembered = form::remember(patch.who.as_deref());

@@ -134,6 +134,9 @@ impl Frame<'_> {
         html! {
             div class="way-out" {
                 button type="button" class="quiet" id="help" hidden title="Keys (?)" { "Keys" }
+                @if self.visitor.caller.is_named() {
+                    span class="soft" { (self.visitor.caller.name()) ", " (self.visitor.caller.role().name()) }
+                }
                 @if self.visitor.seated {
                     form method="post" action="/ui/logout" {
                         (form::token(self.visitor))

@@ -33,6 +33,7 @@ pub(super) use seats::{Seats, Visitor};
 pub(super) use trouble::Trouble;
 
 use super::Parts;
+use super::holders::Holders;
 use axum::extract::FromRequestParts;
 use axum::http::request;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
@@ -54,9 +55,9 @@ pub(super) struct Page {
 
 impl Page {
     /// Nobody has logged in, nobody looks.
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(holders: Arc<Holders>) -> Arc<Self> {
         Arc::new(Self {
-            seats: Seats::new(),
+            seats: Seats::new(holders),
             events: events::Watchers::new(),
             pace: pace::Pace::default(),
         })
@@ -106,6 +107,11 @@ pub(super) fn is_page(path: &str) -> bool {
 /// Whether a path is shown to who has not logged in: the form, and what it looks like.
 pub(super) fn is_open(path: &str) -> bool {
     path == "/ui/login" || path.starts_with("/ui/assets/")
+}
+
+/// Whether what is sent there lets somebody in or out, whatever they may do inside.
+pub(super) fn is_way_in_or_out(path: &str) -> bool {
+    path == "/ui/login" || path == "/ui/logout"
 }
 
 /// Whether it is the stream of events.
