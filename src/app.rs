@@ -212,6 +212,7 @@ async fn serve_as(
         metrics: Arc::new(Metrics::new()),
         started,
         console: Arc::default(),
+        counters: Arc::default(),
     };
     threads
         .admin(doors.admin, doors.console, parts, stop.clone())

@@ -3,6 +3,7 @@
 //! nothing else. A viewer's token opens what only asks.
 
 use super::answer::Refusal;
+use super::audit::Slip;
 use super::holders::Holders;
 use super::page::{self, Page, Trouble, Visitor};
 use super::who::Caller;
@@ -42,13 +43,8 @@ impl Access {
         Self { holders, address }
     }
 
-    /// Who asks for `path` with these headers, if they may; nobody for a probe.
-    fn judge(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Result<Option<Caller>, Refusal> {
+    /// Who asks for `path` with these headers; nobody for a probe.
+    fn judge(&self, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Refusal> {
         self.not_from_a_page(headers)?;
         if self.holders.are_all() {
             self.local(headers)?;
@@ -57,11 +53,7 @@ impl Access {
         if OPEN.contains(&path) {
             return Ok(None);
         }
-        let caller = self.bearer(headers)?;
-        if !method.is_safe() {
-            caller.may_change()?;
-        }
-        Ok(Some(caller))
+        self.bearer(headers).map(Some)
     }
 
     /// What becomes of a request for the page.
@@ -70,20 +62,15 @@ impl Access {
             return Admitted::Again;
         }
         let path = request.uri().path();
-        let visitor = match self.visitor(request, page) {
-            Ok(Some(visitor)) => visitor,
-            Ok(None) if page::is_open(path) => return Admitted::As(page.seats.stranger()),
+        match self.visitor(request, page) {
+            Ok(Some(visitor)) => Admitted::As(visitor),
+            Ok(None) if page::is_open(path) => Admitted::As(page.seats.stranger()),
             // A stream of events is asked for by a script, which cannot log in.
             Ok(None) if page::is_stream(path) => {
-                return Admitted::Refused(Refusal::unauthorized("this needs a login"));
+                Admitted::Refused(Refusal::unauthorized("this needs a login"))
             }
-            Ok(None) => return Admitted::LoginFirst,
-            Err(refusal) => return Admitted::Refused(refusal),
-        };
-        let only_asks = request.method().is_safe() || page::is_way_in_or_out(path);
-        match visitor.caller.may_change() {
-            Err(refusal) if !only_asks => Admitted::Refused(refusal),
-            Ok(()) | Err(_) => Admitted::As(visitor),
+            Ok(None) => Admitted::LoginFirst,
+            Err(refusal) => Admitted::Refused(refusal),
         }
     }
 
@@ -178,43 +165,62 @@ fn host_name(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
+/// Takes note of who asks, who may now change what the request would change.
+fn let_in(request: &mut Request, caller: &Caller) -> Result<(), Refusal> {
+    if let Some(slip) = request.extensions().get::<Slip>() {
+        slip.is_of(caller);
+    }
+    let only_asks = request.method().is_safe() || page::is_way_in_or_out(request.uri().path());
+    if !only_asks {
+        caller.may_change()?;
+    }
+    request.extensions_mut().insert(caller.clone());
+    Ok(())
+}
+
 /// The rule as a layer around every route.
 pub(super) async fn check(
     State((access, page)): State<(Arc<Access>, Arc<Page>)>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     if page::is_page(request.uri().path()) {
-        return match access.admit(&request, &page) {
-            Admitted::As(visitor) => {
-                request.extensions_mut().insert(visitor.caller.clone());
+        page_asked(&access, &page, request, next).await
+    } else {
+        api_asked(&access, request, next).await
+    }
+}
+
+async fn page_asked(access: &Access, page: &Page, mut request: Request, next: Next) -> Response {
+    let refusal = match access.admit(&request, page) {
+        Admitted::As(visitor) => match let_in(&mut request, &visitor.caller) {
+            Ok(()) => {
                 request.extensions_mut().insert(visitor);
-                next.run(request).await
+                return next.run(request).await;
             }
-            Admitted::LoginFirst => page::login_first(request.uri()).await,
-            Admitted::Again => page::again(request.uri()).await,
-            Admitted::Refused(refusal) => {
-                page::secured(Trouble::from(refusal).into_response()).await
-            }
-        };
+            Err(refusal) => refusal,
+        },
+        Admitted::LoginFirst => return page::login_first(request.uri()).await,
+        Admitted::Again => return page::again(request.uri()).await,
+        Admitted::Refused(refusal) => refusal,
+    };
+    page::secured(Trouble::from(refusal).into_response()).await
+}
+
+async fn api_asked(access: &Access, mut request: Request, next: Next) -> Response {
+    let caller = access.judge(request.uri().path(), request.headers());
+    let passes = caller.and_then(|caller| match caller {
+        Some(caller) => let_in(&mut request, &caller),
+        // The probes ask nothing of who asks.
+        None => Ok(()),
+    });
+    let Err(refusal) = passes else {
+        return next.run(request).await;
+    };
+    if refusal.status() == WRONG_TOKEN && request.headers().contains_key(header::AUTHORIZATION) {
+        guessed().await;
     }
-    match access.judge(request.method(), request.uri().path(), request.headers()) {
-        Ok(caller) => {
-            // The probes ask nothing of who asks.
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
-            }
-            next.run(request).await
-        }
-        Err(refusal) => {
-            if refusal.status() == WRONG_TOKEN
-                && request.headers().contains_key(header::AUTHORIZATION)
-            {
-                guessed().await;
-            }
-            refusal.into_response()
-        }
-    }
+    refusal.into_response()
 }
 
 const WRONG_TOKEN: u16 = 401;
@@ -252,8 +258,8 @@ mod tests {
                 )
             })
             .collect();
-        Access::new(Holders::new(&admin), admin.address)
-            .judge(&Method::GET, path, &headers)
+        Access::new(Holders::new(&admin, &Arc::default()), admin.address)
+            .judge(path, &headers)
             .map_or_else(|refusal| refusal.status(), |_| 200)
     }
 

@@ -3,13 +3,14 @@
 //! The file is looked at by the admin's runtime alone. One that cannot be read any more, or is wrong, changes
 //! nothing, and that is said until it is mended: who was let in before still is.
 
+use super::Counters;
 use super::watched::{LOOK, Watched};
 use super::who::Caller;
 use crate::config::{self, Holder, Role, Secret, TOKEN_CHARS_MIN, TokenDigest, TokensFile};
 use arc_swap::ArcSwap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,13 +25,12 @@ pub(super) struct Holders {
     one: Option<Secret>,
     file: Option<PathBuf>,
     now: ArcSwap<Vec<Holder>>,
-    /// Times that the file was not taken over.
-    refused: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 impl Holders {
     /// As the config has them.
-    pub(super) fn new(admin: &config::Admin) -> Arc<Self> {
+    pub(super) fn new(admin: &config::Admin, counters: &Arc<Counters>) -> Arc<Self> {
         let short = |token: &&Secret| token.0.len() < TOKEN_CHARS_MIN;
         if admin.token.as_ref().filter(short).is_some() {
             tracing::warn!(
@@ -41,7 +41,7 @@ impl Holders {
             one: admin.token.clone(),
             file: admin.tokens_file.as_ref().map(|file| file.path.clone()),
             now: ArcSwap::default(),
-            refused: AtomicU64::new(0),
+            counters: Arc::clone(counters),
         };
         let read = admin.tokens_file.as_ref().map(|file| file.holders.clone());
         holders.take(read.unwrap_or_default());
@@ -117,10 +117,12 @@ impl Holders {
                 None => {}
                 Some(Ok(file)) => {
                     (wrong, said) = (None, None);
+                    self.counters.tokens_refused.store(0, Ordering::Relaxed);
                     self.change(file.holders);
                 }
                 Some(Err(error)) => {
-                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    let refused = &self.counters.tokens_refused;
+                    refused.fetch_add(1, Ordering::Relaxed);
                     let again = Some(error.to_string());
                     said = said.filter(|_| wrong == again);
                     wrong = again;
@@ -187,7 +189,7 @@ mod tests {
     fn holders(path: &Path) -> Arc<Holders> {
         let text = format!("[admin]\ntoken = \"the-one-that-all-have\"\ntokens_file = {path:?}\n");
         let config = config::Config::parse(&text, &[]).unwrap();
-        Holders::new(&config.admin)
+        Holders::new(&config.admin, &Arc::default())
     }
 
     async fn until(what: impl Fn() -> bool) {
@@ -215,7 +217,7 @@ mod tests {
         let stop = CancellationToken::new();
         let watch = crate::task::spawn("holders", Arc::clone(&holders).watch(stop.clone()));
         // Wrong, and gone: who could ask still can.
-        let refused = || holders.refused.load(Ordering::Relaxed);
+        let refused = || holders.counters.tokens_refused.load(Ordering::Relaxed);
         std::fs::write(&path, "[alice]\nrole = \"king\"\n").unwrap();
         until(|| refused() > 0).await;
         assert!(!bob.is_over() && role("alice-alice-alice").is_some());

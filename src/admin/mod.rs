@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+mod audit;
 pub(crate) mod console;
 mod coverage;
 mod cutover;
@@ -48,6 +49,7 @@ use axum::routing::{delete, get, patch, post};
 use holders::Holders;
 use page::Page;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What the admin reads of the running parts, and the little that it may change.
 pub trait House: Send + Sync + 'static {
@@ -165,10 +167,26 @@ pub struct Parts {
     pub started: tokio::time::Instant,
     /// What the console counts.
     pub console: Arc<console::Counters>,
+    /// What the other door counts.
+    pub counters: Arc<Counters>,
+}
+
+/// What the HTTP door counts.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests that are missing in the ledger's audit.
+    pub audit_lost: AtomicU64,
+    /// Times that the tokens' file was not taken over, since it was last.
+    pub tokens_refused: AtomicU64,
 }
 
 /// Every route, and who may ask.
-fn router(parts: Parts, page: Arc<Page>, holders: Arc<Holders>) -> Router {
+fn router(
+    parts: Parts,
+    page: Arc<Page>,
+    holders: Arc<Holders>,
+    clerk: Arc<audit::Clerk>,
+) -> Router {
     let access = Arc::new(Access::new(holders, parts.config.admin.address));
     Router::new()
         .merge(page::router(Arc::clone(&page)))
@@ -208,14 +226,18 @@ fn router(parts: Parts, page: Arc<Page>, holders: Arc<Holders>) -> Router {
         .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/fleet/forget", post(fleet::forget))
         .route("/api/v1/querylog", get(querylog::querylog))
+        .route("/api/v1/audit", get(audit::audit))
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/mirror", patch(mirror::switch))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
+        // The last one is the outermost.
+        .layer(axum::middleware::from_fn(audit::note))
         .layer(axum::middleware::from_fn_with_state(
             (access, page),
             access::check,
         ))
+        .layer(axum::middleware::from_fn_with_state(clerk, audit::watch))
         .with_state(parts)
 }
 

@@ -1,5 +1,6 @@
 //! HTTP/1.1 with bounds: connections, header size, and time for each step.
 
+use super::audit::{Clerk, Peer};
 use super::holders::Holders;
 use super::page::{self, Page};
 use super::streams::Streams;
@@ -43,7 +44,7 @@ pub async fn serve(
     parts: Parts,
     shutdown: CancellationToken,
 ) {
-    let holders = Holders::new(&parts.config.admin);
+    let holders = Holders::new(&parts.config.admin, &parts.counters);
     // A task of its own: what breaks there does not reach this door.
     let console = console
         .map(|door| console::serve(door, parts.clone(), Arc::clone(&holders), shutdown.clone()))
@@ -70,7 +71,8 @@ async fn serve_http(
         "pace",
         page::watch(Arc::clone(&page), parts.clone(), shutdown.clone()),
     );
-    let app = router(parts, page, holders);
+    let (clerk, writes) = Clerk::start(parts.ledger.clone(), &parts.counters);
+    let app = router(parts, page, holders, clerk);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -80,11 +82,12 @@ async fn serve_http(
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Where no place is free the stream is dropped, which closes it.
                 if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                     let service = TowerToHyperService::new(app.clone());
-                    connections.spawn(connection(stream, service, place, shutdown.clone()));
+                    let peer = Peer(peer);
+                    connections.spawn(connection(stream, peer, service, place, shutdown.clone()));
                 }
             }
             Err(error) => {
@@ -101,17 +104,20 @@ async fn serve_http(
     watch.abort();
     pace.abort();
     tokens.abort();
+    drop((app, connections));
+    Clerk::end(writes).await;
 }
 
 async fn connection(
     stream: TcpStream,
+    peer: Peer,
     service: TowerToHyperService<axum::Router>,
     _place: OwnedSemaphorePermit,
     shutdown: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
     let streams = Streams::new(shutdown.clone());
-    let service = with(streams.clone(), service);
+    let service = with(streams.clone(), peer, service);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -139,6 +145,7 @@ async fn connection(
 /// The routes, whose requests know their connection.
 fn with(
     streams: Streams,
+    peer: Peer,
     routes: TowerToHyperService<axum::Router>,
 ) -> impl Service<
     Request<Incoming>,
@@ -148,6 +155,7 @@ fn with(
 > + Send {
     service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(streams.clone());
+        request.extensions_mut().insert(peer);
         routes.call(request)
     })
 }

@@ -1,5 +1,6 @@
 //! Every route over a real socket, with a ledger in a file and a house of cards.
 
+mod audit;
 mod cutover;
 mod page;
 mod querylog;
@@ -107,6 +108,7 @@ fn built(
         metrics: Arc::new(Metrics::new()),
         started: tokio::time::Instant::now(),
         console: Arc::clone(console),
+        counters: Arc::default(),
     };
     (parts, cards, writer)
 }

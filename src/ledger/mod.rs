@@ -3,6 +3,7 @@
 //! Recording never waits: one bounded queue to one writer thread. What does not fit, or cannot be
 //! written (a full disk, a locked file), is counted as lost; production does not notice.
 
+pub mod audited;
 pub mod cause;
 pub mod coverage;
 pub mod cutover;
@@ -38,6 +39,7 @@ mod views;
 mod write;
 mod writer;
 
+pub use audited::Audited;
 pub use cause::{Cause, FindingKey};
 pub use coverage::{Commands, Snapshot};
 pub use cutover::{
@@ -425,6 +427,23 @@ impl Ledger {
     pub fn delete_rule(&self, id: i64, who: &str, why: &str) -> Result<Changed<()>, String> {
         let (who, why) = (who.to_owned(), why.to_owned());
         self.change(Change::DeleteRule { id, who, why }, |_| Ok(Some(())))
+    }
+
+    /// Writes a request of an operator's down; it is on the disk when this returns. Waits for the writer.
+    ///
+    /// # Errors
+    /// It was not written, or that is not known.
+    pub fn audit(&self, request: Audited) -> Result<(), String> {
+        self.change(Change::Audited(Box::new(request)), |_| Ok(Some(())))
+            .map(drop)
+    }
+
+    /// A page of the requests that would have changed something, newest first, before this one. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn audited(&self, limit: u32, before: Option<i64>) -> Result<Page, String> {
+        self.read(|connection| audited::page(connection, limit, before))
     }
 
     /// Has the writer make a change; what `then` finds of it.

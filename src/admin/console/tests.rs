@@ -549,7 +549,7 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let holders = Holders::new(&parts.config.admin);
+        let holders = Holders::new(&parts.config.admin, &parts.counters);
         let watch = Arc::clone(&holders).watch(stop.clone());
         crate::task::spawn("tokens", watch);
         crate::task::spawn("console", serve(listener, parts, holders, stop.clone()));

@@ -7,6 +7,7 @@ use super::{Page, secured};
 use crate::admin::Parts;
 use crate::admin::access::guessed;
 use crate::admin::answer::Refusal;
+use crate::admin::audit::Slip;
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -76,6 +77,7 @@ pub(super) async fn login(
     State(parts): State<Parts>,
     Extension(page): Extension<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
+    Extension(slip): Extension<Slip>,
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, Trouble> {
@@ -93,6 +95,7 @@ pub(super) async fn login(
         let again = asked(&visitor, &to, Some("The token is wrong."));
         return Ok((StatusCode::UNAUTHORIZED, again).into_response());
     };
+    slip.is_of(&caller);
     let id = page.seats.take(by).ok_or_else(|| {
         Refusal::unavailable("this machine gives no random bytes, so nobody can log in")
     })?;

@@ -17,14 +17,16 @@ pub(super) enum Here {
     Findings,
     Cutover,
     Verification,
+    Audit,
 }
 
 impl Here {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Overview,
         Self::Findings,
         Self::Cutover,
         Self::Verification,
+        Self::Audit,
     ];
 
     const fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Here {
             Self::Findings => "Findings",
             Self::Cutover => "Cutover",
             Self::Verification => "Verification",
+            Self::Audit => "Audit",
         }
     }
 
@@ -42,6 +45,7 @@ impl Here {
             Self::Findings => "/ui/findings",
             Self::Cutover => "/ui/cutover",
             Self::Verification => "/ui/verification",
+            Self::Audit => "/ui/audit",
         }
     }
 
@@ -52,6 +56,7 @@ impl Here {
             Self::Findings => "f",
             Self::Cutover => "c",
             Self::Verification => "v",
+            Self::Audit => "a",
         }
     }
 }
@@ -158,8 +163,8 @@ fn keys() -> Markup {
         ("/", "search"),
         ("a x n o", "of a finding: accept, fixed, noise, open"),
         (
-            "g, then o f c v",
-            "overview, findings, cutover, verification",
+            "g, then o f c v a",
+            "overview, findings, cutover, verification, audit",
         ),
         ("?", "this"),
     ];

@@ -12,6 +12,7 @@
 //! one is shown as what it is.
 
 mod assets;
+mod audit;
 mod bits;
 mod cutover;
 mod entry;
@@ -90,6 +91,7 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
             get(verification::view).post(verification::start),
         )
         .route("/ui/verification/steer", post(verification::steer))
+        .route("/ui/audit", get(audit::view))
         .route("/ui/login", get(entry::view).post(entry::login))
         .route("/ui/logout", post(entry::logout))
         .route("/ui/events", get(events::stream))

@@ -186,7 +186,8 @@ mod tests {
 
     fn seats() -> Seats {
         let text = format!("[admin]\ntoken = {TOKEN:?}\n");
-        Seats::new(Holders::new(&Config::parse(&text, &[]).unwrap().admin))
+        let admin = Config::parse(&text, &[]).unwrap().admin;
+        Seats::new(Holders::new(&admin, &Arc::default()))
     }
 
     fn by() -> TokenDigest {

@@ -53,7 +53,13 @@ pub(super) async fn seen(door: &Door, path: &str) -> Answer {
     asked(door, "GET", path, "", "").await
 }
 
-const VIEWS: [&str; 4] = ["/ui/", "/ui/findings", "/ui/cutover", "/ui/verification"];
+const VIEWS: [&str; 5] = [
+    "/ui/",
+    "/ui/findings",
+    "/ui/cutover",
+    "/ui/verification",
+    "/ui/audit",
+];
 
 const TOKEN: &str = "token = \"hush-hush-hush\"\n";
 
