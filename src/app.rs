@@ -141,6 +141,9 @@ struct Begun<'a> {
     fleet: Option<Arc<Fleet>>,
 }
 
+/// What is said where one of the relay's threads has ended.
+const BROKEN: &str = "one of the relay's threads broke, and its sessions with it: this is a fault of understudy's; start it again";
+
 async fn serve_as(
     config: &Arc<Config>,
     begun: Begun<'_>,
@@ -213,13 +216,16 @@ async fn serve_as(
         started,
         console: Arc::default(),
         counters: Arc::default(),
+        tls: doors.tls,
     };
     threads
         .admin(doors.admin, doors.console, parts, stop.clone())
         .map_err(AppError::failed("the admin's thread cannot be started"))?;
     let probes = probe::start(&roles, &dial, &house, offer, &stop, FIRST_LOOK).await;
-    let relay_side = relay.clone();
-    let relay = start_relay(threads, relay, doors.clients, &drain);
+    let (relay_side, relay) = (
+        relay.clone(),
+        start_relay(threads, relay, doors.clients, &drain),
+    );
     house.set_listening();
     verifying::go_on(verifier.as_ref()).await;
     say_started(config, &roles.borrow(), client_at, admin_at, console_at);
@@ -233,15 +239,11 @@ async fn serve_as(
             Err(AppError::Failed(why))
         }
         never = attend(&supervisor, &house, &roles, threads) => match never {},
-        () = threads.relay.broken() => Err(AppError::Failed(
-            "one of the relay's threads broke, and its sessions with it: this is a fault of understudy's; start it again".to_owned(),
-        )),
+        () = threads.relay.broken() => Err(AppError::Failed(BROKEN.to_owned())),
     };
     verifying::leave(verifier).await;
     house.drain_mirror(MIRROR_DRAIN).await;
-    if let Some(fleet) = &fleet {
-        fleet::takes_along(fleet, &roles.borrow(), &house, &ledger);
-    }
+    fleet::takes_along(fleet.as_deref(), &roles.borrow(), &house, &ledger);
     close_ledger(ledger).await;
     probe::end(probes, &stop).await;
     ended
@@ -336,6 +338,7 @@ struct Doors {
     client_at: SocketAddr,
     admin: std::net::TcpListener,
     admin_at: SocketAddr,
+    tls: Option<Arc<admin::Tls>>,
     console: Option<std::net::TcpListener>,
     console_at: Option<SocketAddr>,
 }
@@ -344,16 +347,19 @@ struct Doors {
 struct Operators {
     admin: std::net::TcpListener,
     at: SocketAddr,
+    tls: Option<Arc<admin::Tls>>,
 }
 
 impl Operators {
     fn bind(config: &Config) -> Result<Self, AppError> {
         let at = config.admin.address;
+        let tls =
+            admin::Tls::open(&config.admin).map_err(|error| AppError::Config(error.to_string()))?;
         let failed = || AppError::failed(taken("admin.address", at));
         let admin = std::net::TcpListener::bind(at).map_err(failed())?;
         admin.set_nonblocking(true).map_err(failed())?;
         let at = admin.local_addr().map_err(failed())?;
-        Ok(Self { admin, at })
+        Ok(Self { admin, at, tls })
     }
 }
 
@@ -374,6 +380,7 @@ impl Doors {
             client_at,
             admin: operators.admin,
             admin_at: operators.at,
+            tls: operators.tls,
             console_at: console.as_ref().and_then(|door| door.local_addr().ok()),
             console,
         })
@@ -519,7 +526,12 @@ fn say_started(
     } else {
         "from this host"
     };
-    tracing::info!("operators ask http://{admin_at}, {token}");
+    let scheme = if config.admin.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    tracing::info!("operators ask {scheme}://{admin_at}, {token}");
     if let Some(at) = console_at {
         tracing::info!(
             "the console answers SQL over the ledger: mysql -h {} -P {}, {token}",

@@ -559,6 +559,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Who else may ask, each with a token and a role of their own.
     pub tokens_file: Option<TokensFile>,
+    /// PEM certificate chain and key for HTTPS; without them it is HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// The console's MySQL protocol; none for no console.
     pub console: Option<SocketAddr>,
     /// Rows of one answer of the console at most.

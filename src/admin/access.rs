@@ -245,6 +245,7 @@ mod tests {
             address: SocketAddr::from(([127, 0, 0, 1], 8306)),
             token: token.map(|token| config::Secret(token.to_owned())),
             tokens_file: None,
+            tls: None,
             console: None,
             console_rows: 1,
             console_timeout: std::time::Duration::from_secs(1),

@@ -4,19 +4,14 @@
 //! nothing, and that is said until it is mended: who was let in before still is.
 
 use super::Counters;
-use super::watched::{LOOK, Watched};
+use super::watched;
 use super::who::Caller;
 use crate::config::{self, Holder, Role, Secret, TOKEN_CHARS_MIN, TokenDigest, TokensFile};
 use arc_swap::ArcSwap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// That the file is wrong is said again after so long.
-const REMINDER: Duration = Duration::from_secs(600);
 
 /// See the module.
 #[derive(Debug)]
@@ -95,48 +90,20 @@ impl Holders {
         let Some(path) = self.file.clone() else {
             return;
         };
-        let mut watched = Watched::new(path);
-        let mut wrong: Option<String> = None;
-        let mut said: Option<Instant> = None;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = stop.cancelled() => return,
+        let files = ("admin.tokens_file", vec![path.clone()]);
+        let one = self.one.clone();
+        let read = move || TokensFile::read(&path, one.as_ref()).map_err(|error| error.to_string());
+        let refused = &self.counters.tokens_refused;
+        let take = |found: Option<TokensFile>| match found {
+            Some(file) => {
+                refused.store(0, Ordering::Relaxed);
+                self.change(file.holders);
             }
-            let one = self.one.clone();
-            let looked = tokio::task::spawn_blocking(move || {
-                let due = watched.is_due();
-                let read = due.then(|| TokensFile::read(watched.path(), one.as_ref()));
-                (watched, read)
-            });
-            let Ok((back, read)) = looked.await else {
-                return;
-            };
-            watched = back;
-            match read {
-                None => {}
-                Some(Ok(file)) => {
-                    (wrong, said) = (None, None);
-                    self.counters.tokens_refused.store(0, Ordering::Relaxed);
-                    self.change(file.holders);
-                }
-                Some(Err(error)) => {
-                    let refused = &self.counters.tokens_refused;
-                    refused.fetch_add(1, Ordering::Relaxed);
-                    let again = Some(error.to_string());
-                    said = said.filter(|_| wrong == again);
-                    wrong = again;
-                }
+            None => {
+                refused.fetch_add(1, Ordering::Relaxed);
             }
-            if let Some(why) = &wrong
-                && said.is_none_or(|at| at.elapsed() >= REMINDER)
-            {
-                said = Some(Instant::now());
-                tracing::error!(
-                    "admin.tokens_file was not taken over, and who could ask before still can: {why}"
-                );
-            }
-        }
+        };
+        watched::keep(files, read, take, stop).await;
     }
 
     /// Takes over what the file says, and says so where it is something else.
@@ -182,6 +149,8 @@ impl Caller {
 mod tests {
     use super::*;
     use std::path::Path;
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     const ALICE: &str = "[alice]\nrole = \"operator\"\ntoken = \"alice-alice-alice\"\n";
     const BOB: &str = "[bob]\nrole = \"viewer\"\ntoken = \"bob-bob-bob-bob-bob\"\n";

@@ -27,6 +27,7 @@ mod sheet;
 mod status;
 mod streams;
 mod taints;
+mod tls;
 mod verify;
 mod watched;
 mod who;
@@ -35,6 +36,7 @@ mod who;
 mod tests;
 
 pub use server::serve;
+pub use tls::Tls;
 
 use crate::config::{self, Writes};
 use crate::cutover::Helm;
@@ -169,6 +171,8 @@ pub struct Parts {
     pub console: Arc<console::Counters>,
     /// What the other door counts.
     pub counters: Arc<Counters>,
+    /// The HTTP door's TLS; none where it is plain.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// What the HTTP door counts.

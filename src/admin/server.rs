@@ -1,10 +1,12 @@
-//! HTTP/1.1 with bounds: connections, header size, and time for each step.
+//! HTTP/1.1, over TLS where the config says so, with bounds: connections, header size, and time for each step.
 
 use super::audit::{Clerk, Peer};
 use super::holders::Holders;
 use super::page::{self, Page};
 use super::streams::Streams;
+use super::tls::Tls;
 use super::{Parts, console, readiness, router};
+use crate::connect::Stream;
 use crate::task;
 use axum::http::Request;
 use hyper::body::Incoming;
@@ -71,6 +73,10 @@ async fn serve_http(
         "pace",
         page::watch(Arc::clone(&page), parts.clone(), shutdown.clone()),
     );
+    let tls = parts.tls.clone();
+    let certificate = tls
+        .clone()
+        .map(|tls| task::spawn("certificate", tls.watch(shutdown.clone())));
     let (clerk, writes) = Clerk::start(parts.ledger.clone(), &parts.counters);
     let app = router(parts, page, holders, clerk);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -86,8 +92,12 @@ async fn serve_http(
                 // Where no place is free the stream is dropped, which closes it.
                 if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                     let service = TowerToHyperService::new(app.clone());
-                    let peer = Peer(peer);
-                    connections.spawn(connection(stream, peer, service, place, shutdown.clone()));
+                    let came = Came {
+                        stream,
+                        peer: Peer(peer),
+                        tls: tls.clone(),
+                    };
+                    connections.spawn(connection(came, service, place, shutdown.clone()));
                 }
             }
             Err(error) => {
@@ -104,18 +114,44 @@ async fn serve_http(
     watch.abort();
     pace.abort();
     tokens.abort();
+    if let Some(certificate) = certificate {
+        certificate.abort();
+    }
     drop((app, connections));
     Clerk::end(writes).await;
 }
 
-async fn connection(
+/// Who has connected, and whether TLS is spoken with them.
+struct Came {
     stream: TcpStream,
     peer: Peer,
+    tls: Option<Arc<Tls>>,
+}
+
+async fn connection(
+    came: Came,
     service: TowerToHyperService<axum::Router>,
     _place: OwnedSemaphorePermit,
     shutdown: CancellationToken,
 ) {
-    let _ = stream.set_nodelay(true);
+    let Came { stream, peer, tls } = came;
+    let opened = async move {
+        match tls {
+            Some(tls) => tls.accept(stream).await,
+            None => Stream::tcp(stream),
+        }
+    };
+    let opened = tokio::select! {
+        opened = opened => opened,
+        () = shutdown.cancelled() => return,
+    };
+    let stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, peer = %peer.0, "a connection to the admin came to nothing");
+            return;
+        }
+    };
     let streams = Streams::new(shutdown.clone());
     let service = with(streams.clone(), peer, service);
     let served = http1::Builder::new()

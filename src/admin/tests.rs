@@ -5,6 +5,7 @@ mod cutover;
 mod page;
 mod querylog;
 mod roles;
+mod tls;
 mod verify;
 mod watched;
 
@@ -109,6 +110,7 @@ fn built(
         started: tokio::time::Instant::now(),
         console: Arc::clone(console),
         counters: Arc::default(),
+        tls: Tls::open(&config.admin).expect("sound"),
     };
     (parts, cards, writer)
 }

@@ -102,6 +102,9 @@ struct Door {
     /// A file with the admin's bearer token; without it, the environment's UNDERSTUDY_TOKEN.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Who signs the admin's certificate (PEM), for an https URL; without it, the system's authorities.
+    #[arg(long, value_name = "FILE", env = "UNDERSTUDY_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
 }
 
 /// How a running understudy is found, and how its answer is shown.

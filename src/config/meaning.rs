@@ -131,29 +131,28 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
-    let mut section = Section::take(root, "listen", reading);
-    let address = section.address("address", loopback(3306));
-    let tls = match (section.path("tls_cert"), section.path("tls_key")) {
+/// Certificate chain and key of a section; both or neither.
+fn certificate(section: &mut Section<'_>, of: &str) -> Option<(PathBuf, PathBuf)> {
+    match (section.path("tls_cert"), section.path("tls_key")) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         (Some(_), None) => {
-            section.fault(
-                "tls_cert",
-                "a certificate without its key",
-                "set listen.tls_key too",
-            );
+            let right = format!("set {of}.tls_key too");
+            section.fault("tls_cert", "a certificate without its key", right);
             None
         }
         (None, Some(_)) => {
-            section.fault(
-                "tls_key",
-                "a key without its certificate",
-                "set listen.tls_cert too",
-            );
+            let right = format!("set {of}.tls_cert too");
+            section.fault("tls_key", "a key without its certificate", right);
             None
         }
-    };
+    }
+}
+
+fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
+    let mut section = Section::take(root, "listen", reading);
+    let address = section.address("address", loopback(3306));
+    let tls = certificate(&mut section, "listen");
     let threads = section.count("threads", 0, 0..=1024);
     let listen = Listen {
         address,
@@ -702,6 +701,7 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
             "set admin.token_file, or listen on 127.0.0.1",
         );
     }
+    let tls = certificate(&mut section, "admin");
     let console = section.address_or_none("console", loopback(8307));
     if let Some(console) = console.filter(|at| !asks && !at.ip().is_loopback()) {
         section.fault(
@@ -714,6 +714,7 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
         address,
         token,
         tokens_file,
+        tls,
         console,
         console_rows: section.count("console_rows", 10_000, 1..=1_000_000),
         console_timeout: section.time("console_timeout_ms", Duration::from_secs(5), 10..=60_000),

@@ -124,8 +124,9 @@ pub(super) async fn logout(
 fn seated(parts: &Parts, headers: &HeaderMap, id: &str, life_s: u64, to: &str) -> Response {
     let name = cookie_name(parts.config.admin.address.port());
     let origin = headers.get(header::ORIGIN).and_then(|it| it.to_str().ok());
-    // Understudy speaks plain HTTP; where a browser sees HTTPS, something before it speaks that.
-    let secure = if origin.is_some_and(|origin| origin.starts_with("https://")) {
+    // Where a browser sees HTTPS and we speak plain HTTP, something before us speaks that.
+    let before = origin.is_some_and(|origin| origin.starts_with("https://"));
+    let secure = if before || parts.tls.is_some() {
         "; Secure"
     } else {
         ""

@@ -164,7 +164,7 @@ fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
         ),
         (
             "[admin]\ncolour = 5",
-            "c.toml:2: admin.colour: unknown key; the keys of [admin] are address, token, token_file, tokens_file, console, console_rows, console_timeout_ms",
+            "c.toml:2: admin.colour: unknown key; the keys of [admin] are address, token, token_file, tokens_file, tls_cert, tls_key, console, console_rows, console_timeout_ms",
         ),
         (
             "[mirror]\n\nqueue_bytes = \"lots\"",
