@@ -12,6 +12,7 @@ mod cutover;
 mod findings;
 mod fleet;
 mod health;
+mod latency;
 mod mirror;
 mod page;
 mod proof;
@@ -187,6 +188,7 @@ fn router(parts: Parts, page: Arc<Page>) -> Router {
         .route("/api/v1/taints", get(taints::taints))
         .route("/api/v1/taints/clear", post(taints::clear))
         .route("/api/v1/latency", get(status::latency))
+        .route("/api/v1/latency/course", get(latency::course))
         .route("/api/v1/coverage", get(coverage::coverage))
         .route("/api/v1/readiness", get(readiness::readiness))
         .route(

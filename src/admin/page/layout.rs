@@ -15,14 +15,16 @@ use maud::{Markup, html};
 pub(super) enum Here {
     Overview,
     Findings,
+    Latency,
     Cutover,
     Verification,
 }
 
 impl Here {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Overview,
         Self::Findings,
+        Self::Latency,
         Self::Cutover,
         Self::Verification,
     ];
@@ -31,6 +33,7 @@ impl Here {
         match self {
             Self::Overview => "Overview",
             Self::Findings => "Findings",
+            Self::Latency => "Latency",
             Self::Cutover => "Cutover",
             Self::Verification => "Verification",
         }
@@ -40,6 +43,7 @@ impl Here {
         match self {
             Self::Overview => "/ui/",
             Self::Findings => "/ui/findings",
+            Self::Latency => "/ui/latency",
             Self::Cutover => "/ui/cutover",
             Self::Verification => "/ui/verification",
         }
@@ -50,6 +54,7 @@ impl Here {
         match self {
             Self::Overview => "o",
             Self::Findings => "f",
+            Self::Latency => "l",
             Self::Cutover => "c",
             Self::Verification => "v",
         }
@@ -155,8 +160,8 @@ fn keys() -> Markup {
         ("/", "search"),
         ("a x n o", "of a finding: accept, fixed, noise, open"),
         (
-            "g, then o f c v",
-            "overview, findings, cutover, verification",
+            "g, then o f l c v",
+            "overview, findings, latency, cutover, verification",
         ),
         ("?", "this"),
     ];

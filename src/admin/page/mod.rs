@@ -20,6 +20,7 @@ mod evidence;
 mod finding;
 mod findings;
 mod form;
+mod latency;
 mod layout;
 mod overview;
 mod pace;
@@ -80,6 +81,7 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
             get(finding::view).post(finding::triage),
         )
         .route("/ui/divergences/{id}", get(finding::divergence))
+        .route("/ui/latency", get(latency::view))
         .route("/ui/cutover", get(cutover::view).post(cutover::order))
         .route("/ui/cutover/abort", post(cutover::abort))
         .route("/ui/cutover/stopped", post(cutover::replication_stopped))

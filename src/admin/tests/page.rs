@@ -1,5 +1,7 @@
 //! The page as a browser meets it: what stands in the views, who gets in, what a form must carry.
 
+mod latency;
+
 use super::*;
 
 /// An answer.
@@ -47,7 +49,13 @@ async fn seen(door: &Door, path: &str) -> Answer {
     asked(door, "GET", path, "", "").await
 }
 
-const VIEWS: [&str; 4] = ["/ui/", "/ui/findings", "/ui/cutover", "/ui/verification"];
+const VIEWS: [&str; 5] = [
+    "/ui/",
+    "/ui/findings",
+    "/ui/latency",
+    "/ui/cutover",
+    "/ui/verification",
+];
 
 const TOKEN: &str = "token = \"hush-hush-hush\"\n";
 
@@ -550,9 +558,13 @@ struct Listening(TcpStream);
 
 impl Listening {
     async fn open(door: &Door, headers: &str) -> Self {
+        Self::at(door, "/ui/events", headers).await
+    }
+
+    async fn at(door: &Door, path: &str, headers: &str) -> Self {
         let at = door.at;
         let mut stream = TcpStream::connect(at).await.expect("connected");
-        let request = format!("GET /ui/events HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         Self(stream)
     }
