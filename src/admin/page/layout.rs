@@ -16,15 +16,17 @@ pub(super) enum Here {
     Overview,
     Findings,
     Latency,
+    Queries,
     Cutover,
     Verification,
 }
 
 impl Here {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Overview,
         Self::Findings,
         Self::Latency,
+        Self::Queries,
         Self::Cutover,
         Self::Verification,
     ];
@@ -34,6 +36,7 @@ impl Here {
             Self::Overview => "Overview",
             Self::Findings => "Findings",
             Self::Latency => "Latency",
+            Self::Queries => "Queries",
             Self::Cutover => "Cutover",
             Self::Verification => "Verification",
         }
@@ -44,6 +47,7 @@ impl Here {
             Self::Overview => "/ui/",
             Self::Findings => "/ui/findings",
             Self::Latency => "/ui/latency",
+            Self::Queries => "/ui/queries",
             Self::Cutover => "/ui/cutover",
             Self::Verification => "/ui/verification",
         }
@@ -55,6 +59,7 @@ impl Here {
             Self::Overview => "o",
             Self::Findings => "f",
             Self::Latency => "l",
+            Self::Queries => "q",
             Self::Cutover => "c",
             Self::Verification => "v",
         }
@@ -158,10 +163,11 @@ fn keys() -> Markup {
         ("u", "back to the list"),
         ("[ ]", "previous and next page"),
         ("/", "search"),
+        ("p", "pause or resume the live queries"),
         ("a x n o", "of a finding: accept, fixed, noise, open"),
         (
-            "g, then o f l c v",
-            "overview, findings, latency, cutover, verification",
+            "g, then o f l q c v",
+            "overview, findings, latency, queries, cutover, verification",
         ),
         ("?", "this"),
     ];

@@ -24,6 +24,7 @@ mod latency;
 mod layout;
 mod overview;
 mod pace;
+mod queries;
 mod recent;
 pub(super) mod seats;
 mod trouble;
@@ -82,6 +83,8 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
         )
         .route("/ui/divergences/{id}", get(finding::divergence))
         .route("/ui/latency", get(latency::view))
+        .route("/ui/queries", get(queries::view))
+        .route("/ui/queries/stream", get(queries::stream))
         .route("/ui/cutover", get(cutover::view).post(cutover::order))
         .route("/ui/cutover/abort", post(cutover::abort))
         .route("/ui/cutover/stopped", post(cutover::replication_stopped))
@@ -110,9 +113,9 @@ pub(super) fn is_open(path: &str) -> bool {
     path == "/ui/login" || path.starts_with("/ui/assets/")
 }
 
-/// Whether it is the stream of events.
+/// Whether it is a stream of events.
 pub(super) fn is_stream(path: &str) -> bool {
-    path == "/ui/events"
+    matches!(path, "/ui/events" | "/ui/queries/stream")
 }
 
 /// The id of a seat that a request brings, at the admin on this port.

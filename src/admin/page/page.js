@@ -170,6 +170,42 @@ document.addEventListener("input", confirm);
 dress();
 one("#wrong")?.focus();
 
+// --- Live queries ----------------------------------------------------------------------------------------
+
+const tail = one("#tail");
+const pauses = one("#pause");
+let live = null;
+let passed = 0;
+
+function follow(on, why) {
+  live?.close();
+  live = on && !document.hidden ? new EventSource(tail.dataset.tail) : null;
+  one("#tail-state").textContent = why ?? (on ? "Live." : "Paused.");
+  pauses.textContent = on ? "Pause" : "Resume";
+  pauses.dataset.on = on ? "yes" : "";
+  if (!live) return;
+  live.addEventListener("rows", (event) => {
+    tail.insertAdjacentHTML("afterbegin", event.data); // escaped by the server, as all that it sends
+    while (tail.rows.length > Number(tail.dataset.most)) tail.deleteRow(-1);
+  });
+  live.addEventListener("passed", (event) => {
+    passed += Number(event.data);
+    one("#passed").textContent = passed.toLocaleString("en");
+  });
+  live.onerror = () => {
+    if (live?.readyState === EventSource.CLOSED) follow(false, "No place to listen, or the login has ended. Resume tries again.");
+  };
+}
+
+if (tail) {
+  pauses.hidden = false;
+  pauses.addEventListener("click", () => follow(!pauses.dataset.on));
+  document.addEventListener("visibilitychange", () => { if (pauses.dataset.on) follow(true); });
+  addEventListener("pagehide", () => live?.close());
+  addEventListener("pageshow", (event) => { if (event.persisted && pauses.dataset.on) follow(true); });
+  follow(true);
+}
+
 // --- Keys ------------------------------------------------------------------------------------------------
 
 const help = one("#keys");
@@ -226,6 +262,7 @@ document.addEventListener("keydown", (event) => {
     "[": () => go(one('a[rel="prev"]')),
     "]": () => go(one('a[rel="next"]')),
     "/": () => one("#search")?.focus(),
+    p: () => pauses?.click(),
     "?": () => help.showModal(),
     g: () => { chord = true; setTimeout(() => { chord = false; }, 1500); },
   };

@@ -1,6 +1,7 @@
 //! The page as a browser meets it: what stands in the views, who gets in, what a form must carry.
 
 mod latency;
+mod queries;
 
 use super::*;
 
@@ -49,10 +50,11 @@ async fn seen(door: &Door, path: &str) -> Answer {
     asked(door, "GET", path, "", "").await
 }
 
-const VIEWS: [&str; 5] = [
+const VIEWS: [&str; 6] = [
     "/ui/",
     "/ui/findings",
     "/ui/latency",
+    "/ui/queries",
     "/ui/cutover",
     "/ui/verification",
 ];
