@@ -1,9 +1,9 @@
 //! `GET /api/v1/fleet`: the proxies that flip together with this one; `POST /api/v1/fleet/forget` takes one
 //! out that is gone for good.
 
-use super::Parts;
-use super::answer::{Asked, Refusal, Told};
+use super::answer::{Asked, Refusal, Told, change};
 use super::status::Nothing;
+use super::{Parts, who};
 use crate::config::FedBy;
 use crate::cutover::Fleet;
 use crate::cutover::fleet::{FleetError, Shown};
@@ -25,16 +25,27 @@ pub(super) async fn fleet(
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
     name: String,
+    /// Who says so, for the record.
+    who: Option<String>,
 }
 
-/// The fleet without it. What it had not yet brought to the shadow went with it, and only its own ledger
-/// would tell of which tables: here it may be any.
+/// The fleet without it.
 pub(super) async fn forget(
     State(parts): State<Parts>,
     Told(which): Told<Which>,
 ) -> Result<Json<Shown>, Refusal> {
-    let fleet = of(&parts)?;
-    let name = &which.name;
+    forgotten(&parts, &which.name, which.who).await.map(Json)
+}
+
+/// The same, for the page too. What it had not yet brought to the shadow went with it, and only its own ledger
+/// would tell of which tables: here it may be any.
+pub(super) async fn forgotten(
+    parts: &Parts,
+    name: &str,
+    who: Option<String>,
+) -> Result<Shown, Refusal> {
+    let who = who::said(who)?;
+    let fleet = of(parts)?;
     let fed_by = parts.roles.borrow().shadow.fed_by;
     let lost = (fed_by == FedBy::Mirror)
         .then_some("was taken out of the fleet, and dark writes that waited in it are lost");
@@ -49,7 +60,12 @@ pub(super) async fn forget(
         let cause = format!("gap: the proxy {name} {how}");
         parts.ledger.taint(&[everything()], &cause.as_str().into());
     }
-    Ok(Json(fleet.shown().await))
+    let (ledger, what) = (parts.ledger.clone(), format!("fleet: {name} forgotten"));
+    if let Err(refusal) = change(move || ledger.note(&who, &what)).await {
+        let fault = refusal.message();
+        tracing::warn!(fault, "who had the proxy forgotten is not written down");
+    }
+    Ok(fleet.shown().await)
 }
 
 fn everything() -> Table {
@@ -59,7 +75,11 @@ fn everything() -> Table {
     }
 }
 
-fn of(parts: &Parts) -> Result<Arc<Fleet>, Refusal> {
+/// The fleet of this proxy.
+///
+/// # Errors
+/// It is alone.
+pub(super) fn of(parts: &Parts) -> Result<Arc<Fleet>, Refusal> {
     parts
         .helm
         .fleet()

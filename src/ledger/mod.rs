@@ -427,6 +427,13 @@ impl Ledger {
         self.change(Change::DeleteRule { id, who, why }, |_| Ok(Some(())))
     }
 
+    /// Writes down that somebody did something, of which nothing else is kept. Waits for the writer.
+    pub fn note(&self, who: &str, what: &str) -> Result<(), String> {
+        let (who, what) = (who.to_owned(), what.to_owned());
+        self.change(Change::Note { who, what }, |_| Ok(Some(())))
+            .map(drop)
+    }
+
     /// Has the writer make a change; what `then` finds of it.
     fn change<T>(
         &self,

@@ -226,6 +226,10 @@ fn changed(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<C
         Change::Finding { id, patch } => triage::patch(transaction, *id, patch),
         Change::AddRule(rule) => rulebook::add(transaction, rule),
         Change::DeleteRule { id, who, why } => rulebook::delete(transaction, *id, who, why),
+        Change::Note { who, what } => {
+            triage::note(transaction, None, who, what, "")?;
+            Ok(Changed::Done(0))
+        }
     }
 }
 

@@ -19,16 +19,18 @@ pub(super) enum Here {
     Queries,
     Cutover,
     Verification,
+    Fleet,
 }
 
 impl Here {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Overview,
         Self::Findings,
         Self::Latency,
         Self::Queries,
         Self::Cutover,
         Self::Verification,
+        Self::Fleet,
     ];
 
     const fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Here {
             Self::Queries => "Queries",
             Self::Cutover => "Cutover",
             Self::Verification => "Verification",
+            Self::Fleet => "Fleet",
         }
     }
 
@@ -50,6 +53,7 @@ impl Here {
             Self::Queries => "/ui/queries",
             Self::Cutover => "/ui/cutover",
             Self::Verification => "/ui/verification",
+            Self::Fleet => "/ui/fleet",
         }
     }
 
@@ -62,6 +66,7 @@ impl Here {
             Self::Queries => "q",
             Self::Cutover => "c",
             Self::Verification => "v",
+            Self::Fleet => "t",
         }
     }
 }
@@ -106,9 +111,14 @@ impl Frame<'_> {
     }
 
     fn ways(&self) -> Markup {
+        // A proxy that is alone has no fleet to look at.
+        let is_alone = self.parts.helm.fleet().is_none();
+        let views = Here::ALL
+            .into_iter()
+            .filter(|view| *view != Here::Fleet || !is_alone);
         html! {
             nav aria-label="Views" {
-                @for view in Here::ALL {
+                @for view in views {
                     a href=(view.path()) data-key=(view.key()) aria-current=[(view == self.here).then_some("page")] {
                         (view.name())
                     }
@@ -166,8 +176,8 @@ fn keys() -> Markup {
         ("p", "pause or resume the live queries"),
         ("a x n o", "of a finding: accept, fixed, noise, open"),
         (
-            "g, then o f l q c v",
-            "overview, findings, latency, queries, cutover, verification",
+            "g, then o f l q c v t",
+            "overview, findings, latency, queries, cutover, verification, fleet",
         ),
         ("?", "this"),
     ];

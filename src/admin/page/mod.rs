@@ -19,9 +19,11 @@ mod events;
 mod evidence;
 mod finding;
 mod findings;
+mod fleet;
 mod form;
 mod latency;
 mod layout;
+mod mirror;
 mod overview;
 mod pace;
 mod queries;
@@ -85,6 +87,9 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
         .route("/ui/latency", get(latency::view))
         .route("/ui/queries", get(queries::view))
         .route("/ui/queries/stream", get(queries::stream))
+        .route("/ui/mirror", post(mirror::order))
+        .route("/ui/fleet", get(fleet::view))
+        .route("/ui/fleet/forget", post(fleet::forget))
         .route("/ui/cutover", get(cutover::view).post(cutover::order))
         .route("/ui/cutover/abort", post(cutover::abort))
         .route("/ui/cutover/stopped", post(cutover::replication_stopped))

@@ -1,6 +1,8 @@
 //! The page as a browser meets it: what stands in the views, who gets in, what a form must carry.
 
+mod fleet;
 mod latency;
+mod mirror;
 mod queries;
 
 use super::*;
@@ -381,6 +383,8 @@ async fn a_form_without_its_token_changes_nothing() {
                 "/ui/cutover",
                 "to=vitess&act=cutover&confirm=vitess&who=dba",
             ),
+            ("/ui/mirror", "paused=yes&sure=yes&who=dba"),
+            ("/ui/fleet/forget", "name=b&confirm=b&who=dba"),
             ("/ui/cutover/abort", ""),
             ("/ui/cutover/stopped", ""),
             ("/ui/verification", "who=dba"),
@@ -393,6 +397,7 @@ async fn a_form_without_its_token_changes_nothing() {
         }
     }
     assert_eq!(door.get("/api/v1/findings/1").await.1["state"], "open");
+    assert!(!door.cards.control.lock().paused);
     let token = seen(&door, "/ui/findings/1").await.form_token();
     let body = format!("form_token={token}&state=noise&who=dba");
     for origin in ["http://evil.example", "null"] {
