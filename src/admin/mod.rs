@@ -14,6 +14,7 @@ mod findings;
 mod fleet;
 mod health;
 mod holders;
+mod latency;
 mod mirror;
 mod page;
 mod proof;
@@ -212,6 +213,7 @@ fn router(
         .route("/api/v1/taints", get(taints::taints))
         .route("/api/v1/taints/clear", post(taints::clear))
         .route("/api/v1/latency", get(status::latency))
+        .route("/api/v1/latency/course", get(latency::course))
         .route("/api/v1/coverage", get(coverage::coverage))
         .route("/api/v1/readiness", get(readiness::readiness))
         .route(

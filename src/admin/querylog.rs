@@ -33,22 +33,30 @@ const LINES_MAX: usize = 1024;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
 /// Which commands.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
-    fingerprint: Option<String>,
-    user: Option<String>,
-    table: Option<String>,
-    class: Option<String>,
-    verdict: Option<String>,
-    slower_us: Option<u64>,
+    pub(super) fingerprint: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) table: Option<String>,
+    pub(super) class: Option<String>,
+    pub(super) verdict: Option<String>,
+    pub(super) slower_us: Option<u64>,
+}
+
+/// The classes that there are.
+pub(super) fn classes() -> [&'static str; Class::ALL.len()] {
+    Class::ALL.map(Class::name)
 }
 
 impl Wanted {
-    fn filter(self) -> Result<QueryFilter, Refusal> {
+    /// What is meant by it.
+    ///
+    /// # Errors
+    /// A word that is none of those which are known, and these.
+    pub(super) fn filter(self) -> Result<QueryFilter, Refusal> {
         one_of("verdict", self.verdict.as_deref(), &VERDICTS)?;
-        let classes = Class::ALL.map(Class::name);
-        one_of("class", self.class.as_deref(), &classes)?;
+        one_of("class", self.class.as_deref(), &classes())?;
         Ok(QueryFilter {
             fingerprint: self.fingerprint,
             user: self.user,
@@ -79,16 +87,23 @@ pub(super) async fn querylog(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Refusal> {
     let form = Form::asked(&headers);
-    let filter = wanted.filter()?;
-    let listener = parts.ledger.listen(filter).ok_or_else(|| {
-        Refusal::unavailable(format!(
-            "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
-        ))
-    })?;
+    let listener = listened(&parts, wanted.filter()?)?;
     let lines = Lines::new(listener, streams.begin(), form, caller);
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static(form.kind()));
     let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(([kind, fresh], Body::new(lines)).into_response())
+}
+
+/// One who listens, for the page too.
+///
+/// # Errors
+/// As many listen as may.
+pub(super) fn listened(parts: &Parts, filter: QueryFilter) -> Result<Listener, Refusal> {
+    parts.ledger.listen(filter).ok_or_else(|| {
+        Refusal::unavailable(format!(
+            "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
+        ))
+    })
 }
 
 /// How lines are written.

@@ -117,6 +117,11 @@ pub(super) enum Change {
     },
     /// Nothing but that it was asked for.
     Audited(Box<super::Audited>),
+    /// Something was done that the file holds nothing else of.
+    Note {
+        who: String,
+        what: String,
+    },
 }
 
 impl Change {

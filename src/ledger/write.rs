@@ -228,6 +228,10 @@ fn changed(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<C
         Change::AddRule(rule) => rulebook::add(transaction, rule),
         Change::DeleteRule { id, who, why } => rulebook::delete(transaction, *id, who, why),
         Change::Audited(request) => audited::write(transaction, request).map(Changed::Done),
+        Change::Note { who, what } => {
+            triage::note(transaction, None, who, what, "")?;
+            Ok(Changed::Done(0))
+        }
     }
 }
 

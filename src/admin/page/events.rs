@@ -39,7 +39,7 @@ const YOUNG: Duration = Duration::from_millis(900);
 /// A stream ends after this time: who has gone without a word holds no place for longer.
 const LIFE: Duration = LIFE_MAX;
 
-/// Something is said at least so often, or whatever stands between takes it for dead.
+/// Something is said at least so often, or whatever stands between takes it for dead, and so does the page.
 const QUIET_MAX: u32 = 15;
 
 /// Readiness moves by itself, with time and with the window.
@@ -152,7 +152,7 @@ impl Stream {
             }
             if self.quiet >= QUIET_MAX {
                 self.quiet = 0;
-                return Some(": still here\n\n".to_owned());
+                return Some("event: still\ndata: here\n\n".to_owned());
             }
         }
     }

@@ -4,7 +4,7 @@ use super::bits::{age, block, list, moment, number, query, state, text, texts};
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
 use super::trouble::{Trouble, status_of};
-use super::{Wanted, evidence, findings, form};
+use super::{Wanted, evidence, findings, form, latency};
 use crate::admin::answer::{Id, Refusal};
 use crate::admin::findings::{one_divergence, one_finding, triaged};
 use crate::admin::{Parts, proof};
@@ -120,6 +120,7 @@ fn head(found: &Value, newest: Option<&Value>) -> Markup {
             }
             dt { "Count" } dd class="number" { (count(number(found, "/count"))) " of " (count(number(found, "/commands"))) " commands" }
             dt { "Seen" } dd { (moment(text(found, "/first_seen"))) " to " (moment(text(found, "/last_seen"))) " (" (age(text(found, "/last_seen"))) ")" }
+            dt { "Latency" } dd { a href=(latency::of_statement(text(found, "/digest"), text(found, "/protocol"))) { "of both servers" } }
             dt { "Shape" } dd { a href=(query("/ui/findings", &[("fingerprint", text(found, "/digest"))])) { (super::bits::code(fingerprint, 400)) } }
         }
     }

@@ -20,10 +20,14 @@ mod events;
 mod evidence;
 mod finding;
 mod findings;
+mod fleet;
 mod form;
+mod latency;
 mod layout;
+mod mirror;
 mod overview;
 mod pace;
+mod queries;
 mod recent;
 pub(super) mod seats;
 mod trouble;
@@ -82,6 +86,12 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
             get(finding::view).post(finding::triage),
         )
         .route("/ui/divergences/{id}", get(finding::divergence))
+        .route("/ui/latency", get(latency::view))
+        .route("/ui/queries", get(queries::view))
+        .route("/ui/queries/stream", get(queries::stream))
+        .route("/ui/mirror", post(mirror::order))
+        .route("/ui/fleet", get(fleet::view))
+        .route("/ui/fleet/forget", post(fleet::forget))
         .route("/ui/cutover", get(cutover::view).post(cutover::order))
         .route("/ui/cutover/abort", post(cutover::abort))
         .route("/ui/cutover/stopped", post(cutover::replication_stopped))
@@ -116,9 +126,9 @@ pub(super) fn is_way_in_or_out(path: &str) -> bool {
     path == "/ui/login" || path == "/ui/logout"
 }
 
-/// Whether it is the stream of events.
+/// Whether it is a stream of events.
 pub(super) fn is_stream(path: &str) -> bool {
-    path == "/ui/events"
+    matches!(path, "/ui/events" | "/ui/queries/stream")
 }
 
 /// The id of a seat that a request brings, at the admin on this port.

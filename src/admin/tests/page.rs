@@ -1,5 +1,10 @@
 //! The page as a browser meets it: what stands in the views, who gets in, what a form must carry.
 
+mod fleet;
+mod latency;
+mod mirror;
+mod queries;
+
 use super::*;
 
 /// An answer.
@@ -53,9 +58,11 @@ pub(super) async fn seen(door: &Door, path: &str) -> Answer {
     asked(door, "GET", path, "", "").await
 }
 
-const VIEWS: [&str; 5] = [
+const VIEWS: [&str; 7] = [
     "/ui/",
     "/ui/findings",
+    "/ui/latency",
+    "/ui/queries",
     "/ui/cutover",
     "/ui/verification",
     "/ui/audit",
@@ -388,6 +395,8 @@ async fn a_form_without_its_token_changes_nothing() {
                 "/ui/cutover",
                 "to=vitess&act=cutover&confirm=vitess&who=dba",
             ),
+            ("/ui/mirror", "paused=yes&sure=yes&who=dba"),
+            ("/ui/fleet/forget", "name=b&confirm=b&who=dba"),
             ("/ui/cutover/abort", ""),
             ("/ui/cutover/stopped", ""),
             ("/ui/verification", "who=dba"),
@@ -400,6 +409,7 @@ async fn a_form_without_its_token_changes_nothing() {
         }
     }
     assert_eq!(door.get("/api/v1/findings/1").await.1["state"], "open");
+    assert!(!door.cards.control.lock().paused);
     let token = seen(&door, "/ui/findings/1").await.form_token();
     let body = format!("form_token={token}&state=noise&who=dba");
     for origin in ["http://evil.example", "null"] {
@@ -567,9 +577,13 @@ struct Listening(TcpStream);
 
 impl Listening {
     async fn open(door: &Door, headers: &str) -> Self {
+        Self::at(door, "/ui/events", headers).await
+    }
+
+    async fn at(door: &Door, path: &str, headers: &str) -> Self {
         let at = door.at;
         let mut stream = TcpStream::connect(at).await.expect("connected");
-        let request = format!("GET /ui/events HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         Self(stream)
     }
