@@ -485,12 +485,17 @@ fn say_started(config: &Config, roles: &Roles, places: Places) {
         mirror.writes.name(),
         mirror.sample * 100.0,
     );
-    let token = if config.admin.token.is_some() {
-        "with the token"
+    let token = if config.admin.wants_token() {
+        "with a token"
     } else {
         "from this host"
     };
-    tracing::info!("operators ask http://{admin_at}, {token}");
+    let scheme = if config.admin.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    tracing::info!("operators ask {scheme}://{admin_at}, {token}");
     if let Some(at) = console_at {
         tracing::info!(
             "the console answers SQL over the ledger: mysql -h {} -P {}, {token}",

@@ -1,8 +1,11 @@
 //! Every route over a real socket, with a ledger in a file and a house of cards.
 
+mod audit;
 mod cutover;
 mod page;
 mod querylog;
+mod roles;
+mod tls;
 mod verify;
 mod watched;
 
@@ -106,6 +109,8 @@ fn built(
         metrics: Arc::new(Metrics::new()),
         started: tokio::time::Instant::now(),
         console: Arc::clone(console),
+        counters: Arc::default(),
+        tls: Tls::open(&config.admin).expect("sound"),
     };
     (parts, cards, writer)
 }

@@ -2,10 +2,12 @@
 
 use super::AppError;
 use super::runtime::Threads;
+use crate::admin;
 use crate::config::Config;
 use crate::relay;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
@@ -20,6 +22,8 @@ pub(super) struct Doors {
 pub(super) struct Operating {
     pub(super) admin: std::net::TcpListener,
     pub(super) console: Option<std::net::TcpListener>,
+    /// The admin's certificate, where it speaks HTTPS.
+    pub(super) tls: Option<Arc<admin::Tls>>,
 }
 
 /// Where they are.
@@ -34,17 +38,24 @@ pub(super) struct Places {
 pub(super) struct Operators {
     admin: std::net::TcpListener,
     at: SocketAddr,
+    tls: Option<Arc<admin::Tls>>,
 }
 
 impl Operators {
     pub(super) fn bind(config: &Config) -> Result<Self, AppError> {
         let at = config.admin.address;
+        let tls = certificate(config)?;
         let failed = || AppError::failed(taken("admin.address", at));
         let admin = std::net::TcpListener::bind(at).map_err(failed())?;
         admin.set_nonblocking(true).map_err(failed())?;
         let at = admin.local_addr().map_err(failed())?;
-        Ok(Self { admin, at })
+        Ok(Self { admin, at, tls })
     }
+}
+
+/// The admin's certificate, where the config names one.
+fn certificate(config: &Config) -> Result<Option<Arc<admin::Tls>>, AppError> {
+    admin::Tls::open(&config.admin).map_err(|error| AppError::Config(error.to_string()))
 }
 
 fn taken(key: &str, at: SocketAddr) -> String {
@@ -81,7 +92,11 @@ impl Doors {
             (TcpListener::from_std(clients).map_err(failed())?, at)
         };
         let operators = match same(given.admin, config.admin.address) {
-            Some((admin, at)) => Operators { admin, at },
+            Some((admin, at)) => Operators {
+                admin,
+                at,
+                tls: certificate(config)?,
+            },
             None => Operators::bind(config)?,
         };
         let console = config.admin.console.and_then(|at| {
@@ -106,6 +121,7 @@ impl Doors {
             operating: Operating {
                 admin: operators.admin,
                 console,
+                tls: operators.tls,
             },
         }
     }
@@ -118,7 +134,7 @@ impl Doors {
     }
 
     fn copied(&self) -> std::io::Result<Given> {
-        let Operating { admin, console } = &self.operating;
+        let Operating { admin, console, .. } = &self.operating;
         let console = console.as_ref();
         Ok(Given {
             clients: self.clients.as_fd().try_clone_to_owned()?,

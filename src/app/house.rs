@@ -171,9 +171,12 @@ impl House for Running {
             None => "running",
         };
         let unobserved = || {
-            let why =
-                "mirror.observe is false: what is not mirrored passes by, and is only counted";
-            self.mirror.is_passed_by().then(|| why.to_owned())
+            let why = if self.mirror.passes_by()? {
+                "mirror.observe is false: what is not mirrored passes by, and is only counted"
+            } else {
+                "mirror.observe is false: commands pass by once the transactions have ended that are compared"
+            };
+            Some(why.to_owned())
         };
         Mirror {
             state,

@@ -102,6 +102,8 @@ impl Rest {
             metrics: Arc::new(Metrics::new()),
             started,
             console: Arc::default(),
+            counters: Arc::default(),
+            tls: operating.tls,
         };
         threads
             .admin(operating.admin, operating.console, parts, stop.clone())
@@ -138,10 +140,8 @@ impl Rest {
             let written = self.house.shadow_side().written_beside();
             giving.ended(written).await;
         }
-        if let Some(fleet) = fleet {
-            let roles = roles.borrow().clone();
-            fleet::takes_along(fleet, &roles, &self.house, &self.ledger);
-        }
+        let roles = roles.borrow().clone();
+        fleet::takes_along(fleet.map(Arc::as_ref), &roles, &self.house, &self.ledger);
         close_ledger(self.ledger).await;
         probe::end(self.probes, &self.stop).await;
     }

@@ -3,6 +3,7 @@
 //! Recording never waits: one bounded queue to one writer thread. What does not fit, or cannot be
 //! written (a full disk, a locked file), is counted as lost; production does not notice.
 
+pub mod audited;
 pub mod cause;
 pub mod coverage;
 pub mod cutover;
@@ -38,6 +39,7 @@ mod views;
 mod write;
 mod writer;
 
+pub use audited::Audited;
 pub use cause::{Cause, FindingKey};
 pub use coverage::{Commands, Snapshot};
 pub use cutover::{
@@ -47,7 +49,7 @@ pub use findings::{
     DivergenceFilter, FindingFilter, FindingSort, LIMIT_MAX, Open, OpenFindings, Page,
 };
 pub use floor::{Floor, FloorError};
-pub use latency::{Curve, Pace, Quantiles, SHARES};
+pub use latency::{Byte, Curve, Moment, Pace, Quantiles, SHARES, Whose};
 pub use observation::{Observation, Protocol, Side};
 pub use plans::{Plans, REFUSED};
 pub use querylog::{LISTENERS_MAX, Listener, QueryFilter, QueryLine, VERDICTS};
@@ -450,6 +452,33 @@ impl Ledger {
         self.change(Change::DeleteRule { id, who, why }, |_| Ok(Some(())))
     }
 
+    /// Writes a request of an operator's down; it is on the disk when this returns. Waits for the writer.
+    ///
+    /// # Errors
+    /// It was not written, or that is not known.
+    pub fn audit(&self, request: Audited) -> Result<(), String> {
+        self.change(Change::Audited(Box::new(request)), |_| Ok(Some(())))
+            .map(drop)
+    }
+
+    /// A page of the requests that would have changed something, newest first, before this one. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn audited(&self, limit: u32, before: Option<i64>) -> Result<Page, String> {
+        self.read(|connection| audited::page(connection, limit, before))
+    }
+
+    /// Writes down that somebody did something, of which nothing else is kept. Waits for the writer.
+    ///
+    /// # Errors
+    /// It was not written, or that is not known.
+    pub fn note(&self, who: &str, what: &str) -> Result<(), String> {
+        let (who, what) = (who.to_owned(), what.to_owned());
+        self.change(Change::Note { who, what }, |_| Ok(Some(())))
+            .map(drop)
+    }
+
     /// Has the writer make a change; what `then` finds of it.
     fn change<T>(
         &self,
@@ -508,8 +537,38 @@ impl Ledger {
 
     /// Both servers' curves (the primary's name first): all together, and each class.
     #[must_use]
-    pub fn curves(&self, servers: [&str; 2]) -> Vec<Curve> {
-        self.inner.latency.curves(servers)
+    pub fn curves(&self, servers: [&str; 2], byte: Byte) -> Vec<Curve> {
+        self.inner.latency.curves(servers, byte)
+    }
+
+    /// Both servers' curve of one statement; none where it was seldom timed, or has no place of its own.
+    #[must_use]
+    pub fn curve_of(
+        &self,
+        servers: [&str; 2],
+        byte: Byte,
+        shape: (u64, Protocol),
+    ) -> Option<Curve> {
+        self.inner.latency.curve_of(servers, byte, shape)
+    }
+
+    /// Both servers' paces since the start: of every class, and of every statement that has a place of its
+    /// own. Copies all histograms: not for every second.
+    #[must_use]
+    pub fn paces_since_start(&self, servers: [&str; 2], byte: Byte) -> Vec<Pace> {
+        self.inner.latency.since_start(servers, byte)
+    }
+
+    /// Adds a point to how latency goes over time, where a minute has passed since the last one.
+    pub fn mark_course(&self, servers: [&str; 2]) {
+        let now = jiff::Timestamp::now();
+        self.inner.latency.mark(servers, now);
+    }
+
+    /// How both servers' latency went, a point a minute, oldest first.
+    #[must_use]
+    pub fn course(&self, servers: [&str; 2], byte: Byte, whose: Whose) -> Vec<Moment> {
+        self.inner.latency.course(servers, byte, whose)
     }
 
     /// Takes what a look at the statistics found; whether there was room for it. Never waits.

@@ -111,9 +111,23 @@ impl Claim {
 /// A change that an operator asks for, and waits for.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Finding { id: i64, patch: FindingPatch },
+    Finding {
+        id: i64,
+        patch: FindingPatch,
+    },
     AddRule(config::Rule),
-    DeleteRule { id: i64, who: String, why: String },
+    DeleteRule {
+        id: i64,
+        who: String,
+        why: String,
+    },
+    /// Nothing but that it was asked for.
+    Audited(Box<super::Audited>),
+    /// Something was done that the file holds nothing else of.
+    Note {
+        who: String,
+        what: String,
+    },
 }
 
 impl Change {

@@ -14,7 +14,6 @@ mod auth;
 mod login;
 mod probe;
 mod proxied;
-mod tls;
 
 mod book;
 mod buffer;
@@ -43,10 +42,9 @@ pub use census::{Census, Unheld};
 pub use counters::{Count, Counters, Sessions};
 pub use listener::bind;
 pub use statements::StandIn;
-pub use tls::CertificateError;
 
 use crate::config::{Listen, Server};
-use crate::connect::{Dial, Stream, TlsContext, TlsError};
+use crate::connect::{self, CertificateError, Dial, Stream, TlsContext, TlsError};
 use crate::roles::RolesWatch;
 use crate::tee::{Facts, Tee};
 use crate::wire::capability::Capabilities;
@@ -225,7 +223,7 @@ impl Relay {
     /// Reads certificates and makes the relay; binds nothing yet.
     pub fn new(parts: RelayParts) -> Result<Self, RelayError> {
         let acceptor = match &parts.listen.tls {
-            Some((chain, key)) => Some(tls::acceptor(chain, key)?),
+            Some((chain, key)) => Some(connect::acceptor("listen", chain, key)?),
             None => None,
         };
         let contexts = contexts(&parts.roles)?;

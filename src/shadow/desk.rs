@@ -705,7 +705,12 @@ impl Desk {
                 reading.fingerprint
             );
             let cause = cause.as_str().into();
-            shared.taint(&lost, self.journal.database(), &cause);
+            // Where nobody knows what it was, it may be of any database.
+            let database = match &lost {
+                Scope::All => "",
+                Scope::Known(_) => self.journal.database(),
+            };
+            shared.taint(&lost, database, &cause);
         }
     }
 

@@ -96,6 +96,8 @@ pub(super) struct Dispatcher {
     lost_unsaid: u64,
     /// Until then lag is no fault of the shadow's: what it has to do came before the mirror.
     lag_excused: Option<Instant>,
+    /// What had passed by when that was said last.
+    passed: u64,
 }
 
 impl Dispatcher {
@@ -123,6 +125,7 @@ impl Dispatcher {
             full_ticks: 0,
             lost_unsaid: 0,
             lag_excused: None,
+            passed: 0,
         }
     }
 
@@ -180,6 +183,7 @@ impl Dispatcher {
 
     /// Receives what has come through the tee, at most so many.
     fn receive_some(&mut self, most: usize, aside: bool) {
+        self.say_passed();
         for _ in 0..most {
             let Some(handed) = self.receiver.try_recv() else {
                 return;
@@ -317,6 +321,7 @@ impl Dispatcher {
         if is_left || !self.antechamber.is_empty() {
             self.shared.taint(&Scope::All, "", &UNSEEN.into());
         }
+        self.say_passed();
         self.say_lost();
     }
 
@@ -473,11 +478,21 @@ impl Dispatcher {
             && !self.desks.values().any(|desk| desk.compares_on())
             && self.shared.is_told_less()
         {
-            self.shared.taint_unobserved();
+            tracing::warn!("nothing is mirrored and nothing observed: commands pass by");
         }
+        self.say_passed();
         self.say_lost();
         if self.shared.breaker(|breaker| breaker.wants_probe(now)) {
             self.probe = Some(task::spawn("probe", probe(Arc::clone(&self.shared))));
+        }
+    }
+
+    /// What passed by may have been any write.
+    fn say_passed(&mut self) {
+        let passed = self.receiver.passed();
+        if passed > self.passed {
+            self.passed = passed;
+            self.shared.taint(&Scope::All, "", &UNOBSERVED.into());
         }
     }
 

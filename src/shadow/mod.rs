@@ -220,9 +220,6 @@ impl Mirror {
             parts.receiver.appraisal(),
         )?;
         let era = Era::first(&Arc::new(lasting), &roles)?;
-        if era.shared.is_passed_by() {
-            era.shared.taint_unobserved();
-        }
         let current = Arc::new(ArcSwap::new(Arc::clone(&era.shared)));
         let (errands, receiver) = mpsc::channel(ERRANDS_MAX);
         let stop = CancellationToken::new();
@@ -293,16 +290,14 @@ impl Mirror {
 
     /// Sets the switches: they hold from each session's next transaction on.
     pub fn set_control(&self, control: Control) {
-        let shared = self.current.load();
-        if shared.set_control(control) {
-            shared.taint_unobserved();
-        }
+        self.current.load().set_control(control);
     }
 
-    /// Whether commands pass by, as nothing is mirrored and nothing is to be observed.
+    /// Whether commands pass by, where nothing is mirrored and nothing is to be observed: not before the
+    /// transactions have ended that are compared. None where that is not wanted.
     #[must_use]
-    pub fn is_passed_by(&self) -> bool {
-        self.current.load().is_passed_by()
+    pub fn passes_by(&self) -> Option<bool> {
+        self.current.load().passes_by()
     }
 
     /// Every session that said something, as it was when its last command had been answered.

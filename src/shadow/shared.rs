@@ -262,11 +262,6 @@ impl Shared {
         }
     }
 
-    /// Writes pass by, or have: nobody knows to which tables.
-    pub(super) fn taint_unobserved(&self) {
-        self.taint(&Scope::All, "", &super::dispatcher::UNOBSERVED.into());
-    }
-
     /// Why one of the tables is tainted, if one has been since then at the latest.
     pub(super) fn tainted_until(
         &self,
@@ -371,15 +366,17 @@ impl Lasting {
         *self.control.lock()
     }
 
-    /// Sets the switches: from each session's next transaction on. Whether commands passed by until now.
-    pub(super) fn set_control(&self, control: Control) -> bool {
+    /// Sets the switches: from each session's next transaction on.
+    pub(super) fn set_control(&self, control: Control) {
         let mut current = self.control.lock();
         *current = control;
         let (told, wanted) = (self.appraisal.told(), control.regard());
         if wanted > told {
             self.appraisal.set(wanted);
         }
-        told == Regard::Nothing && wanted > told
+        if wanted > told && told == Regard::Nothing {
+            tracing::info!("commands pass by no more");
+        }
     }
 
     /// Whether the relay tells more than anybody who begins anew wants to know.
@@ -398,9 +395,10 @@ impl Lasting {
         wanted == Regard::Nothing && wanted < told
     }
 
-    /// Whether commands pass by.
-    pub(super) fn is_passed_by(&self) -> bool {
-        self.appraisal.told() == Regard::Nothing
+    /// Whether commands pass by; none where that is not wanted.
+    pub(super) fn passes_by(&self) -> Option<bool> {
+        let wanted = self.control().regard() == Regard::Nothing;
+        wanted.then(|| self.appraisal.told() == Regard::Nothing)
     }
 
     /// Why mirroring is suspended, and how often it was.
