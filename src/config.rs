@@ -1,6 +1,7 @@
 //! The file as written → [`Config`] as meant. An unknown key is an error that names it.
 
 mod fault;
+mod holders;
 mod meaning;
 mod rules;
 mod section;
@@ -8,6 +9,7 @@ mod source;
 mod units;
 
 pub use fault::{ConfigError, Fault, Place};
+pub use holders::{Holder, Role, SOMEBODY, TOKEN_CHARS_MIN, TokenDigest, TokensFile};
 pub use rules::{OURSELVES, RULES_MAX, Rule, RuleState, Written, Wrong, said};
 
 use crate::compare::verdict::Tolerances;
@@ -103,6 +105,10 @@ pub struct Listen {
     pub write_timeout: Duration,
     /// Time for SIGTERM's drain.
     pub drain_timeout: Duration,
+    /// The socket on which another process may take over; `None` where none may.
+    pub handover: Option<PathBuf>,
+    /// After another process took over, sessions may go on in this one for so long.
+    pub handover_time: Duration,
     /// Threads of the relay's runtime.
     pub threads: usize,
     /// The longest command that is relayed, in bytes; a longer one ends the connection with 1153.
@@ -553,14 +559,26 @@ pub struct Fleet {
 pub struct Admin {
     /// HTTP.
     pub address: SocketAddr,
-    /// The bearer token; without one the addresses are loopback addresses.
+    /// The one bearer token, an operator's; without any token the addresses are loopback addresses.
     pub token: Option<Secret>,
+    /// Who else may ask, each with a token and a role of their own.
+    pub tokens_file: Option<TokensFile>,
+    /// PEM certificate chain and key for HTTPS; without them it is HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// The console's MySQL protocol; none for no console.
     pub console: Option<SocketAddr>,
     /// Rows of one answer of the console at most.
     pub console_rows: usize,
     /// How long a query on the console may take.
     pub console_timeout: Duration,
+}
+
+impl Admin {
+    /// Whether who asks must have a token.
+    #[must_use]
+    pub const fn wants_token(&self) -> bool {
+        self.token.is_some() || self.tokens_file.is_some()
+    }
 }
 
 /// A text that is never printed.

@@ -17,6 +17,7 @@ mod dial;
 mod direct;
 mod login;
 mod packets;
+mod serving;
 mod stream;
 mod tls;
 
@@ -24,9 +25,11 @@ pub(crate) use announce::dial_for;
 pub use dial::Tcp;
 pub(crate) use login::{greet, log_in};
 pub(crate) use packets::{Packet, PacketReader, write as write_one};
+pub use serving::CertificateError;
+pub(crate) use serving::{accept, acceptor};
 pub use stream::Stream;
-pub(crate) use tls::connect as shake_hands;
 pub use tls::{TlsContext, TlsError};
+pub(crate) use tls::{connect as shake_hands, system_authorities};
 
 /// The way to a server: TCP, or an in-memory end in the simulation.
 pub trait Dial: Send + Sync + 'static {

@@ -13,6 +13,7 @@ use crate::readiness::Readiness;
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use serde_json::Value;
+use std::sync::atomic::Ordering;
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +52,18 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// All metrics that this module reads by itself. The relay's own counters stand in [`RELAY`].
-pub const METRICS: [Metric; 31] = [
+pub const METRICS: [Metric; 33] = [
     gauge("understudy_build_info", "Always 1; labels: version."),
     gauge("understudy_uptime_seconds", "Time since the start."),
     gauge("understudy_ready", "1 while clients may be sent here."),
+    counter(
+        "understudy_audit_lost_total",
+        "Requests that would change something and are missing in the ledger's audit; the process's log has them.",
+    ),
+    gauge(
+        "understudy_tokens_file_refused",
+        "1 while admin.tokens_file is wrong or cannot be read, and those may ask who stood in it before.",
+    ),
     gauge(
         "understudy_server_up",
         "1 where the last try reached the server, NaN where nobody looks; labels: server, role.",
@@ -515,6 +524,10 @@ impl Metrics {
         self.count("understudy_tee_stubbed_total", &[], tee.stubbed);
         self.count("understudy_tee_lost_total", &[], tee.lost);
         self.count("understudy_tee_samples_shed_total", &[], tee.samples_shed);
+        let lost = parts.counters.audit_lost.load(Ordering::Relaxed);
+        self.count("understudy_audit_lost_total", &[], lost);
+        let refused = parts.counters.tokens_refused.load(Ordering::Relaxed) > 0;
+        self.set("understudy_tokens_file_refused", &[], flag(refused));
         for (name, n) in parts.console.values() {
             self.count(name, &[], n);
         }

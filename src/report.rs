@@ -5,7 +5,8 @@
 //! that comes from a statement or a server; `chart` draws. Nothing in the document asks for anything from
 //! elsewhere, and nothing is in it that the ledger does not hold: literals are redacted where they are there.
 
-mod chart;
+pub mod chart;
+
 mod content;
 mod html;
 mod markdown;

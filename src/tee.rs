@@ -184,8 +184,7 @@ pub enum Handed {
     /// room of its own, and one stands for all that were lost until it is received.
     Lost(Arc<Facts>),
     /// Commands of this session passed by while nobody wanted to know of them: told before the first one
-    /// that is handed again. Its journal is unknown from here on. Has the room of a loss; where one waits
-    /// it says the same.
+    /// that is handed again. Its journal is unknown from here on. It has room of its own.
     Passed(Arc<Facts>),
     /// A session's end. Never lost: it has room of its own. A session of which nothing came
     /// through the door has no end either.

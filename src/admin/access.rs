@@ -1,9 +1,12 @@
-//! Who may ask. Without a token: callers of a loopback address, and no web page by way of them. With one: who
-//! sends it, or, for the operators' page alone, who has logged in there: a cookie opens nothing else.
+//! Who may ask, and who may change something. Without a token: callers of a loopback address, and no web page by
+//! way of them. With one: who sends it, or, for the operators' page alone, who has logged in there: a cookie opens
+//! nothing else. A viewer's token opens what only asks.
 
 use super::answer::Refusal;
+use super::audit::Slip;
+use super::holders::Holders;
 use super::page::{self, Page, Trouble, Visitor};
-use crate::config;
+use super::who::Caller;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
@@ -11,12 +14,11 @@ use axum::response::{IntoResponse, Response};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use subtle::ConstantTimeEq;
 
 /// The rule.
 #[derive(Debug)]
-pub struct Access {
-    token: Option<config::Secret>,
+pub(super) struct Access {
+    holders: Arc<Holders>,
     address: SocketAddr,
 }
 
@@ -36,56 +38,55 @@ enum Admitted {
 }
 
 impl Access {
-    /// The rule that the config sets.
-    #[must_use]
-    pub fn new(admin: &config::Admin) -> Self {
-        Self {
-            token: admin.token.clone(),
-            address: admin.address,
-        }
+    /// Of an admin at this address.
+    pub(super) const fn new(holders: Arc<Holders>, address: SocketAddr) -> Self {
+        Self { holders, address }
     }
 
-    /// Whether a request for `path` with these headers may pass.
-    pub(super) fn judge(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Who asks for `path` with these headers; nobody for a probe.
+    fn judge(&self, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Refusal> {
         self.not_from_a_page(headers)?;
-        match &self.token {
-            Some(_) if OPEN.contains(&path) => Ok(()),
-            Some(token) => bearer(headers, token),
-            None => self.local(headers),
+        if self.holders.are_all() {
+            self.local(headers)?;
+            return Ok(Some(Caller::anybody()));
         }
+        if OPEN.contains(&path) {
+            return Ok(None);
+        }
+        self.bearer(headers).map(Some)
     }
 
     /// What becomes of a request for the page.
     fn admit(&self, request: &Request, page: &Page) -> Admitted {
-        let (path, headers) = (request.uri().path(), request.headers());
-        if is_link(request.method(), headers) {
+        if is_link(request.method(), request.headers()) {
             return Admitted::Again;
         }
-        if let Err(refusal) = self.not_from_a_page(headers) {
-            return Admitted::Refused(refusal);
-        }
-        let Some(token) = &self.token else {
-            return match self.local(headers) {
-                Ok(()) => Admitted::As(page.seats.visitor()),
-                Err(refusal) => Admitted::Refused(refusal),
-            };
-        };
-        if headers.contains_key(header::AUTHORIZATION) {
-            return match bearer(headers, token) {
-                Ok(()) => Admitted::As(page.seats.visitor()),
-                Err(refusal) => Admitted::Refused(refusal),
-            };
-        }
-        let seat = page::seat_of(headers, self.address.port());
-        match seat.and_then(|id| page.seats.at(&id)) {
-            Some(visitor) => Admitted::As(visitor),
-            None if page::is_open(path) => Admitted::As(page.seats.visitor()),
+        let path = request.uri().path();
+        match self.visitor(request, page) {
+            Ok(Some(visitor)) => Admitted::As(visitor),
+            Ok(None) if page::is_open(path) => Admitted::As(page.seats.stranger()),
             // A stream of events is asked for by a script, which cannot log in.
-            None if page::is_stream(path) => {
+            Ok(None) if page::is_stream(path) => {
                 Admitted::Refused(Refusal::unauthorized("this needs a login"))
             }
-            None => Admitted::LoginFirst,
+            Ok(None) => Admitted::LoginFirst,
+            Err(refusal) => Admitted::Refused(refusal),
         }
+    }
+
+    /// Who asks for the page; nobody who has not logged in.
+    fn visitor(&self, request: &Request, page: &Page) -> Result<Option<Visitor>, Refusal> {
+        let headers = request.headers();
+        self.not_from_a_page(headers)?;
+        if self.holders.are_all() {
+            self.local(headers)?;
+            return Ok(Some(page.seats.visitor(Caller::anybody())));
+        }
+        if headers.contains_key(header::AUTHORIZATION) {
+            return Ok(Some(page.seats.visitor(self.bearer(headers)?)));
+        }
+        let seat = page::seat_of(headers, self.address.port());
+        Ok(seat.and_then(|id| page.seats.at(&id)))
     }
 
     /// A browser says where a request comes from: another site's page may not ask.
@@ -126,6 +127,25 @@ impl Access {
             "without a token only http://127.0.0.1 and http://localhost are answered; set admin.token_file to be asked by another name",
         ))
     }
+
+    /// Whose token a request brings.
+    fn bearer(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .map(axum::http::HeaderValue::as_bytes)
+            .unwrap_or_default();
+        let given = given
+            .split_at_checked("bearer ".len())
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+            .map(|(_, given)| given);
+        match given.map(|given| self.holders.whose(given)) {
+            Some(Some(caller)) => Ok(caller),
+            Some(None) => Err(Refusal::unauthorized("the token is wrong")),
+            None => Err(Refusal::unauthorized(
+                "this needs `authorization: Bearer TOKEN`",
+            )),
+        }
+    }
 }
 
 /// Whether somebody followed a link on another site's page to here: a document that is asked for by itself,
@@ -145,54 +165,62 @@ fn host_name(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
-fn bearer(headers: &HeaderMap, token: &config::Secret) -> Result<(), Refusal> {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .map(axum::http::HeaderValue::as_bytes)
-        .unwrap_or_default();
-    let given = given
-        .split_at_checked("bearer ".len())
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
-        .map(|(_, given)| given);
-    match given {
-        Some(given) if bool::from(given.ct_eq(token.0.as_bytes())) => Ok(()),
-        Some(_) => Err(Refusal::unauthorized("the token is wrong")),
-        None => Err(Refusal::unauthorized(
-            "this needs `authorization: Bearer TOKEN`",
-        )),
+/// Takes note of who asks, who may now change what the request would change.
+fn let_in(request: &mut Request, caller: &Caller) -> Result<(), Refusal> {
+    if let Some(slip) = request.extensions().get::<Slip>() {
+        slip.is_of(caller);
     }
+    let only_asks = request.method().is_safe() || page::is_way_in_or_out(request.uri().path());
+    if !only_asks {
+        caller.may_change()?;
+    }
+    request.extensions_mut().insert(caller.clone());
+    Ok(())
 }
 
 /// The rule as a layer around every route.
 pub(super) async fn check(
     State((access, page)): State<(Arc<Access>, Arc<Page>)>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     if page::is_page(request.uri().path()) {
-        return match access.admit(&request, &page) {
-            Admitted::As(visitor) => {
+        page_asked(&access, &page, request, next).await
+    } else {
+        api_asked(&access, request, next).await
+    }
+}
+
+async fn page_asked(access: &Access, page: &Page, mut request: Request, next: Next) -> Response {
+    let refusal = match access.admit(&request, page) {
+        Admitted::As(visitor) => match let_in(&mut request, &visitor.caller) {
+            Ok(()) => {
                 request.extensions_mut().insert(visitor);
-                next.run(request).await
+                return next.run(request).await;
             }
-            Admitted::LoginFirst => page::login_first(request.uri()).await,
-            Admitted::Again => page::again(request.uri()).await,
-            Admitted::Refused(refusal) => {
-                page::secured(Trouble::from(refusal).into_response()).await
-            }
-        };
+            Err(refusal) => refusal,
+        },
+        Admitted::LoginFirst => return page::login_first(request.uri()).await,
+        Admitted::Again => return page::again(request.uri()).await,
+        Admitted::Refused(refusal) => refusal,
+    };
+    page::secured(Trouble::from(refusal).into_response()).await
+}
+
+async fn api_asked(access: &Access, mut request: Request, next: Next) -> Response {
+    let caller = access.judge(request.uri().path(), request.headers());
+    let passes = caller.and_then(|caller| match caller {
+        Some(caller) => let_in(&mut request, &caller),
+        // The probes ask nothing of who asks.
+        None => Ok(()),
+    });
+    let Err(refusal) = passes else {
+        return next.run(request).await;
+    };
+    if refusal.status() == WRONG_TOKEN && request.headers().contains_key(header::AUTHORIZATION) {
+        guessed().await;
     }
-    match access.judge(request.uri().path(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => {
-            if refusal.status() == WRONG_TOKEN
-                && request.headers().contains_key(header::AUTHORIZATION)
-            {
-                guessed().await;
-            }
-            refusal.into_response()
-        }
-    }
+    refusal.into_response()
 }
 
 const WRONG_TOKEN: u16 = 401;
@@ -209,12 +237,15 @@ pub(super) async fn guessed() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
     use axum::http::{HeaderName, HeaderValue};
 
     fn judged(token: Option<&str>, path: &str, headers: &[(&'static str, &'static str)]) -> u16 {
         let admin = config::Admin {
             address: SocketAddr::from(([127, 0, 0, 1], 8306)),
             token: token.map(|token| config::Secret(token.to_owned())),
+            tokens_file: None,
+            tls: None,
             console: None,
             console_rows: 1,
             console_timeout: std::time::Duration::from_secs(1),
@@ -228,9 +259,9 @@ mod tests {
                 )
             })
             .collect();
-        Access::new(&admin)
+        Access::new(Holders::new(&admin, &Arc::default()), admin.address)
             .judge(path, &headers)
-            .map_or_else(|refusal| refusal.status(), |()| 200)
+            .map_or_else(|refusal| refusal.status(), |_| 200)
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! lets nothing through but reads of the console's tables (`guard`). It changes nothing, keeps
 //! nothing between two queries, and answers what clients ask of a server at connect (`chatter`).
 //! A connection that breaks ends alone. Without a token it is bound to a loopback address; with
-//! one, the token is the password.
+//! one, the token is the password: anybody's, for it only reads.
 
 mod answer;
 mod ask;
@@ -18,7 +18,7 @@ mod session;
 mod tests;
 
 use super::Parts;
-use crate::config;
+use super::holders::Holders;
 use crate::ledger::Ledger;
 use crate::wire::reply::write_err;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ fn count(counter: &AtomicU64) {
 #[derive(Debug)]
 struct Shared {
     ledger: Ledger,
-    token: Option<config::Secret>,
+    holders: Arc<Holders>,
     bounds: ask::Bounds,
     turns: Arc<Semaphore>,
     running: session::Running,
@@ -90,11 +90,11 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(parts: &Parts) -> Self {
+    fn new(parts: &Parts, holders: Arc<Holders>) -> Self {
         let admin = &parts.config.admin;
         Self {
             ledger: parts.ledger.clone(),
-            token: admin.token.clone(),
+            holders,
             bounds: ask::Bounds {
                 rows: admin.console_rows,
                 time: admin.console_timeout,
@@ -107,8 +107,13 @@ impl Shared {
 }
 
 /// Answers until told to end.
-pub(super) async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
-    let shared = Arc::new(Shared::new(&parts));
+pub(super) async fn serve(
+    listener: TcpListener,
+    parts: Parts,
+    holders: Arc<Holders>,
+    shutdown: CancellationToken,
+) {
+    let shared = Arc::new(Shared::new(&parts, holders));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut number: u32 = 0;

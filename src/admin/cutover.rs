@@ -4,8 +4,9 @@
 use super::Parts;
 use super::answer::{Asked, Refusal, Told, ToldOrNothing, read};
 use super::status::Nothing;
-use super::who::{Said, said};
+use super::who::{Caller, Said};
 use crate::cutover::{GUARDS, Judged, Order, Refused, guards};
+use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -53,9 +54,10 @@ pub(super) enum Ordered {
 /// they do not.
 pub(super) async fn order(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Told(wanted): Told<Wanted>,
 ) -> Result<Response, Refusal> {
-    match ordered(&parts, wanted).await? {
+    match ordered(&parts, &caller, wanted).await? {
         Ordered::Begun(id) => {
             let told = told(parts, Some(id)).await?;
             Ok((StatusCode::ACCEPTED, Json(told)).into_response())
@@ -65,8 +67,12 @@ pub(super) async fn order(
 }
 
 /// Asks the helm, for the page too.
-pub(super) async fn ordered(parts: &Parts, wanted: Wanted) -> Result<Ordered, Refusal> {
-    let order = meant(parts, wanted)?;
+pub(super) async fn ordered(
+    parts: &Parts,
+    caller: &Caller,
+    wanted: Wanted,
+) -> Result<Ordered, Refusal> {
+    let order = meant(parts, caller, wanted)?;
     match tokio::time::timeout(TIMEOUT, parts.helm.order(order)).await {
         Ok(Ok(id)) => Ok(Ordered::Begun(id)),
         Ok(Err(Refused::Guards(guards))) => Ok(Ordered::Refused(guards)),
@@ -75,8 +81,8 @@ pub(super) async fn ordered(parts: &Parts, wanted: Wanted) -> Result<Ordered, Re
     }
 }
 
-fn meant(parts: &Parts, wanted: Wanted) -> Result<Order, Refusal> {
-    let who = said(wanted.who)?;
+fn meant(parts: &Parts, caller: &Caller, wanted: Wanted) -> Result<Order, Refusal> {
+    let who = caller.says(wanted.who)?;
     let mut force = Vec::new();
     for name in &wanted.force {
         let guard = guards::named(name).ok_or_else(|| {
@@ -113,15 +119,20 @@ fn meant(parts: &Parts, wanted: Wanted) -> Result<Order, Refusal> {
 /// Ends the cutover that is under way, before its switch; the answer comes once it has ended.
 pub(super) async fn abort(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
-    let id = aborted(&parts, body.who).await?;
+    let id = aborted(&parts, &caller, body.who).await?;
     told(parts, Some(id)).await.map(Json)
 }
 
 /// Asks the helm for it, for the page too; the number of the record that has ended.
-pub(super) async fn aborted(parts: &Parts, who: Option<String>) -> Result<i64, Refusal> {
-    let who = said(who)?;
+pub(super) async fn aborted(
+    parts: &Parts,
+    caller: &Caller,
+    who: Option<String>,
+) -> Result<i64, Refusal> {
+    let who = caller.says(who)?;
     match tokio::time::timeout(TIMEOUT, parts.helm.abort(who)).await {
         Ok(Ok(id)) => Ok(id),
         Ok(Err(refused)) => Err(refusal(refused)),
@@ -132,15 +143,20 @@ pub(super) async fn aborted(parts: &Parts, who: Option<String>) -> Result<i64, R
 /// Takes an operator's word that replication from the old primary to the new one has ended.
 pub(super) async fn replication_stopped(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
-    stopped(&parts, body.who).await?;
+    stopped(&parts, &caller, body.who).await?;
     told(parts, None).await.map(Json)
 }
 
 /// Gives the word to the helm, for the page too.
-pub(super) async fn stopped(parts: &Parts, who: Option<String>) -> Result<(), Refusal> {
-    let who = said(who)?;
+pub(super) async fn stopped(
+    parts: &Parts,
+    caller: &Caller,
+    who: Option<String>,
+) -> Result<(), Refusal> {
+    let who = caller.says(who)?;
     match tokio::time::timeout(TIMEOUT, parts.helm.replication_stopped(who)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(refused)) => Err(refusal(refused)),

@@ -4,10 +4,12 @@ use super::Parts;
 use super::answer::{Asked, Id, Refusal, Told, change, read};
 use super::sheet::{self, Form};
 use super::status::Nothing;
+use super::who::Caller;
 use crate::compare::verdict::{Kind, Reason};
 use crate::ledger::{
     By, Changed, DivergenceFilter, FindingFilter, FindingPatch, FindingSort, Page, STATES,
 };
+use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -195,14 +197,24 @@ fn missing(id: i64) -> Refusal {
 /// Triages a finding, and answers with it as it is then.
 pub(super) async fn triage(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id,
     Told(patch): Told<FindingPatch>,
 ) -> Result<Json<Value>, Refusal> {
-    triaged(parts, id, patch).await.map(Json)
+    triaged(parts, &caller, id, patch).await.map(Json)
 }
 
 /// The same, for the page too.
-pub(super) async fn triaged(parts: Parts, id: i64, patch: FindingPatch) -> Result<Value, Refusal> {
+pub(super) async fn triaged(
+    parts: Parts,
+    caller: &Caller,
+    id: i64,
+    patch: FindingPatch,
+) -> Result<Value, Refusal> {
+    let patch = FindingPatch {
+        who: caller.signs(patch.who)?,
+        ..patch
+    };
     let patch = patch.sound(jiff::Timestamp::now()).map_err(Refusal::bad)?;
     match change(move || parts.ledger.patch_finding(id, patch)).await? {
         Changed::Done(finding) => Ok(finding),

@@ -2,14 +2,15 @@
 //! out that is gone for good.
 
 use super::Parts;
-use super::answer::{Asked, Refusal, Told};
+use super::answer::{Asked, Refusal, Told, change};
 use super::status::Nothing;
+use super::who::Caller;
 use crate::config::FedBy;
 use crate::cutover::Fleet;
 use crate::cutover::fleet::{FleetError, Shown};
 use crate::sql::Table;
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -25,16 +26,30 @@ pub(super) async fn fleet(
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
     name: String,
+    /// Who says so, for the record.
+    who: Option<String>,
 }
 
-/// The fleet without it. What it had not yet brought to the shadow went with it, and only its own ledger
-/// would tell of which tables: here it may be any.
+/// The fleet without it.
 pub(super) async fn forget(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Told(which): Told<Which>,
 ) -> Result<Json<Shown>, Refusal> {
-    let fleet = of(&parts)?;
-    let name = &which.name;
+    let shown = forgotten(&parts, &caller, &which.name, which.who).await?;
+    Ok(Json(shown))
+}
+
+/// The same, for the page too. What it had not yet brought to the shadow went with it, and only its own ledger
+/// would tell of which tables: here it may be any.
+pub(super) async fn forgotten(
+    parts: &Parts,
+    caller: &Caller,
+    name: &str,
+    who: Option<String>,
+) -> Result<Shown, Refusal> {
+    let who = caller.says(who)?;
+    let fleet = of(parts)?;
     let fed_by = parts.roles.borrow().shadow.fed_by;
     let lost = (fed_by == FedBy::Mirror)
         .then_some("was taken out of the fleet, and dark writes that waited in it are lost");
@@ -49,7 +64,12 @@ pub(super) async fn forget(
         let cause = format!("gap: the proxy {name} {how}");
         parts.ledger.taint(&[everything()], &cause.as_str().into());
     }
-    Ok(Json(fleet.shown().await))
+    let (ledger, what) = (parts.ledger.clone(), format!("fleet: {name} forgotten"));
+    if let Err(refusal) = change(move || ledger.note(&who, &what)).await {
+        let fault = refusal.message();
+        tracing::warn!(fault, "who had the proxy forgotten is not written down");
+    }
+    Ok(fleet.shown().await)
 }
 
 fn everything() -> Table {
@@ -59,7 +79,11 @@ fn everything() -> Table {
     }
 }
 
-fn of(parts: &Parts) -> Result<Arc<Fleet>, Refusal> {
+/// The fleet of this proxy.
+///
+/// # Errors
+/// It is alone.
+pub(super) fn of(parts: &Parts) -> Result<Arc<Fleet>, Refusal> {
     parts
         .helm
         .fleet()

@@ -1,30 +1,48 @@
 //! `PATCH /api/v1/mirror`: the mirror's switches, at run time. A restart brings the config's back.
 
-use super::answer::{Refusal, Told};
+use super::answer::{Refusal, Told, change as changed};
 use super::status::mirror_json;
+use super::who::Caller;
 use super::{Parts, may_write};
 use crate::config::Writes;
-use axum::Json;
+use crate::shadow::Control;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::Value;
+use std::time::Duration;
+
+/// So long is waited for the ledger to write down who did it.
+const NOTE_MAX: Duration = Duration::from_secs(2);
 
 /// What may be changed; what is left out stays.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Change {
-    reads: Option<bool>,
-    writes: Option<String>,
-    sample: Option<f64>,
-    paused: Option<bool>,
-    observe: Option<bool>,
+    pub(super) reads: Option<bool>,
+    pub(super) writes: Option<String>,
+    pub(super) sample: Option<f64>,
+    pub(super) paused: Option<bool>,
+    pub(super) observe: Option<bool>,
+    /// Who says so, for the record.
+    pub(super) who: Option<String>,
 }
 
 /// Changes the switches, and answers with the mirror as it is then.
 pub(super) async fn switch(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Told(change): Told<Change>,
 ) -> Result<Json<Value>, Refusal> {
+    switched(&parts, &caller, change).await?;
+    Ok(Json(mirror_json(&parts)))
+}
+
+/// How the switches would be.
+///
+/// # Errors
+/// What cannot be, and why: nothing is changed.
+pub(super) fn meant(parts: &Parts, change: &Change) -> Result<Control, Refusal> {
     let mut control = parts.house.mirror().control;
     if let Some(word) = &change.writes {
         let writes = Writes::named(word).ok_or_else(|| {
@@ -32,7 +50,7 @@ pub(super) async fn switch(
                 "writes: found {word:?}; it is one of apply, rollback, plan, off"
             ))
         })?;
-        if !may_write(&parts, writes) {
+        if !may_write(parts, writes) {
             return Err(Refusal::conflict(
                 "writes = \"apply\" would write every row twice, for the shadow is fed by replication",
             ));
@@ -50,8 +68,22 @@ pub(super) async fn switch(
     control.reads = change.reads.unwrap_or(control.reads);
     control.paused = change.paused.unwrap_or(control.paused);
     control.observe = change.observe.unwrap_or(control.observe);
+    Ok(control)
+}
+
+/// Sets them, and writes down who did, for the page too. Where it cannot be written down they are set all the
+/// same: a full disk may be why somebody pauses.
+pub(super) async fn switched(
+    parts: &Parts,
+    caller: &Caller,
+    change: Change,
+) -> Result<(), Refusal> {
+    let control = meant(parts, &change)?;
+    let who = caller.says(change.who)?;
+    let before = parts.house.mirror().control;
     parts.house.set_control(control);
     tracing::info!(
+        who,
         reads = control.reads,
         writes = control.writes.name(),
         sample = control.sample,
@@ -59,5 +91,53 @@ pub(super) async fn switch(
         observe = control.observe,
         "the mirror's switches were set by the admin"
     );
-    Ok(Json(mirror_json(&parts)))
+    let what = differences(&before, &control);
+    if what.is_empty() {
+        return Ok(());
+    }
+    let (ledger, what) = (parts.ledger.clone(), format!("mirror: {}", what.join(", ")));
+    let noted = changed(move || ledger.note(&who, &what));
+    let fault = match tokio::time::timeout(NOTE_MAX, noted).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(refusal)) => refusal.message().to_owned(),
+        Err(_) => "the ledger is slow".to_owned(),
+    };
+    tracing::warn!(
+        fault,
+        "who set the mirror's switches may not be written down"
+    );
+    Ok(())
+}
+
+/// What is other than before, in words.
+fn differences(before: &Control, after: &Control) -> Vec<String> {
+    let on = |is: bool| if is { "on" } else { "off" };
+    let share = |sample: f64| format!("{sample}");
+    let all = [
+        (
+            "reads",
+            on(before.reads).to_owned(),
+            on(after.reads).to_owned(),
+        ),
+        (
+            "writes",
+            before.writes.name().to_owned(),
+            after.writes.name().to_owned(),
+        ),
+        ("sample", share(before.sample), share(after.sample)),
+        (
+            "paused",
+            on(before.paused).to_owned(),
+            on(after.paused).to_owned(),
+        ),
+        (
+            "observe",
+            on(before.observe).to_owned(),
+            on(after.observe).to_owned(),
+        ),
+    ];
+    let other = all.iter().filter(|(_, before, after)| before != after);
+    other
+        .map(|(name, before, after)| format!("{name} {before} → {after}"))
+        .collect()
 }

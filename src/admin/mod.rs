@@ -2,16 +2,19 @@
 //!
 //! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
 //! the triage of findings, rules, and taints; a cutover it asks of the helm, a verification of the inspector. Without a token it answers loopback callers only; with one
-//! every path but `/healthz` and `/readyz` needs it. Nothing here can hold a relay thread.
+//! every path but `/healthz` and `/readyz` needs it, and what changes something needs an operator's. Nothing here can hold a relay thread.
 
 mod access;
 mod answer;
+mod audit;
 pub(crate) mod console;
 mod coverage;
 mod cutover;
 mod findings;
 mod fleet;
 mod health;
+mod holders;
+mod latency;
 mod mirror;
 mod openapi;
 mod page;
@@ -26,14 +29,16 @@ mod sheet;
 mod status;
 mod streams;
 mod taints;
+mod tls;
 mod verify;
+mod watched;
 mod who;
 
 #[cfg(test)]
 mod tests;
 
-pub use access::Access;
 pub use server::serve;
+pub use tls::Tls;
 
 use crate::config::{self, Writes};
 use crate::cutover::Helm;
@@ -42,10 +47,13 @@ use crate::metrics::Metrics;
 use crate::roles::RolesWatch;
 use crate::shadow::Control;
 use crate::verify::Inspector;
+use access::Access;
 use axum::Router;
 use axum::routing::{delete, get, patch, post};
+use holders::Holders;
 use page::Page;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What the admin reads of the running parts, and the little that it may change.
 pub trait House: Send + Sync + 'static {
@@ -59,6 +67,10 @@ pub trait House: Send + Sync + 'static {
     fn seen(&self, server: &str) -> Seen;
     /// How far the start has come.
     fn ready(&self) -> Ready;
+    /// The process that has taken over, where this one only lets its sessions end.
+    fn heir(&self) -> Option<u32> {
+        None
+    }
     /// The tee's counters.
     fn tee(&self) -> Tee;
     /// Every other counter: metric name and value.
@@ -163,11 +175,29 @@ pub struct Parts {
     pub started: tokio::time::Instant,
     /// What the console counts.
     pub console: Arc<console::Counters>,
+    /// What the other door counts.
+    pub counters: Arc<Counters>,
+    /// The HTTP door's TLS; none where it is plain.
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// What the HTTP door counts.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests that are missing in the ledger's audit.
+    pub audit_lost: AtomicU64,
+    /// Times that the tokens' file was not taken over, since it was last.
+    pub tokens_refused: AtomicU64,
 }
 
 /// Every route, and who may ask.
-fn router(parts: Parts, page: Arc<Page>) -> Router {
-    let access = Arc::new(Access::new(&parts.config.admin));
+fn router(
+    parts: Parts,
+    page: Arc<Page>,
+    holders: Arc<Holders>,
+    clerk: Arc<audit::Clerk>,
+) -> Router {
+    let access = Arc::new(Access::new(holders, parts.config.admin.address));
     Router::new()
         .merge(page::router(Arc::clone(&page)))
         .route("/healthz", get(health::healthz))
@@ -188,6 +218,7 @@ fn router(parts: Parts, page: Arc<Page>) -> Router {
         .route("/api/v1/taints", get(taints::taints))
         .route("/api/v1/taints/clear", post(taints::clear))
         .route("/api/v1/latency", get(status::latency))
+        .route("/api/v1/latency/course", get(latency::course))
         .route("/api/v1/coverage", get(coverage::coverage))
         .route("/api/v1/readiness", get(readiness::readiness))
         .route(
@@ -206,15 +237,19 @@ fn router(parts: Parts, page: Arc<Page>) -> Router {
         .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/fleet/forget", post(fleet::forget))
         .route("/api/v1/querylog", get(querylog::querylog))
+        .route("/api/v1/audit", get(audit::audit))
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/openapi.json", get(openapi::openapi))
         .route("/api/v1/mirror", patch(mirror::switch))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
+        // The last one is the outermost.
+        .layer(axum::middleware::from_fn(audit::note))
         .layer(axum::middleware::from_fn_with_state(
             (access, page),
             access::check,
         ))
+        .layer(axum::middleware::from_fn_with_state(clerk, audit::watch))
         .with_state(parts)
 }
 

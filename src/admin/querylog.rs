@@ -6,6 +6,7 @@
 use super::Parts;
 use super::answer::{Asked, Refusal};
 use super::streams::{Stream, Streams};
+use super::who::Caller;
 use crate::ledger::{LISTENERS_MAX, Listener, QueryFilter, VERDICTS};
 use crate::sql::Class;
 use axum::Extension;
@@ -32,22 +33,30 @@ const LINES_MAX: usize = 1024;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
 /// Which commands.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
-    fingerprint: Option<String>,
-    user: Option<String>,
-    table: Option<String>,
-    class: Option<String>,
-    verdict: Option<String>,
-    slower_us: Option<u64>,
+    pub(super) fingerprint: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) table: Option<String>,
+    pub(super) class: Option<String>,
+    pub(super) verdict: Option<String>,
+    pub(super) slower_us: Option<u64>,
+}
+
+/// The classes that there are.
+pub(super) fn classes() -> [&'static str; Class::ALL.len()] {
+    Class::ALL.map(Class::name)
 }
 
 impl Wanted {
-    fn filter(self) -> Result<QueryFilter, Refusal> {
+    /// What is meant by it.
+    ///
+    /// # Errors
+    /// A word that is none of those which are known, and these.
+    pub(super) fn filter(self) -> Result<QueryFilter, Refusal> {
         one_of("verdict", self.verdict.as_deref(), &VERDICTS)?;
-        let classes = Class::ALL.map(Class::name);
-        one_of("class", self.class.as_deref(), &classes)?;
+        one_of("class", self.class.as_deref(), &classes())?;
         Ok(QueryFilter {
             fingerprint: self.fingerprint,
             user: self.user,
@@ -69,24 +78,32 @@ fn one_of(what: &str, given: Option<&str>, names: &[&str]) -> Result<(), Refusal
     }
 }
 
-/// Listens until the asker leaves, or understudy ends.
+/// Listens until the asker leaves, or their token is taken away, or understudy ends.
 pub(super) async fn querylog(
     State(parts): State<Parts>,
     Extension(streams): Extension<Streams>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Refusal> {
     let form = Form::asked(&headers);
-    let filter = wanted.filter()?;
-    let listener = parts.ledger.listen(filter).ok_or_else(|| {
-        Refusal::unavailable(format!(
-            "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
-        ))
-    })?;
-    let lines = Lines::new(listener, streams.begin(), form);
+    let listener = listened(&parts, wanted.filter()?)?;
+    let lines = Lines::new(listener, streams.begin(), form, caller);
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static(form.kind()));
     let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(([kind, fresh], Body::new(lines)).into_response())
+}
+
+/// One who listens, for the page too.
+///
+/// # Errors
+/// As many listen as may.
+pub(super) fn listened(parts: &Parts, filter: QueryFilter) -> Result<Listener, Refusal> {
+    parts.ledger.listen(filter).ok_or_else(|| {
+        Refusal::unavailable(format!(
+            "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
+        ))
+    })
 }
 
 /// How lines are written.
@@ -143,19 +160,22 @@ struct Lines {
     listener: Listener,
     stream: Stream,
     form: Form,
+    /// Who listens: with their token it ends.
+    caller: Caller,
     looks: Interval,
     /// When something was sent last; the head counts.
     said: Option<Instant>,
 }
 
 impl Lines {
-    fn new(listener: Listener, stream: Stream, form: Form) -> Self {
+    fn new(listener: Listener, stream: Stream, form: Form, caller: Caller) -> Self {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             listener,
             stream,
             form,
+            caller,
             looks,
             said: None,
         }
@@ -188,7 +208,7 @@ impl HttpBody for Lines {
         self.stream.is_read();
         loop {
             ready!(self.looks.poll_tick(context));
-            if self.stream.is_to_end() {
+            if self.stream.is_to_end() || self.caller.is_over() {
                 return Poll::Ready(None);
             }
             let piece = self.piece();

@@ -167,6 +167,7 @@ impl Watch {
         parts
             .ledger
             .turn_paces(servers, limits.fingerprints, limits.window);
+        parts.ledger.mark_course(servers);
         for pace in paces(parts) {
             self.look_at(parts, pace);
         }

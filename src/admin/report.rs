@@ -4,7 +4,7 @@ use super::answer::{Asked, Refusal, read};
 use super::status::mirror_json;
 use super::{Parts, readiness};
 use crate::config::Literals;
-use crate::ledger::{CoverageBy, CoverageFilter, FindingFilter, LIMIT_MAX};
+use crate::ledger::{Byte, CoverageBy, CoverageFilter, FindingFilter, LIMIT_MAX};
 use crate::readiness::{judge, slower};
 use crate::report::{Found, Report, Server};
 use axum::Json;
@@ -100,7 +100,7 @@ fn made(parts: &Parts) -> Result<Report, String> {
         never_statements: never(CoverageBy::Fingerprint)?,
         never_tables: never(CoverageBy::Table)?,
         tables: covered(CoverageBy::Table, None, LISTED)?,
-        curves: parts.ledger.curves([primary, shadow]),
+        curves: parts.ledger.curves([primary, shadow], Byte::Last),
         slower: figures
             .paces
             .iter()

@@ -3,8 +3,10 @@
 use super::Parts;
 use super::answer::{Asked, Id, Refusal, Told, change, read};
 use super::status::Nothing;
+use super::who::Caller;
 use crate::config::{self, Written};
 use crate::ledger::Changed;
+use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,8 +25,13 @@ pub(super) async fn rules(
 /// Adds a rule, and answers with it as it is kept.
 pub(super) async fn add(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Told(written): Told<Written>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let written = Written {
+        who: caller.signs(written.who)?,
+        ..written
+    };
     let rule = written.meant().map_err(|wrong| {
         Refusal::bad(format!("{}: {}; {}", wrong.key, wrong.wrong, wrong.right))
     })?;
@@ -51,17 +58,18 @@ pub(super) struct Deletion {
 /// Deletes a rule; what it took is open again, unless a person has judged the same shape.
 pub(super) async fn delete(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id,
     Asked(said): Asked<Deletion>,
 ) -> Result<Json<Value>, Refusal> {
-    for (key, text) in [("who", &said.who), ("why", &said.why)] {
-        // Who says nothing is unknown, and need not say why.
-        if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
-            config::said(key, text).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
-        }
+    // Who says nothing is unknown, and need not say why.
+    let told = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let who = caller.signs(told(said.who))?;
+    let why = told(said.why).unwrap_or_default();
+    if !why.is_empty() {
+        config::said("why", &why).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
     }
-    let who = said.who.unwrap_or_else(|| "unknown".to_owned());
-    let why = said.why.unwrap_or_default();
+    let who = who.unwrap_or_else(|| "unknown".to_owned());
     match change(move || parts.ledger.delete_rule(id, &who, &why)).await? {
         Changed::Done(()) => Ok(Json(json!({"deleted": id}))),
         Changed::Missing => Err(Refusal::not_found(format!("there is no rule {id}"))),

@@ -1,8 +1,12 @@
-//! HTTP/1.1 with bounds: connections, header size, and time for each step.
+//! HTTP/1.1, over TLS where the config says so, with bounds: connections, header size, and time for each step.
 
+use super::audit::{Clerk, Peer};
+use super::holders::Holders;
 use super::page::{self, Page};
 use super::streams::Streams;
+use super::tls::Tls;
 use super::{Parts, console, readiness, router};
+use crate::connect::Stream;
 use crate::task;
 use axum::http::Request;
 use hyper::body::Incoming;
@@ -42,27 +46,39 @@ pub async fn serve(
     parts: Parts,
     shutdown: CancellationToken,
 ) {
+    let holders = Holders::new(&parts.config.admin, &parts.counters);
     // A task of its own: what breaks there does not reach this door.
     let console = console
-        .map(|door| console::serve(door, parts.clone(), shutdown.clone()))
+        .map(|door| console::serve(door, parts.clone(), Arc::clone(&holders), shutdown.clone()))
         .map(|console| task::spawn("console", console));
-    serve_http(http, parts, shutdown).await;
+    serve_http(http, parts, holders, shutdown).await;
     if let Some(console) = console {
         let _ = tokio::time::timeout(DRAIN, console).await;
     }
 }
 
-async fn serve_http(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
+async fn serve_http(
+    listener: TcpListener,
+    parts: Parts,
+    holders: Arc<Holders>,
+    shutdown: CancellationToken,
+) {
     let watch = task::spawn(
         "readiness",
         readiness::watch(parts.clone(), shutdown.clone()),
     );
-    let page = Page::new();
+    let tokens = task::spawn("tokens", Arc::clone(&holders).watch(shutdown.clone()));
+    let page = Page::new(Arc::clone(&holders));
     let pace = task::spawn(
         "pace",
         page::watch(Arc::clone(&page), parts.clone(), shutdown.clone()),
     );
-    let app = router(parts, page);
+    let tls = parts.tls.clone();
+    let certificate = tls
+        .clone()
+        .map(|tls| task::spawn("certificate", tls.watch(shutdown.clone())));
+    let (clerk, writes) = Clerk::start(parts.ledger.clone(), &parts.counters);
+    let app = router(parts, page, holders, clerk);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -72,11 +88,16 @@ async fn serve_http(listener: TcpListener, parts: Parts, shutdown: CancellationT
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Where no place is free the stream is dropped, which closes it.
                 if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                     let service = TowerToHyperService::new(app.clone());
-                    connections.spawn(connection(stream, service, place, shutdown.clone()));
+                    let came = Came {
+                        stream,
+                        peer: Peer(peer),
+                        tls: tls.clone(),
+                    };
+                    connections.spawn(connection(came, service, place, shutdown.clone()));
                 }
             }
             Err(error) => {
@@ -92,17 +113,47 @@ async fn serve_http(listener: TcpListener, parts: Parts, shutdown: CancellationT
     .await;
     watch.abort();
     pace.abort();
+    tokens.abort();
+    if let Some(certificate) = certificate {
+        certificate.abort();
+    }
+    drop((app, connections));
+    Clerk::end(writes).await;
+}
+
+/// Who has connected, and whether TLS is spoken with them.
+struct Came {
+    stream: TcpStream,
+    peer: Peer,
+    tls: Option<Arc<Tls>>,
 }
 
 async fn connection(
-    stream: TcpStream,
+    came: Came,
     service: TowerToHyperService<axum::Router>,
     _place: OwnedSemaphorePermit,
     shutdown: CancellationToken,
 ) {
-    let _ = stream.set_nodelay(true);
+    let Came { stream, peer, tls } = came;
+    let opened = async move {
+        match tls {
+            Some(tls) => tls.accept(stream).await,
+            None => Stream::tcp(stream),
+        }
+    };
+    let opened = tokio::select! {
+        opened = opened => opened,
+        () = shutdown.cancelled() => return,
+    };
+    let stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, peer = %peer.0, "a connection to the admin came to nothing");
+            return;
+        }
+    };
     let streams = Streams::new(shutdown.clone());
-    let service = with(streams.clone(), service);
+    let service = with(streams.clone(), peer, service);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -130,6 +181,7 @@ async fn connection(
 /// The routes, whose requests know their connection.
 fn with(
     streams: Streams,
+    peer: Peer,
     routes: TowerToHyperService<axum::Router>,
 ) -> impl Service<
     Request<Incoming>,
@@ -139,6 +191,7 @@ fn with(
 > + Send {
     service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(streams.clone());
+        request.extensions_mut().insert(peer);
         routes.call(request)
     })
 }

@@ -43,6 +43,7 @@ pub(super) fn told(parts: &Parts) -> Value {
         "shadow": roles.shadow.name,
         "servers": servers,
         "mirror": mirror_json(parts),
+        "handover": parts.house.heir().map(|process| json!({"to": process})),
         "sessions": {"open": sessions.open, "mirrored": sessions.mirrored, "tunnelled": sessions.tunnelled},
         "coverage": coverage,
         "ledger": parts.ledger.health(),

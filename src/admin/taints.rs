@@ -3,8 +3,10 @@
 use super::Parts;
 use super::answer::{Asked, Refusal, Told, change, read};
 use super::status::Nothing;
+use super::who::Caller;
 use crate::config;
 use crate::ledger::Taint;
+use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -24,7 +26,7 @@ pub(super) async fn taints(
 #[serde(deny_unknown_fields)]
 pub(super) struct Clear {
     tables: Vec<String>,
-    who: String,
+    who: Option<String>,
     why: String,
 }
 
@@ -34,6 +36,7 @@ const TABLES_MAX: usize = 10_000;
 /// Clears taints, and answers with those that were cleared and those that are left.
 pub(super) async fn clear(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Told(clear): Told<Clear>,
 ) -> Result<Json<Value>, Refusal> {
     if clear.tables.is_empty()
@@ -44,9 +47,10 @@ pub(super) async fn clear(
             "tables: name at least one, as \"database.table\", \"table\" or \"*\"",
         ));
     }
-    for (key, text) in [("who", &clear.who), ("why", &clear.why)] {
-        config::said(key, text).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
-    }
+    let who = caller
+        .signs(clear.who)?
+        .ok_or_else(|| Refusal::bad("who: write who says that these tables are the same again"))?;
+    config::said("why", &clear.why).map_err(|wrong| Refusal::bad(wrong.to_string()))?;
     let fleet = parts.helm.fleet();
     if let Some(fleet) = fleet.filter(|_| clear.tables.iter().any(|table| table == "*")) {
         // What went with proxies may be in any table.
@@ -57,7 +61,7 @@ pub(super) async fn clear(
     }
     let (cleared, left) = change(move || {
         let ledger = &parts.ledger;
-        let cleared = ledger.clear_taints(&clear.tables, &clear.who, &clear.why);
+        let cleared = ledger.clear_taints(&clear.tables, &who, &clear.why);
         // What is cleared is cleared, whether or not the file can be read now.
         let left = ledger.tainted();
         let left = left.unwrap_or_else(|_| ledger.taints().iter().map(Taint::shown).collect());

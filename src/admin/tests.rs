@@ -1,9 +1,12 @@
 //! Every route over a real socket, with a ledger in a file and a house of cards.
 
+mod audit;
 mod cutover;
 mod openapi;
 mod page;
 mod querylog;
+mod roles;
+mod tls;
 mod verify;
 mod watched;
 
@@ -107,6 +110,8 @@ fn built(
         metrics: Arc::new(Metrics::new()),
         started: tokio::time::Instant::now(),
         console: Arc::clone(console),
+        counters: Arc::default(),
+        tls: Tls::open(&config.admin).expect("sound"),
     };
     (parts, cards, writer)
 }

@@ -4,8 +4,9 @@
 use super::Parts;
 use super::answer::{Asked, Refusal, ToldOrNothing, change, read};
 use super::status::Nothing;
-use super::who::{Said, said};
+use super::who::{Caller, Said};
 use crate::verify::{Inspector, Refused, Wish};
+use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -35,10 +36,11 @@ pub(super) struct Wanted {
 /// Begins a run: 202, and how it stands.
 pub(super) async fn start(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     ToldOrNothing(wanted): ToldOrNothing<WantedOrAll>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let wanted = wanted.0;
-    let who = said(wanted.who)?;
+    let who = caller.says(wanted.who)?;
     let wish: Wish = serde_json::from_value(Value::Object(wanted.wish))
         .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))?;
     steered(&parts, Steer::Start(wish, who)).await?;
@@ -75,9 +77,10 @@ impl Default for WantedOrAll {
 /// The run waits until it is let go on.
 pub(super) async fn pause(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
-    said(body.who)?;
+    caller.says(body.who)?;
     steered(&parts, Steer::Pause).await?;
     told(parts.inspector).await.map(Json)
 }
@@ -85,9 +88,10 @@ pub(super) async fn pause(
 /// It goes on.
 pub(super) async fn resume(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
-    said(body.who)?;
+    caller.says(body.who)?;
     steered(&parts, Steer::Resume).await?;
     told(parts.inspector).await.map(Json)
 }
@@ -95,9 +99,10 @@ pub(super) async fn resume(
 /// It ends; what was found stays.
 pub(super) async fn abort(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
-    let who = said(body.who)?;
+    let who = caller.says(body.who)?;
     steered(&parts, Steer::Abort(who)).await?;
     told(parts.inspector).await.map(Json)
 }

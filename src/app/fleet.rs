@@ -98,10 +98,11 @@ pub(super) async fn lost(
 }
 
 /// Dark writes that go with this proxy are told to the others, whose ledgers know nothing of them.
-pub(super) fn takes_along(fleet: &Fleet, roles: &Roles, house: &Running, ledger: &Ledger) {
-    if roles.shadow.fed_by != FedBy::Mirror {
+pub(super) fn takes_along(fleet: Option<&Fleet>, roles: &Roles, house: &Running, ledger: &Ledger) {
+    let fed = roles.shadow.fed_by == FedBy::Mirror;
+    let Some(fleet) = fleet.filter(|_| fed) else {
         return;
-    }
+    };
     let (waiting, taints) = (house.waiting(), ledger.taints().len());
     if waiting > 0 {
         fleet.takes_along(&format!(

@@ -1,39 +1,52 @@
 //! The running parts, as the admin sees them.
 
+use super::front::Front;
 use super::runtime::Threads;
 use crate::admin::{House, Mirror, Ready, Seen, Sessions, Tee as TeeCounts};
 use crate::config::Config;
-use crate::connect::{Dial, TlsError};
+use crate::connect::TlsError;
 use crate::ledger::Ledger;
 use crate::relay::{Census, Relay};
-use crate::roles::RolesWatch;
-use crate::shadow::{self, Control};
+use crate::shadow::{self, Control, Early, Written};
 use crate::tee::{Receiver, Tee};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::SetOnce;
+
+/// What a mirror begins with: the tee's other end, and in a process that has taken over what its clients have said
+/// already, and what the old one's sessions wrote meanwhile.
+pub(super) enum Feed {
+    First(Receiver),
+    After(Early, Written),
+}
 
 /// Starts the shadow side on its own threads.
 pub(super) fn start_mirror(
     threads: &Threads,
     config: &Arc<Config>,
-    roles: &RolesWatch,
-    dial: &Arc<dyn Dial>,
-    receiver: Receiver,
+    front: &Front,
+    feed: Feed,
     ledger: &Ledger,
 ) -> Result<Arc<shadow::Mirror>, TlsError> {
     let _on_its_threads = threads.shadow.enter();
-    let parts = shadow::MirrorParts {
+    let parts = |receiver| shadow::MirrorParts {
         config: Arc::clone(config),
-        roles: roles.clone(),
-        dial: Arc::clone(dial),
+        roles: front.roles.clone(),
+        dial: Arc::clone(&front.dial),
         receiver,
         ledger: ledger.clone(),
     };
-    shadow::Mirror::start(parts).map(Arc::new)
+    let started = match feed {
+        Feed::First(receiver) => shadow::Mirror::start(parts(receiver)),
+        Feed::After(early, written) => {
+            let (receiver, before) = early.end();
+            shadow::Mirror::start_after(parts(receiver), before, &written)
+        }
+    };
+    started.map(Arc::new)
 }
 
 /// See the module.
@@ -46,6 +59,8 @@ pub(super) struct Running {
     primary_answered: SetOnce<()>,
     ledger_open: AtomicBool,
     draining: AtomicBool,
+    /// The process that has taken over; 0 for none.
+    heir: AtomicU32,
 }
 
 impl Running {
@@ -59,6 +74,7 @@ impl Running {
             primary_answered: SetOnce::new(),
             ledger_open: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            heir: AtomicU32::new(0),
         }
     }
 
@@ -81,6 +97,11 @@ impl Running {
 
     pub(super) fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Another process has taken over, or has not any more.
+    pub(super) fn set_heir(&self, process: Option<u32>) {
+        self.heir.store(process.unwrap_or(0), Ordering::Release);
     }
 
     pub(super) fn seen_of(&self, server: &str) -> Seen {
@@ -121,6 +142,12 @@ impl Running {
     pub(super) async fn drain_mirror(&self, at_most: Duration) {
         self.mirror.drain(at_most).await;
     }
+
+    /// Waits until nothing waits for the shadow any more, within a time.
+    pub(super) async fn catch_up(&self, at_most: Duration) {
+        // What has not been done then, the drain says of.
+        let _ = tokio::time::timeout(at_most, self.mirror.drained()).await;
+    }
 }
 
 impl House for Running {
@@ -144,9 +171,12 @@ impl House for Running {
             None => "running",
         };
         let unobserved = || {
-            let why =
-                "mirror.observe is false: what is not mirrored passes by, and is only counted";
-            self.mirror.is_passed_by().then(|| why.to_owned())
+            let why = if self.mirror.passes_by()? {
+                "mirror.observe is false: what is not mirrored passes by, and is only counted"
+            } else {
+                "mirror.observe is false: commands pass by once the transactions have ended that are compared"
+            };
+            Some(why.to_owned())
         };
         Mirror {
             state,
@@ -173,6 +203,11 @@ impl House for Running {
             ledger: self.ledger_open.load(Ordering::Acquire),
             draining: self.draining.load(Ordering::Acquire),
         }
+    }
+
+    fn heir(&self) -> Option<u32> {
+        let process = self.heir.load(Ordering::Acquire);
+        (process > 0).then_some(process)
     }
 
     fn tee(&self) -> TeeCounts {

@@ -13,6 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -28,6 +29,8 @@ pub(super) struct Supervisor {
     socket: Option<UnixDatagram>,
     /// Silence of this length ends the process.
     watchdog: Option<Duration>,
+    /// Another process speaks.
+    silent: AtomicBool,
 }
 
 /// What the supervisor left in the environment.
@@ -65,7 +68,11 @@ impl Supervisor {
         let watchdog = us
             .filter(|us| *us > 0 && left.watchdog_process.as_deref().is_none_or(is_ours))
             .map(Duration::from_micros);
-        Self { socket, watchdog }
+        Self {
+            socket,
+            watchdog,
+            silent: AtomicBool::new(false),
+        }
     }
 
     /// Says that it has begun, then that clients can be served, and from then on that the relay's threads
@@ -106,8 +113,28 @@ impl Supervisor {
         self.say(&words);
     }
 
+    /// Says that this process serves in the place of the one that it has taken over from: it is the main one.
+    pub(super) fn takes_over(&self) {
+        let process = std::process::id();
+        self.say(&format!(
+            "MAINPID={process}\nREADY=1\nSTATUS=serving clients; the process before it ends its sessions"
+        ));
+    }
+
+    /// Says that this process serves again, for the one that had taken over has ended.
+    pub(super) fn serves_again(&self) {
+        let process = std::process::id();
+        self.say(&format!("MAINPID={process}\nSTATUS=serving clients"));
+    }
+
+    /// Another process has taken over, and speaks in this one's stead; or does not any more.
+    pub(super) fn is_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Release);
+    }
+
     fn say(&self, words: &str) {
-        let Some(socket) = &self.socket else {
+        let is_silent = self.silent.load(Ordering::Acquire);
+        let Some(socket) = self.socket.as_ref().filter(|_| !is_silent) else {
             return;
         };
         if let Err(error) = socket.send(words.as_bytes()) {
@@ -250,6 +277,22 @@ mod tests {
         supervisor.stopping(Duration::from_secs(9));
         let short = ear.heard().unwrap();
         assert!(!short.contains("WATCHDOG"), "{short}");
+    }
+
+    #[test]
+    fn of_two_processes_the_one_that_serves_speaks() {
+        let ear = Ear::new(None);
+        let supervisor = Supervisor::of(&ear.told);
+        supervisor.is_silent(true);
+        supervisor.stopping(Duration::ZERO);
+        assert_eq!(ear.heard(), None);
+        supervisor.is_silent(false);
+        supervisor.serves_again();
+        let own = format!("MAINPID={}\n", std::process::id());
+        assert!(ear.heard().unwrap().starts_with(&own));
+        supervisor.takes_over();
+        let said = ear.heard().unwrap();
+        assert!(said.starts_with(&own) && said.contains("READY=1"), "{said}");
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Asks a running understudy over its HTTP API.
 
 use super::{Door, Remote};
+use crate::connect::system_authorities;
+use crate::cutover::fleet::certificates;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use ureq::tls::{RootCerts, TlsConfig};
 
 /// An answer longer than this is not read: no list that the API gives comes near it.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -15,11 +19,16 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The URL is none.
-    #[error("--admin {0}: write http://HOST:PORT, such as http://127.0.0.1:8306")]
+    #[error(
+        "--admin {0}: write http://HOST:PORT, such as http://127.0.0.1:8306, or https://HOST:PORT where [admin] has tls_cert"
+    )]
     Url(String),
     /// The token's file cannot be read.
     #[error("--token-file {0}: {1}")]
     TokenFile(PathBuf, std::io::Error),
+    /// Who signs the certificate cannot be read.
+    #[error("--admin-ca {0}: {1}; name a file of certificates (PEM)")]
+    Authorities(PathBuf, String),
     /// Nobody answered.
     #[error(
         "{0} does not answer: {1}; is `understudy serve` running, and is --admin its [admin] address?"
@@ -43,7 +52,7 @@ impl ClientError {
     #[must_use]
     pub const fn is_usage(&self) -> bool {
         match self {
-            Self::Url(_) | Self::TokenFile(..) => true,
+            Self::Url(_) | Self::TokenFile(..) | Self::Authorities(..) => true,
             Self::Refused { status, .. } => *status == 400,
             Self::Unreachable(..) | Self::Stranger(..) => false,
         }
@@ -75,21 +84,26 @@ impl Client {
                 .ok()
                 .filter(|token| !token.is_empty()),
         };
-        Self::at(&door.admin, token.as_deref())
+        Self::at(&door.admin, token.as_deref(), door.admin_ca.as_deref())
     }
 
-    /// The API at this URL.
+    /// The API at this URL; for https, `authorities` (PEM, or else the system's) must have signed its certificate.
     ///
     /// # Errors
-    /// The URL is none that can be asked.
-    pub fn at(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
+    /// The URL is none that can be asked, or the file of authorities cannot be read.
+    pub fn at(
+        url: &str,
+        token: Option<&str>,
+        authorities: Option<&Path>,
+    ) -> Result<Self, ClientError> {
         let whole = if url.contains("://") {
             url.to_owned()
         } else {
             format!("http://{url}")
         };
-        let host = whole
-            .strip_prefix("http://")
+        let secure = whole.strip_prefix("https://");
+        let host = secure
+            .or_else(|| whole.strip_prefix("http://"))
             .map(|rest| rest.trim_end_matches('/'));
         if host.is_none_or(|host| host.is_empty() || host.contains(['/', ' ', '?', '#'])) {
             return Err(ClientError::Url(url.to_owned()));
@@ -97,6 +111,10 @@ impl Client {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT))
+            .tls_config(match secure {
+                Some(_) => tls(authorities)?,
+                None => TlsConfig::default(),
+            })
             .proxy(None)
             .max_redirects(0)
             .build()
@@ -305,6 +323,17 @@ impl Client {
     }
 }
 
+/// TLS with who has a certificate that these have signed.
+fn tls(authorities: Option<&Path>) -> Result<TlsConfig, ClientError> {
+    let path = authorities.map_or_else(system_authorities, Path::to_owned);
+    let roots = certificates(&path).map_err(|why| ClientError::Authorities(path, why))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(provider)
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .build())
+}
+
 /// What became of a request.
 type Sent = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
@@ -334,14 +363,30 @@ mod tests {
             ("127.0.0.1:8306", "http://127.0.0.1:8306"),
             ("http://localhost:1/", "http://localhost:1"),
         ] {
-            assert_eq!(Client::at(url, None).expect(url).url, meant);
+            assert_eq!(Client::at(url, None, None).expect(url).url, meant);
         }
     }
 
     #[test]
     fn a_wrong_url_is_a_usage_error() {
-        for url in ["", "https://a:1", "http://", "http://a:1/b", "http://a b"] {
-            assert!(Client::at(url, None).expect_err(url).is_usage(), "{url}");
+        for url in [
+            "",
+            "https://",
+            "ftp://a:1",
+            "http://",
+            "http://a:1/b",
+            "http://a b",
+        ] {
+            let wrong = Client::at(url, None, None);
+            assert!(wrong.expect_err(url).is_usage(), "{url}");
         }
+        let nowhere = Some(Path::new("/nowhere/at-all.pem"));
+        let error = Client::at("https://a:1", None, nowhere).expect_err("no file");
+        assert!(
+            error.is_usage() && error.to_string().contains("--admin-ca"),
+            "{error}"
+        );
+        // Without TLS nobody looks for it.
+        assert!(Client::at("http://a:1", None, nowhere).is_ok());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 good, 1 failed or not ready, 2 usage or config error.
 
+mod audit;
 mod check;
 mod client;
 mod cutover;
@@ -77,6 +78,8 @@ enum Command {
     Verify(verify::Arguments),
     /// The proxies that change their primary together with this one.
     Fleet(fleet::Arguments),
+    /// Who asked for what that would change something, from where, and how it was answered.
+    Audit(audit::Arguments),
     /// One document for a team: what was observed, compared, found, and how long it took.
     Report(report::Arguments),
     /// Print what a shell reads to complete this command line.
@@ -99,6 +102,9 @@ struct Door {
     /// A file with the admin's bearer token; without it, the environment's UNDERSTUDY_TOKEN.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Who signs the admin's certificate (PEM), for an https URL; without it, the system's authorities.
+    #[arg(long, value_name = "FILE", env = "UNDERSTUDY_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
 }
 
 /// How a running understudy is found, and how its answer is shown.
@@ -184,6 +190,7 @@ pub fn run() -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Completions(arguments) => manual::complete(&arguments),
         Command::Manual(arguments) => manual::write(&arguments),

@@ -1,7 +1,7 @@
 //! `understudy serve`: runs until it is told to end.
 
 use super::Trouble;
-use crate::app::{self, AppError};
+use crate::app::{self, AppError, How};
 use crate::config::Config;
 use clap::Args;
 use std::io::IsTerminal;
@@ -18,12 +18,20 @@ pub(super) struct Arguments {
     /// otherwise is not overruled.
     #[arg(long, value_name = "NAME")]
     primary: Option<String>,
+    /// Take over from the process that serves with this config: it hands over its listeners, lets its sessions end
+    /// and ends. Where there is none, this is a start like any other.
+    #[arg(long)]
+    take_over: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
     let config = Config::load(&arguments.config).map_err(Trouble::usage)?;
     log_to_stderr();
-    match app::run(config, arguments.primary.as_deref()) {
+    let how = How {
+        primary: arguments.primary.as_deref(),
+        take_over: arguments.take_over,
+    };
+    match app::run(config, how) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(AppError::Config(why)) => Err(Trouble::usage(format!(
             "{}: {why}",

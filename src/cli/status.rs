@@ -44,6 +44,12 @@ fn shown(status: &Value) -> String {
             count(number(status, "/sessions/tunnelled")),
         ),
     ];
+    if status.pointer("/handover/to").is_some() {
+        lines.push(format!(
+            "handover  process {} has taken over; this one ends with its last session",
+            number(status, "/handover/to")
+        ));
+    }
     if let Some(trouble) = status.pointer("/ledger/last_error").and_then(Value::as_str) {
         lines.push(format!("ledger    {trouble}"));
     }
@@ -139,6 +145,14 @@ fn coverage(coverage: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_process_that_hands_over_says_to_whom() {
+        let status = json!({"handover": {"to": 4711}});
+        let line = "handover  process 4711 has taken over; this one ends with its last session";
+        assert!(shown(&status).contains(line));
+        assert!(!shown(&json!({"handover": null})).contains("handover"));
+    }
 
     #[test]
     fn the_status_is_shown_with_its_coverage() {

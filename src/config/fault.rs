@@ -30,6 +30,29 @@ pub struct Fault {
     pub right: String,
 }
 
+impl Fault {
+    /// By which faults are told in the order of the file; those that stand nowhere come last.
+    pub(super) const fn line(&self) -> usize {
+        match self.place {
+            Place::Line(line) => line,
+            Place::Absent | Place::Variable(_) => usize::MAX,
+        }
+    }
+
+    /// Where it is, and what is wrong, in words.
+    pub(super) fn told(&self, file: &Path) -> String {
+        let place = match &self.place {
+            Place::Absent => file.display().to_string(),
+            Place::Line(line) => format!("{}:{line}", file.display()),
+            Place::Variable(name) => format!("environment {name}"),
+        };
+        match self.key.as_str() {
+            "" => format!("{place}: {}", self.wrong),
+            key => format!("{place}: {key}: {}", self.wrong),
+        }
+    }
+}
+
 /// All that is wrong with a config, in the order of the file.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError {
@@ -60,15 +83,7 @@ impl fmt::Display for ConfigError {
             if n > 0 {
                 f.write_str("\n")?;
             }
-            match &fault.place {
-                Place::Absent => write!(f, "{}: ", self.file.display())?,
-                Place::Line(line) => write!(f, "{}:{line}: ", self.file.display())?,
-                Place::Variable(name) => write!(f, "environment {name}: ")?,
-            }
-            if !fault.key.is_empty() {
-                write!(f, "{}: ", fault.key)?;
-            }
-            write!(f, "{}; {}", fault.wrong, fault.right)?;
+            write!(f, "{}; {}", fault.told(&self.file), fault.right)?;
         }
         Ok(())
     }

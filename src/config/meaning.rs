@@ -5,13 +5,13 @@ use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
     Admin, CatchUp, Compare, Config, Cutover, FedBy, Fleet, LatencyLimits, Ledger, Listen,
-    Literals, Mirror, ProxyProtocol, Readiness, Recheck, Server, SoakAction, Stuck, TlsMode,
-    Verify, Writes,
+    Literals, Mirror, ProxyProtocol, Readiness, Recheck, Secret, Server, SoakAction, Stuck,
+    TlsMode, TokensFile, Verify, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const KIB: u64 = 1 << 10;
@@ -31,7 +31,7 @@ pub(super) fn read(
     let listen = listen(&mut root, &mut reading);
     let primary = server(&mut root, &mut reading, &PRIMARY);
     let shadow = server(&mut root, &mut reading, &SHADOW);
-    let config = Config {
+    let mut config = Config {
         listen,
         primary,
         mirror: mirror(&mut root, &mut reading),
@@ -49,6 +49,10 @@ pub(super) fn read(
         .iter()
         .map(|(section, key)| format!("{section}.{key}"))
         .collect();
+    config.listen.handover = config
+        .listen
+        .handover
+        .map(|path| beside(path, &config.ledger.path));
     if reading.faults.is_empty() {
         across(&config, &mut reading);
     }
@@ -63,10 +67,7 @@ pub(super) fn read(
             .iter()
             .map(|(section, key, place)| unknown_key(&reading, section, key, place)),
     );
-    faults.sort_by_key(|fault| match fault.place {
-        Place::Line(line) => line,
-        Place::Absent | Place::Variable(_) => usize::MAX,
-    });
+    faults.sort_by_key(Fault::line);
     Ok((config, faults, known))
 }
 
@@ -134,29 +135,41 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
-    let mut section = Section::take(root, "listen", reading);
-    let address = section.address("address", loopback(3306));
-    let tls = match (section.path("tls_cert"), section.path("tls_key")) {
+/// Stands for the path beside the ledger.
+const AUTO: &str = "auto";
+
+/// The path of the socket on which another process may take over.
+fn beside(written: PathBuf, ledger: &Path) -> PathBuf {
+    if written.as_os_str() != AUTO {
+        return written;
+    }
+    let mut name = ledger.as_os_str().to_owned();
+    name.push(".handover");
+    PathBuf::from(name)
+}
+
+/// Certificate chain and key of a section; both or neither.
+fn certificate(section: &mut Section<'_>, of: &str) -> Option<(PathBuf, PathBuf)> {
+    match (section.path("tls_cert"), section.path("tls_key")) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         (Some(_), None) => {
-            section.fault(
-                "tls_cert",
-                "a certificate without its key",
-                "set listen.tls_key too",
-            );
+            let right = format!("set {of}.tls_key too");
+            section.fault("tls_cert", "a certificate without its key", right);
             None
         }
         (None, Some(_)) => {
-            section.fault(
-                "tls_key",
-                "a key without its certificate",
-                "set listen.tls_cert too",
-            );
+            let right = format!("set {of}.tls_cert too");
+            section.fault("tls_key", "a key without its certificate", right);
             None
         }
-    };
+    }
+}
+
+fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
+    let mut section = Section::take(root, "listen", reading);
+    let address = section.address("address", loopback(3306));
+    let tls = certificate(&mut section, "listen");
     let threads = section.count("threads", 0, 0..=1024);
     let listen = Listen {
         address,
@@ -166,6 +179,9 @@ fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
         login_timeout: section.time("login_timeout_s", Duration::from_secs(10), 1..=600),
         write_timeout: section.time("write_timeout_s", Duration::from_secs(3600), 0..=86_400),
         drain_timeout: section.time("drain_timeout_s", Duration::from_secs(30), 0..=3_600),
+        // Where it is beside the ledger is known once the ledger is.
+        handover: section.path_or("handover", AUTO),
+        handover_time: section.time("handover_s", Duration::from_secs(600), 0..=86_400),
         threads: if threads == 0 { processors() } else { threads },
         command_bytes_max: section.bytes("command_bytes_max", GIB, KIB..=4 * GIB),
     };
@@ -694,15 +710,20 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
             "the token is empty or has blanks in it",
             "write printable ASCII without blanks",
         );
-    } else if token.is_none() && !address.ip().is_loopback() {
+    }
+    let tokens_file = section.path("tokens_file");
+    let asks = token.is_some() || tokens_file.is_some();
+    let tokens_file = tokens_file.and_then(|path| tokens(&mut section, &path, token.as_ref()));
+    if !asks && !address.ip().is_loopback() {
         section.fault(
             "address",
             format!("{address} can be reached from elsewhere, and there is no token"),
             "set admin.token_file, or listen on 127.0.0.1",
         );
     }
+    let tls = certificate(&mut section, "admin");
     let console = section.address_or_none("console", loopback(8307));
-    if let Some(console) = console.filter(|at| token.is_none() && !at.ip().is_loopback()) {
+    if let Some(console) = console.filter(|at| !asks && !at.ip().is_loopback()) {
         section.fault(
             "console",
             format!("{console} can be reached from elsewhere, and there is no token"),
@@ -712,12 +733,25 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
     let admin = Admin {
         address,
         token,
+        tokens_file,
+        tls,
         console,
         console_rows: section.count("console_rows", 10_000, 1..=1_000_000),
         console_timeout: section.time("console_timeout_ms", Duration::from_secs(5), 10..=60_000),
     };
     section.finish();
     admin
+}
+
+/// Who stands in the tokens' file.
+fn tokens(section: &mut Section<'_>, path: &Path, one: Option<&Secret>) -> Option<TokensFile> {
+    TokensFile::read(path, one)
+        .inspect_err(|error| {
+            for fault in &error.faults {
+                section.fault("tokens_file", fault.told(path), &*fault.right);
+            }
+        })
+        .ok()
 }
 
 /// What only several sections together can get wrong.

@@ -97,6 +97,17 @@ impl<'a> Section<'a> {
             .fault(&format!("{}.{key}", self.name), wrong, right);
     }
 
+    /// Notes a fault of the section as a whole.
+    pub(super) fn fault_of_all(&mut self, wrong: impl Into<String>, right: impl Into<String>) {
+        let name = self.name.clone();
+        self.reading.fault(&name, wrong, right);
+    }
+
+    /// Faults that were noted so far.
+    pub(super) fn faults(&self) -> usize {
+        self.reading.faults.len()
+    }
+
     /// Whether the key's value came from the environment.
     pub(super) fn is_from_environment(&self, key: &str) -> bool {
         matches!(
@@ -153,6 +164,15 @@ impl<'a> Section<'a> {
         let path = self.read(key, None, "write a path in quotes", |value| {
             Some(Some(text(value)?.to_owned()))
         })?;
+        (!path.is_empty()).then(|| PathBuf::from(path))
+    }
+
+    /// A path with a default; an empty one is for none.
+    pub(super) fn path_or(&mut self, key: &'static str, default: &str) -> Option<PathBuf> {
+        let right = format!("write a path in quotes, \"{default}\", or \"\" for none");
+        let path = self.read(key, default.to_owned(), &right, |value| {
+            Some(text(value)?.to_owned())
+        });
         (!path.is_empty()).then(|| PathBuf::from(path))
     }
 
@@ -437,17 +457,7 @@ impl<'a> Section<'a> {
 
     /// A secret, from its own key or from a file; the environment's wins over the file's.
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
-        let right = "write a text in quotes, or better name a file";
-        let own = match self.value(key) {
-            None => None,
-            Some(value) => {
-                let own = text(&value).map(|own| Secret(own.to_owned()));
-                if own.is_none() {
-                    self.fault(key, format!("found {}", value.kind()), right);
-                }
-                own
-            }
-        };
+        let own = self.hidden(key);
         let file = self.path(file_key);
         match (own, file) {
             (None, None) => None,
@@ -467,6 +477,17 @@ impl<'a> Section<'a> {
             }
             (_, Some(path)) => self.secret_file(file_key, &path),
         }
+    }
+
+    /// A text that no fault shows.
+    pub(super) fn hidden(&mut self, key: &'static str) -> Option<Secret> {
+        let value = self.value(key)?;
+        let own = text(&value).map(|own| Secret(own.to_owned()));
+        if own.is_none() {
+            let right = "write a text in quotes, or better name a file";
+            self.fault(key, format!("found {}", value.kind()), right);
+        }
+        own
     }
 
     fn secret_file(&mut self, key: &'static str, path: &std::path::Path) -> Option<Secret> {

@@ -171,12 +171,17 @@ const SYSTEM_ROOTS: [&str; 3] = [
     "/etc/ssl/cert.pem",
 ];
 
-fn system_roots() -> Result<(PathBuf, RootCertStore), TlsError> {
+/// The file that has them.
+pub(crate) fn system_authorities() -> PathBuf {
     let path = SYSTEM_ROOTS
         .iter()
         .map(PathBuf::from)
         .find(|path| path.exists());
-    let path = path.unwrap_or_else(|| PathBuf::from("/etc/ssl/certs/ca-certificates.crt"));
+    path.unwrap_or_else(|| PathBuf::from("/etc/ssl/certs/ca-certificates.crt"))
+}
+
+fn system_roots() -> Result<(PathBuf, RootCertStore), TlsError> {
+    let path = system_authorities();
     read_roots(&path).map(|roots| (path, roots))
 }
 

@@ -10,7 +10,7 @@ use super::fleet::{self, Board, Call, Fleet};
 use super::guards::Verdict;
 use super::helm::{Helm, Order, Refused, Soon, restored};
 use super::hold::{Failed, Ready};
-use super::machine::{Event, Next, Plan, Policy, Soak, State};
+use super::machine::{Event, Next, Plan, Policy, Rest, Soak, State};
 use super::standstill::Standstill;
 use crate::config::Config;
 use crate::connect::Dial;
@@ -74,6 +74,8 @@ pub(super) enum Message {
     Report(u64, Report),
     /// Something is new in the fleet.
     Fleet(Box<Board>),
+    /// No cutover is to begin from here on; or it may again.
+    Rest(bool, oneshot::Sender<Result<(), String>>),
     /// The proxy ends.
     Stop(oneshot::Sender<()>),
 }
@@ -144,6 +146,7 @@ impl Cutovers {
             state,
             ordered: None,
             aborting: Vec::new(),
+            rests: false,
         };
         let last = last.map(|last| (last.id, soaked(&last)));
         let running = task::spawn("cutover", coordinator.serve(inbox, last));
@@ -170,6 +173,18 @@ impl Cutovers {
         if self.messages.send(Message::Stop(done)).await.is_ok() {
             let _ = ended.await;
         }
+    }
+
+    /// From here on no cutover begins, nor is one under way: another process takes over. With `false` they may again.
+    ///
+    /// # Errors
+    /// One is under way or soaks, and goes on; or this proxy ends.
+    pub async fn rest(&self, rests: bool) -> Result<(), String> {
+        let ended = || "understudy is ending".to_owned();
+        let (to, answer) = oneshot::channel();
+        let sent = self.messages.send(Message::Rest(rests, to)).await;
+        sent.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
     }
 
     /// The coordinator hears nobody until the switch is recorded, which a disk or etcd may hold up.
@@ -277,6 +292,8 @@ struct Coordinator {
     ordered: Option<oneshot::Sender<Result<i64, Refused>>>,
     /// Who asked for its end.
     aborting: Vec<oneshot::Sender<Result<i64, Refused>>>,
+    /// None is to begin: another process takes over.
+    rests: bool,
 }
 
 impl Coordinator {
@@ -302,6 +319,9 @@ impl Coordinator {
                     }
                 }
                 Message::Fleet(board) => self.fleet(&board).await,
+                Message::Rest(rests, to) => {
+                    let _ = to.send(self.set_rests(rests));
+                }
                 Message::Stop(done) => {
                     self.run.because("understudy ends");
                     self.happen(Event::AbortAsked).await;
@@ -313,7 +333,34 @@ impl Coordinator {
         }
     }
 
+    fn set_rests(&mut self, rests: bool) -> Result<(), String> {
+        if !rests {
+            self.rests = false;
+            return Ok(());
+        }
+        match self.state.rest() {
+            None => Err(format!(
+                "a cutover is under way: it is {}",
+                self.state.name()
+            )),
+            Some(Rest::Soaking(_)) => Err(
+                "a cutover soaks: this process watches the new primary, and may roll back"
+                    .to_owned(),
+            ),
+            Some(Rest::Idle | Rest::Done | Rest::Aborted) => {
+                self.rests = true;
+                Ok(())
+            }
+        }
+    }
+
     async fn order(&mut self, order: Order, to: oneshot::Sender<Result<i64, Refused>>) {
+        if self.rests {
+            let refused =
+                "this process hands over to another one: ask that one, once this has ended";
+            let _ = to.send(Err(Refused::NotNow(refused.to_owned())));
+            return;
+        }
         if self.state.rest().is_none() {
             let refused = format!("a cutover is under way: it is {}", self.state.name());
             let _ = to.send(Err(Refused::NotNow(refused)));

@@ -33,6 +33,8 @@ pub use joining::{JoinError, Joined};
 pub use shown::Shown;
 pub use store::Down;
 
+pub(crate) use secure::certificates;
+
 pub(super) use board::{Board, Phase, RefusedGuard, Sessions, Word};
 pub(super) use deciding::Decision;
 pub(super) use watch::watch;

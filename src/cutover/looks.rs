@@ -77,6 +77,7 @@ pub(super) async fn figures(
     let (here, there) = tokio::join!(visit(parts, &from), visit(parts, &to));
     let states = parts.mirror.sessions().await;
     let states = states.map_err(|ended| ended.to_string())?;
+    let states = with_the_silent(parts, states);
     let reachable = there.is_ok();
     let vitess_here = here.as_ref().is_ok_and(Visit::is_vitess);
     let vitess_there = there.as_ref().is_ok_and(Visit::is_vitess);
@@ -137,6 +138,20 @@ pub(super) async fn figures(
         from,
         to,
     })
+}
+
+/// And those of which the mirror never heard: they said nothing, or what they said passed by.
+fn with_the_silent(parts: &Parts, mut states: Vec<SessionState>) -> Vec<SessionState> {
+    let heard: BTreeSet<(u64, u32)> = states
+        .iter()
+        .map(|state| (state.facts.session, state.facts.login))
+        .collect();
+    let open = parts.relay.open_sessions();
+    let silent = open
+        .iter()
+        .filter(|facts| !heard.contains(&(facts.session, facts.login)));
+    states.extend(silent.map(SessionState::fresh));
+    states
 }
 
 fn of(crowd: &Known<Crowd>, what: impl Fn(&Crowd) -> Vec<String>) -> Known<Vec<String>> {
@@ -280,7 +295,14 @@ fn unfed(parts: &Parts, roles: &Roles) -> Option<String> {
     if roles.shadow.fed_by == FedBy::Replication {
         return None;
     }
-    let writes = parts.mirror.control().writes;
+    let control = parts.mirror.control();
+    let writes = control.writes;
+    if control.paused {
+        return Some(format!(
+            "nothing feeds {}: mirroring is paused",
+            roles.shadow.name
+        ));
+    }
     (writes != Writes::Apply).then(|| {
         let name = &roles.shadow.name;
         if parts.config.shadow.fed_by == FedBy::Replication {

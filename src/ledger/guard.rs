@@ -15,12 +15,42 @@ const WIDTH: usize = 32;
 /// What stands in the file after a clean stop.
 const CLEAN: &str = "clean";
 
+/// And after one that left the ledger to a process which serves already; its token follows.
+const HEIR: &str = "heir ";
+
 /// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
     /// `None` where there can be no lock: production is served without.
     file: Option<File>,
-    unclean: bool,
+    left: Left,
+}
+
+/// How the last process that held it left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Left {
+    /// After a clean stop.
+    Clean,
+    /// To this process, which has the token.
+    ToUs(String),
+    /// To one that did not come: what its clients wrote nobody has taken in.
+    Orphaned(String),
+    /// In its midst.
+    Unclean,
+}
+
+impl Left {
+    fn of(word: &str, heir: Option<&str>) -> Self {
+        // An empty file is one that was just made.
+        if word.is_empty() || word == CLEAN {
+            return Self::Clean;
+        }
+        match word.strip_prefix(HEIR) {
+            Some(token) if heir == Some(token) => Self::ToUs(token.to_owned()),
+            Some(token) => Self::Orphaned(token.to_owned()),
+            None => Self::Unclean,
+        }
+    }
 }
 
 /// Another process has the ledger.
@@ -31,8 +61,9 @@ pub(super) struct Held {
 }
 
 impl Guard {
-    /// Takes the lock of the ledger at this path, and writes down that it is in use.
-    pub(super) fn take(ledger: &Path) -> Result<Self, Held> {
+    /// Takes the lock of the ledger at this path, and writes down that it is in use. `heir` is the token by which it
+    /// was left to this process.
+    pub(super) fn take(ledger: &Path, heir: Option<&str>) -> Result<Self, Held> {
         let path = beside(ledger);
         let file = match open(&path) {
             Ok(file) => file,
@@ -48,11 +79,10 @@ impl Guard {
             }
             Err(TryLockError::Error(fault)) => return Ok(Self::without(&path, &fault)),
         }
-        // An empty file is one that was just made.
         let word = read(&file).unwrap_or_default();
         let guard = Self {
             file: Some(file),
-            unclean: !word.is_empty() && word != CLEAN,
+            left: Left::of(&word, heir),
         };
         guard.write(&format!("pid {}", std::process::id()));
         Ok(guard)
@@ -62,18 +92,35 @@ impl Guard {
         tracing::warn!(%fault, path = %path.display(), "the ledger cannot be locked against a second understudy");
         Self {
             file: None,
-            unclean: false,
+            left: Left::Clean,
         }
     }
 
     /// Whether the last process that held it ended without a clean stop.
     pub(super) const fn was_unclean(&self) -> bool {
-        self.unclean
+        matches!(self.left, Left::Unclean | Left::Orphaned(_))
     }
 
-    /// Writes down a clean stop.
-    pub(super) fn set_clean(&self) {
-        self.write(CLEAN);
+    /// Whether it was left to a process that never came.
+    pub(super) const fn was_orphaned(&self) -> bool {
+        matches!(self.left, Left::Orphaned(_))
+    }
+
+    /// Writes down a clean stop; `heir` is the token of the process that has taken over.
+    pub(super) fn set_clean(&self, heir: Option<&str>) {
+        match heir {
+            Some(token) => self.write(&format!("{HEIR}{token}")),
+            None => self.write(CLEAN),
+        }
+    }
+
+    /// Leaves it as it was left, where that was not in its midst.
+    pub(super) fn give_back(&self) {
+        match &self.left {
+            Left::Clean => self.set_clean(None),
+            Left::ToUs(token) | Left::Orphaned(token) => self.set_clean(Some(token)),
+            Left::Unclean => {}
+        }
     }
 
     fn write(&self, word: &str) {
@@ -86,6 +133,15 @@ impl Guard {
             tracing::warn!(%fault, "the ledger's lock file cannot be written");
         }
     }
+}
+
+/// Whether a process holds it now. Where there can be no lock, none does.
+pub(super) fn is_held(ledger: &Path) -> bool {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(beside(ledger));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 fn beside(ledger: &Path) -> PathBuf {
@@ -119,24 +175,48 @@ mod tests {
     fn a_second_one_is_told_who_holds_the_ledger() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        let first = Guard::take(&path).unwrap();
-        let held = Guard::take(&path).unwrap_err();
+        let first = Guard::take(&path, None).unwrap();
+        let held = Guard::take(&path, None).unwrap_err();
         assert_eq!(held.by, Some(std::process::id().to_string()));
+        assert!(is_held(&path));
         drop(first);
-        Guard::take(&path).unwrap();
+        assert!(!is_held(&path) && !is_held(&dir.path().join("none.db")));
+        Guard::take(&path, None).unwrap();
     }
 
     #[test]
     fn only_a_clean_stop_leaves_no_mark() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        let first = Guard::take(&path).unwrap();
+        let first = Guard::take(&path, None).unwrap();
         assert!(!first.was_unclean());
         drop(first);
-        let second = Guard::take(&path).unwrap();
+        let second = Guard::take(&path, None).unwrap();
         assert!(second.was_unclean());
-        second.set_clean();
+        second.set_clean(None);
         drop(second);
-        assert!(!Guard::take(&path).unwrap().was_unclean());
+        assert!(!Guard::take(&path, None).unwrap().was_unclean());
+    }
+
+    #[test]
+    fn what_was_left_to_one_process_is_clean_for_that_one_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let token = "1a2b3-5f00ba7c0ffee";
+        Guard::take(&path, None).unwrap().set_clean(Some(token));
+        let ours = Guard::take(&path, Some(token)).unwrap();
+        assert!(!ours.was_unclean() && !ours.was_orphaned());
+        // It cannot use the file: what its clients wrote is lost.
+        ours.give_back();
+        drop(ours);
+        for token in [None, Some("another")] {
+            let other = Guard::take(&path, token).unwrap();
+            assert!(other.was_unclean() && other.was_orphaned(), "{token:?}");
+            other.give_back();
+        }
+        // Nor does it become clean by being in use.
+        drop(Guard::take(&path, Some(token)).unwrap());
+        let after = Guard::take(&path, Some(token)).unwrap();
+        assert!(after.was_unclean() && !after.was_orphaned());
     }
 }

@@ -1,13 +1,21 @@
 //! Both servers' latencies, by fingerprint and class, in HDR histograms.
 //!
 //! Kept in memory: two significant digits, the busiest fingerprints apart, the rest of each class
-//! together as `other` (fingerprint null).
+//! together as `other` (fingerprint null). How they went over time is in `course`.
+
+mod course;
+
+#[cfg(test)]
+mod tests;
+
+pub use course::Moment;
 
 use super::busiest::{Busiest, Place};
 use super::digests::Digests;
 use super::observation::{Observation, Protocol, Side};
 use super::redact::name;
 use crate::sql::Class;
+use course::Courses;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -38,6 +46,7 @@ const CURVE_SAMPLES_MIN: u64 = 20;
 #[derive(Debug)]
 pub(super) struct Latency {
     table: Mutex<Table>,
+    courses: Mutex<Courses>,
 }
 
 #[derive(Debug)]
@@ -51,14 +60,50 @@ struct Table {
     young: Option<Snapshot>,
 }
 
-/// The last byte's times: the primary's, the shadow's.
+/// Times until one byte of an answer: the primary's, the shadow's.
 type Both = [Histogram<u32>; 2];
+
+/// Until which byte of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Byte {
+    /// Its first one: how long the server thought.
+    First,
+    /// Its last one.
+    #[default]
+    Last,
+}
+
+/// Which commands a latency is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// All of them together.
+    All,
+    /// Those of a class.
+    Class(Class),
+    /// Those of one shape: its digest and protocol.
+    Statement(u64, Protocol),
+}
 
 /// What was counted at a moment, of every class and of the busiest statements.
 #[derive(Debug)]
 struct Snapshot {
     at: Instant,
+    /// Whose times these are: the primary's name of that moment, the shadow's.
+    servers: [String; 2],
     times: BTreeMap<Key, Both>,
+}
+
+impl Snapshot {
+    /// What was counted of these servers, whatever their roles were.
+    fn of(&self, key: &Key, servers: [&str; 2]) -> Option<Both> {
+        let [primary, shadow] = &self.servers;
+        let [one, other] = self.times.get(key)?;
+        match servers {
+            names if names == [primary, shadow] => Some([one.clone(), other.clone()]),
+            names if names == [shadow, primary] => Some([other.clone(), one.clone()]),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -268,16 +313,19 @@ impl Entry {
         add(&mut self.queue, &other.queue);
     }
 
-    /// The last byte's times of one server.
-    fn last_bytes(&self, server: &str) -> Option<&Histogram<u32>> {
+    /// One server's times.
+    fn times(&self, server: &str, byte: Byte) -> Option<&Histogram<u32>> {
         let servers = self.servers.iter();
         let mut times = servers.filter(|(name, _)| &**name == server);
-        times.next().map(|(_, times)| &times.last_byte)
+        times.next().map(|(_, times)| match byte {
+            Byte::First => &times.first_byte,
+            Byte::Last => &times.last_byte,
+        })
     }
 
-    /// The last byte's times of both servers, where there are some of both.
-    fn both(&self, [primary, shadow]: [&str; 2]) -> Option<[&Histogram<u32>; 2]> {
-        let both = [self.last_bytes(primary)?, self.last_bytes(shadow)?];
+    /// Both servers' times, where there are some of both.
+    fn both(&self, [primary, shadow]: [&str; 2], byte: Byte) -> Option<[&Histogram<u32>; 2]> {
+        let both = [self.times(primary, byte)?, self.times(shadow, byte)?];
         both.iter().all(|one| !one.is_empty()).then_some(both)
     }
 
@@ -344,6 +392,7 @@ impl Latency {
                 old: None,
                 young: None,
             }),
+            courses: Mutex::default(),
         }
     }
 
@@ -390,12 +439,12 @@ impl Latency {
     /// many samples. Only what ran on both servers counts, and only what ran lately: see
     /// [`Latency::turn`].
     pub(super) fn paces(&self, servers: [&str; 2], samples: u64, most: usize) -> Vec<Pace> {
-        let present = self.present(servers, most);
+        let present = self.present(servers, Byte::Last, most);
         let paces = present.into_iter().filter_map(|(key, mut of)| {
             let old = {
                 let table = self.table.lock();
-                let old = table.old.as_ref().and_then(|old| old.times.get(&key));
-                old.cloned()
+                let old = table.old.as_ref();
+                old.and_then(|old| old.of(&key, servers))
             };
             of.times = since(&of.times, old.as_ref());
             let pace = pace(&key, of);
@@ -415,22 +464,26 @@ impl Latency {
             return;
         }
         let at = Instant::now();
-        let present = self.present(servers, most).into_iter();
-        let times = present.map(|(key, of)| (key, of.times)).collect();
+        let present = self.present(servers, Byte::Last, most).into_iter();
+        let young = Snapshot {
+            at,
+            servers: servers.map(str::to_owned),
+            times: present.map(|(key, of)| (key, of.times)).collect(),
+        };
         let mut table = self.table.lock();
         if is_due(&table) {
-            table.old = table.young.replace(Snapshot { at, times });
+            table.old = table.young.replace(young);
         }
     }
 
     /// Every class, then the busiest so many statements: what they took until now on both servers.
-    fn present(&self, servers: [&str; 2], most: usize) -> Vec<(Key, Present)> {
-        let mut looked = self.look(servers, most);
+    fn present(&self, servers: [&str; 2], byte: Byte, most: usize) -> Vec<(Key, Present)> {
+        let mut looked = self.look(servers, byte, most);
         for _ in 1..LOOKS_MAX {
             if looked.is_whole {
                 break;
             }
-            looked = self.look(servers, most);
+            looked = self.look(servers, byte, most);
         }
         let classes = looked.classes.into_iter();
         classes
@@ -439,8 +492,23 @@ impl Latency {
             .collect()
     }
 
-    /// Copies entries, a few in each hold of the lock, and adds them up without it.
-    fn look(&self, servers: [&str; 2], most: usize) -> Looked {
+    /// Every class, and the busiest so many statements.
+    fn look(&self, servers: [&str; 2], byte: Byte, most: usize) -> Looked {
+        let mut looked = Looked::default();
+        let mut left = most;
+        looked.is_whole = self.walk(servers, byte, |key, of| {
+            add_to(&mut looked.classes, key.class, &of.times);
+            if key.shape.is_some() && left > 0 {
+                left -= 1;
+                looked.busiest.push((key, of));
+            }
+        });
+        looked
+    }
+
+    /// Shows every entry, the busiest statement first: copies a few in each hold of the lock, and shows
+    /// them without it. Whether no statement lost its place meanwhile, so that each was shown once.
+    fn walk(&self, servers: [&str; 2], byte: Byte, mut each: impl FnMut(Key, Present)) -> bool {
         let (mut keys, moved) = {
             let table = self.table.lock();
             let keys = table.entries.iter().map(|(key, entry)| (*key, entry.count));
@@ -449,33 +517,20 @@ impl Latency {
         keys.sort_by_key(|(key, count)| {
             (key.shape.is_none(), Reverse(*count), key.shape, key.class)
         });
-        let mut looked = Looked::default();
-        let mut left = most;
         for chunk in keys.chunks(CHUNK) {
             let copies: Vec<(Key, Present)> = {
                 let table = self.table.lock();
                 let copy = |(key, _): &(Key, u64)| {
                     let entry = table.entries.get(key)?;
-                    let times = entry.both(servers)?.map(Clone::clone);
-                    let named = Present {
-                        fingerprint: entry.fingerprint.clone(),
-                        tables: entry.tables.clone(),
-                        times,
-                    };
-                    Some((*key, named))
+                    Some((*key, Present::copied(entry, servers, byte)?))
                 };
                 chunk.iter().filter_map(copy).collect()
             };
             for (key, of) in copies {
-                looked.add(key.class, &of.times);
-                if key.shape.is_some() && left > 0 {
-                    left -= 1;
-                    looked.busiest.push((key, of));
-                }
+                each(key, of);
             }
         }
-        looked.is_whole = self.table.lock().moved == moved;
-        looked
+        self.table.lock().moved == moved
     }
 
     /// How many of a statement's commands took longer on a server than so many µs.
@@ -488,15 +543,15 @@ impl Latency {
         let times = table
             .entries
             .get(&key)
-            .and_then(|entry| entry.last_bytes(server));
+            .and_then(|entry| entry.times(server, Byte::Last));
         times.map_or(0, |times| {
             times.len() - times.count_between(0, micros).min(times.len())
         })
     }
 
     /// Both servers' curves: all together, and each class.
-    pub(super) fn curves(&self, servers: [&str; 2]) -> Vec<Curve> {
-        let classes = self.present(servers, 0);
+    pub(super) fn curves(&self, servers: [&str; 2], byte: Byte) -> Vec<Curve> {
+        let classes = self.present(servers, byte, 0);
         let mut all = [histogram(), histogram()];
         for (_, of) in &classes {
             sum(&mut all, &of.times);
@@ -509,6 +564,49 @@ impl Latency {
             .filter_map(|(class, times)| curve(class, times))
             .collect()
     }
+
+    /// The curve of one statement; none where it has no place of its own, or was seldom timed.
+    pub(super) fn curve_of(
+        &self,
+        servers: [&str; 2],
+        byte: Byte,
+        shape: (u64, Protocol),
+    ) -> Option<Curve> {
+        let mut times = [histogram(), histogram()];
+        let mut class = None;
+        let table = self.table.lock();
+        table.entries.iter().for_each(|(key, entry)| {
+            if key.shape != Some(shape) {
+                return;
+            }
+            if let Some([primary, shadow]) = entry.both(servers, byte) {
+                class = Some(key.class.name());
+                let [own, shadows] = &mut times;
+                add(own, primary);
+                add(shadows, shadow);
+            }
+        });
+        drop(table);
+        curve(class, &times)
+    }
+
+    /// What each class and each statement that has a place of its own took since the start on both
+    /// servers: the classes first, then the busiest statement.
+    pub(super) fn since_start(&self, servers: [&str; 2], byte: Byte) -> Vec<Pace> {
+        let mut classes: BTreeMap<Class, Both> = BTreeMap::new();
+        let mut statements = Vec::new();
+        self.walk(servers, byte, |key, of| {
+            add_to(&mut classes, key.class, &of.times);
+            if key.shape.is_some() {
+                statements.push(pace(&key, of));
+            }
+        });
+        let classes = classes.into_iter();
+        classes
+            .map(|(class, times)| pace(&Key::other(class), Present::of(times)))
+            .chain(statements)
+            .collect()
+    }
 }
 
 /// What one entry took until now on both servers.
@@ -519,6 +617,16 @@ struct Present {
 }
 
 impl Present {
+    /// A copy; none where one of the servers was not timed.
+    fn copied(entry: &Entry, servers: [&str; 2], byte: Byte) -> Option<Self> {
+        let times = entry.both(servers, byte)?.map(Clone::clone);
+        Some(Self {
+            fingerprint: entry.fingerprint.clone(),
+            tables: entry.tables.clone(),
+            times,
+        })
+    }
+
     const fn of(times: Both) -> Self {
         Self {
             fingerprint: None,
@@ -537,11 +645,9 @@ struct Looked {
     is_whole: bool,
 }
 
-impl Looked {
-    fn add(&mut self, class: Class, times: &Both) {
-        let total = self.classes.entry(class);
-        sum(total.or_insert_with(|| [histogram(), histogram()]), times);
-    }
+fn add_to(classes: &mut BTreeMap<Class, Both>, class: Class, times: &Both) {
+    let total = classes.entry(class);
+    sum(total.or_insert_with(|| [histogram(), histogram()]), times);
 }
 
 fn sum([primary, shadow]: &mut Both, [more_primary, more_shadow]: &Both) {
@@ -598,203 +704,4 @@ fn wanted(key: &Key, entry: &Entry, fingerprint: Option<&str>) -> bool {
         || key
             .shape
             .is_some_and(|(digest, _)| format!("{digest:016x}") == wanted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::observation;
-    use super::*;
-    use crate::compare::verdict::{Reason, Verdict};
-
-    #[test]
-    fn both_servers_stand_under_their_names_with_first_and_last_byte() {
-        let latency = Latency::new(10);
-        for _ in 0..100 {
-            latency.record(&observation("SELECT ?", Verdict::Match));
-        }
-        let items = latency.items(None);
-        assert_eq!(items.len(), 1);
-        assert_eq!(items[0]["count"], 100);
-        assert_eq!(items[0]["class"], "read");
-        assert!(items[0]["legacy"]["p50"].as_u64().unwrap() >= 990);
-        assert!(items[0]["vitess"]["first_byte"]["p99"].as_u64().is_some());
-        assert!(items[0]["queue_wait"]["p50"].as_u64().is_some());
-    }
-
-    #[test]
-    fn a_class_is_all_its_statements_however_many_are_told_and_copied_at_once() {
-        let latency = Latency::new(1000);
-        for n in 0..CHUNK * 3 + 5 {
-            latency.record(&observation(&format!("SELECT {n}"), Verdict::Match));
-            latency.record(&observation("SELECT ?", Verdict::Match));
-        }
-        let all = (CHUNK as u64 * 3 + 5) * 2;
-        let paces = latency.paces(["legacy", "vitess"], 1, 2);
-        assert_eq!(paces.len(), 3, "the class and the two busiest");
-        assert_eq!((paces[0].shape, paces[0].samples), (None, all));
-        assert_eq!(paces[1].samples, all / 2);
-        let curves = latency.curves(["legacy", "vitess"]);
-        assert_eq!((curves[0].class, curves[0].samples), (None, all));
-        assert!(latency.look(["legacy", "vitess"], 2).is_whole);
-    }
-
-    #[test]
-    fn fingerprints_past_the_limit_are_kept_together_as_other() {
-        let latency = Latency::new(2);
-        for shape in ["a", "a", "b", "b", "c", "d", "c"] {
-            latency.record(&observation(shape, Verdict::Match));
-        }
-        let items = latency.items(None);
-        assert_eq!(items.len(), 3);
-        assert_eq!(items[0]["fingerprint"], Value::Null);
-        assert_eq!(items[0]["count"], 3);
-    }
-
-    #[test]
-    fn the_real_load_is_kept_apart_though_one_off_statements_came_first() {
-        let latency = Latency::new(5);
-        for n in 0..100 {
-            latency.record(&observation(&format!("one-off {n}"), Verdict::Match));
-        }
-        for _ in 0..50 {
-            latency.record(&observation("load", Verdict::Match));
-        }
-        let items = latency.items(None);
-        assert_eq!(items[1]["fingerprint"], "load");
-        assert!(items[1]["count"].as_u64() > Some(45), "{}", items[1]);
-        let counts = items.iter().filter_map(|item| item["count"].as_u64());
-        assert_eq!(counts.sum::<u64>(), 150);
-        let times = items[0]["legacy"]["count"].as_u64();
-        assert_eq!(
-            times,
-            items[0]["count"].as_u64(),
-            "their times go with them"
-        );
-    }
-
-    #[test]
-    fn a_command_whose_times_are_not_known_is_counted_and_not_timed() {
-        let latency = Latency::new(10);
-        latency.record(&observation("a", Verdict::Match));
-        let mut dropped = observation("a", Verdict::NotCompared(Reason::Dropped));
-        dropped.primary.first_byte_us = None;
-        dropped.primary.latency_us = None;
-        dropped.shadow = None;
-        latency.record(&dropped);
-        let item = &latency.items(None)[0];
-        assert_eq!(item["count"], 2);
-        assert_eq!(item["legacy"]["count"], 1);
-        assert!(item["legacy"]["p50"].as_u64() > Some(900));
-    }
-
-    #[test]
-    fn paces_are_of_what_ran_on_both_servers_often_enough() {
-        let latency = Latency::new(10);
-        for _ in 0..20 {
-            let mut one = observation("a", Verdict::Match);
-            one.shadow.as_mut().expect("it ran").latency_us = Some(5000);
-            latency.record(&one);
-            let mut alone = observation("b", Verdict::NotCompared(Reason::Off));
-            alone.shadow = None;
-            alone.primary.latency_us = Some(90_000);
-            latency.record(&alone);
-        }
-        latency.record(&observation("c", Verdict::Match));
-        let servers = ["legacy", "vitess"];
-        let paces = latency.paces(servers, 20, 5);
-        let names: Vec<_> = paces.iter().map(|one| one.fingerprint.as_deref()).collect();
-        assert_eq!(names, [None, Some("a")]);
-        assert!(paces[0].primary.max < 2000, "{:?}", paces[0]);
-        assert_eq!(paces[1].tables, ["app.t"]);
-        assert!(paces[1].shadow.p99 >= 4900 && paces[1].primary.p99 <= 1100);
-        assert_eq!(latency.longer(&paces[1], "vitess", 2000), 20);
-        assert_eq!(latency.longer(&paces[1], "vitess", 60_000), 0);
-        assert_eq!(latency.paces(servers, 1, 0).len(), 1, "the class alone");
-        let curves = latency.curves(servers);
-        assert_eq!(curves.len(), 2, "all, and the class");
-        assert_eq!(curves[0].shadow.len(), SHARES.len());
-        assert!(curves[0].shadow.is_sorted());
-    }
-
-    #[test]
-    fn what_was_slow_long_ago_is_forgotten() {
-        let latency = Latency::new(10);
-        let servers = ["legacy", "vitess"];
-        let record = |us, times| {
-            for _ in 0..times {
-                let mut one = observation("a", Verdict::Match);
-                one.shadow.as_mut().expect("it ran").latency_us = Some(us);
-                latency.record(&one);
-            }
-        };
-        let slowest = || {
-            let paces = latency.paces(servers, 1, 5);
-            assert_eq!(paces.len(), 2, "the class and the statement");
-            paces.iter().map(|pace| pace.shadow.p99).max()
-        };
-        record(90_000, 50);
-        latency.turn(servers, 5, Duration::ZERO);
-        assert!(
-            slowest() > Some(80_000),
-            "there is no window before this one"
-        );
-        record(2_000, 50);
-        assert!(slowest() > Some(80_000), "at most one window ago");
-        latency.turn(servers, 5, Duration::ZERO);
-        assert!(slowest() < Some(2_100), "{:?}", slowest());
-        latency.turn(servers, 5, Duration::from_secs(3_600));
-        assert_eq!(
-            latency.paces(servers, 50, 5).len(),
-            2,
-            "it was not time to turn"
-        );
-        assert_eq!(
-            latency.items(None)[0]["vitess"]["count"],
-            100,
-            "the list forgets nothing"
-        );
-    }
-
-    #[test]
-    fn a_server_that_failed_alone_is_not_timed() {
-        let latency = Latency::new(10);
-        let error = || Some((1235, "42000".to_owned(), "unsupported".to_owned()));
-        for (primary, shadow) in [(None, error()), (error(), None), (error(), error())] {
-            let mut one = observation("a", Verdict::Match);
-            one.primary.error = primary;
-            one.shadow.as_mut().expect("it ran").error = shadow;
-            latency.record(&one);
-        }
-        let item = &latency.items(None)[0];
-        assert_eq!(item["count"], 3);
-        assert_eq!(
-            (&item["legacy"]["count"], &item["vitess"]["count"]),
-            (&json!(2), &json!(2))
-        );
-    }
-
-    #[test]
-    fn text_and_prepared_are_timed_apart() {
-        let latency = Latency::new(10);
-        let mut one = observation("a", Verdict::Match);
-        latency.record(&one);
-        one.protocol = Protocol::Prepared;
-        latency.record(&one);
-        let items = latency.items(Some("a"));
-        assert_eq!(items.len(), 2);
-        assert_ne!(items[0]["protocol"], items[1]["protocol"]);
-    }
-
-    #[test]
-    fn one_fingerprint_is_found_by_text_and_by_digest() {
-        let latency = Latency::new(10);
-        latency.record(&observation("a", Verdict::Match));
-        latency.record(&observation("b", Verdict::Match));
-        let digest = format!("{:016x}", observation("b", Verdict::Match).digest);
-        for name in ["b", digest.as_str()] {
-            let items = latency.items(Some(name));
-            assert_eq!(items.len(), 1, "{name}");
-            assert_eq!(items[0]["fingerprint"], "b");
-        }
-    }
 }

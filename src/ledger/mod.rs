@@ -3,6 +3,7 @@
 //! Recording never waits: one bounded queue to one writer thread. What does not fit, or cannot be
 //! written (a full disk, a locked file), is counted as lost; production does not notice.
 
+pub mod audited;
 pub mod cause;
 pub mod coverage;
 pub mod cutover;
@@ -38,6 +39,7 @@ mod views;
 mod write;
 mod writer;
 
+pub use audited::Audited;
 pub use cause::{Cause, FindingKey};
 pub use coverage::{Commands, Snapshot};
 pub use cutover::{
@@ -47,14 +49,14 @@ pub use findings::{
     DivergenceFilter, FindingFilter, FindingSort, LIMIT_MAX, Open, OpenFindings, Page,
 };
 pub use floor::{Floor, FloorError};
-pub use latency::{Curve, Pace, Quantiles, SHARES};
+pub use latency::{Byte, Curve, Moment, Pace, Quantiles, SHARES, Whose};
 pub use observation::{Observation, Protocol, Side};
 pub use plans::{Plans, REFUSED};
 pub use querylog::{LISTENERS_MAX, Listener, QueryFilter, QueryLine, VERDICTS};
 pub use recent::{Mark, Recent};
 pub use rollup::By;
 pub use slow::{Look, Slow};
-pub use store::{Health, LedgerError, inspect};
+pub use store::{Health, LedgerError, inspect, is_in_use};
 pub use taints::Taint;
 pub use tallies::asked::{CoverageBy, CoverageFilter, Evidence, Reach, Sum};
 pub use triage::{FindingPatch, STATES};
@@ -161,9 +163,24 @@ impl Ledger {
         judged: Judged,
         commands: AskCommands,
     ) -> Result<Self, LedgerError> {
+        Self::inherit(config, fed_by, judged, commands, None)
+    }
+
+    /// The same, where the process that had it before may have left it to this one, which has this token: to any
+    /// other, that was no clean stop.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn inherit(
+        config: &config::Ledger,
+        fed_by: FedBy,
+        judged: Judged,
+        commands: AskCommands,
+        heir: Option<&str>,
+    ) -> Result<Self, LedgerError> {
         let feeds = fed_by == FedBy::Mirror;
         let lasting = Arc::new(Lasting::new(config.fingerprints_max));
-        let store = Store::open(config, &judged.rules, feeds, &lasting)?;
+        let store = Store::open(config, &judged.rules, feeds, &lasting, heir)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 coverage: Coverage::default(),
@@ -204,6 +221,14 @@ impl Ledger {
     pub fn is_fed_by(&self, fed_by: FedBy) {
         let feeds = fed_by == FedBy::Mirror;
         self.inner.feeds.store(feeds, Ordering::Relaxed);
+    }
+
+    /// The process with this token has taken over: once this is closed, it is clean for that one alone, whose clients
+    /// write already. `None`: there is no such process any more.
+    pub fn is_left_to(&self, heir: Option<&str>) {
+        if let Some(store) = &self.inner.store {
+            store.is_left_to(heir);
+        }
     }
 
     /// Writes what waits and sets the mark of a clean stop. Waits for the writer; later records
@@ -427,6 +452,33 @@ impl Ledger {
         self.change(Change::DeleteRule { id, who, why }, |_| Ok(Some(())))
     }
 
+    /// Writes a request of an operator's down; it is on the disk when this returns. Waits for the writer.
+    ///
+    /// # Errors
+    /// It was not written, or that is not known.
+    pub fn audit(&self, request: Audited) -> Result<(), String> {
+        self.change(Change::Audited(Box::new(request)), |_| Ok(Some(())))
+            .map(drop)
+    }
+
+    /// A page of the requests that would have changed something, newest first, before this one. Reads the file.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn audited(&self, limit: u32, before: Option<i64>) -> Result<Page, String> {
+        self.read(|connection| audited::page(connection, limit, before))
+    }
+
+    /// Writes down that somebody did something, of which nothing else is kept. Waits for the writer.
+    ///
+    /// # Errors
+    /// It was not written, or that is not known.
+    pub fn note(&self, who: &str, what: &str) -> Result<(), String> {
+        let (who, what) = (who.to_owned(), what.to_owned());
+        self.change(Change::Note { who, what }, |_| Ok(Some(())))
+            .map(drop)
+    }
+
     /// Has the writer make a change; what `then` finds of it.
     fn change<T>(
         &self,
@@ -485,8 +537,38 @@ impl Ledger {
 
     /// Both servers' curves (the primary's name first): all together, and each class.
     #[must_use]
-    pub fn curves(&self, servers: [&str; 2]) -> Vec<Curve> {
-        self.inner.latency.curves(servers)
+    pub fn curves(&self, servers: [&str; 2], byte: Byte) -> Vec<Curve> {
+        self.inner.latency.curves(servers, byte)
+    }
+
+    /// Both servers' curve of one statement; none where it was seldom timed, or has no place of its own.
+    #[must_use]
+    pub fn curve_of(
+        &self,
+        servers: [&str; 2],
+        byte: Byte,
+        shape: (u64, Protocol),
+    ) -> Option<Curve> {
+        self.inner.latency.curve_of(servers, byte, shape)
+    }
+
+    /// Both servers' paces since the start: of every class, and of every statement that has a place of its
+    /// own. Copies all histograms: not for every second.
+    #[must_use]
+    pub fn paces_since_start(&self, servers: [&str; 2], byte: Byte) -> Vec<Pace> {
+        self.inner.latency.since_start(servers, byte)
+    }
+
+    /// Adds a point to how latency goes over time, where a minute has passed since the last one.
+    pub fn mark_course(&self, servers: [&str; 2]) {
+        let now = jiff::Timestamp::now();
+        self.inner.latency.mark(servers, now);
+    }
+
+    /// How both servers' latency went, a point a minute, oldest first.
+    #[must_use]
+    pub fn course(&self, servers: [&str; 2], byte: Byte, whose: Whose) -> Vec<Moment> {
+        self.inner.latency.course(servers, byte, whose)
     }
 
     /// Takes what a look at the statistics found; whether there was room for it. Never waits.

@@ -12,6 +12,10 @@ const STEP: u32 = 500;
 /// may be much at once, and must not drive out what a person has said.
 const AUDIT_MAX: i64 = 10_000;
 
+/// Requests of those who proved who they are; and, apart from them, of those who did not: who has no token must not
+/// drive out what was done with one.
+const REQUESTS_MAX: [(&str, i64); 2] = [("who IS NOT NULL", 10_000), ("who IS NULL", 1_000)];
+
 /// What an operator has to judge, or has judged for a time: let go last.
 const AWAITED: &str = "rule = '' AND state IN ('open', 'regressed', 'accepted')";
 
@@ -38,6 +42,14 @@ pub(super) fn prune(
                    SELECT id FROM audit WHERE {whose} ORDER BY id DESC LIMIT ?2 OFFSET ?1)"
             ))?
             .execute(params![AUDIT_MAX, STEP])?;
+    }
+    for (whose, most) in REQUESTS_MAX {
+        transaction
+            .prepare_cached(&format!(
+                "DELETE FROM requests WHERE id IN (
+                   SELECT id FROM requests WHERE {whose} ORDER BY id DESC LIMIT ?2 OFFSET ?1)"
+            ))?
+            .execute(params![most, STEP])?;
     }
     evict(transaction, signed(limits.findings_max))?;
     super::plans::prune(transaction, STEP)?;
@@ -194,6 +206,27 @@ mod tests {
         assert_eq!(number(&connection, theirs), 1);
         let ours = "SELECT count(*) FROM audit WHERE who = 'understudy'";
         assert_eq!(number(&connection, ours), AUDIT_MAX);
+    }
+
+    #[test]
+    fn who_has_no_token_drives_out_nothing_that_was_done_with_one() {
+        let insert = "INSERT INTO requests (at, who, address, what, body, status)";
+        let connection = pruned(&format!(
+            "{insert} VALUES (0, 'alice', '', 'first', '', 200);
+             {insert} {NUMBERS} SELECT i, NULL, '', 'guess', '', 401 FROM n;
+             {insert} {NUMBERS} SELECT i, 'bob', '', 'change', '', 200 FROM n WHERE i < 9000"
+        ));
+        let of = |wanted: &str| {
+            number(
+                &connection,
+                &format!("SELECT count(*) FROM requests WHERE {wanted}"),
+            )
+        };
+        assert_eq!((of("who = 'alice'"), of("who = 'bob'")), (1, 8_999));
+        assert_eq!(
+            (of("who IS NULL"), of("who IS NULL AND at > 11000")),
+            (1_000, 1_000)
+        );
     }
 
     #[test]

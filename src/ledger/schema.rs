@@ -238,6 +238,16 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE verifications ADD COLUMN instants TEXT;
 ",
+    // What was asked of the admin that would change something, and how it was answered.
+    "
+    CREATE TABLE requests (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL, who TEXT, said TEXT, address TEXT NOT NULL,
+        what TEXT NOT NULL, body TEXT NOT NULL, status INTEGER
+    );
+    CREATE INDEX requests_nobodys ON requests (id) WHERE who IS NULL;
+    CREATE INDEX requests_somebodys ON requests (id) WHERE who IS NOT NULL;
+",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one. Two connections may do so at

@@ -84,6 +84,12 @@ pub fn inspect(path: &Path) -> Result<(), LedgerError> {
     }
 }
 
+/// Whether a process has the ledger at this path, at this moment.
+#[must_use]
+pub fn is_in_use(path: &Path) -> bool {
+    super::guard::is_held(path)
+}
+
 /// How long a change of triage waits for the writer, and then for the writer's tries.
 const PATCH_WAIT: Duration = Duration::from_secs(8);
 const PATCH_TRIES: Duration = Duration::from_secs(8);
@@ -105,9 +111,23 @@ impl Claim {
 /// A change that an operator asks for, and waits for.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Finding { id: i64, patch: FindingPatch },
+    Finding {
+        id: i64,
+        patch: FindingPatch,
+    },
     AddRule(config::Rule),
-    DeleteRule { id: i64, who: String, why: String },
+    DeleteRule {
+        id: i64,
+        who: String,
+        why: String,
+    },
+    /// Nothing but that it was asked for.
+    Audited(Box<super::Audited>),
+    /// Something was done that the file holds nothing else of.
+    Note {
+        who: String,
+        what: String,
+    },
 }
 
 impl Change {
@@ -174,6 +194,8 @@ pub(super) struct Vitals {
     pub(super) evicted: AtomicU64,
     pub(super) queued: AtomicU64,
     fault: Mutex<Option<String>>,
+    /// The token of the process that the ledger is left to.
+    heir: Mutex<Option<String>>,
 }
 
 impl Vitals {
@@ -184,6 +206,11 @@ impl Vitals {
 
     pub(super) fn set_fault(&self, fault: Option<String>) {
         *self.fault.lock() = fault;
+    }
+
+    /// To whom it is left.
+    pub(super) fn heir(&self) -> Option<String> {
+        self.heir.lock().clone()
     }
 }
 
@@ -199,14 +226,15 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the file, or makes it, and starts the writer. A file that is locked or whose disk is
-    /// full is no reason to fail: the writer asks again.
+    /// full is no reason to fail: the writer asks again. `heir`: the token by which it was left to this process.
     pub(super) fn open(
         config: &config::Ledger,
         rules: &[config::Rule],
         feeds: bool,
         lasting: &Arc<Lasting>,
+        heir: Option<&str>,
     ) -> Result<Self, LedgerError> {
-        let guard = Guard::take(&config.path).map_err(|held| LedgerError::InUse {
+        let guard = Guard::take(&config.path, heir).map_err(|held| LedgerError::InUse {
             path: config.path.clone(),
             by: held.by.map_or_else(
                 || "another process".to_owned(),
@@ -340,6 +368,11 @@ impl Store {
     /// Lets the writer end when it has written what waits, without the mark.
     pub(super) fn abandon(&self) {
         let _running = self.sender.try_send(Message::Abandon);
+    }
+
+    /// The process with this token goes on with it once it is closed.
+    pub(super) fn is_left_to(&self, heir: Option<&str>) {
+        *self.vitals.heir.lock() = heir.map(str::to_owned);
     }
 
     /// Writes what waits, sets the mark of a clean stop and ends the writer.

@@ -13,12 +13,13 @@ use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 
 /// Tables of the ledger's file that the views read.
-pub const BASE_TABLES: [&str; 9] = [
+pub const BASE_TABLES: [&str; 10] = [
     "findings",
     "divergences",
     "traffic",
     "traffic_tables",
     "audit",
+    "requests",
     "plans",
     "cutovers",
     "cutover_steps",
@@ -209,13 +210,18 @@ pub const VIEWS: [View; 12] = [
     },
     View {
         name: "audit",
-        about: "what operators changed: who, what, why",
+        about: "what was asked for by operators and how it was answered (source request), and what was changed and why (source record)",
         columns: &[
             ("id", "bigint"),
             ("at", "text"),
             ("who", "text"),
             ("what", "text"),
             ("why", "text"),
+            ("said", "text"),
+            ("address", "text"),
+            ("body", "text"),
+            ("status", "bigint"),
+            ("source", "text"),
         ],
     },
     View {
@@ -497,7 +503,12 @@ fn selected(view: &str) -> Option<String> {
             "SELECT name, {} FROM main.traffic_tables",
             tallied()
         )),
-        "audit" => Some("SELECT id, at, who, what, why FROM main.audit".to_owned()),
+        // Each has numbers of its own.
+        "audit" => Some(format!(
+            "SELECT id, at, who, what, why, NULL, NULL, NULL, NULL, 'record' FROM main.audit
+             UNION ALL SELECT id, {}, who, what, NULL, said, address, body, status, 'request' FROM main.requests",
+            time("at")
+        )),
         "cutovers" => Some(format!(
             "SELECT id, from_server, to_server, who, dry_run, is_back, forced, {}, {}, {}, state, outcome, why, hold_us, figures FROM main.cutovers",
             time("started"),

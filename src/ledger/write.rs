@@ -1,6 +1,7 @@
 //! What the writer writes: one transaction a batch.
 
 use super::Changed;
+use super::audited;
 use super::cause::{Amended, Cause, Tally};
 use super::file::Known;
 use super::findings::{FOLLOWS, id_of};
@@ -226,6 +227,11 @@ fn changed(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<C
         Change::Finding { id, patch } => triage::patch(transaction, *id, patch),
         Change::AddRule(rule) => rulebook::add(transaction, rule),
         Change::DeleteRule { id, who, why } => rulebook::delete(transaction, *id, who, why),
+        Change::Audited(request) => audited::write(transaction, request).map(Changed::Done),
+        Change::Note { who, what } => {
+            triage::note(transaction, None, who, what, "")?;
+            Ok(Changed::Done(0))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::schema::Unfit;
 use super::store::{Message, Vitals};
 use super::write::{self, Batch, Written};
 use crate::config;
+use crate::sql::Table;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -29,6 +30,9 @@ const PAUSES_MS: [u64; 4] = [100, 300, 900, 2000];
 /// Ages and sizes are looked at after so long, or so many findings.
 const PRUNE_PAUSE: Duration = Duration::from_secs(5);
 const PRUNE_AFTER: u64 = 256;
+
+/// The cause of a taint that stands for a process that took over and ended before it had the ledger.
+const ORPHANED: &str = "gap: the process that had taken over ended before it had the ledger, what its clients wrote was not mirrored";
 
 /// The cause of a taint that stands for a stop that was not clean.
 const GAP: &str = "gap: understudy ended without a clean stop, queued dark writes may be lost";
@@ -89,12 +93,20 @@ impl Writer {
 
     /// Opens the file where it is not open yet, and loads what it knows; the rules too.
     pub(super) fn ready(&mut self) -> Result<(&mut rusqlite::Connection, &mut Rules), Unfit> {
-        let unclean = self.guard.was_unclean();
+        let (unclean, orphaned) = (self.guard.was_unclean(), self.guard.was_orphaned());
         let (lasting, feeds) = (&self.lasting, self.feeds);
         let vitals = &self.vitals;
         let connection = self.file.ready(|known| {
             vitals.evicted.store(known.evicted, Ordering::Relaxed);
             load(lasting, known, feeds, unclean);
+            if feeds && orphaned {
+                let any = Table {
+                    database: None,
+                    name: "*".to_owned(),
+                };
+                let now = jiff::Timestamp::now();
+                lasting.taints.add(&[any], &ORPHANED.into(), now);
+            }
         })?;
         let rules = match self.rules.take() {
             Some(rules) => rules,
@@ -105,9 +117,7 @@ impl Writer {
 
     /// There will be no writer: the stop before this one was as clean as it was.
     pub(super) fn give_back(self) {
-        if !self.guard.was_unclean() {
-            self.guard.set_clean();
-        }
+        self.guard.give_back();
     }
 
     /// Writes until told to end.
@@ -150,7 +160,7 @@ impl Writer {
             Err(unfit) => Err(unfit.to_string()),
         };
         match marked {
-            Ok(()) => self.guard.set_clean(),
+            Ok(()) => self.guard.set_clean(self.vitals.heir().as_deref()),
             Err(fault) => {
                 tracing::error!(%fault, "the ledger could not be marked as closed; the next start will taint every mirrored table");
             }

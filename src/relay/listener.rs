@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -39,16 +40,35 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// The next connection, while any are accepted.
+///
+/// Cancel-safe.
+async fn accept(
+    listener: &TcpListener,
+    accepts: &mut watch::Receiver<bool>,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        // Who tells lives as long as the relay.
+        let _ = accepts.wait_for(|accepts| *accepts).await;
+        tokio::select! {
+            biased;
+            _off = accepts.wait_for(|accepts| !*accepts) => {}
+            accepted = listener.accept() => return accepted,
+        }
+    }
+}
+
 impl Relay {
     /// Accepts and serves clients until `shutdown`; then stops accepting, lets sessions end at
     /// their next boundary, and returns once all have ended or the drain's time is up.
     pub async fn run(&self, listener: TcpListener, shutdown: CancellationToken) {
         let mut pause = PAUSE_MIN;
+        let mut accepts = self.shared.accepts.subscribe();
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                accepted = listener.accept() => accepted,
+                accepted = accept(&listener, &mut accepts) => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -67,6 +87,12 @@ impl Relay {
         }
         drop(listener);
         self.drain().await;
+    }
+
+    /// Whether connections are accepted. Where they are not, those that come wait in the kernel for whoever else
+    /// accepts on this socket. One that is being accepted is served all the same.
+    pub fn set_accepts(&self, accepts: bool) {
+        self.shared.accepts.send_replace(accepts);
     }
 
     /// Gives a connection a task of its own, or refuses it.

@@ -12,7 +12,7 @@ use super::probe;
 use super::refuse::{Refusal, close};
 use crate::config::{ProxyProtocol, Server};
 use crate::connect::{
-    ConnectError, Packet, PacketReader, Stream, TlsContext, dial_for, shake_hands, write_one,
+    self, ConnectError, Packet, PacketReader, Stream, TlsContext, dial_for, shake_hands, write_one,
 };
 use crate::tee::{Facts, Share};
 use crate::wire::capability::Capabilities;
@@ -262,7 +262,7 @@ async fn listen(
         let (true, Some(acceptor)) = (offers_tls, &shared.acceptor) else {
             return Err(Unheard::Nonsense(Box::new(client), seq));
         };
-        client = super::tls::accept(acceptor, client)
+        client = connect::accept(acceptor, client)
             .await
             .map_err(|_| Unheard::Left)?;
         packet = first_packet(&mut client).await?;

@@ -14,7 +14,6 @@ mod auth;
 mod login;
 mod probe;
 mod proxied;
-mod tls;
 
 mod book;
 mod buffer;
@@ -43,10 +42,9 @@ pub use census::{Census, Unheld};
 pub use counters::{Count, Counters, Sessions};
 pub use listener::bind;
 pub use statements::StandIn;
-pub use tls::CertificateError;
 
 use crate::config::{Listen, Server};
-use crate::connect::{Dial, Stream, TlsContext, TlsError};
+use crate::connect::{self, CertificateError, Dial, Stream, TlsContext, TlsError};
 use crate::roles::RolesWatch;
 use crate::tee::{Facts, Tee};
 use crate::wire::capability::Capabilities;
@@ -64,6 +62,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 /// What a relay is made of.
@@ -172,6 +171,8 @@ struct Shared {
     probes: probe::Probes,
     counters: Arc<Counters>,
     open: Gauge,
+    /// Whether connections are accepted.
+    accepts: watch::Sender<bool>,
     last_session: AtomicU64,
 }
 
@@ -222,7 +223,7 @@ impl Relay {
     /// Reads certificates and makes the relay; binds nothing yet.
     pub fn new(parts: RelayParts) -> Result<Self, RelayError> {
         let acceptor = match &parts.listen.tls {
-            Some((chain, key)) => Some(tls::acceptor(chain, key)?),
+            Some((chain, key)) => Some(connect::acceptor("listen", chain, key)?),
             None => None,
         };
         let contexts = contexts(&parts.roles)?;
@@ -259,6 +260,7 @@ impl Relay {
             probes: probe::Probes::default(),
             counters: Arc::default(),
             open: Gauge::default(),
+            accepts: watch::Sender::new(true),
             last_session: AtomicU64::new(0),
         };
         Ok(Self {

@@ -1,10 +1,19 @@
-//! Latency curves: how long the fastest half, nine in ten, 99 in a hundred took, both axes in powers of
-//! ten. As SVG that takes its colours from the page, and as text.
+//! Charts of latency: as SVG that takes its colours from the document around it, and as text. Of the report
+//! and of the operators' page alike.
+//!
+//! A curve ([`curve`]) says how long the fastest half, nine in ten, 99 in a hundred took, both axes in powers of
+//! ten; a course ([`course()`]) how that went over time. Whoever shows one says its figures in a table too.
 
-use super::html::escaped;
+mod course;
+mod plain;
+
+pub use course::course;
+
+pub(super) use plain::plain;
+
 use crate::ledger::{Curve, SHARES};
-use crate::words::{count, micros};
-use std::fmt::Write as _;
+use crate::words::{brief, count, harmless, micros};
+use maud::{Markup, html};
 
 /// The picture, and its margins.
 const WIDTH: f64 = 560.0;
@@ -14,14 +23,72 @@ const RIGHT: f64 = 96.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 36.0;
 
+/// Its coordinates.
+const VIEW: &str = "0 0 560 260";
+
+/// Characters of a server's name at the end of its line.
+const NAME: usize = 10;
+
 /// The right end of the axis of shares, in nines: at least, and at most.
 const NINES: (f64, f64) = (1.3, 4.3);
 
-/// Characters of a bar of the text's chart.
-const MARKS: f64 = 48.0;
-
 /// A point: how many nines, how many µs.
 type Point = (f64, u64);
+
+/// What stands at the end of a line: how high, in whose colour, and the words.
+type Label = (f64, &'static str, String);
+
+/// Powers of ten of µs that hold all times of a chart: the axis of latency.
+#[derive(Clone, Copy, Debug)]
+struct Decades {
+    least: f64,
+    most: f64,
+}
+
+impl Decades {
+    fn of(times: &[u64]) -> Self {
+        let least = times.iter().min().map_or(1, |us| (*us).max(1));
+        let most = times.iter().max().map_or(10, |us| (*us).max(10));
+        let least = float(least).log10().floor();
+        let most = float(most).log10().ceil().max(least + 1.0);
+        Self { least, most }
+    }
+
+    /// How high a time stands, from 0 to 1.
+    fn share(self, us: u64) -> f64 {
+        (float(us.max(1)).log10() - self.least) / (self.most - self.least)
+    }
+
+    fn y(self, us: u64) -> f64 {
+        HEIGHT - BOTTOM - self.share(us) * (HEIGHT - TOP - BOTTOM)
+    }
+
+    /// A line for each power of ten, with its time.
+    fn grid(self, left: f64, right: f64) -> Markup {
+        let steps = (self.most - self.least).round();
+        let decades = (0..=12_u32).map(f64::from).filter(|step| *step <= steps);
+        html! {
+            @for step in decades {
+                @let us = power(self.least + step);
+                @let y = self.y(us);
+                line class="grid" x1=(fine(left)) x2=(fine(right)) y1=(fine(y)) y2=(fine(y)) {}
+                text class="axis" text-anchor="end" x=(fine(left - 6.0)) y=(fine(y + 4.0)) { (tick(us)) }
+            }
+        }
+    }
+}
+
+/// What a curve is of.
+#[must_use]
+pub fn name(curve: &Curve) -> String {
+    curve.class.unwrap_or("all commands").replace('_', " ")
+}
+
+/// All times of a curve.
+fn times(curve: &Curve) -> Vec<u64> {
+    let all = curve.primary.iter().chain(&curve.shadow);
+    all.copied().collect()
+}
 
 /// One server's points. The tail beyond the number of samples is their maximum, and says nothing more.
 fn points(of: &[u64], samples: u64) -> Vec<Point> {
@@ -52,121 +119,99 @@ fn nines(share: f64) -> f64 {
     -(1.0 - share / 100.0).max(1e-5).log10()
 }
 
-/// Powers of ten of µs that hold all points.
-fn decades(curve: &Curve) -> (f64, f64) {
-    let all = || curve.primary.iter().chain(&curve.shadow).copied();
-    let least = float(all().min().unwrap_or(1).max(1)).log10().floor();
-    let most = float(all().max().unwrap_or(10).max(10)).log10().ceil();
-    (least, most.max(least + 1.0))
-}
-
-/// The curve of a class as SVG; the names are escaped already.
-pub(super) fn svg(curve: &Curve, [primary, shadow]: [String; 2]) -> String {
-    let (least, most) = decades(curve);
+/// A curve of this name as SVG; the primary's name first.
+#[must_use]
+pub fn curve(curve: &Curve, name: &str, servers: [&str; 2]) -> Markup {
+    let decades = Decades::of(&times(curve));
     let right = (end(float(curve.samples)) + 0.1).max(NINES.0);
     let x = |nines: f64| LEFT + nines / right * (WIDTH - LEFT - RIGHT);
-    let y = |us: u64| {
-        let high = (float(us.max(1)).log10() - least) / (most - least);
-        HEIGHT - BOTTOM - high * (HEIGHT - TOP - BOTTOM)
-    };
-    let name = escaped(curve.class.unwrap_or("all commands").replace('_', " "));
-    let mut out = format!(
-        "<figure><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"latency of {name}: {primary} and {shadow}\">\n\
-         <text class=\"title\" x=\"{LEFT}\" y=\"16\">{name} <tspan class=\"note\">{} timed on both</tspan></text>\n",
-        count(curve.samples)
-    );
-    grid(&mut out, (least, most), right, x, y);
-    let ends = [
-        ("primary", &primary, points(&curve.primary, curve.samples)),
-        ("shadow", &shadow, points(&curve.shadow, curve.samples)),
+    let [primary, shadow] = servers;
+    let lines = [
+        ("primary", primary, points(&curve.primary, curve.samples)),
+        ("shadow", shadow, points(&curve.shadow, curve.samples)),
     ];
-    let mut labels: Vec<(f64, &str, &String)> = Vec::new();
-    for (role, server, points) in &ends {
-        let line: Vec<String> = points
-            .iter()
-            .map(|(nines, us)| format!("{:.1},{:.1}", x(*nines), y(*us)))
-            .collect();
-        let _ = writeln!(
-            out,
-            "<polyline class=\"line {role}\" points=\"{}\"/>",
-            line.join(" ")
-        );
-        for (nines, us) in points {
-            let share = (1.0 - 10f64.powf(-nines)) * 100.0;
-            let _ = writeln!(
-                out,
-                "<circle class=\"dot {role}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{server}: {share:.2} % within {}</title></circle>",
-                x(*nines),
-                y(*us),
-                micros(*us)
-            );
-        }
-        if let Some((_, us)) = points.last() {
-            labels.push((y(*us), role, server));
+    let labels = lines.iter().filter_map(|(role, server, points)| {
+        let (_, us) = points.last()?;
+        Some((decades.y(*us), *role, brief(&harmless(server), NAME)))
+    });
+    let labels = labels.collect();
+    let said = format!("latency of {name}: {primary} and {shadow}");
+    let place = |(nines, us): &Point| format!("{:.1},{:.1}", x(*nines), decades.y(*us));
+    html! {
+        svg class="chart" viewBox=(VIEW) role="img" aria-label=(harmless(&said)) {
+            text class="title" x=(fine(LEFT)) y="16" {
+                (harmless(name)) " " tspan class="note" { (count(curve.samples)) " timed on both" } }
+            (decades.grid(x(0.0), x(right)))
+            (shares(right, x))
+            @for (role, server, points) in &lines {
+                polyline class={"line " (role)} points=(points.iter().map(place).collect::<Vec<_>>().join(" ")) {}
+                @for (nines, us) in points {
+                    circle class={"dot " (role)} cx=(fine(x(*nines))) cy=(fine(decades.y(*us))) r="3" {
+                        title { (harmless(server)) ": " (percent(*nines)) " % within " (micros(*us)) }
+                    }
+                }
+            }
+            (ends(labels, x(right) + 6.0))
         }
     }
-    write_labels(&mut out, labels, x(right) + 6.0);
-    out.push_str("</svg></figure>\n");
-    out
 }
 
-fn grid(
-    out: &mut String,
-    (least, most): (f64, f64),
-    nines_max: f64,
-    x: impl Fn(f64) -> f64,
-    y: impl Fn(u64) -> f64,
-) {
-    let (left, right) = (x(0.0), x(nines_max));
-    let mut decade = least;
-    while decade <= most {
-        let us = power(decade);
-        let at = y(us);
-        let _ = writeln!(
-            out,
-            "<line class=\"grid\" x1=\"{left:.1}\" x2=\"{right:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-             <text class=\"axis\" text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            left - 6.0,
-            at + 4.0,
-            tick(us)
-        );
-        decade += 1.0;
-    }
-    let bottom = HEIGHT - BOTTOM;
-    for (nines, label) in [
+/// So many nines, in percent.
+fn percent(nines: f64) -> String {
+    format!("{:.2}", (1.0 - 10f64.powf(-nines)) * 100.0)
+}
+
+/// The axis of shares.
+fn shares(nines_max: f64, x: impl Fn(f64) -> f64) -> Markup {
+    const LABELS: [(f64, &str); 6] = [
         (0.0, "0"),
         (0.301, "50 %"),
         (1.0, "90 %"),
         (2.0, "99 %"),
         (3.0, "99.9 %"),
         (4.0, "99.99 %"),
-    ] {
-        if nines > nines_max {
-            continue;
+    ];
+    html! {
+        @for (nines, label) in LABELS.iter().filter(|(nines, _)| *nines <= nines_max) {
+            (upright(x(*nines), label))
         }
-        let at = x(nines);
-        let _ = writeln!(
-            out,
-            "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
-             <text class=\"axis\" text-anchor=\"middle\" x=\"{at:.1}\" y=\"{:.1}\">{label}</text>",
-            bottom + 18.0
-        );
     }
 }
 
-/// The servers' names at the ends of their lines, apart from each other.
-fn write_labels(out: &mut String, mut labels: Vec<(f64, &str, &String)>, x: f64) {
+/// A line from top to bottom, and what it stands for.
+fn upright(x: f64, label: &str) -> Markup {
+    let bottom = HEIGHT - BOTTOM;
+    html! {
+        line class="grid" x1=(fine(x)) x2=(fine(x)) y1=(fine(TOP)) y2=(fine(bottom)) {}
+        text class="axis" text-anchor="middle" x=(fine(x)) y=(fine(bottom + 18.0)) { (label) }
+    }
+}
+
+/// The words at the ends of lines, apart from each other.
+fn ends(mut labels: Vec<Label>, x: f64) -> Markup {
+    const APART: f64 = 15.0;
     labels.sort_by(|(one, ..), (other, ..)| one.total_cmp(other));
     let mut above = f64::MIN;
-    for (y, role, server) in labels {
-        let y = y.max(above + 15.0);
-        above = y;
-        let _ = writeln!(
-            out,
-            "<text class=\"label {role}\" x=\"{x:.1}\" y=\"{:.1}\">{server}</text>",
-            y + 4.0
-        );
+    for (y, ..) in &mut labels {
+        *y = y.max(above + APART);
+        above = *y;
     }
+    // Those at the bottom push the others up.
+    let mut below = HEIGHT - BOTTOM + APART;
+    for (y, ..) in labels.iter_mut().rev() {
+        *y = y.min(below - APART);
+        below = *y;
+    }
+    html! {
+        @for (y, role, words) in &labels {
+            text class={"label " (role)} x=(fine(x)) y=(fine(*y + 4.0)) { (words) }
+        }
+    }
+}
+
+/// A coordinate.
+fn fine(at: f64) -> String {
+    format!("{at:.1}")
 }
 
 /// A power of ten µs, short.
@@ -176,57 +221,6 @@ fn tick(us: u64) -> String {
         1_000..1_000_000 => format!("{} ms", us / 1_000),
         _ => format!("{} s", us / 1_000_000),
     }
-}
-
-/// The same for a terminal or a wiki: a bar for each server at a few shares.
-pub(super) fn plain(curve: &Curve, servers: [&str; 2]) -> String {
-    let (least, most) = decades(curve);
-    let name = curve.class.unwrap_or("all commands").replace('_', " ");
-    let mut out = format!(
-        "{name}, {} timed on both (bars in powers of ten)",
-        count(curve.samples)
-    );
-    let wide = servers.iter().map(|name| name.chars().count()).max();
-    let wide = wide.unwrap_or(0);
-    for (share, label) in [
-        (50.0, "50 %"),
-        (90.0, "90 %"),
-        (99.0, "99 %"),
-        (99.9, "99.9 %"),
-        (100.0, "max"),
-    ] {
-        let known = (1.0 - share / 100.0) * float(curve.samples) >= 1.0 || label == "max";
-        let Some(at) = SHARES
-            .iter()
-            .position(|one| (one - share).abs() < 1e-9 && known)
-        else {
-            continue;
-        };
-        let [primary, shadow] = servers;
-        for (server, of, label) in [
-            (primary, &curve.primary, label),
-            (shadow, &curve.shadow, ""),
-        ] {
-            let us = of.get(at).copied().unwrap_or(0);
-            let high = (float(us.max(1)).log10() - least) / (most - least);
-            let bar = "█".repeat(marks(high * MARKS));
-            let _ = write!(
-                out,
-                "\n{label:>7}  {server:<wide$}  {:>9}  {bar}",
-                micros(us)
-            );
-        }
-    }
-    out
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "between 1 and the width of a bar"
-)]
-fn marks(wide: f64) -> usize {
-    wide.round().clamp(1.0, MARKS) as usize
 }
 
 #[expect(

@@ -53,7 +53,9 @@ fn write_block(out: &mut String, block: &Block<'_>) {
         Block::Curves(curves, servers) => {
             out.push_str("<div class=\"charts\">\n");
             for curve in *curves {
-                out.push_str(&chart::svg(curve, servers.map(escaped)));
+                let name = chart::name(curve);
+                let svg = chart::curve(curve, &name, *servers).into_string();
+                let _ = writeln!(out, "<figure>{svg}</figure>");
             }
             writeln!(out, "</div>")
         }

@@ -236,7 +236,7 @@ fn a_tail_beyond_the_samples_is_not_drawn() {
         "{plain}"
     );
     assert!(plain.contains("max"), "{plain}");
-    let svg = chart::svg(&curve, ["legacy", "vitess"].map(str::to_owned));
+    let svg = chart::curve(&curve, "read", ["legacy", "vitess"]).into_string();
     assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
 }
 

@@ -660,6 +660,7 @@ impl Desk {
             scope.join(&reading.writes);
         }
         if !scope.is_empty() {
+            shared.beside.note(&scope, one.acked);
             let mut recent = shared.recent.lock();
             recent.push(self.facts.session, scope, one.began, one.acked);
         }
@@ -704,7 +705,12 @@ impl Desk {
                 reading.fingerprint
             );
             let cause = cause.as_str().into();
-            shared.taint(&lost, self.journal.database(), &cause);
+            // Where nobody knows what it was, it may be of any database.
+            let database = match &lost {
+                Scope::All => "",
+                Scope::Known(_) => self.journal.database(),
+            };
+            shared.taint(&lost, database, &cause);
         }
     }
 

@@ -10,6 +10,7 @@
 use super::antechamber::{Antechamber, Came};
 use super::desk::Desk;
 use super::doorkeeper::{Doorkeeper, Guest, Lies};
+use super::early::Before;
 use super::era::Era;
 use super::errand::{Errand, Rested, Waiting};
 use super::order::Scope;
@@ -93,6 +94,10 @@ pub(super) struct Dispatcher {
     probe: Option<JoinHandle<()>>,
     full_ticks: u32,
     lost_unsaid: u64,
+    /// Until then lag is no fault of the shadow's: what it has to do came before the mirror.
+    lag_excused: Option<Instant>,
+    /// What had passed by when that was said last.
+    passed: u64,
 }
 
 impl Dispatcher {
@@ -119,7 +124,19 @@ impl Dispatcher {
             probe: None,
             full_ticks: 0,
             lost_unsaid: 0,
+            lag_excused: None,
+            passed: 0,
         }
+    }
+
+    /// Has to begin with what came before there was a mirror. The shadow may take as long for it as it came in, and
+    /// lag behind meanwhile: to suspend for that would throw away what was kept.
+    pub(super) fn begin_with(&mut self, before: Before) {
+        let limit = self.shared.config.mirror.breaker_lag;
+        self.lag_excused = Instant::now().checked_add(before.waited + limit);
+        self.antechamber = before.antechamber;
+        self.doorkeeper.closes();
+        self.tell_unread();
     }
 
     /// Runs until told to end, or until no tee is left; then lets in what lies unread and lets the replays
@@ -166,6 +183,7 @@ impl Dispatcher {
 
     /// Receives what has come through the tee, at most so many.
     fn receive_some(&mut self, most: usize, aside: bool) {
+        self.say_passed();
         for _ in 0..most {
             let Some(handed) = self.receiver.try_recv() else {
                 return;
@@ -303,6 +321,7 @@ impl Dispatcher {
         if is_left || !self.antechamber.is_empty() {
             self.shared.taint(&Scope::All, "", &UNSEEN.into());
         }
+        self.say_passed();
         self.say_lost();
     }
 
@@ -420,7 +439,7 @@ impl Dispatcher {
     fn lag(&self, now: Instant) -> Option<Duration> {
         let age = now.saturating_duration_since(self.shared.oldest()?);
         let limit = self.shared.config.mirror.breaker_lag;
-        if age <= limit {
+        if age <= limit || self.lag_excused.is_some_and(|until| now < until) {
             return None;
         }
         let (then, connections) = (now.checked_sub(limit)?, self.shared.connections());
@@ -459,11 +478,21 @@ impl Dispatcher {
             && !self.desks.values().any(|desk| desk.compares_on())
             && self.shared.is_told_less()
         {
-            self.shared.taint_unobserved();
+            tracing::warn!("nothing is mirrored and nothing observed: commands pass by");
         }
+        self.say_passed();
         self.say_lost();
         if self.shared.breaker(|breaker| breaker.wants_probe(now)) {
             self.probe = Some(task::spawn("probe", probe(Arc::clone(&self.shared))));
+        }
+    }
+
+    /// What passed by may have been any write.
+    fn say_passed(&mut self) {
+        let passed = self.receiver.passed();
+        if passed > self.passed {
+            self.passed = passed;
+            self.shared.taint(&Scope::All, "", &UNOBSERVED.into());
         }
     }
 

@@ -145,13 +145,21 @@ fn damage(shared: &Shared, run: &Run, shadow: &Answer, verdict: &Verdict) -> Opt
             format!("diverged ({})", divergence.kind.name())
         }
         (None, None, _) => {
-            let why = inexact(run)?;
+            let why = swapped(shared, run).or_else(|| inexact(run))?;
             let cause = format!("{why}: {fingerprint}");
             shared.warn_once(run.reading.digest, &cause);
             return Some(cause);
         }
     };
     Some(format!("a dark write {how}: {fingerprint}"))
+}
+
+/// Why a write that both servers took may stand in another place on the shadow: sessions of the process that was
+/// here before wrote to the same tables.
+fn swapped(shared: &Shared, run: &Run) -> Option<String> {
+    let (reading, began) = (&run.reading, run.charged.began);
+    let is_swapped = shared.beside.may_be_swapped(&reading.writes, began);
+    is_swapped.then(|| "in a hand-over both processes wrote to its table".to_owned())
 }
 
 /// Why a write that both servers took may have written other rows.
@@ -208,6 +216,15 @@ fn excuse(
     }
     if may_outrun(shared.feeds(), run) {
         judgement.verdict = Verdict::NotCompared(Reason::Lag);
+        return;
+    }
+    let (scope, one) = (&run.reading.scope, &run.charged);
+    let saw = run.step.snapshot.unwrap_or(one.began);
+    if shared.beside.may_explain(scope, saw, one.acked) {
+        if let Some(damage) = &mut judgement.damage {
+            *damage = raced(run);
+        }
+        judgement.verdict = Verdict::NotCompared(Reason::Race);
         return;
     }
     let Some(glimpse) = Glimpse::of(run, reply.done) else {

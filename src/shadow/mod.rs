@@ -14,13 +14,14 @@
 //! `link`, `talk`, `patience`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
 //! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `scope`, `reach`),
 //! `breaker` (with `halt`); `state`, `carry` (with `values`), `sequences`, `era`, `shared` (with `room`), `census`,
-//! `stand`.
+//! `stand`. In a hand-over from one process to another: `early`, `beside`.
 
 pub mod control;
 
 mod antechamber;
 mod dispatcher;
 mod doorkeeper;
+mod early;
 mod errand;
 
 mod census;
@@ -41,6 +42,7 @@ mod owed;
 mod stake;
 
 mod backoff;
+mod beside;
 mod carried;
 mod clock;
 mod judge;
@@ -83,8 +85,10 @@ mod model;
 
 pub use control::Control;
 
+pub use beside::Written;
 pub use carry::{Carried, CarryError, Parts, Unprepared};
 pub use census::Users;
+pub use early::{Before, Early};
 pub use errand::Ended;
 pub use pulse::Beat;
 pub use sequences::{Sequence, SequenceError};
@@ -188,6 +192,23 @@ impl Mirror {
     /// # Errors
     /// Where TLS towards a server cannot be set up as the config says.
     pub fn start(parts: MirrorParts) -> Result<Self, TlsError> {
+        Self::begin(parts, None)
+    }
+
+    /// Starts the mirror of a process that has taken over, on the current runtime: with what clients said `before`
+    /// there was one, behind what the sessions of the old process had `written` meanwhile.
+    ///
+    /// # Errors
+    /// See [`Mirror::start`].
+    pub fn start_after(
+        parts: MirrorParts,
+        before: Before,
+        written: &Written,
+    ) -> Result<Self, TlsError> {
+        Self::begin(parts, Some((before, written)))
+    }
+
+    fn begin(parts: MirrorParts, before: Option<(Before, &Written)>) -> Result<Self, TlsError> {
         let roles = parts.roles.borrow().clone();
         let (rests, rested) = mpsc::channel(RESTED_MAX);
         let lasting = Lasting::new(
@@ -199,14 +220,15 @@ impl Mirror {
             parts.receiver.appraisal(),
         )?;
         let era = Era::first(&Arc::new(lasting), &roles)?;
-        if era.shared.is_passed_by() {
-            era.shared.taint_unobserved();
-        }
         let current = Arc::new(ArcSwap::new(Arc::clone(&era.shared)));
         let (errands, receiver) = mpsc::channel(ERRANDS_MAX);
         let stop = CancellationToken::new();
-        let dispatcher =
+        let mut dispatcher =
             Dispatcher::new(era, Arc::clone(&current), parts.receiver, receiver, rested);
+        if let Some((before, written)) = before {
+            current.load().beside.follow(written);
+            dispatcher.begin_with(before);
+        }
         let running = task::spawn("dispatcher", dispatcher.run(stop.clone(), FINISH));
         Ok(Self {
             current,
@@ -237,6 +259,29 @@ impl Mirror {
         }
     }
 
+    /// From now on a new process serves others, or it does not any more: how what is acknowledged here from now on
+    /// differs, what their commands did may explain, which the shadow has later.
+    pub fn is_beside_an_heir(&self, serves: bool) {
+        let beside = &self.current.load_full().beside;
+        if serves {
+            beside.begin(Instant::now());
+        } else {
+            beside.end();
+        }
+    }
+
+    /// What the sessions of this process have written since a new one serves others. Whole once it is
+    /// [drained](Mirror::drained) and no session is left.
+    #[must_use]
+    pub fn written_beside(&self) -> Written {
+        self.current.load().beside.written(Instant::now())
+    }
+
+    /// Any table may have rows that the shadow will not have, and why.
+    pub fn taint_all(&self, why: &str) {
+        self.current.load().taint(&Scope::All, "", &why.into());
+    }
+
     /// The switches.
     #[must_use]
     pub fn control(&self) -> Control {
@@ -245,16 +290,14 @@ impl Mirror {
 
     /// Sets the switches: they hold from each session's next transaction on.
     pub fn set_control(&self, control: Control) {
-        let shared = self.current.load();
-        if shared.set_control(control) {
-            shared.taint_unobserved();
-        }
+        self.current.load().set_control(control);
     }
 
-    /// Whether commands pass by, as nothing is mirrored and nothing is to be observed.
+    /// Whether commands pass by, where nothing is mirrored and nothing is to be observed: not before the
+    /// transactions have ended that are compared. None where that is not wanted.
     #[must_use]
-    pub fn is_passed_by(&self) -> bool {
-        self.current.load().is_passed_by()
+    pub fn passes_by(&self) -> Option<bool> {
+        self.current.load().passes_by()
     }
 
     /// Every session that said something, as it was when its last command had been answered.

@@ -1,6 +1,7 @@
 //! What the mirror's tasks share: what is of one pair of roles, and what outlives their turn.
 
 use super::Control;
+use super::beside::Beside;
 use super::breaker::{Breaker, Cause, Limits};
 use super::census::Census;
 use super::clock::Clock;
@@ -90,6 +91,8 @@ pub(super) struct Lasting {
     pub(super) census: Census,
     /// How the primary answers.
     pub(super) pulse: Pulse,
+    /// Sessions of another process.
+    pub(super) beside: Beside,
     /// What the replays have to do.
     pub(super) loads: Arc<Loads>,
     /// What lies in the antechamber.
@@ -259,11 +262,6 @@ impl Shared {
         }
     }
 
-    /// Writes pass by, or have: nobody knows to which tables.
-    pub(super) fn taint_unobserved(&self) {
-        self.taint(&Scope::All, "", &super::dispatcher::UNOBSERVED.into());
-    }
-
     /// Why one of the tables is tainted, if one has been since then at the latest.
     pub(super) fn tainted_until(
         &self,
@@ -335,6 +333,7 @@ impl Lasting {
             counters: Arc::default(),
             census: Census::default(),
             pulse: Pulse::default(),
+            beside: Beside::default(),
             loads: Arc::new(Loads::new(Jobs::default())),
             unread: Arc::default(),
             tls,
@@ -367,15 +366,17 @@ impl Lasting {
         *self.control.lock()
     }
 
-    /// Sets the switches: from each session's next transaction on. Whether commands passed by until now.
-    pub(super) fn set_control(&self, control: Control) -> bool {
+    /// Sets the switches: from each session's next transaction on.
+    pub(super) fn set_control(&self, control: Control) {
         let mut current = self.control.lock();
         *current = control;
         let (told, wanted) = (self.appraisal.told(), control.regard());
         if wanted > told {
             self.appraisal.set(wanted);
         }
-        told == Regard::Nothing && wanted > told
+        if wanted > told && told == Regard::Nothing {
+            tracing::info!("commands pass by no more");
+        }
     }
 
     /// Whether the relay tells more than anybody who begins anew wants to know.
@@ -394,9 +395,10 @@ impl Lasting {
         wanted == Regard::Nothing && wanted < told
     }
 
-    /// Whether commands pass by.
-    pub(super) fn is_passed_by(&self) -> bool {
-        self.appraisal.told() == Regard::Nothing
+    /// Whether commands pass by; none where that is not wanted.
+    pub(super) fn passes_by(&self) -> Option<bool> {
+        let wanted = self.control().regard() == Regard::Nothing;
+        wanted.then(|| self.appraisal.told() == Regard::Nothing)
     }
 
     /// Why mirroring is suspended, and how often it was.

@@ -130,8 +130,10 @@ pub struct Share {
     unknown: AtomicBool,
     /// Whether the session has a place behind the door, so that its end will be told.
     pub(super) entered: AtomicBool,
-    /// Whether a [`super::Handed::Lost`] or a [`super::Handed::Passed`] of this session waits to be received.
+    /// Whether a [`super::Handed::Lost`] of this session waits to be received.
     pub(super) lost_waits: AtomicBool,
+    /// Whether a [`super::Handed::Passed`] of it does.
+    pub(super) passed_waits: AtomicBool,
     /// Whether commands passed by of which the receiver has not been told.
     pub(super) passed: AtomicBool,
 }

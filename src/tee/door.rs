@@ -69,8 +69,8 @@ struct Counters {
 /// Makes the door.
 #[must_use]
 pub fn door(limits: Limits) -> (Tee, Receiver) {
-    // A session has room for its end and for one notice of a loss.
-    let own_room = limits.sessions.saturating_mul(2);
+    // A session has room for its end, for one notice of a loss, and for one of what passed by.
+    let own_room = limits.sessions.saturating_mul(3);
     let door = Arc::new(Door {
         queue: ArrayQueue::new(limits.slots.saturating_add(own_room).max(1)),
         slots: Purse::new(limits.slots as u64),
@@ -144,10 +144,12 @@ impl Tee {
             // Counted first, so that no verdict is ever ahead of the commands.
             self.door.counters.handed.fetch_add(1, Ordering::AcqRel);
         }
-        self.door.tell_passed(&exchange);
         if !self.door.enter(&exchange.facts.share) {
             self.door.lose(&exchange, false);
-        } else if self.door.slots.take(1) {
+            return true;
+        }
+        self.door.tell_passed(&exchange);
+        if self.door.slots.take(1) {
             self.door.push_within_budget(exchange);
         } else {
             self.door.lose(&exchange, true);
@@ -281,9 +283,8 @@ impl Receiver {
         let handed = self.door.queue.pop()?;
         match &handed {
             Handed::Exchange(_) | Handed::Stub(_) => self.door.slots.give(1),
-            Handed::Lost(facts) | Handed::Passed(facts) => {
-                facts.share.lost_waits.store(false, Ordering::Release);
-            }
+            Handed::Lost(facts) => facts.share.lost_waits.store(false, Ordering::Release),
+            Handed::Passed(facts) => facts.share.passed_waits.store(false, Ordering::Release),
             Handed::Closed { .. } => self.door.sessions.give(1),
         }
         Some(handed)
@@ -293,6 +294,12 @@ impl Receiver {
     #[must_use]
     pub fn lost_unsaid(&self) -> u64 {
         self.door.counters.lost_sessions.load(Ordering::Relaxed)
+    }
+
+    /// See [`Tee::passed`].
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.door.counters.passed.load(Ordering::Acquire)
     }
 
     /// Where it is told how much is wanted.
@@ -380,12 +387,11 @@ impl Door {
     /// Says, before the first exchange that is handed again, that others of the session were not.
     fn tell_passed(&self, exchange: &Exchange) {
         let share = &exchange.facts.share;
-        if !share.passed.load(Ordering::Relaxed) || !self.enter(share) {
-            return;
-        }
-        share.passed.store(false, Ordering::Relaxed);
-        if !share.lost_waits.swap(true, Ordering::AcqRel) {
-            self.push(Handed::Passed(Arc::clone(&exchange.facts)));
+        if share.passed.load(Ordering::Relaxed) {
+            share.passed.store(false, Ordering::Relaxed);
+            if !share.passed_waits.swap(true, Ordering::AcqRel) {
+                self.push(Handed::Passed(Arc::clone(&exchange.facts)));
+            }
         }
     }
 

@@ -329,3 +329,23 @@ fn what_passes_by_is_counted_and_told_once_when_somebody_wants_to_know_again() {
         "of the second nobody ever heard"
     );
 }
+
+#[test]
+fn a_loss_is_told_of_though_it_waits_to_be_told_that_others_passed_by() {
+    let limits = Limits {
+        slots: 1,
+        ..Limits::default()
+    };
+    let (tee, mut receiver) = door(limits);
+    let appraisal = receiver.appraisal();
+    let (first, second) = (facts(1, &Arc::default()), facts(2, &Arc::default()));
+    appraisal.set(Regard::Nothing);
+    tee.hand(exchange(&first, 1, &query(10), 0));
+    appraisal.set(Regard::Compare);
+    tee.hand(exchange(&second, 1, &query(10), 0));
+    tee.hand(exchange(&first, 2, &query(10), 0));
+    assert_eq!(
+        drain(&mut receiver),
+        ["exchange 1 sample 0", "passed 1", "lost 1"]
+    );
+}

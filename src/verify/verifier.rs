@@ -17,6 +17,7 @@ use crate::sql::Table;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// How much lower the thread's priority is (`nice`), as the shadow side's, where the process serves clients too.
@@ -58,6 +59,8 @@ pub struct Verifier {
     parts: VerifierParts,
     holds: Arc<Holds>,
     current: Mutex<Option<Current>>,
+    /// None is to begin: another process takes over. Written and read with `current` locked.
+    rests: AtomicBool,
 }
 
 struct Current {
@@ -79,7 +82,25 @@ impl Verifier {
             parts,
             holds: Arc::default(),
             current: Mutex::new(None),
+            rests: AtomicBool::new(false),
         }
+    }
+
+    /// From here on no run begins, nor is one under way: another process takes over. With `false` they may again.
+    ///
+    /// # Errors
+    /// One is under way, and goes on.
+    pub fn rest(&self, rests: bool) -> Result<(), String> {
+        let current = self.current.lock();
+        let known = current.as_ref().filter(|known| known.run.end().is_none());
+        if let Some(known) = known.filter(|_| rests) {
+            return Err(format!(
+                "verification {} is under way: wait for it, or abort it",
+                known.run.id
+            ));
+        }
+        self.rests.store(rests, Ordering::Release);
+        Ok(())
     }
 
     fn may_begin(&self, meant: &Meant, roles: &Roles) -> Result<(), Refused> {
@@ -263,6 +284,12 @@ impl Inspector for Verifier {
         let roles = self.parts.roles.borrow().clone();
         self.may_begin(&meant, &roles)?;
         let mut current = self.current.lock();
+        if self.rests.load(Ordering::Acquire) {
+            return Err(Refused::NotNow(
+                "this process hands over to another one: ask that one, once this has ended"
+                    .to_owned(),
+            ));
+        }
         if let Some(known) = current.as_ref().filter(|known| known.run.end().is_none()) {
             return Err(Refused::NotNow(format!(
                 "verification {} is under way: wait for it, or abort it",

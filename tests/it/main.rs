@@ -1,6 +1,6 @@
 //! The one integration binary. `cargo test --features simulation` builds it once.
 //!
-//! `layers`, `simulation` and `supervised` need nothing; everything below `lab` runs against real servers,
+//! `layers`, `simulation`, `supervised` and `takeover` need nothing; everything below `lab` runs against real servers,
 //! which `tests/bin/with-lab` starts beforehand. A lab that is missing fails those tests.
 
 #![allow(
@@ -24,3 +24,4 @@ mod reference;
 #[cfg(feature = "simulation")]
 mod simulation;
 mod supervised;
+mod takeover;

@@ -9,6 +9,7 @@ use super::ask::Fault;
 use super::chatter;
 use super::session::{Ended, Line};
 use super::{Shared, count};
+use crate::admin::who::Caller;
 use crate::config::Secret;
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::NONCE_LEN;
@@ -39,8 +40,8 @@ const CACHING_SHA2: &str = "caching_sha2_password";
 /// utf8mb4_general_ci.
 const COLLATION: u8 = 45;
 
-/// Greets a client and lets it in, or tells it why not.
-pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Result<(), Ended> {
+/// Greets a client and lets it in, or tells it why not. Who it is.
+pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Result<Caller, Ended> {
     let random = rustls::crypto::ring::default_provider().secure_random;
     let Some(nonce) = nonce(|bytes| random.fill(bytes).is_ok()) else {
         tracing::error!("this machine gives no random bytes, so nobody can log in to the console");
@@ -65,18 +66,21 @@ pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Res
         _ => NATIVE,
     };
     let mut proof = login.auth_response;
-    if let Some(token) = &shared.token {
+    let caller = if shared.holders.are_all() {
+        Caller::anybody()
+    } else {
         if proof.len() != proof_len(plugin) {
             write_packet(line.out(), seq.wrapping_add(1), &switch(plugin, &nonce));
             line.send().await?;
             (seq, proof) = line.read(LOGIN_BYTES_MAX).await?;
         }
-        if !is_proof(plugin, &proof, &nonce, token) {
+        let is_of = |token: &Secret| is_proof(plugin, &proof, &nonce, token);
+        let Some(caller) = shared.holders.prove(is_of) else {
             count(&shared.counters.denied);
-            let text = "Access denied: the password is the admin's token (admin.token_file)";
-            return refuse(line, seq, &Fault::new(1045, b"28000", text)).await;
-        }
-    }
+            return refuse(line, seq, &Fault::new(1045, b"28000", DENIED)).await;
+        };
+        caller
+    };
     if let Some(fault) = login
         .database
         .and_then(|name| chatter::no_such_database(&String::from_utf8_lossy(&name)))
@@ -89,10 +93,14 @@ pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Res
         seq = write_packet(line.out(), seq, &[AUTH_MORE, FAST_AUTH_OK]);
     }
     answer::ok(line.out(), seq);
-    line.send().await
+    line.send().await.map(|()| caller)
 }
 
-async fn refuse(line: &mut Line, seq: u8, fault: &Fault) -> Result<(), Ended> {
+/// A proof is made of the token itself: who has its SHA-256 alone could not tell it from another one, or would need
+/// no more than that to log in.
+const DENIED: &str = "Access denied: the password is the admin's token (admin.token_file, or one that admin.tokens_file has as `token`, not as `sha256`)";
+
+async fn refuse<T>(line: &mut Line, seq: u8, fault: &Fault) -> Result<T, Ended> {
     answer::fault(line.out(), seq.wrapping_add(1), fault);
     line.send().await?;
     Err(Ended::Left)

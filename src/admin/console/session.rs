@@ -5,6 +5,7 @@ use super::ask::{self, Described, Fault, Rows};
 use super::chatter::{self, Reply};
 use super::login::{self, CAPABILITIES};
 use super::{Shared, count};
+use crate::admin::who::Caller;
 use crate::wire::command::Command;
 use crate::wire::execute::{Execute, Shape, Type, Value as Bound, long_parameter, statement_id};
 use crate::wire::packet::write_packet;
@@ -133,13 +134,14 @@ pub(super) async fn serve(stream: TcpStream, shared: &Arc<Shared>, number: u32) 
         out: Vec::new(),
     };
     let login = login::log_in(&mut line, shared, number);
-    match tokio::time::timeout(LOGIN_TIMEOUT, login).await {
-        Ok(Ok(())) => {}
+    let caller = match tokio::time::timeout(LOGIN_TIMEOUT, login).await {
+        Ok(Ok(caller)) => caller,
         Ok(Err(ended)) => return ended,
         Err(_) => return Ended::Left,
-    }
+    };
     let mut session = Session {
         line,
+        caller,
         shared: Arc::clone(shared),
         number,
         prepared: HashMap::new(),
@@ -189,6 +191,7 @@ impl Drop for Noted<'_> {
 /// A client that is logged in.
 struct Session {
     line: Line,
+    caller: Caller,
     shared: Arc<Shared>,
     /// As the greeting told it.
     number: u32,
@@ -213,6 +216,12 @@ impl Session {
             return Err(Ended::Broken("an empty packet is no command"));
         };
         let seq = seq.wrapping_add(1);
+        if self.caller.is_over() {
+            let text = "the token that you logged in with is one no more; log in with another one";
+            self.fault(seq, &Fault::new(1045, b"28000", text));
+            self.line.send().await?;
+            return Err(Ended::Left);
+        }
         match Command(*kind) {
             Command::QUIT => return Err(Ended::Left),
             Command::QUERY => self.query(seq, rest).await?,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
+use crate::config;
 use crate::ledger::{Commands, Observation, Protocol, Side};
 use crate::sql::{Class, Table, TableSet};
 use ask::{Bounds, Fault, Rows};
@@ -548,7 +549,10 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        crate::task::spawn("console", serve(listener, parts, stop.clone()));
+        let holders = Holders::new(&parts.config.admin, &parts.counters);
+        let watch = Arc::clone(&holders).watch(stop.clone());
+        crate::task::spawn("tokens", watch);
+        crate::task::spawn("console", serve(listener, parts, holders, stop.clone()));
         Self {
             at,
             counters,
@@ -661,6 +665,34 @@ async fn a_real_driver_asks_in_text_and_prepared() {
     assert!(fault.to_string().contains("1290"), "{fault}");
     client.query_drop("SELECT 1").await.unwrap();
     client.disconnect().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tokens_file_lets_in_whose_token_it_has_until_it_has_it_no_more() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let alice = "[alice]\nrole = \"viewer\"\ntoken = \"alice-alice-alice\"\n";
+    // SHA-256 of "abc".
+    let bob = "[bob]\nrole = \"operator\"\nsha256 = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"\n";
+    std::fs::write(file.path(), format!("{alice}{bob}")).unwrap();
+    let door = Door::open_with(&format!("[admin]\ntokens_file = {:?}\n", file.path())).await;
+    for wrong in ["abc", "alice"] {
+        let options = door.options().pass(Some(wrong));
+        let error = mysql_async::Conn::new(options).await.unwrap_err();
+        assert!(error.to_string().contains("not as `sha256`"), "{error}");
+    }
+    let options = door.options().pass(Some("alice-alice-alice"));
+    let mut client = mysql_async::Conn::new(options).await.unwrap();
+    client.query_drop("SELECT 1").await.unwrap();
+    std::fs::write(file.path(), bob).unwrap();
+    let end = tokio::time::Instant::now() + Duration::from_secs(30);
+    let error = loop {
+        assert!(tokio::time::Instant::now() < end, "it was never sent away");
+        match client.query_drop("SELECT 1").await {
+            Ok(()) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("1045"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

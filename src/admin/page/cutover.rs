@@ -48,7 +48,7 @@ pub(super) async fn view(
     headers: HeaderMap,
 ) -> Result<Markup, Trouble> {
     let answered = Answered {
-        who: form::who(&headers),
+        who: form::who(&visitor, &headers),
         ..Answered::default()
     };
     shown(&parts, &visitor, &wanted, &answered).await
@@ -118,7 +118,7 @@ fn now(parts: &Parts, visitor: &Visitor, standing: &Value) -> Markup {
                 strong { (text(standing, "/primary")) } " is the primary."
                 @if soaks { " It is watched for a while." } }
             @if let Some(record) = record { (one(record)) }
-            @if under_way {
+            @if under_way && visitor.may_change() {
                 form method="post" action="/ui/cutover/abort" class="row" {
                     (form::token(visitor))
                     (of_record(parts))
@@ -127,7 +127,7 @@ fn now(parts: &Parts, visitor: &Visitor, standing: &Value) -> Markup {
                 }
             }
             // Where replication feeds the shadow, somebody must say that it has ended before rows flow back.
-            @if parts.config.shadow.fed_by == FedBy::Replication && !under_way {
+            @if parts.config.shadow.fed_by == FedBy::Replication && !under_way && visitor.may_change() {
                 details { summary { "Replication to the new primary has stopped" }
                     p { "Dark writes flow back, and a rollback loses nothing, once replication from the old primary to the new one is known to have ended. Say so only when it has." }
                     form method="post" action="/ui/cutover/stopped" class="row" {
@@ -150,6 +150,7 @@ fn of_record(parts: &Parts) -> Markup {
 /// Who says it, where it is said of the cutover that stands now; of another one it is refused.
 fn of_now(
     parts: &Parts,
+    visitor: &Visitor,
     sent: &form::Sent,
     headers: &HeaderMap,
 ) -> Result<Option<String>, Refusal> {
@@ -158,7 +159,9 @@ fn of_now(
         .text("record")
         .and_then(|record| record.parse::<i64>().ok())
     {
-        Some(record) if record == now => Ok(Some(form::who(headers)).filter(|who| !who.is_empty())),
+        Some(record) if record == now => {
+            Ok(Some(form::who(visitor, headers)).filter(|who| !who.is_empty()))
+        }
         Some(record) => Err(Refusal::conflict(format!(
             "nothing was done: that was said of cutover {record}, and now it is {now}; look again"
         ))),
@@ -229,10 +232,16 @@ fn took(step: &Value) -> String {
 /// The form. What leads back is called so.
 fn asked(visitor: &Visitor, standing: &Value, shadow: &str, answered: &Answered) -> Markup {
     let back = text(standing, "/way_back") == shadow;
-    let failed = |name: &str| answered.guards.iter().find(|one| one.guard.name == name);
     html! {
         h2 { @if back { "Roll back to " } @else { "Make " } strong { (shadow) } @if !back { " the primary" } }
         @if let Some(wrong) = &answered.wrong { p class="problem" role="alert" id="wrong" tabindex="-1" { (wrong) } }
+        @if visitor.may_change() { (order_form(visitor, shadow, back, answered)) } @else { (form::not_yours(visitor)) }
+    }
+}
+
+fn order_form(visitor: &Visitor, shadow: &str, back: bool, answered: &Answered) -> Markup {
+    let failed = |name: &str| answered.guards.iter().find(|one| one.guard.name == name);
+    html! {
         form method="post" action="/ui/cutover" class="stack" {
             (form::token(visitor))
             input type="hidden" name="to" value=(shadow);
@@ -384,7 +393,7 @@ pub(super) async fn order(
             force,
             who: who.clone(),
         };
-        match ordered(&parts, order).await {
+        match ordered(&parts, &visitor.caller, order).await {
             Ok(Ordered::Begun(_)) => {
                 let remembered = form::remember(who.as_deref());
                 return Ok((remembered, Redirect::to("/ui/cutover")).into_response());
@@ -412,21 +421,23 @@ pub(super) async fn order(
 /// Ends the one under way.
 pub(super) async fn abort(
     State(parts): State<Parts>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     sent: form::Sent,
 ) -> Result<Redirect, Trouble> {
-    let who = of_now(&parts, &sent, &headers)?;
-    aborted(&parts, who).await?;
+    let who = of_now(&parts, &visitor, &sent, &headers)?;
+    aborted(&parts, &visitor.caller, who).await?;
     Ok(Redirect::to("/ui/cutover"))
 }
 
 /// Takes an operator's word that replication from the old primary to the new one has ended.
 pub(super) async fn replication_stopped(
     State(parts): State<Parts>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     sent: form::Sent,
 ) -> Result<Redirect, Trouble> {
-    let who = of_now(&parts, &sent, &headers)?;
-    stopped(&parts, who).await?;
+    let who = of_now(&parts, &visitor, &sent, &headers)?;
+    stopped(&parts, &visitor.caller, who).await?;
     Ok(Redirect::to("/ui/cutover"))
 }

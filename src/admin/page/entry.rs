@@ -7,6 +7,7 @@ use super::{Page, secured};
 use crate::admin::Parts;
 use crate::admin::access::guessed;
 use crate::admin::answer::Refusal;
+use crate::admin::audit::Slip;
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -14,7 +15,6 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 
 /// The cookie's name. Cookies of one host are shared by its ports, and several understudies may run there.
 pub(in crate::admin) fn cookie_name(port: u16) -> String {
@@ -45,7 +45,7 @@ pub(super) async fn view(
     Query(onward): Query<Onward>,
 ) -> Response {
     let to = onward.path();
-    if visitor.seated || parts.config.admin.token.is_none() {
+    if visitor.seated || !parts.config.admin.wants_token() {
         return Redirect::to(&to).into_response();
     }
     asked(&visitor, &to, None).into_response()
@@ -60,12 +60,12 @@ fn asked(visitor: &Visitor, to: &str, wrong: Option<&str>) -> Markup {
         form method="post" action="/ui/login" class="stack" {
             (token(visitor))
             input type="hidden" name="to" value=(to);
-            // For password managers, which want a name beside a secret.
+            // For password managers, which want a name beside a secret; whose it is the token says.
             input type="text" name="username" value="operator" autocomplete="username" hidden;
             label for="token" { "Token" }
             input type="password" id="token" name="token" required autofocus autocomplete="current-password"
                 aria-describedby=[wrong.map(|_| "wrong")];
-            p class="hint" { "The content of " code { "admin.token_file" } " on the proxy's host." }
+            p class="hint" { "Your own, or the content of " code { "admin.token_file" } " on the proxy's host." }
             button class="main" type="submit" { "Log in" }
         }
     };
@@ -77,6 +77,7 @@ pub(super) async fn login(
     State(parts): State<Parts>,
     Extension(page): Extension<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
+    Extension(slip): Extension<Slip>,
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, Trouble> {
@@ -84,19 +85,25 @@ pub(super) async fn login(
         to: sent.text("to"),
     }
     .path();
-    let Some(right) = &parts.config.admin.token else {
+    if !parts.config.admin.wants_token() {
         return Ok(Redirect::to(&to).into_response());
-    };
+    }
     let given = sent.text("token").unwrap_or_default();
-    if !bool::from(given.as_bytes().ct_eq(right.0.as_bytes())) {
+    let whose = page.seats.holders().whose(given.as_bytes());
+    let Some((caller, by)) = whose.and_then(|caller| caller.token().map(|by| (caller, by))) else {
         guessed().await;
         let again = asked(&visitor, &to, Some("The token is wrong."));
         return Ok((StatusCode::UNAUTHORIZED, again).into_response());
-    }
-    let id = page.seats.take().ok_or_else(|| {
+    };
+    slip.is_of(&caller);
+    let id = page.seats.take(by).ok_or_else(|| {
         Refusal::unavailable("this machine gives no random bytes, so nobody can log in")
     })?;
-    tracing::info!("an operator logged in to the page");
+    tracing::info!(
+        who = &**caller.name(),
+        role = caller.role().name(),
+        "somebody logged in to the page"
+    );
     Ok(seated(&parts, &headers, &id, LIFE.as_secs(), &to))
 }
 
@@ -117,8 +124,9 @@ pub(super) async fn logout(
 fn seated(parts: &Parts, headers: &HeaderMap, id: &str, life_s: u64, to: &str) -> Response {
     let name = cookie_name(parts.config.admin.address.port());
     let origin = headers.get(header::ORIGIN).and_then(|it| it.to_str().ok());
-    // Understudy speaks plain HTTP; where a browser sees HTTPS, something before it speaks that.
-    let secure = if origin.is_some_and(|origin| origin.starts_with("https://")) {
+    // Where a browser sees HTTPS and we speak plain HTTP, something before us speaks that.
+    let before = origin.is_some_and(|origin| origin.starts_with("https://"));
+    let secure = if before || parts.tls.is_some() {
         "; Secure"
     } else {
         ""

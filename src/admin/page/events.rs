@@ -11,6 +11,7 @@ use super::seats::Visitor;
 use crate::admin::answer::{Refusal, read};
 use crate::admin::server::{CONNECTIONS_MAX, LIFE_MAX};
 use crate::admin::streams::{Stream as Answer, Streams};
+use crate::admin::who::Caller;
 use crate::admin::{House, Parts};
 use crate::cutover::machine::Rest;
 use axum::Extension;
@@ -38,7 +39,7 @@ const YOUNG: Duration = Duration::from_millis(900);
 /// A stream ends after this time: who has gone without a word holds no place for longer.
 const LIFE: Duration = LIFE_MAX;
 
-/// Something is said at least so often, or whatever stands between takes it for dead.
+/// Something is said at least so often, or whatever stands between takes it for dead, and so does the page.
 const QUIET_MAX: u32 = 15;
 
 /// Readiness moves by itself, with time and with the window.
@@ -79,6 +80,8 @@ struct Stream {
     parts: Parts,
     /// The cookie's seat, where one is needed: with it the stream ends.
     seat: Option<String>,
+    /// Who looks: with their token it ends too.
+    caller: Caller,
     told: Option<Look>,
     quiet: u32,
     ends: Instant,
@@ -103,6 +106,7 @@ pub(super) async fn stream(
     let seat = cookie(&headers, &cookie_name(parts.config.admin.address.port()));
     let one = Stream {
         seat: seat.filter(|_| visitor.seated),
+        caller: visitor.caller,
         page,
         parts,
         told: None,
@@ -135,7 +139,7 @@ impl Stream {
             tokio::time::sleep(STEP).await;
             let gone = |seat: &String| self.page.seats.at(seat).is_none();
             let is_over = self.answer.is_to_end() || Instant::now() >= self.ends;
-            if is_over || self.seat.as_ref().is_some_and(gone) {
+            if is_over || self.caller.is_over() || self.seat.as_ref().is_some_and(gone) {
                 return None;
             }
             let now = look(&self.page, &self.parts).await;
@@ -148,7 +152,7 @@ impl Stream {
             }
             if self.quiet >= QUIET_MAX {
                 self.quiet = 0;
-                return Some(": still here\n\n".to_owned());
+                return Some("event: still\ndata: here\n\n".to_owned());
             }
         }
     }

@@ -4,7 +4,7 @@ use super::bits::{age, block, list, moment, number, query, state, text, texts};
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
 use super::trouble::{Trouble, status_of};
-use super::{Wanted, evidence, findings, form};
+use super::{Wanted, evidence, findings, form, latency};
 use crate::admin::answer::{Id, Refusal};
 use crate::admin::findings::{one_divergence, one_finding, triaged};
 use crate::admin::{Parts, proof};
@@ -47,7 +47,7 @@ pub(super) async fn view(
     let Id(id) = id?;
     let said = Said {
         patch: FindingPatch {
-            who: Some(form::who(&headers)),
+            who: Some(form::who(&visitor, &headers)),
             ..FindingPatch::default()
         },
         wrong: None,
@@ -120,6 +120,7 @@ fn head(found: &Value, newest: Option<&Value>) -> Markup {
             }
             dt { "Count" } dd class="number" { (count(number(found, "/count"))) " of " (count(number(found, "/commands"))) " commands" }
             dt { "Seen" } dd { (moment(text(found, "/first_seen"))) " to " (moment(text(found, "/last_seen"))) " (" (age(text(found, "/last_seen"))) ")" }
+            dt { "Latency" } dd { a href=(latency::of_statement(text(found, "/digest"), text(found, "/protocol"))) { "of both servers" } }
             dt { "Shape" } dd { a href=(query("/ui/findings", &[("fingerprint", text(found, "/digest"))])) { (super::bits::code(fingerprint, 400)) } }
         }
     }
@@ -135,6 +136,9 @@ fn judged(found: &Value, visitor: &Visitor, said: &Said) -> Markup {
     let rule = text(found, "/rule");
     if !rule.is_empty() {
         return html! { p { "The rule " strong { (rule) } " took it: delete or change that rule (" code { "understudy rules" } ")." } };
+    }
+    if !visitor.may_change() {
+        return form::not_yours(visitor);
     }
     let kept = |text: &Option<String>| text.clone().unwrap_or_default();
     let chosen = said.patch.state.as_deref().unwrap_or_default();
@@ -193,7 +197,7 @@ pub(super) async fn triage(
         // A day that was left in its field means nothing for another state.
         until: sent.text("until").filter(|_| accepts).map(whole_day),
     };
-    match triaged(parts.clone(), id, patch.clone()).await {
+    match triaged(parts.clone(), &visitor.caller, id, patch.clone()).await {
         Ok(_) => {
             let to = format!("/ui/findings/{id}#history");
             let remembered = form::remember(patch.who.as_deref());

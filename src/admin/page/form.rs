@@ -68,8 +68,21 @@ pub(super) fn token(visitor: &Visitor) -> Markup {
     html! { input type="hidden" name=(TOKEN) value=(visitor.form_token); }
 }
 
-/// How whoever asks was called last.
-pub(super) fn who(headers: &HeaderMap) -> String {
+/// How whoever asks is called: by the name of their token, or else as they were called last.
+pub(super) fn who(visitor: &Visitor, headers: &HeaderMap) -> String {
+    if visitor.caller.is_named() {
+        visitor.caller.name().to_string()
+    } else {
+        remembered(headers)
+    }
+}
+
+/// The hint in the place of a form that the visitor may not send.
+pub(super) fn not_yours(visitor: &Visitor) -> Markup {
+    html! { p class="soft" { (visitor.caller.name()) " has the role viewer: this is for operators." } }
+}
+
+fn remembered(headers: &HeaderMap) -> String {
     let kept = cookie(headers, WHO).unwrap_or_default();
     let written = format!("who={kept}");
     let mut fields = form_urlencoded::parse(written.as_bytes());
@@ -113,9 +126,9 @@ mod tests {
             let pair = set.split(';').next().unwrap();
             let mut headers = HeaderMap::new();
             headers.insert(header::COOKIE, HeaderValue::from_str(pair).unwrap());
-            assert_eq!(who(&headers), name);
+            assert_eq!(remembered(&headers), name);
         }
-        assert_eq!(who(&HeaderMap::new()), "");
+        assert_eq!(remembered(&HeaderMap::new()), "");
     }
 
     #[test]

@@ -15,24 +15,36 @@ use maud::{Markup, html};
 pub(super) enum Here {
     Overview,
     Findings,
+    Latency,
+    Queries,
     Cutover,
     Verification,
+    Fleet,
+    Audit,
 }
 
 impl Here {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 8] = [
         Self::Overview,
         Self::Findings,
+        Self::Latency,
+        Self::Queries,
         Self::Cutover,
         Self::Verification,
+        Self::Fleet,
+        Self::Audit,
     ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Findings => "Findings",
+            Self::Latency => "Latency",
+            Self::Queries => "Queries",
             Self::Cutover => "Cutover",
             Self::Verification => "Verification",
+            Self::Fleet => "Fleet",
+            Self::Audit => "Audit",
         }
     }
 
@@ -40,8 +52,12 @@ impl Here {
         match self {
             Self::Overview => "/ui/",
             Self::Findings => "/ui/findings",
+            Self::Latency => "/ui/latency",
+            Self::Queries => "/ui/queries",
             Self::Cutover => "/ui/cutover",
             Self::Verification => "/ui/verification",
+            Self::Fleet => "/ui/fleet",
+            Self::Audit => "/ui/audit",
         }
     }
 
@@ -50,8 +66,12 @@ impl Here {
         match self {
             Self::Overview => "o",
             Self::Findings => "f",
+            Self::Latency => "l",
+            Self::Queries => "q",
             Self::Cutover => "c",
             Self::Verification => "v",
+            Self::Fleet => "t",
+            Self::Audit => "a",
         }
     }
 }
@@ -96,9 +116,14 @@ impl Frame<'_> {
     }
 
     fn ways(&self) -> Markup {
+        // A proxy that is alone has no fleet to look at.
+        let is_alone = self.parts.helm.fleet().is_none();
+        let views = Here::ALL
+            .into_iter()
+            .filter(|view| *view != Here::Fleet || !is_alone);
         html! {
             nav aria-label="Views" {
-                @for view in Here::ALL {
+                @for view in views {
                     a href=(view.path()) data-key=(view.key()) aria-current=[(view == self.here).then_some("page")] {
                         (view.name())
                     }
@@ -134,6 +159,9 @@ impl Frame<'_> {
         html! {
             div class="way-out" {
                 button type="button" class="quiet" id="help" hidden title="Keys (?)" { "Keys" }
+                @if self.visitor.caller.is_named() {
+                    span class="soft" { (self.visitor.caller.name()) ", " (self.visitor.caller.role().name()) }
+                }
                 @if self.visitor.seated {
                     form method="post" action="/ui/logout" {
                         (form::token(self.visitor))
@@ -153,10 +181,11 @@ fn keys() -> Markup {
         ("u", "back to the list"),
         ("[ ]", "previous and next page"),
         ("/", "search"),
+        ("p", "pause or resume the live queries"),
         ("a x n o", "of a finding: accept, fixed, noise, open"),
         (
-            "g, then o f c v",
-            "overview, findings, cutover, verification",
+            "g, then o f l q c v t a",
+            "overview, findings, latency, queries, cutover, verification, fleet, audit",
         ),
         ("?", "this"),
     ];

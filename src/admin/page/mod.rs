@@ -12,6 +12,7 @@
 //! one is shown as what it is.
 
 mod assets;
+mod audit;
 mod bits;
 mod cutover;
 mod entry;
@@ -19,10 +20,14 @@ mod events;
 mod evidence;
 mod finding;
 mod findings;
+mod fleet;
 mod form;
+mod latency;
 mod layout;
+mod mirror;
 mod overview;
 mod pace;
+mod queries;
 mod recent;
 pub(super) mod seats;
 mod trouble;
@@ -33,6 +38,7 @@ pub(super) use seats::{Seats, Visitor};
 pub(super) use trouble::Trouble;
 
 use super::Parts;
+use super::holders::Holders;
 use axum::extract::FromRequestParts;
 use axum::http::request;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
@@ -54,9 +60,9 @@ pub(super) struct Page {
 
 impl Page {
     /// Nobody has logged in, nobody looks.
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(holders: Arc<Holders>) -> Arc<Self> {
         Arc::new(Self {
-            seats: Seats::new(),
+            seats: Seats::new(holders),
             events: events::Watchers::new(),
             pace: pace::Pace::default(),
         })
@@ -80,6 +86,12 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
             get(finding::view).post(finding::triage),
         )
         .route("/ui/divergences/{id}", get(finding::divergence))
+        .route("/ui/latency", get(latency::view))
+        .route("/ui/queries", get(queries::view))
+        .route("/ui/queries/stream", get(queries::stream))
+        .route("/ui/mirror", post(mirror::order))
+        .route("/ui/fleet", get(fleet::view))
+        .route("/ui/fleet/forget", post(fleet::forget))
         .route("/ui/cutover", get(cutover::view).post(cutover::order))
         .route("/ui/cutover/abort", post(cutover::abort))
         .route("/ui/cutover/stopped", post(cutover::replication_stopped))
@@ -89,6 +101,7 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
             get(verification::view).post(verification::start),
         )
         .route("/ui/verification/steer", post(verification::steer))
+        .route("/ui/audit", get(audit::view))
         .route("/ui/login", get(entry::view).post(entry::login))
         .route("/ui/logout", post(entry::logout))
         .route("/ui/events", get(events::stream))
@@ -108,9 +121,14 @@ pub(super) fn is_open(path: &str) -> bool {
     path == "/ui/login" || path.starts_with("/ui/assets/")
 }
 
-/// Whether it is the stream of events.
+/// Whether what is sent there lets somebody in or out, whatever they may do inside.
+pub(super) fn is_way_in_or_out(path: &str) -> bool {
+    path == "/ui/login" || path == "/ui/logout"
+}
+
+/// Whether it is a stream of events.
 pub(super) fn is_stream(path: &str) -> bool {
-    path == "/ui/events"
+    matches!(path, "/ui/events" | "/ui/queries/stream")
 }
 
 /// The id of a seat that a request brings, at the admin on this port.

@@ -2,9 +2,9 @@
 
 use super::bits::{self, Tone, is, number, tag, text, wide};
 use super::layout::{Frame, Here};
+use super::mirror::{Answered, switches};
 use super::seats::Visitor;
-use super::trouble::Trouble;
-use super::{Page, Wanted, recent};
+use super::{Page, Wanted, form, recent};
 use crate::admin::answer::read;
 use crate::admin::{House, Parts, readiness, status};
 use crate::ledger::Snapshot;
@@ -13,6 +13,7 @@ use crate::report::limits;
 use crate::words::{bytes, count, harmless, share, span};
 use axum::Extension;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use maud::{Markup, html};
 use serde_json::Value;
 use std::sync::Arc;
@@ -23,7 +24,23 @@ pub(super) async fn view(
     Extension(page): Extension<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
     wanted: Wanted,
-) -> Result<Markup, Trouble> {
+    headers: HeaderMap,
+) -> Markup {
+    let answered = Answered {
+        who: form::who(&visitor, &headers),
+        ..Answered::default()
+    };
+    shown(&parts, &page, &visitor, &wanted, &answered).await
+}
+
+/// The same, with what the form of the mirror's switches came to.
+pub(super) async fn shown(
+    parts: &Parts,
+    page: &Page,
+    visitor: &Visitor,
+    wanted: &Wanted,
+    answered: &Answered,
+) -> Markup {
     let ready = if wanted.has("readiness") {
         let asked = parts.clone();
         Some(read(move || readiness::judged(&asked)).await)
@@ -36,13 +53,13 @@ pub(super) async fn view(
     } else {
         None
     };
-    let told = status::told(&parts);
+    let told = status::told(parts);
     let content = html! {
         @if wanted.whole() { h1 class="unseen" { "Overview" } }
         div class="grid" {
             @if wanted.has("servers") { (servers(&told)) }
-            @if wanted.has("mirror") { (mirror(&parts, &told)) }
-            @if wanted.has("rates") { (rates(&page)) }
+            @if wanted.has("mirror") { (mirror(parts, &told)) }
+            @if wanted.has("rates") { (rates(page)) }
         }
         @if wanted.has("coverage") { (coverage(&parts.ledger.coverage())) }
         div class="halves" {
@@ -64,15 +81,16 @@ pub(super) async fn view(
                 }
             }
         }
+        @if wanted.has("switches") { (switches(parts, visitor, answered)) }
     };
-    Ok(Frame {
-        parts: &parts,
-        visitor: &visitor,
-        wanted: &wanted,
+    Frame {
+        parts,
+        visitor,
+        wanted,
         here: Here::Overview,
         title: "Overview",
     }
-    .around(&content))
+    .around(&content)
 }
 
 fn servers(told: &Value) -> Markup {
@@ -123,10 +141,13 @@ fn mirror(parts: &Parts, told: &Value) -> Markup {
         section class="panel" id="mirror" data-part="mirror" data-by="status" {
             h2 { "Mirror " (tag(tone, mirror.state)) }
             @if let Some(reason) = &mirror.reason { p class="problem" { (reason) } }
+            @if let Some(process) = house.heir() {
+                p class="problem" { "Process " (process) " has taken over: this one ends with its last session, and that one goes on here" }
+            }
             dl class="facts" {
                 dt { "Mirrored" }
                 dd { "reads " (on(mirror.control.reads)) ", writes " (mirror.control.writes.name())
-                    ", sample " (percent(mirror.control.sample)) }
+                    ", sample " (percent(mirror.control.sample)) ". " a href="#switches" { "Change" } }
                 dt { "Queue" }
                 dd class="number" { (bytes(used)) " of " (bytes(most)) " " (bits::progress(used, most, "Queue in use")) }
                 dt { "Behind" }
@@ -153,7 +174,7 @@ fn millis(time: std::time::Duration) -> u64 {
 }
 
 /// A share from 0 to 1.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.4}", share * 100.0)
         .trim_end_matches('0')
         .trim_end_matches('.')

@@ -33,7 +33,11 @@ async function ask() {
   asking = true;
   try {
     const address = location.pathname + location.search;
-    const answer = await fetch(address, { headers: { "x-understudy-parts": parts.join(" ") }, redirect: "manual" });
+    const answer = await fetch(address, {
+      headers: { "x-understudy-parts": parts.join(" ") },
+      redirect: "manual",
+      signal: AbortSignal.timeout(30000),
+    });
     if (answer.type === "opaqueredirect") return location.reload(); // the login has ended
     if (answer.ok) {
       show(new DOMParser().parseFromString(await answer.text(), "text/html"));
@@ -50,16 +54,26 @@ async function ask() {
 }
 
 // Without an answer for a while, what stands here may be old: a screen on a wall must not say that all is well.
+// The stream says something every 15 seconds at least.
 let mute = 0;
+let failing = false;
+
+function lost() {
+  one("#lost").hidden = false;
+}
 
 function heard() {
   clearTimeout(mute);
-  mute = 0;
+  failing = false;
   one("#lost").hidden = true;
+  mute = setTimeout(lost, 40000);
 }
 
 function unheard() {
-  mute ||= setTimeout(() => { one("#lost").hidden = false; }, 8000);
+  if (failing) return;
+  failing = true;
+  clearTimeout(mute);
+  mute = setTimeout(lost, 8000);
 }
 
 function show(fresh) {
@@ -96,7 +110,8 @@ function listen() {
   if (stream || document.hidden) return;
   clearTimeout(retry);
   stream = new EventSource("/ui/events");
-  stream.addEventListener("changed", (event) => changed(event.data.split(" ")));
+  stream.addEventListener("changed", (event) => { heard(); changed(event.data.split(" ")); });
+  stream.addEventListener("still", heard);
   stream.onopen = heard;
   stream.onerror = () => {
     unheard();
@@ -111,6 +126,8 @@ function listen() {
 function rest() {
   stream?.close();
   stream = null;
+  clearTimeout(mute);
+  failing = false;
 }
 
 // A page that nobody sees takes none of the proxy's connections.
@@ -170,6 +187,42 @@ document.addEventListener("input", confirm);
 dress();
 one("#wrong")?.focus();
 
+// --- Live queries ----------------------------------------------------------------------------------------
+
+const tail = one("#tail");
+const pauses = one("#pause");
+let live = null;
+let passed = 0;
+
+function follow(on, why) {
+  live?.close();
+  live = on && !document.hidden ? new EventSource(tail.dataset.tail) : null;
+  one("#tail-state").textContent = why ?? (on ? "Live." : "Paused.");
+  pauses.textContent = on ? "Pause" : "Resume";
+  pauses.dataset.on = on ? "yes" : "";
+  if (!live) return;
+  live.addEventListener("rows", (event) => {
+    tail.insertAdjacentHTML("afterbegin", event.data); // escaped by the server, as all that it sends
+    while (tail.rows.length > Number(tail.dataset.most)) tail.deleteRow(-1);
+  });
+  live.addEventListener("passed", (event) => {
+    passed += Number(event.data);
+    one("#passed").textContent = passed.toLocaleString("en");
+  });
+  live.onerror = () => {
+    if (live?.readyState === EventSource.CLOSED) follow(false, "No place to listen, or the login has ended. Resume tries again.");
+  };
+}
+
+if (tail) {
+  pauses.hidden = false;
+  pauses.addEventListener("click", () => follow(!pauses.dataset.on));
+  document.addEventListener("visibilitychange", () => { if (pauses.dataset.on) follow(true); });
+  addEventListener("pagehide", () => live?.close());
+  addEventListener("pageshow", (event) => { if (event.persisted && pauses.dataset.on) follow(true); });
+  follow(true);
+}
+
 // --- Keys ------------------------------------------------------------------------------------------------
 
 const help = one("#keys");
@@ -209,6 +262,11 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !help || help.open) return;
   if (event.target.closest?.("input:not([type=radio], [type=checkbox]), select, textarea")) {
     if (event.key === "Escape") event.target.blur();
+    // Enter behind the server's name would press the first button, the dry run: it leads to the one that is meant.
+    if (event.key === "Enter" && event.target.dataset.confirm) {
+      event.preventDefault();
+      one("#go").focus();
+    }
     return;
   }
   if (!wish.checked && event.key !== "?") return;
@@ -226,6 +284,7 @@ document.addEventListener("keydown", (event) => {
     "[": () => go(one('a[rel="prev"]')),
     "]": () => go(one('a[rel="next"]')),
     "/": () => one("#search")?.focus(),
+    p: () => pauses?.click(),
     "?": () => help.showModal(),
     g: () => { chord = true; setTimeout(() => { chord = false; }, 1500); },
   };

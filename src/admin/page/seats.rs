@@ -1,8 +1,11 @@
-//! Who has shown the token once: seats, each with a random id for its cookie and a token for its forms.
+//! Who has shown a token once: seats, each with a random id for its cookie and a token for its forms.
 //!
 //! A seat's id is no secret of the operators': who has it has the page until the seat ends, and never the
-//! token itself. Seats are few, live in memory alone, and end by themselves.
+//! token itself. Seats are few, live in memory alone, end by themselves, and with the token that they were taken by.
 
+use crate::admin::holders::Holders;
+use crate::admin::who::Caller;
+use crate::config::{Role, TokenDigest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
@@ -30,12 +33,22 @@ pub(in crate::admin) struct Visitor {
     pub(super) form_token: Arc<str>,
     /// Whether it has logged in, so that it can log out.
     pub(super) seated: bool,
+    /// Who it is.
+    pub(in crate::admin) caller: Caller,
+}
+
+impl Visitor {
+    /// Whether it is shown forms: it may change something.
+    pub(super) fn may_change(&self) -> bool {
+        self.caller.role() == Role::Operator
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(in crate::admin) struct Seats {
     taken: Mutex<Vec<Seat>>,
+    holders: Arc<Holders>,
     /// Of those who need no seat: callers of loopback where there is no token, and the login form.
     unseated: Option<Arc<str>>,
 }
@@ -44,6 +57,8 @@ pub(in crate::admin) struct Seats {
 struct Seat {
     id: [u8; BYTES],
     form_token: Arc<str>,
+    /// By which token it was taken.
+    by: TokenDigest,
     since: Instant,
     seen: Instant,
 }
@@ -55,7 +70,7 @@ impl Seat {
 }
 
 impl Seats {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(holders: Arc<Holders>) -> Self {
         let unseated = random().map(|bytes| written(&bytes).into());
         if unseated.is_none() {
             tracing::error!(
@@ -64,21 +79,34 @@ impl Seats {
         }
         Self {
             taken: Mutex::default(),
+            holders,
             unseated,
         }
     }
 
     /// Somebody without a seat.
-    pub(in crate::admin) fn visitor(&self) -> Visitor {
+    pub(in crate::admin) fn visitor(&self, caller: Caller) -> Visitor {
         Visitor {
             // An empty token is never right.
             form_token: self.unseated.clone().unwrap_or_default(),
             seated: false,
+            caller,
         }
     }
 
-    /// A new seat's id, as it stands in the cookie; none where the machine gives no random bytes.
-    pub(super) fn take(&self) -> Option<String> {
+    /// Somebody who has shown no token yet, and may do nothing but that.
+    pub(in crate::admin) fn stranger(&self) -> Visitor {
+        self.visitor(Caller::known("".into(), Role::Viewer, None))
+    }
+
+    /// Who has tokens.
+    pub(super) const fn holders(&self) -> &Arc<Holders> {
+        &self.holders
+    }
+
+    /// A new seat's id, as it stands in the cookie, for who has shown this token; none where the machine gives no
+    /// random bytes.
+    pub(super) fn take(&self, by: TokenDigest) -> Option<String> {
         let (id, token) = (random()?, random()?);
         let now = Instant::now();
         let mut taken = self.taken.lock();
@@ -92,13 +120,14 @@ impl Seats {
         taken.push(Seat {
             id,
             form_token: written(&token).into(),
+            by,
             since: now,
             seen: now,
         });
         Some(written(&id))
     }
 
-    /// Who sits there, by the id of a cookie.
+    /// Who sits there, by the id of a cookie, as what their token is worth now.
     pub(in crate::admin) fn at(&self, id: &str) -> Option<Visitor> {
         let id = read(id)?;
         let now = Instant::now();
@@ -112,10 +141,16 @@ impl Seats {
             }
         }
         let seat = found?;
+        let Some(caller) = self.holders.still(&seat.by) else {
+            let by = seat.by;
+            taken.retain(|seat| !seat.by.is(&by));
+            return None;
+        };
         seat.seen = now;
         Some(Visitor {
             form_token: Arc::clone(&seat.form_token),
             seated: true,
+            caller,
         })
     }
 
@@ -145,11 +180,24 @@ fn read(id: &str) -> Option<[u8; BYTES]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+
+    const TOKEN: &str = "hush-hush-hush-hush";
+
+    fn seats() -> Seats {
+        let text = format!("[admin]\ntoken = {TOKEN:?}\n");
+        let admin = Config::parse(&text, &[]).unwrap().admin;
+        Seats::new(Holders::new(&admin, &Arc::default()))
+    }
+
+    fn by() -> TokenDigest {
+        TokenDigest::of(TOKEN.as_bytes())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_seat_ends_when_it_is_idle_and_at_the_latest_after_a_week() {
-        let seats = Seats::new();
-        let id = seats.take().unwrap();
+        let seats = seats();
+        let id = seats.take(by()).unwrap();
         assert!(seats.at(&id).unwrap().seated);
         let mut left = LIFE;
         while left > IDLE {
@@ -163,22 +211,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_seat_is_over() {
-        let seats = Seats::new();
-        let id = seats.take().unwrap();
+        let seats = seats();
+        let id = seats.take(by()).unwrap();
         tokio::time::advance(IDLE).await;
         assert!(seats.at(&id).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn seats_are_bounded_and_the_one_unseen_for_longest_goes() {
-        let seats = Seats::new();
+        let seats = seats();
         let mut ids = Vec::new();
         for _ in 0..SEATS_MAX {
-            ids.push(seats.take().unwrap());
+            ids.push(seats.take(by()).unwrap());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert!(seats.at(&ids[0]).is_some(), "seen again");
-        let more = seats.take().unwrap();
+        let more = seats.take(by()).unwrap();
         assert!(seats.at(&more).is_some() && seats.at(&ids[0]).is_some());
         assert!(seats.at(&ids[1]).is_none());
         assert_eq!(seats.taken.lock().len(), SEATS_MAX);
@@ -186,13 +234,13 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_sits_where_nobody_sat_down() {
-        let seats = Seats::new();
-        let id = seats.take().unwrap();
+        let seats = seats();
+        let id = seats.take(by()).unwrap();
         for wrong in ["", "x", &"A".repeat(43), &format!("{id}A")] {
             assert!(seats.at(wrong).is_none(), "{wrong:?}");
         }
         seats.leave(&id);
         assert!(seats.at(&id).is_none());
-        assert_ne!(seats.take().unwrap(), seats.take().unwrap());
+        assert_ne!(seats.take(by()).unwrap(), seats.take(by()).unwrap());
     }
 }

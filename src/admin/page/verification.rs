@@ -11,6 +11,7 @@ use super::{Wanted, form};
 use crate::admin::Parts;
 use crate::admin::answer::Refusal;
 use crate::admin::verify::{Steer, steered, told};
+use crate::admin::who::Caller;
 use crate::verify::Wish;
 use crate::words::{count, harmless, share, span};
 use axum::Extension;
@@ -40,7 +41,7 @@ pub(super) async fn view(
     headers: HeaderMap,
 ) -> Result<Markup, Trouble> {
     let answered = Answered {
-        who: form::who(&headers),
+        who: form::who(&visitor, &headers),
         ..Answered::default()
     };
     shown(&parts, &visitor, &wanted, &answered).await
@@ -58,7 +59,10 @@ async fn shown(
         @if wanted.has("run") {
             section class="panel" id="run" data-part="run" data-by="verification" { (run(visitor, &standing)) }
         }
-        @if wanted.whole() { section class="panel" id="begin" { (asked(visitor, answered)) } }
+        @if wanted.whole() {
+            section class="panel" id="begin" { h2 { "Begin a run" }
+                @if visitor.may_change() { (asked(visitor, answered)) } @else { (form::not_yours(visitor)) } }
+        }
         @if wanted.has("runs") { (runs(&standing)) }
     };
     Ok(Frame {
@@ -90,12 +94,12 @@ fn run(visitor: &Visitor, standing: &Value) -> Markup {
                 (count(number(run, "/rows_per_second"))) " rows/s"
                 @if let Some(eta) = run.get("eta_s").and_then(Value::as_u64) { ", " (span(eta)) " left" } } }
             @if !text(run, "/waits").is_empty() { p { (tag(Tone::Busy, "waits")) " " (text(run, "/waits")) } }
-            form method="post" action="/ui/verification/steer" class="row" {
+            @if visitor.may_change() { form method="post" action="/ui/verification/steer" class="row" {
                 (form::token(visitor))
                 @if state == "paused" { button type="submit" name="act" value="resume" id="resume" { "Resume" } }
                 @else { button type="submit" name="act" value="pause" id="pause" { "Pause" } }
                 button class="danger" type="submit" name="act" value="abort" id="end" { "End it" }
-            }
+            } }
         }
         (tables(list(run, "/tables")))
         @for table in first(list(run, "/tables")) { (differences(table)) }
@@ -213,7 +217,6 @@ fn asked(visitor: &Visitor, answered: &Answered) -> Markup {
         }
     };
     html! {
-        h2 { "Begin a run" }
         @if let Some(wrong) = &answered.wrong { p class="problem" role="alert" id="wrong" tabindex="-1" { (wrong) } }
         form method="post" action="/ui/verification" class="stack" {
             (form::token(visitor))
@@ -273,7 +276,7 @@ pub(super) async fn start(
         tables: sent.text("tables").unwrap_or_default(),
         wrong: None,
     };
-    let begun = match wish(&sent) {
+    let begun = match wish(&sent, &visitor.caller) {
         Ok((wish, who)) => steered(&parts, Steer::Start(wish, who)).await,
         Err(refusal) => Err(refusal),
     };
@@ -293,8 +296,8 @@ pub(super) async fn start(
 }
 
 /// What the form asks for, and who asks.
-fn wish(sent: &form::Sent) -> Result<(Wish, String), Refusal> {
-    let who = crate::admin::who::said(sent.text("who"))?;
+fn wish(sent: &form::Sent, caller: &Caller) -> Result<(Wish, String), Refusal> {
+    let who = caller.says(sent.text("who"))?;
     let whole = |name: &str| match sent.text(name) {
         None => Ok(None),
         Some(text) => text
@@ -322,6 +325,7 @@ fn wish(sent: &form::Sent) -> Result<(Wish, String), Refusal> {
 /// Pauses it, lets it go on, or ends it.
 pub(super) async fn steer(
     State(parts): State<Parts>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     sent: form::Sent,
 ) -> Result<Redirect, Trouble> {
@@ -329,8 +333,8 @@ pub(super) async fn steer(
         Some("pause") => Steer::Pause,
         Some("resume") => Steer::Resume,
         Some("abort") => {
-            let who = Some(form::who(&headers)).filter(|who| !who.is_empty());
-            Steer::Abort(crate::admin::who::said(who)?)
+            let who = Some(form::who(&visitor, &headers)).filter(|who| !who.is_empty());
+            Steer::Abort(visitor.caller.says(who)?)
         }
         _ => return Err(Refusal::bad("nothing was done: press one of the buttons").into()),
     };

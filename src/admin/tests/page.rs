@@ -1,31 +1,36 @@
 //! The page as a browser meets it: what stands in the views, who gets in, what a form must carry.
 
+mod fleet;
+mod latency;
+mod mirror;
+mod queries;
+
 use super::*;
 
 /// An answer.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
 }
 
 impl Answer {
     /// A header's value, in lower case; empty where there is none.
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         let line = self.head.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|rest| rest.strip_prefix(": ")).unwrap_or("")
     }
 
-    fn has(&self, part: &str) {
+    pub(super) fn has(&self, part: &str) {
         assert!(self.body.contains(part), "no {part:?} in\n{}", self.body);
     }
 
-    fn lacks(&self, part: &str) {
+    pub(super) fn lacks(&self, part: &str) {
         assert!(!self.body.contains(part), "{part:?} in\n{}", self.body);
     }
 
     /// The token of the first form.
-    fn form_token(&self) -> String {
+    pub(super) fn form_token(&self) -> String {
         let (_, rest) = self
             .body
             .split_once("name=\"form_token\" value=\"")
@@ -34,7 +39,13 @@ impl Answer {
     }
 }
 
-async fn asked(door: &Door, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+pub(super) async fn asked(
+    door: &Door,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Answer {
     let (length, at) = (body.len(), door.at);
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
@@ -43,11 +54,19 @@ async fn asked(door: &Door, method: &str, path: &str, headers: &str, body: &str)
     Answer { status, head, body }
 }
 
-async fn seen(door: &Door, path: &str) -> Answer {
+pub(super) async fn seen(door: &Door, path: &str) -> Answer {
     asked(door, "GET", path, "", "").await
 }
 
-const VIEWS: [&str; 4] = ["/ui/", "/ui/findings", "/ui/cutover", "/ui/verification"];
+const VIEWS: [&str; 7] = [
+    "/ui/",
+    "/ui/findings",
+    "/ui/latency",
+    "/ui/queries",
+    "/ui/cutover",
+    "/ui/verification",
+    "/ui/audit",
+];
 
 const TOKEN: &str = "token = \"hush-hush-hush\"\n";
 
@@ -57,8 +76,13 @@ async fn locked() -> Door {
 
 /// Logs in; the cookie, as a browser sends it back.
 async fn logged_in(door: &Door) -> String {
+    logged_in_by(door, "hush-hush-hush").await
+}
+
+/// The same by another token.
+pub(super) async fn logged_in_by(door: &Door, token: &str) -> String {
     let form = seen(door, "/ui/login").await.form_token();
-    let body = format!("form_token={form}&token=hush-hush-hush&to=%2Fui%2Ffindings");
+    let body = format!("form_token={form}&token={token}&to=%2Fui%2Ffindings");
     let (length, at) = (body.len(), door.at);
     let request = format!(
         "POST /ui/login HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -76,7 +100,7 @@ async fn logged_in(door: &Door) -> String {
     for word in ["HttpOnly", "SameSite=Strict", "Path=/ui"] {
         assert!(cookie.contains(word), "{cookie}");
     }
-    assert!(!cookie.contains("hush"), "never the token itself: {cookie}");
+    assert!(!cookie.contains(token), "never the token itself: {cookie}");
     assert!(!cookie.contains("Secure"), "plain HTTP: {cookie}");
     format!("cookie: {}\r\n", cookie.split(';').next().expect("a pair"))
 }
@@ -371,6 +395,8 @@ async fn a_form_without_its_token_changes_nothing() {
                 "/ui/cutover",
                 "to=vitess&act=cutover&confirm=vitess&who=dba",
             ),
+            ("/ui/mirror", "paused=yes&sure=yes&who=dba"),
+            ("/ui/fleet/forget", "name=b&confirm=b&who=dba"),
             ("/ui/cutover/abort", ""),
             ("/ui/cutover/stopped", ""),
             ("/ui/verification", "who=dba"),
@@ -383,6 +409,7 @@ async fn a_form_without_its_token_changes_nothing() {
         }
     }
     assert_eq!(door.get("/api/v1/findings/1").await.1["state"], "open");
+    assert!(!door.cards.control.lock().paused);
     let token = seen(&door, "/ui/findings/1").await.form_token();
     let body = format!("form_token={token}&state=noise&who=dba");
     for origin in ["http://evil.example", "null"] {
@@ -550,9 +577,13 @@ struct Listening(TcpStream);
 
 impl Listening {
     async fn open(door: &Door, headers: &str) -> Self {
+        Self::at(door, "/ui/events", headers).await
+    }
+
+    async fn at(door: &Door, path: &str, headers: &str) -> Self {
         let at = door.at;
         let mut stream = TcpStream::connect(at).await.expect("connected");
-        let request = format!("GET /ui/events HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         Self(stream)
     }

@@ -164,7 +164,7 @@ fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
         ),
         (
             "[admin]\ncolour = 5",
-            "c.toml:2: admin.colour: unknown key; the keys of [admin] are address, token, token_file, console, console_rows, console_timeout_ms",
+            "c.toml:2: admin.colour: unknown key; the keys of [admin] are address, token, token_file, tokens_file, tls_cert, tls_key, console, console_rows, console_timeout_ms",
         ),
         (
             "[mirror]\n\nqueue_bytes = \"lots\"",
@@ -410,4 +410,29 @@ fn a_secret_is_read_from_its_file_and_never_shown() {
         Some("hush")
     );
     assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn a_tokens_file_is_read_at_the_start_and_refused_by_the_line_that_is_wrong() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let line = "[alice]\nrole = \"viewer\"\ntoken = \"hush-hush-hush-hush\"\n";
+    std::fs::write(file.path(), line).expect("written");
+    let text = format!(
+        "[admin]\naddress = \"0.0.0.0:1\"\ntokens_file = {:?}\n",
+        file.path()
+    );
+    let config = Config::parse(&text, &[]).expect("sound");
+    assert!(config.admin.wants_token() && config.admin.token.is_none());
+    let holders = &config.admin.tokens_file.as_ref().expect("a file").holders;
+    assert_eq!(&*holders[0].name, "alice");
+    assert!(!format!("{config:?}").contains("hush"));
+    std::fs::write(file.path(), line.replace("hush-hush-", "")).expect("written");
+    let told = wrong(&text, &[]);
+    let at = format!(
+        "c.toml:3: admin.tokens_file: {}:3: alice.token: the token is too short",
+        file.path().display()
+    );
+    assert!(told.starts_with(&at), "{told}");
+    // That there is no token that could be taken is no second fault.
+    assert_eq!(told.lines().count(), 1, "{told}");
 }

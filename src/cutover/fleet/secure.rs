@@ -14,11 +14,11 @@ pub(super) fn tls(fleet: &config::Fleet) -> Result<TlsConfig, FleetError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
     if let Some(ca) = &fleet.tls_ca {
-        let roots = certificates("fleet.tls_ca", ca)?;
+        let roots = all("fleet.tls_ca", ca)?;
         tls = tls.root_certs(RootCerts::new_with_certs(&roots));
     }
     if let Some((cert, key)) = &fleet.tls {
-        let chain = certificates("fleet.tls_cert", cert)?;
+        let chain = all("fleet.tls_cert", cert)?;
         let text = read("fleet.tls_key", key)?;
         let key =
             PrivateKey::from_pem(&text).map_err(|error| wrong("fleet.tls_key", key, &error))?;
@@ -27,16 +27,24 @@ pub(super) fn tls(fleet: &config::Fleet) -> Result<TlsConfig, FleetError> {
     Ok(tls.build())
 }
 
-fn certificates(key: &str, path: &Path) -> Result<Vec<Certificate<'static>>, FleetError> {
-    let text = read(key, path)?;
+fn all(key: &str, path: &Path) -> Result<Vec<Certificate<'static>>, FleetError> {
+    certificates(path).map_err(|why| wrong(key, path, &why))
+}
+
+/// The certificates in a PEM file, as `ureq` takes them; one at least.
+///
+/// # Errors
+/// It cannot be read, or has none.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
     for item in parse_pem(&text) {
-        if let PemItem::Certificate(one) = item.map_err(|error| wrong(key, path, &error))? {
+        if let PemItem::Certificate(one) = item.map_err(|error| error.to_string())? {
             found.push(one);
         }
     }
     if found.is_empty() {
-        return Err(wrong(key, path, &"it has no certificate (PEM)"));
+        return Err("it has no certificate (PEM)".to_owned());
     }
     Ok(found)
 }

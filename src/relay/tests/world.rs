@@ -255,6 +255,8 @@ impl World {
                 proxy_protocol_networks: setting.balancers,
                 write_timeout: Duration::ZERO,
                 drain_timeout: Duration::from_secs(30),
+                handover: None,
+                handover_time: Duration::ZERO,
                 threads: 1,
                 command_bytes_max: setting.command_bytes_max,
             },

@@ -129,7 +129,7 @@ impl Desk {
         );
     }
 
-    /// Commands of the session passed by: what they may have written was tainted when the switches were turned.
+    /// Commands of the session passed by: what they may have written is tainted apart.
     pub(in crate::shadow) fn was_passed(&mut self, shared: &Arc<Shared>, facts: &Arc<Facts>) {
         self.forget_all(
             shared,
@@ -145,6 +145,8 @@ impl Desk {
         self.last_key = LastKey::Unknown;
         self.journal.lose();
         self.absent = Some(Reason::Dropped);
+        // Of a transaction that is open; of none, the next command lets it go.
+        self.lost = Scope::All;
         self.long.clear();
         self.pass_on(Skip {
             entries: vec![Entry::Untold(Untold::Anything)],

@@ -27,6 +27,7 @@ mod sessions;
 mod settling;
 mod throughput;
 mod transient;
+mod upgrade;
 mod verify;
 mod way;
 mod wire;

@@ -4,6 +4,7 @@
 //! asked of each.
 
 mod browser;
+mod fleet;
 
 use super::cutover::scene::{LIGHT, Scene, primary, setup, state, until};
 use super::mirroring::{connect, table};
@@ -122,6 +123,134 @@ async fn triage(browser: &Browser, proxy: &Proxy, table: &str) {
     browser.until_at("/ui/findings").await;
 }
 
+/// Another document of the view is asked for, as after a time without a stream: every part of it.
+async fn all_anew(browser: &Browser, witness: &str) {
+    let mark = format!("document.querySelector('{witness}').dataset.old = 'yes';");
+    browser.run(&mark).await;
+    browser
+        .run("dispatchEvent(new Event('pagehide')); dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+        .await;
+    let is_old = format!("return document.querySelector('{witness}').dataset.old === 'yes'");
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while browser.run(&is_old).await == true {
+        assert!(std::time::Instant::now() < end, "{witness} stays as it was");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The guards refuse while findings are open: what they said stays, whatever else moves; and Enter orders nothing.
+async fn refused(browser: &Browser, proxy: &Proxy) {
+    browser.goto("/ui/cutover").await;
+    browser.until("#readiness", "divergences").await;
+    browser.fill("#who", "a person").await;
+    browser.click("#confirm").await;
+    browser.press("vitess").await;
+    browser.enter().await;
+    let focused = "return document.activeElement.id";
+    assert_eq!(browser.run(focused).await, "go", "it leads to the button");
+    assert_eq!(proxy.get("/api/v1/cutover")["record"], Value::Null);
+    browser.enter().await;
+    browser.until("#wrong", "The guards refuse").await;
+    browser.keep("cutover-refused").await;
+    all_anew(browser, "#standing").await;
+    browser.until("#wrong", "The guards refuse").await;
+    let who = "return document.querySelector('#who').value";
+    assert_eq!(browser.run(who).await, "a person");
+}
+
+/// The switches: what is refused is said, what is typed stays while the page moves, what is set is told with a name.
+async fn switches(browser: &Browser, proxy: &Proxy) {
+    browser.goto("/ui/").await;
+    browser.fill("#switch-who", "a person").await;
+    browser
+        .run("document.querySelector('#paused').value = 'yes'")
+        .await;
+    browser.click("#switch").await;
+    browser.until("#wrong", "dark writes would stop").await;
+    assert_eq!(proxy.get("/api/v1/status")["mirror"]["state"], "running");
+    browser.goto("/ui/").await;
+    browser.fill("#sample", "99.5").await;
+    all_anew(browser, "#mirror").await;
+    let typed = "return document.querySelector('#sample').value";
+    assert_eq!(browser.run(typed).await, "99.5");
+    browser.click("#switch").await;
+    browser.until("#mirror", "sample 99.5 %").await;
+    browser
+        .until("#recent", "sample 1 → 0.995 by a person")
+        .await;
+    browser.keep("switches").await;
+    browser.fill("#sample", "100").await;
+    browser.click("#switch").await;
+    browser.until("#mirror", "sample 100 %").await;
+}
+
+async fn latency(browser: &Browser) {
+    browser.goto("/ui/").await;
+    browser.press("gl").await;
+    browser.until_at("/ui/latency").await;
+    browser.until("#curve table", "p99").await;
+    // The second chart comes by itself, minute by minute.
+    let charts = "return document.querySelectorAll('#curve svg.chart').length";
+    let end = std::time::Instant::now() + Duration::from_secs(200);
+    while browser.run(charts).await != json!(2) {
+        assert!(std::time::Instant::now() < end, "no course is drawn");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    browser.keep("latency").await;
+    browser.goto("/ui/latency?class=write&byte=first").await;
+    browser.until("#curve", "first byte").await;
+    browser.keep("latency-first-byte").await;
+    browser.goto("/ui/latency?sort=count").await;
+    browser.press("j").await;
+    browser.enter().await;
+    browser.until("h1", "of a statement").await;
+    browser.until("#curve table", "p99").await;
+    browser.keep("latency-statement").await;
+    browser.press("u").await;
+    browser.until("h1", "Latency").await;
+}
+
+async fn queries(browser: &Browser) {
+    browser.press("gq").await;
+    browser.until_at("/ui/queries").await;
+    browser.until("#tail-state", "Live").await;
+    let rows = "return document.querySelectorAll('#tail tr').length";
+    let more = |most: u64| async move {
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while browser.run(rows).await.as_u64().unwrap_or(0) <= most {
+            assert!(std::time::Instant::now() < end, "no row comes after {most}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    more(20).await;
+    browser.press("p").await;
+    browser.until("#tail-state", "Paused").await;
+    let now = browser.run(rows).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(browser.run(rows).await, now, "it is paused");
+    browser.keep("queries").await;
+    browser.click("#pause").await;
+    browser.until("#tail-state", "Live").await;
+    more(now.as_u64().unwrap_or(0)).await;
+    // Its address is its filter.
+    browser
+        .goto("/ui/queries?class=write&verdict=matched")
+        .await;
+    more(2).await;
+    let words = browser
+        .run("return [...new Set([...document.querySelectorAll('#tail tr td:nth-child(2)')].map((it) => it.textContent.trim()))]")
+        .await;
+    assert_eq!(words, json!(["✓ matched"]));
+    let kept =
+        "const it = document.querySelector('#tail'); it.dataset.most = '5'; return it.dataset.most";
+    browser.run(kept).await;
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while browser.run(rows).await != json!(5) {
+        assert!(std::time::Instant::now() < end, "rows are let go");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Everything else that is open says nothing here.
 fn judge_the_rest(proxy: &Proxy) {
     let findings = proxy.get("/api/v1/findings?limit=500");
@@ -213,7 +342,11 @@ async fn the_page_shows_what_is_there_and_does_what_is_asked() {
     browser.dress(browser::Look::Light);
     looks(&browser, &table).await;
     triage(&browser, &scene.proxy, &table).await;
+    refused(&browser, &scene.proxy).await;
     judge_the_rest(&scene.proxy);
+    switches(&browser, &scene.proxy).await;
+    latency(&browser).await;
+    queries(&browser).await;
     verification(&browser, &table).await;
     let mut shadow = connect(&scene.lab.shadow(), "scratch").await;
     let mend = format!("UPDATE {table} SET name = 'Kettle' WHERE id = 1");
@@ -221,7 +354,7 @@ async fn the_page_shows_what_is_there_and_does_what_is_asked() {
     cutovers(&browser, &scene).await;
     browser.goto("/ui/nothing").await;
     browser.until("h1", "Not Found").await;
-    browser.no_errors(&["/ui/nothing"]);
+    browser.no_errors(&["/ui/nothing", "/ui/cutover", "/ui/mirror"]);
     browser.close().await;
     scene.close_in_order().await;
 }
@@ -263,6 +396,18 @@ async fn with_a_token_one_logs_in_once() {
     browser.goto("/ui/").await;
     browser.until("#servers", "legacy").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
+    // Where it does not answer, a screen on a wall does not say that all is well.
+    let is_hidden = "return document.querySelector('#lost').hidden";
+    for (signal, hidden) in [("STOP", false), ("CONT", true)] {
+        proxy.signal(signal);
+        let end = std::time::Instant::now() + Duration::from_secs(120);
+        while browser.run(is_hidden).await != hidden {
+            assert!(std::time::Instant::now() < end, "{signal}: still {hidden}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    browser.goto("/ui/queries").await;
+    browser.until("#tail-state", "Live").await;
     browser.click(".way-out form button").await;
     browser.until_at("/ui/login").await;
     browser.goto("/ui/").await;

@@ -1,0 +1,464 @@
+//! The old process' side: it listens beside the ledger for a process that would take over.
+
+use super::letters::{FromNew, FromOld, Hello, Offer};
+use super::post::Post;
+use super::{CATCH_UP, LETTER};
+use crate::admin::House;
+use crate::app::FALL;
+use crate::app::doors::Given;
+use crate::app::house::Running;
+use crate::app::supervisor::Supervisor;
+use crate::config::Config;
+use crate::cutover::Cutovers;
+use crate::ledger::Ledger;
+use crate::relay::{self, Relay};
+use crate::roles::RolesWatch;
+use crate::shadow::Written;
+use crate::task;
+use crate::verify::Verifier;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep};
+
+/// Between two looks at whether a session is left.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// After a failed accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A process that comes too late is told so within this time.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// Why it taints where the new process ended.
+const LOST_HEIR: &str =
+    "the process that had taken over ended, and what its clients wrote was not mirrored";
+
+/// What is handed over, and what stops meanwhile.
+pub(in crate::app) struct Estate {
+    pub(in crate::app) config: Arc<Config>,
+    pub(in crate::app) relay: Relay,
+    pub(in crate::app) roles: RolesWatch,
+    /// What clients are offered.
+    pub(in crate::app) offer: relay::Offer,
+    pub(in crate::app) house: Arc<Running>,
+    pub(in crate::app) cutovers: Option<Cutovers>,
+    pub(in crate::app) verifier: Option<Arc<Verifier>>,
+    pub(in crate::app) ledger: Ledger,
+    pub(in crate::app) supervisor: Arc<Supervisor>,
+    pub(in crate::app) doors: Given,
+}
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// This process serves.
+    Alone,
+    /// Another one does, since then. `hurries`: it ends itself.
+    Handed { since: Instant, hurries: bool },
+}
+
+enum Order {
+    /// Nobody is let in any more; whether one has taken over. `if_handed`: only then.
+    Close {
+        if_handed: bool,
+        to: oneshot::Sender<bool>,
+    },
+    /// The new process is told what was written, and that this one ends.
+    Ended(Written, oneshot::Sender<()>),
+}
+
+/// The handle.
+#[derive(Debug)]
+pub(in crate::app) struct Giving {
+    stand: watch::Receiver<Stand>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Giving {
+    /// Begins to listen. Where that cannot be, production is served without, which is said.
+    pub(in crate::app) async fn start(estate: Estate) -> Self {
+        let (told, stand) = watch::channel(Stand::Alone);
+        let (orders, inbox) = mpsc::channel(4);
+        let giving = Self { stand, orders };
+        let Some(path) = estate.config.listen.handover.clone() else {
+            return giving;
+        };
+        if !estate.config.fleet.etcd.is_empty() {
+            return giving;
+        }
+        match bind(&path).await {
+            Ok(listener) => {
+                let porter = Porter { estate, told, path };
+                // It ends with the handle.
+                drop(task::spawn("handover", porter.run(listener, inbox)));
+            }
+            Err(error) => tracing::warn!(
+                "listen.handover {}: {error}; no process can take over from this one. Set another path, or \"\" for none",
+                path.display()
+            ),
+        }
+        giving
+    }
+
+    /// Whether another process has taken over.
+    pub(in crate::app) fn is_handed(&self) -> bool {
+        matches!(*self.stand.borrow(), Stand::Handed { .. })
+    }
+
+    /// Resolves once another process has taken over and no session is left here, or has had this time.
+    ///
+    /// Cancel-safe.
+    pub(in crate::app) async fn emptied(&self, relay: &Relay, at_most: Duration) {
+        let mut stand = self.stand.clone();
+        loop {
+            let handed = stand.wait_for(|stand| *stand != Stand::Alone).await;
+            let handed = handed.map(|stand| *stand);
+            // Where nobody listens, nobody ever takes over.
+            let Ok(Stand::Handed { since, hurries }) = handed else {
+                return std::future::pending().await;
+            };
+            if hurries || relay.sessions().open == 0 || since.elapsed() >= at_most {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Lets nobody in any more, and lets the listeners go; whether another process has taken over. With `if_handed`
+    /// nothing happens where none has.
+    pub(in crate::app) async fn close(&self, if_handed: bool) -> bool {
+        let (to, answer) = oneshot::channel();
+        let sent = self.orders.send(Order::Close { if_handed, to }).await;
+        sent.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Tells the process that has taken over what the sessions here wrote, and that this one ends.
+    pub(in crate::app) async fn ended(&self, written: Written) {
+        let (to, answer) = oneshot::channel();
+        if self.orders.send(Order::Ended(written, to)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+}
+
+/// Listens at this path, which may be left from a process that is gone.
+async fn bind(path: &Path) -> io::Result<UnixListener> {
+    let asked = tokio::time::timeout(SHORT, UnixStream::connect(path)).await;
+    match asked {
+        Err(_) | Ok(Ok(_)) => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            std::fs::remove_file(path)?;
+        }
+        Ok(Err(error)) => return Err(error),
+    }
+    let listener = UnixListener::bind(path)?;
+    // Who connects in between is another user all the same, and is sent away.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// The task.
+struct Porter {
+    estate: Estate,
+    told: watch::Sender<Stand>,
+    path: PathBuf,
+}
+
+/// What came of an order while nobody has taken over.
+enum Then {
+    GoOn,
+    Close,
+}
+
+impl Porter {
+    async fn run(self, listener: UnixListener, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            let came = tokio::select! {
+                order = orders.recv() => match alone(order) {
+                    Then::GoOn => continue,
+                    Then::Close => break,
+                },
+                came = listener.accept() => came,
+            };
+            let Ok((stream, _)) = came else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            let mut post = Post::new(stream);
+            if !post.is_trusted() {
+                tracing::warn!(
+                    "another user's process asked this one to hand over, and was sent away"
+                );
+                continue;
+            }
+            let offered = tokio::select! {
+                offered = self.offer(&mut post) => offered,
+                order = orders.recv() => {
+                    let _gone_on = self.set_rest(false).await;
+                    match alone(order) {
+                        Then::GoOn => continue,
+                        Then::Close => break,
+                    }
+                }
+            };
+            match offered {
+                Err(why) => {
+                    let _gone_on = self.set_rest(false).await;
+                    tracing::warn!(
+                        "process {} was not handed over to: {why}; this one goes on",
+                        post.process()
+                    );
+                }
+                Ok(token) => {
+                    if !self.handed(post, &token, &listener, &mut orders).await {
+                        // The path is the new process' by now.
+                        return;
+                    }
+                }
+            }
+        }
+        drop(listener);
+        let _gone_already = std::fs::remove_file(&self.path);
+    }
+
+    /// Offers it all; the new process' token, once that is ready. Given up, [`Porter::set_rest`] takes it back.
+    async fn offer(&self, post: &mut Post) -> Result<String, String> {
+        let said = |error: io::Error| error.to_string();
+        let hello = match post.read_within(LETTER).await.map_err(said)? {
+            Some(FromNew::Hello(hello)) => hello,
+            Some(FromNew::Ready | FromNew::End) | None => return Err("it said nothing".to_owned()),
+        };
+        if let Err(why) = self.may(&hello).await {
+            let refused = FromOld::Refused(why.clone());
+            post.send(&refused, &[], LETTER).await.map_err(said)?;
+            return Err(why);
+        }
+        let token = token();
+        let estate = &self.estate;
+        let listen = &estate.config.listen;
+        let ends = listen.handover_time + listen.drain_timeout + CATCH_UP + FALL;
+        let doors = &estate.doors;
+        let offer = FromOld::Offer(Offer {
+            process: std::process::id(),
+            primary: estate.roles.borrow().primary.name.clone(),
+            dialect: estate.offer.now().0,
+            token: token.clone(),
+            ends_s: ends.as_secs(),
+            console: doors.console.is_some(),
+        });
+        let mut given: Vec<BorrowedFd<'_>> = vec![doors.clients.as_fd(), doors.admin.as_fd()];
+        given.extend(doors.console.as_ref().map(AsFd::as_fd));
+        post.send(&offer, &given, LETTER).await.map_err(said)?;
+        match post.read_within(LETTER).await.map_err(said)? {
+            Some(FromNew::Ready) => Ok(token),
+            Some(FromNew::Hello(_) | FromNew::End) => Err("it said something else".to_owned()),
+            None => Err("it ended before it could serve".to_owned()),
+        }
+    }
+
+    /// Whether this process may hand over now; if so, it begins nothing that would be in the way.
+    async fn may(&self, hello: &Hello) -> Result<(), String> {
+        let estate = &self.estate;
+        if let Some(why) = hello.is_wrong_for(&estate.config) {
+            return Err(why);
+        }
+        let ready = estate.house.ready();
+        if ready.draining {
+            return Err("it drains, and ends".to_owned());
+        }
+        if !ready.is_ready() {
+            return Err("it is not ready itself: the primary has not answered yet".to_owned());
+        }
+        if estate.cutovers.is_none() || !estate.ledger.is_kept() {
+            return Err("it serves without a ledger: that takes a restart".to_owned());
+        }
+        self.set_rest(true).await
+    }
+
+    /// Has cutovers and verifications rest, or lets them begin again.
+    async fn set_rest(&self, rests: bool) -> Result<(), String> {
+        if let Some(cutovers) = &self.estate.cutovers {
+            cutovers.rest(rests).await?;
+        }
+        match &self.estate.verifier {
+            Some(verifier) => verifier.rest(rests),
+            None => Ok(()),
+        }
+    }
+
+    /// The new process serves, to the end of this one, or to its own: then this one serves again. Whether it does.
+    async fn handed(
+        &self,
+        mut post: Post,
+        token: &str,
+        listener: &UnixListener,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> bool {
+        self.hand(&post, token);
+        // Where it does not hear that, its end is seen here.
+        let _said = post.send(&FromOld::Yours, &[], SHORT).await;
+        loop {
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(Order::Close { to, .. }) => {
+                        let _ = to.send(true);
+                        break;
+                    }
+                    Some(Order::Ended(_, to)) => {
+                        let _ = to.send(());
+                    }
+                    None => return false,
+                },
+                said = post.read::<FromNew>() => match said {
+                    Ok(Some(FromNew::End)) => self.hurry(),
+                    Ok(Some(FromNew::Hello(_) | FromNew::Ready)) => {}
+                    Ok(None) | Err(_) => {
+                        self.take_back(post.process()).await;
+                        return true;
+                    }
+                },
+                came = listener.accept() => match came {
+                    Ok((stream, _)) => refuse(stream, post.process()).await,
+                    Err(_) => sleep(PAUSE).await,
+                },
+            }
+        }
+        self.close(post, orders).await;
+        false
+    }
+
+    /// No session is left: the rest of it is told, and the path is free for the new process.
+    async fn close(&self, mut post: Post, orders: &mut mpsc::Receiver<Order>) {
+        let _gone_already = std::fs::remove_file(&self.path);
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Close { to, .. } => {
+                    let _ = to.send(true);
+                }
+                Order::Ended(written, to) => {
+                    let ended = FromOld::Ended(written.into());
+                    if let Err(error) = post.send(&ended, &[], LETTER).await {
+                        tracing::error!(
+                            "the process that has taken over does not hear that this one ends: {error}"
+                        );
+                    }
+                    let _ = to.send(());
+                }
+            }
+        }
+    }
+
+    /// From here on the new process serves who comes.
+    fn hand(&self, post: &Post, token: &str) {
+        let (estate, process) = (&self.estate, post.process());
+        estate.relay.set_accepts(false);
+        estate.house.shadow_side().is_beside_an_heir(true);
+        estate.house.set_heir(Some(process));
+        estate.ledger.is_left_to(Some(token));
+        estate.supervisor.is_silent(true);
+        self.told.send_replace(Stand::Handed {
+            since: Instant::now(),
+            hurries: false,
+        });
+        let sessions = estate.relay.sessions().open;
+        let most = estate.config.listen.handover_time.as_secs();
+        tracing::info!(
+            "process {process} has taken over; {sessions} sessions go on here until their clients end them, {most} s at most"
+        );
+    }
+
+    /// The new process has ended: this one serves again.
+    async fn take_back(&self, process: u32) {
+        let estate = &self.estate;
+        estate.relay.set_accepts(true);
+        estate.supervisor.is_silent(false);
+        estate.supervisor.serves_again();
+        estate.house.set_heir(None);
+        estate.house.shadow_side().is_beside_an_heir(false);
+        estate.ledger.is_left_to(None);
+        estate.house.shadow_side().taint_all(LOST_HEIR);
+        let _none_is_under_way = self.set_rest(false).await;
+        self.told.send_replace(Stand::Alone);
+        tracing::error!(
+            "process {process}, which had taken over, has ended: this one accepts clients again. What the other's clients wrote was not mirrored, so all tables count as tainted"
+        );
+    }
+
+    fn hurry(&self) {
+        self.told.send_modify(|stand| {
+            if let Stand::Handed { hurries, .. } = stand {
+                *hurries = true;
+            }
+        });
+    }
+}
+
+/// An order while nobody has taken over.
+fn alone(order: Option<Order>) -> Then {
+    match order {
+        Some(Order::Close {
+            if_handed: true,
+            to,
+        }) => {
+            let _ = to.send(false);
+            Then::GoOn
+        }
+        Some(Order::Close { to, .. }) => {
+            let _ = to.send(false);
+            Then::Close
+        }
+        Some(Order::Ended(_, to)) => {
+            let _ = to.send(());
+            Then::GoOn
+        }
+        None => Then::Close,
+    }
+}
+
+/// Another process has come first.
+async fn refuse(stream: UnixStream, first: u32) {
+    let why = format!("process {first} has taken over already, and waits for this one's end");
+    let mut post = Post::new(stream);
+    let _hello = post.read_within::<FromNew>(SHORT).await;
+    let _gone = post.send(&FromOld::Refused(why), &[], SHORT).await;
+}
+
+/// What no other process has. It is no secret.
+fn token() -> String {
+    let now = jiff::Timestamp::now().as_microsecond();
+    format!("{:x}-{now:x}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_path_that_is_left_is_taken_and_one_that_is_used_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("handover");
+        let first = bind(&path).await.unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let kind = bind(&path).await.unwrap_err().kind();
+        assert_eq!(kind, io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(bind(&path).await.unwrap());
+        // What is no socket is somebody's.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "mine").unwrap();
+        bind(&path).await.unwrap_err();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+}

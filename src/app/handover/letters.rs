@@ -1,0 +1,229 @@
+//! What the two processes say to each other, a line of JSON each.
+
+use crate::config::Config;
+use crate::shadow::Written;
+use crate::sql::Table;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The form of these letters. Two processes that write different ones do not hand over.
+pub(super) const FORM: u32 = 1;
+
+/// What the new process says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FromNew {
+    /// Who it is.
+    Hello(Hello),
+    /// It has all that it needs to serve, and waits for the old one's word.
+    Ready,
+    /// It was told to end, and asks the old one to end its sessions too.
+    End,
+}
+
+/// What the old process says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FromOld {
+    /// It does not hand over, and why.
+    Refused(String),
+    /// What the new one needs; the listeners come with it.
+    Offer(Offer),
+    /// It accepts no more: the new one does, from here on.
+    Yours,
+    /// Its last session is over and the shadow has all of it; it closes the ledger.
+    Ended(Wrote),
+}
+
+/// What of the new process' config must be as the old one's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) form: u32,
+    pub(super) version: String,
+    /// `listen.address`
+    pub(super) listen: SocketAddr,
+    /// The ledger's file, whole.
+    pub(super) ledger: PathBuf,
+    /// Both servers.
+    pub(super) servers: Vec<String>,
+}
+
+impl Hello {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            form: FORM,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: config.listen.address,
+            ledger: whole(&config.ledger.path),
+            servers: [&config.primary, &config.shadow]
+                .map(|server| server.name.clone())
+                .to_vec(),
+        }
+    }
+
+    /// Why a process with this config does not hand over to who says so; none where it may.
+    pub(super) fn is_wrong_for(&self, config: &Config) -> Option<String> {
+        let ours = Self::of(config);
+        if self.form != ours.form {
+            return Some(format!(
+                "{} and {} do not understand each other's hand-over: stop the one that serves, then start the other",
+                ours.version, self.version
+            ));
+        }
+        if self.listen != ours.listen {
+            return Some(format!(
+                "it listens on {}, and listen.address of the new config is {}: that takes a restart",
+                ours.listen, self.listen
+            ));
+        }
+        if self.ledger != ours.ledger {
+            return Some(format!(
+                "its ledger is {}, and the new config's is {}: who is primary stands there, so that takes a restart",
+                ours.ledger.display(),
+                self.ledger.display()
+            ));
+        }
+        let (mut mine, mut theirs) = (ours.servers, self.servers.clone());
+        mine.sort();
+        theirs.sort();
+        (mine != theirs).then(|| {
+            format!(
+                "its servers are {}, and the new config's are {}",
+                mine.join(" and "),
+                theirs.join(" and ")
+            )
+        })
+    }
+}
+
+/// The same path however it was written, as far as it is there.
+fn whole(path: &Path) -> PathBuf {
+    let whole = path.canonicalize().or_else(|_| std::path::absolute(path));
+    whole.unwrap_or_else(|_| path.to_owned())
+}
+
+/// What the old process hands over, beside the listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Offer {
+    /// Its number.
+    pub(super) process: u32,
+    /// Who is primary.
+    pub(super) primary: String,
+    /// What clients are offered ([`crate::relay::Offer`]).
+    pub(super) dialect: u32,
+    /// By which the ledger knows the new one.
+    pub(super) token: String,
+    /// Its end comes within so many seconds.
+    pub(super) ends_s: u64,
+    /// Behind the listeners of clients and admin there is the console's.
+    pub(super) console: bool,
+}
+
+/// What the old process' sessions wrote while the new one served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Wrote {
+    /// The moment of which this is said, by the machine's clock, in µs.
+    at_us: i64,
+    /// Database, table, and how many µs before it was written last.
+    tables: Vec<(Option<String>, String, u64)>,
+    /// The same of tables that are not known.
+    any_us: Option<u64>,
+}
+
+/// A letter is not longer on its way: what is more is the clock's doing.
+const WAY_MAX: Duration = Duration::from_secs(10);
+
+impl From<Written> for Wrote {
+    fn from(written: Written) -> Self {
+        let tables = written.tables.into_iter();
+        Self {
+            at_us: wall_us().saturating_sub_unsigned(micros(written.at.elapsed())),
+            tables: tables
+                .map(|(table, ago)| (table.database, table.name, micros(ago)))
+                .collect(),
+            any_us: written.any.map(micros),
+        }
+    }
+}
+
+impl From<Wrote> for Written {
+    fn from(wrote: Wrote) -> Self {
+        let way = u64::try_from(wall_us().saturating_sub(wrote.at_us)).unwrap_or(0);
+        let way = Duration::from_micros(way).min(WAY_MAX);
+        let now = Instant::now();
+        let tables = wrote.tables.into_iter();
+        Self {
+            at: now.checked_sub(way).unwrap_or(now),
+            tables: tables
+                .map(|(database, name, ago)| (Table { database, name }, Duration::from_micros(ago)))
+                .collect(),
+            any: wrote.any_us.map(Duration::from_micros),
+        }
+    }
+}
+
+fn wall_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+/// Rounded down: then it was written later rather than earlier.
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, &[]).unwrap()
+    }
+
+    #[test]
+    fn a_process_with_another_place_or_other_servers_is_given_nothing() {
+        let ours = config("");
+        let wrong = |text: &str| Hello::of(&config(text)).is_wrong_for(&ours);
+        assert_eq!(wrong(""), None);
+        assert_eq!(wrong("[mirror]\nsample = 0.5\n"), None);
+        for (text, why) in [
+            ("[listen]\naddress = \"127.0.0.1:3307\"\n", "listen.address"),
+            ("[ledger]\npath = \"other.db\"\n", "its ledger is"),
+            ("[primary]\nname = \"old\"\n", "its servers are"),
+        ] {
+            let said = wrong(text).unwrap();
+            assert!(said.contains(why), "{said}");
+        }
+        let mut later = Hello::of(&ours);
+        later.form += 1;
+        let said = later.is_wrong_for(&ours).unwrap();
+        assert!(said.contains("do not understand"), "{said}");
+    }
+
+    #[test]
+    fn what_was_written_comes_across_as_it_was() {
+        let table = |database: Option<&str>| Table {
+            database: database.map(str::to_owned),
+            name: "t".into(),
+        };
+        let written = Written {
+            at: Instant::now(),
+            tables: vec![
+                (table(Some("app")), Duration::from_millis(1500)),
+                (table(None), Duration::ZERO),
+            ],
+            any: Some(Duration::from_secs(3)),
+        };
+        let letter = FromOld::Ended(written.clone().into());
+        let line = serde_json::to_string(&letter).unwrap();
+        let FromOld::Ended(read) = serde_json::from_str(&line).unwrap() else {
+            panic!("{line}");
+        };
+        let read = Written::from(read);
+        let apart = read.at.max(written.at) - read.at.min(written.at);
+        assert!(apart < Duration::from_secs(1), "{apart:?}");
+        assert_eq!(read.as_of(written.at), written);
+    }
+}
