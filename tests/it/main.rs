@@ -1,6 +1,6 @@
 //! The one integration binary. `cargo test --features simulation` builds it once.
 //!
-//! `layers`, `simulation`, `supervised` and `takeover` need nothing; everything below `lab` runs against real servers,
+//! `layers`, `reference`, `simulation`, `supervised` and `takeover` need nothing; everything below `lab` runs against real servers,
 //! which `tests/bin/with-lab` starts beforehand. A lab that is missing fails those tests.
 
 #![allow(
