@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -41,6 +42,12 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Of those who prove nothing so many requests are kept in each minute; the next one says how many were left out.
 const STRANGERS_MAX: u32 = 30;
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// The status of who may not.
+const FORBIDDEN: u16 = 403;
+
+/// Fields of a body, and of a query, that are looked at.
+const FIELDS_MAX: usize = 200;
 
 /// Characters of a path, of a value, of a body's summary, at most.
 const PATH_CHARS: usize = 200;
@@ -72,6 +79,25 @@ impl Slip {
             return;
         }
         let _first_counts = self.0.who.set(Arc::clone(caller.name()));
+    }
+
+    /// Takes note of what the request says: the body first, for it is what the handlers read.
+    fn learn(&self, is_form: bool, body: &[u8], query: &str) {
+        let mut told = if is_form {
+            fields(body)
+        } else if let Ok(Value::Object(json)) = serde_json::from_slice(body) {
+            json.into_iter().collect()
+        } else {
+            Vec::new()
+        };
+        told.extend(fields(query.as_bytes()));
+        let told = in_order(told);
+        let who = told.iter().find(|(name, _)| name == "who");
+        let who = who.and_then(|(_, who)| who.as_str());
+        if let Some(said) = who.filter(|who| !who.is_empty()) {
+            let _first = self.0.said.set(brief(&harmless(said), PATH_CHARS));
+        }
+        let _first = self.0.body.set(summary(&told));
     }
 }
 
@@ -119,7 +145,8 @@ impl Clerk {
     /// Hands a request over; what it returns comes once it is written.
     fn take(&self, mut request: Audited) -> oneshot::Receiver<()> {
         let (written, when) = oneshot::channel();
-        if request.who.is_none() {
+        // Who may change nothing is as many as they like, too.
+        if request.who.is_none() || request.status == Some(FORBIDDEN) {
             match self.strangers.lock().one_more(Instant::now()) {
                 None => return when,
                 Some(0) => {}
@@ -256,27 +283,14 @@ pub(super) async fn note(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let is_form = page::is_page(request.uri().path());
-    let query = fields(request.uri().query().unwrap_or_default().as_bytes());
+    let query = request.uri().query().map(str::to_owned);
     let (head, came) = request.into_parts();
     let bytes = match body(Request::new(came)).await {
         Ok(bytes) => bytes,
         Err(refusal) if is_form => return Trouble::from(refusal).into_response(),
         Err(refusal) => return refusal.into_response(),
     };
-    let mut told = query;
-    if is_form {
-        told.extend(fields(&bytes));
-    } else if let Ok(Value::Object(json)) = serde_json::from_slice(&bytes) {
-        told.extend(json);
-    }
-    let who = told.iter().find(|(name, _)| name == "who");
-    if let Some(said) = who
-        .and_then(|(_, who)| who.as_str())
-        .filter(|who| !who.is_empty())
-    {
-        let _first = slip.0.said.set(brief(&harmless(said), PATH_CHARS));
-    }
-    let _first = slip.0.body.set(summary(&told));
+    slip.learn(is_form, &bytes, query.as_deref().unwrap_or_default());
     next.run(Request::from_parts(head, Body::from(bytes))).await
 }
 
@@ -284,12 +298,22 @@ pub(super) async fn note(request: Request, next: Next) -> Response {
 fn fields(bytes: &[u8]) -> Vec<(String, Value)> {
     let fields = form_urlencoded::parse(bytes).into_owned();
     fields
+        .take(FIELDS_MAX)
         .map(|(name, text)| (name, Value::String(text)))
         .collect()
 }
 
+/// Each name once, as it came first; those whose values are told before all others.
+fn in_order(fields: Vec<(String, Value)>) -> Vec<(String, Value)> {
+    let mut known = BTreeSet::new();
+    let mut each = fields;
+    each.retain(|(name, _)| known.insert(name.clone()));
+    each.sort_by_key(|(name, _)| !TOLD.contains(&&**name));
+    each
+}
+
 /// Fields whose values are names, words or numbers. Of all others it is told that they were there.
-const TOLD: [&str; 22] = [
+const TOLD: [&str; 23] = [
     "act",
     "column",
     "dry_run",
@@ -300,6 +324,7 @@ const TOLD: [&str; 22] = [
     "lock",
     "mode",
     "name",
+    "observe",
     "paused",
     "reads",
     "record",

@@ -2,7 +2,7 @@
 //! out that is gone for good.
 
 use super::Parts;
-use super::answer::{Asked, Refusal, Told, change};
+use super::answer::{Asked, Refusal, Told};
 use super::status::Nothing;
 use super::who::Caller;
 use crate::config::FedBy;
@@ -65,10 +65,7 @@ pub(super) async fn forgotten(
         parts.ledger.taint(&[everything()], &cause.as_str().into());
     }
     let (ledger, what) = (parts.ledger.clone(), format!("fleet: {name} forgotten"));
-    if let Err(refusal) = change(move || ledger.note(&who, &what)).await {
-        let fault = refusal.message();
-        tracing::warn!(fault, "who had the proxy forgotten is not written down");
-    }
+    super::mirror::noted(ledger, who, what).await;
     Ok(fleet.shown().await)
 }
 

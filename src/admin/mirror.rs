@@ -5,6 +5,7 @@ use super::status::mirror_json;
 use super::who::Caller;
 use super::{Parts, may_write};
 use crate::config::Writes;
+use crate::ledger::Ledger;
 use crate::shadow::Control;
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -96,17 +97,19 @@ pub(super) async fn switched(
         return Ok(());
     }
     let (ledger, what) = (parts.ledger.clone(), format!("mirror: {}", what.join(", ")));
+    noted(ledger, who, what).await;
+    Ok(())
+}
+
+/// Has the ledger write down who did what; waits a moment for it.
+pub(super) async fn noted(ledger: Ledger, who: String, what: String) {
     let noted = changed(move || ledger.note(&who, &what));
     let fault = match tokio::time::timeout(NOTE_MAX, noted).await {
-        Ok(Ok(())) => return Ok(()),
+        Ok(Ok(())) => return,
         Ok(Err(refusal)) => refusal.message().to_owned(),
         Err(_) => "the ledger is slow".to_owned(),
     };
-    tracing::warn!(
-        fault,
-        "who set the mirror's switches may not be written down"
-    );
-    Ok(())
+    tracing::warn!(fault, "who did this may not be written down");
 }
 
 /// What is other than before, in words.

@@ -29,7 +29,7 @@ pub(super) async fn keep<T: Send + 'static>(
     take: impl Fn(Option<T>),
     stop: CancellationToken,
 ) {
-    let mut watched = Watched::new(files);
+    let mut watched = Watched::new(files.clone());
     let mut wrong: Option<String> = None;
     let mut said: Option<Instant> = None;
     loop {
@@ -42,9 +42,10 @@ pub(super) async fn keep<T: Send + 'static>(
             let found = watched.are_due().then(read);
             (watched, found)
         });
-        let Ok((back, found)) = looked.await else {
-            return;
-        };
+        let (back, found) = looked.await.unwrap_or_else(|broken| {
+            let why = format!("looking at it broke off: {broken}");
+            (Watched::new(files.clone()), Some(Err(why)))
+        });
         watched = back;
         match found {
             None => {}

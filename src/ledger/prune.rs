@@ -12,9 +12,12 @@ const STEP: u32 = 500;
 /// may be much at once, and must not drive out what a person has said.
 const AUDIT_MAX: i64 = 10_000;
 
-/// Requests of those who proved who they are; and, apart from them, of those who did not: who has no token must not
-/// drive out what was done with one.
-const REQUESTS_MAX: [(&str, i64); 2] = [("who IS NOT NULL", 10_000), ("who IS NULL", 1_000)];
+/// Requests of those who may ask for it; and, apart from them, of those who did not prove who they are, or may not
+/// change anything: who may only look, or not even that, must not drive out what others did.
+const REQUESTS_MAX: [(&str, i64); 2] = [
+    ("who IS NOT NULL AND status IS NOT 403", 10_000),
+    ("(who IS NULL OR status IS 403)", 1_000),
+];
 
 /// What an operator has to judge, or has judged for a time: let go last.
 const AWAITED: &str = "rule = '' AND state IN ('open', 'regressed', 'accepted')";

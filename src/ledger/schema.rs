@@ -245,8 +245,8 @@ const MIGRATIONS: &[&str] = &[
         at INTEGER NOT NULL, who TEXT, said TEXT, address TEXT NOT NULL,
         what TEXT NOT NULL, body TEXT NOT NULL, status INTEGER
     );
-    CREATE INDEX requests_nobodys ON requests (id) WHERE who IS NULL;
-    CREATE INDEX requests_somebodys ON requests (id) WHERE who IS NOT NULL;
+    CREATE INDEX requests_nobodys ON requests (id) WHERE (who IS NULL OR status IS 403);
+    CREATE INDEX requests_somebodys ON requests (id) WHERE who IS NOT NULL AND status IS NOT 403;
 ",
 ];
 

@@ -54,6 +54,7 @@ pub(super) fn switches(parts: &Parts, visitor: &Visitor, answered: &Answered) ->
             @if let Some(wrong) = &answered.wrong { p class="problem" role="alert" id="wrong" tabindex="-1" { (wrong) } }
             @if !visitor.may_change() { (form::not_yours(visitor)) } @else { form method="post" action="/ui/mirror" class="stack wider" {
                 (form::token(visitor))
+                input type="hidden" name="was" value=(format!("{control:?}"));
                 div class="fields" {
                     (either("paused", "Mirror", ["paused", "running"], chosen(change.paused, control.paused)))
                     (either("reads", "Dark reads", ["on", "off"], chosen(change.reads, control.reads)))
@@ -93,7 +94,10 @@ pub(super) async fn order(
     };
     let done = match wrong {
         Some(refusal) => Err(refusal),
-        None => set(&parts, &visitor, &change, sent.text("sure").is_some()).await,
+        None => {
+            let (was, is_sure) = (sent.text("was"), sent.text("sure").is_some());
+            set(&parts, &visitor, &change, was.as_deref(), is_sure).await
+        }
     };
     let Err(refusal) = done else {
         let remembered = form::remember(who.as_deref());
@@ -149,8 +153,16 @@ async fn set(
     parts: &Parts,
     visitor: &Visitor,
     change: &Change,
+    was: Option<&str>,
     is_sure: bool,
 ) -> Result<(), Refusal> {
+    let house: &dyn House = &*parts.house;
+    let now = format!("{:?}", house.mirror().control);
+    if was.is_some_and(|was| was != now) {
+        return Err(Refusal::conflict(
+            "nothing was changed: somebody else has set the switches since this form was made; look at it again, and send it once more",
+        ));
+    }
     let then = meant(parts, change)?;
     let stops = carries(parts) && (then.paused || then.writes != Writes::Apply);
     if stops && !is_sure {

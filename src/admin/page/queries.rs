@@ -16,6 +16,7 @@ use crate::admin::answer::{Asked, Refusal};
 use crate::admin::querylog::{Wanted as Filter, classes, listened};
 use crate::admin::server::LIFE_MAX;
 use crate::admin::streams::{Stream as Answer, Streams};
+use crate::admin::who::Caller;
 use crate::ledger::{Listener, QueryLine, VERDICTS};
 use crate::words::{count, harmless, micros};
 use axum::Extension;
@@ -246,6 +247,8 @@ struct Tail {
     page: Arc<Page>,
     /// The cookie's seat, where one is needed: with it the stream ends.
     seat: Option<String>,
+    /// Who looks: with their token it ends, too.
+    caller: Caller,
     asked: Filter,
     listener: Listener,
     answer: Answer,
@@ -269,6 +272,7 @@ pub(super) async fn stream(
     let tail = Tail {
         page,
         seat: seat.filter(|_| visitor.seated),
+        caller: visitor.caller,
         asked,
         listener,
         answer: streams.begin(),
@@ -296,7 +300,7 @@ impl Tail {
             tokio::time::sleep(STEP).await;
             let gone = |seat: &String| self.page.seats.at(seat).is_none();
             let is_over = self.answer.is_to_end() || Instant::now() >= self.ends;
-            if is_over || self.seat.as_ref().is_some_and(gone) {
+            if is_over || self.caller.is_over() || self.seat.as_ref().is_some_and(gone) {
                 return None;
             }
             let (lines, passed) = newest(&self.listener);

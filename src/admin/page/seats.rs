@@ -9,6 +9,7 @@ use crate::config::{Role, TokenDigest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -112,7 +113,10 @@ impl Seats {
         let mut taken = self.taken.lock();
         taken.retain(|seat| !seat.is_over(now));
         if taken.len() >= SEATS_MAX {
-            let oldest = taken.iter().enumerate().min_by_key(|(_, seat)| seat.seen);
+            // Of the token that has most, so that nobody drives all others out.
+            let has = |one: &Seat| taken.iter().filter(|seat| seat.by.is(&one.by)).count();
+            let all = taken.iter().enumerate();
+            let oldest = all.max_by_key(|(_, seat)| (has(seat), Reverse(seat.seen)));
             if let Some(at) = oldest.map(|(at, _)| at) {
                 taken.swap_remove(at);
             }

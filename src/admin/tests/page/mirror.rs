@@ -107,3 +107,19 @@ async fn what_cannot_be_is_refused_in_words_and_changes_nothing() {
     let control = *door.cards.control.lock();
     assert!(control.reads && control.writes.name() == "rollback");
 }
+
+#[tokio::test]
+async fn a_form_that_is_older_than_the_switches_changes_nothing() {
+    let door = Door::open("").await;
+    let was = format!("{:?}", *door.cards.control.lock());
+    let was: String = form_urlencoded::byte_serialize(was.as_bytes()).collect();
+    let (status, _) = door
+        .ask("PATCH", "/api/v1/mirror", "", r#"{"paused": true}"#)
+        .await;
+    assert_eq!(status, 200);
+    let stale = format!("paused=no&reads=yes&writes=apply&sample=50&who=dba&was={was}");
+    let refused = posted(&door, &stale).await;
+    assert_eq!(refused.status, 409);
+    refused.has("somebody else has set the switches");
+    assert!(door.cards.control.lock().paused);
+}
