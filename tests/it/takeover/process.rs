@@ -19,7 +19,8 @@ pub struct House {
 }
 
 impl House {
-    /// `listen`: more lines below `[listen]`.
+    /// `listen`: more lines below `[listen]`. A machine that is busy lets the shadow side, at its low priority, wait
+    /// for longer than a command's turn may take by default.
     pub fn new(listen: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (primary, shadow) = (Server::start(), Server::start());
@@ -29,6 +30,7 @@ impl House {
         let config = format!(
             "[listen]\naddress = \"{address}\"\ndrain_timeout_s = 5\n{listen}\n\
              [primary]\naddress = \"{}\"\ntls = \"off\"\n\
+             [mirror]\norder_wait_ms = 60000\n\
              [shadow]\naddress = \"{}\"\ntls = \"off\"\nuser = \"understudy\"\npassword = \"understudy\"\n\
              [ledger]\npath = \"{files}/ledger.db\"\nlog = \"\"\n\
              [admin]\naddress = \"{admin}\"\nconsole = \"\"\n",
