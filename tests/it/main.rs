@@ -1,4 +1,4 @@
-//! The one integration binary. `cargo test --features simulation` builds it once.
+//! The one integration binary. `cargo test --features simulation` builds it once. `guide` needs nothing else either.
 //!
 //! `layers`, `reference`, `simulation`, `supervised` and `takeover` need nothing; everything below `lab` runs against real servers,
 //! which `tests/bin/with-lab` starts beforehand. A lab that is missing fails those tests.
@@ -17,6 +17,7 @@
 )]
 
 mod acknowledged;
+mod guide;
 mod handed;
 mod lab;
 mod layers;
