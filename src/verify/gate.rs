@@ -29,18 +29,17 @@ pub trait Around: Send + Sync + 'static {
     /// The share of the time in which it may work now, of this at most.
     fn share(&self, most: f64) -> f64;
 
-    /// Whether a later process goes on with a run that is left: then what looks different does not wait for long, for the
-    /// cursor is behind it.
-    fn resumes(&self) -> bool {
-        true
+    /// Rows are about to be read: whoever is to say later what was written meanwhile looks now how it stands.
+    fn begins(&self) -> Soon<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
-    /// Resolves once all that was committed on the primary before, on this table, is on the shadow, as far as
-    /// anybody here can know.
+    /// Resolves once all that was seen on the primary before, on this table, is on the shadow, as far as
+    /// anybody here can know. What is seen there before it is acknowledged is waited for, too.
     ///
     /// # Errors
     /// It is not known, and why.
-    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<(), String>>;
+    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<CaughtUp, String>>;
 
     /// A place in the mirror's order for repairs of this table on this server, which must be the shadow.
     ///
@@ -87,6 +86,15 @@ pub trait Around: Send + Sync + 'static {
     /// # Errors
     /// The primary does not say.
     fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>>;
+}
+
+/// How it is known that the shadow has what the primary had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaughtUp {
+    /// The servers themselves say so: another look tells something new at once.
+    Seen,
+    /// Nothing says that it has not, and so much time has passed as that takes: another look is taken after a pause.
+    Waited,
 }
 
 /// How writers come to stand still.
@@ -379,8 +387,8 @@ pub(super) mod tests {
             most
         }
 
-        fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
-            Box::pin(std::future::ready(Ok(())))
+        fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
+            Box::pin(std::future::ready(Ok(CaughtUp::Waited)))
         }
 
         fn place<'a>(
