@@ -8,7 +8,7 @@ mod others;
 mod repairs;
 mod strain;
 
-pub use self::locked::held;
+pub use self::locked::{held, of};
 use self::strain::Strain;
 use super::house::Running;
 use crate::config::{self, CatchUp, Config, FedBy};

@@ -43,7 +43,7 @@ pub use coordinator::{Cutovers, Judge, Parts};
 pub use fleet::Fleet;
 pub use guards::{GUARDS, Judged, Verdict};
 pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
-pub use lock::{Lock, Locked};
+pub use lock::{Lock, Locked, Of};
 pub use machine::{Action, Event, State};
 pub use replicated::Replicated;
 pub use rights::lacks_for_fence;

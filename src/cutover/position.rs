@@ -111,6 +111,23 @@ impl<'a> Follower<'a> {
         Ok(Self::Asked(Box::new(asker), name))
     }
 
+    /// Which server is asked, by its `server_uuid`; none where none is.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub(super) async fn identity(&mut self) -> Result<Option<String>, Unplaced> {
+        match self {
+            Self::Asked(shadow, name) => {
+                let told = shadow.ask("SELECT @@GLOBAL.server_uuid").await;
+                let rows = told.map_err(|fault| {
+                    Unplaced::NotNow(format!("which server {name} is cannot be asked: {fault}"))
+                })?;
+                Ok(first(&rows).map(str::to_owned))
+            }
+            Self::Command(_) => Ok(None),
+        }
+    }
+
     /// Resolves once the shadow has come to this position, of this table.
     ///
     /// # Errors

@@ -112,8 +112,18 @@ pub enum By {
 pub enum Still<'a> {
     /// Every session of this understudy's.
     Sessions,
-    /// Whoever writes to this table: the instant is of this table alone.
-    Table(&'a Table),
+    /// Whoever writes to this table: the instant is of this table alone. It is looked at on these servers: a lock of
+    /// another one's, or what another one has, says nothing of them.
+    Table(&'a Table, On<'a>),
+}
+
+/// The two servers by which rows are read, by their own identities; none of one that has none to tell (a vtgate).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct On<'a> {
+    /// The primary.
+    pub primary: Option<&'a str>,
+    /// The shadow.
+    pub shadow: Option<&'a str>,
 }
 
 /// What is done while writers stand still: it opens a view of each server. On another thread, and dropped where

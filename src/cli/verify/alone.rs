@@ -23,10 +23,12 @@ use serde_json::Value;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 /// What may be on its way to the shadow is given this time before each look, where nobody can say that nothing is.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -36,6 +38,10 @@ const REPLICATION_MAX: Duration = Duration::from_secs(10);
 
 /// A commit may be seen before its GTID is in the primary's set: so long is waited before it is asked for.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// What was begun about a table's lock has this time to end, and is looked at so often.
+const END_MAX: Duration = Duration::from_secs(3);
+const REST_LOOK: Duration = Duration::from_millis(5);
 
 /// Between two looks whether it has ended, and of so many one is told.
 const LOOK: Duration = Duration::from_millis(20);
@@ -168,11 +174,23 @@ fn roles(config: &Config) -> Result<Roles, Trouble> {
     }
 }
 
-/// A thread beside the one that compares: who waits for a table's lock does not wait for rows to be compared.
+/// A thread beside the one that compares: who waits for a table's lock does not wait for rows to be compared. It ends
+/// once what was begun there has ended: a server does not see that nobody waits for its lock any more, and whoever writes
+/// to the table stands behind it.
 struct Beside {
     thread: Handle,
-    /// It ends with this.
-    _ends: oneshot::Sender<Infallible>,
+    ends: Option<oneshot::Sender<Infallible>>,
+    ended: Option<JoinHandle<()>>,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        drop(self.ends.take());
+        let ended = self.ended.take().map(JoinHandle::join);
+        if matches!(ended, Some(Err(_))) {
+            tracing::error!("the thread of the locks broke off");
+        }
+    }
 }
 
 impl Beside {
@@ -181,16 +199,27 @@ impl Beside {
             .enable_all()
             .build()?;
         let thread = runtime.handle().clone();
-        let (ends, ended) = oneshot::channel::<Infallible>();
-        std::thread::Builder::new()
+        let (ends, told) = oneshot::channel::<Infallible>();
+        let ended = std::thread::Builder::new()
             .name("lock".to_owned())
             .spawn(move || {
-                let _ = runtime.block_on(ended);
+                runtime.block_on(async {
+                    let _ = told.await;
+                    let _ = timeout(END_MAX, at_rest(runtime.handle())).await;
+                });
             })?;
         Ok(Self {
             thread,
-            _ends: ends,
+            ends: Some(ends),
+            ended: Some(ended),
         })
+    }
+}
+
+/// Returns once nothing is under way on a runtime.
+async fn at_rest(runtime: &Handle) {
+    while runtime.metrics().num_alive_tasks() > 0 {
+        tokio::time::sleep(REST_LOOK).await;
     }
 }
 
@@ -266,9 +295,8 @@ impl Around for Alone {
     ) -> Soon<'a, Held> {
         Box::pin(async move {
             match (still, &self.lock) {
-                (Still::Table(table), Some(lock)) => {
-                    let database = table.database.as_deref().unwrap_or_default();
-                    let of = (database, table.name.as_str());
+                (Still::Table(table, on), Some(lock)) => {
+                    let of = app::of(table, on);
                     app::held(lock.moment(of, at_most, opening).await)
                 }
                 _ => Held {

@@ -119,6 +119,8 @@ pub(in crate::verify) struct InstantsAsked {
     pub(in crate::verify) asked: u32,
     /// Tables that were locked, or were to be.
     pub(in crate::verify) locked: Vec<String>,
+    /// Which servers the last of them is looked at on.
+    pub(in crate::verify) on: [Option<String>; 2],
     /// Why these are not, whenever it is asked for,
     pub(in crate::verify) unlockable: BTreeMap<String, String>,
     /// and whether that is known.
@@ -189,7 +191,8 @@ impl Around for Watched {
                 instants.asked += 1;
                 let refused = match still {
                     Still::Sessions => instants.refused.pop(),
-                    Still::Table(table) => {
+                    Still::Table(table, on) => {
+                        instants.on = [on.primary, on.shadow].map(|one| one.map(str::to_owned));
                         instants.locked.push(table.name.clone());
                         instants.unlockable.get(&table.name).cloned()
                     }
