@@ -12,7 +12,7 @@ mod grip;
 mod names;
 mod ready;
 
-use self::grip::Grip;
+use self::grip::{Grip, is_older};
 use self::names::{Table, named, quoted};
 use super::position::{Follower, Position, Unplaced};
 use super::standstill::{Beside, Moment, Standstill, Why};
@@ -101,6 +101,24 @@ impl Barred {
             why,
             hopeless: false,
         }
+    }
+}
+
+/// Why tables of a server of this version are not locked, whoever asks for it; none where they can be.
+#[must_use]
+pub fn never_locks(version: &str) -> Option<&'static str> {
+    if version.contains("Vitess") {
+        Some("a vtgate locks no tables")
+    } else if version.contains("MariaDB") {
+        Some(
+            "MariaDB has no GTIDs of MySQL's (its own, such as 0-1-100, are others), by which the shadow could be waited for",
+        )
+    } else if is_older(version) {
+        Some(
+            "before MySQL 5.7 a lock of a table may have the server end a transaction of somebody who writes to it (error 1213)",
+        )
+    } else {
+        None
     }
 }
 
