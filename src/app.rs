@@ -23,7 +23,7 @@ mod supervisor;
 mod verifying;
 
 pub use limits::{Need, needs};
-pub use verifying::{held, left_out};
+pub use verifying::{held, left_out, of, sureness};
 
 use crate::config::{Config, Server};
 use crate::cutover::fleet::Primary;

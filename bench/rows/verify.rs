@@ -24,7 +24,7 @@ const ROWS_SHORT: u32 = 400_000;
 
 const ROUNDS: usize = 3;
 
-const PAUSES: &str = "six seconds of understudy's are pauses, however many rows there are: what differs is looked at again three times, each two seconds later";
+const PAUSES: &str = "understudy takes a second and a half at least, however few rows there are: what differs counts only where both servers were seen to stand still for so long, from before the first row was read on";
 
 /// What a contender came to, over all rounds.
 struct Measured {

@@ -6,6 +6,7 @@
 
 mod alone;
 mod shown;
+mod still;
 
 use super::{Client, Format, Remote, Trouble, say, say_json, whoami};
 use crate::config;

@@ -10,7 +10,7 @@ use super::fleet::Fleet;
 use super::hooks;
 use super::position;
 use super::replication::{self, Halt};
-use crate::ask::Questions;
+use crate::ask::{AskError, Questions};
 use crate::config::{self, CatchUp, FedBy, Server, Writes};
 use crate::connect::Dial;
 use crate::ledger::Taint;
@@ -293,22 +293,39 @@ pub(super) fn row_of(name: Option<&str>) -> u32 {
 }
 
 async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result<(), String> {
+    const INSTEAD: &str = "use cutover.catch_up = \"heartbeat\" or \"hook\"";
     let asked = timeout_at(until, primary.ask("SELECT @@GLOBAL.gtid_executed")).await;
-    let rows = asked
-        .map_err(|late| format!("the primary's GTIDs cannot be read: {late}"))?
-        .map_err(|error| format!("the primary's GTIDs cannot be read: {error}"))?;
-    let set = rows.first().and_then(|row| row.first()).cloned().flatten();
-    let Some(set) = position::gtids(&set.unwrap_or_default()) else {
-        return Err("the primary has no GTIDs (gtid_mode is off): use cutover.catch_up = \"heartbeat\" or \"hook\"".to_owned());
+    let asked = asked.map_err(|late| format!("the primary's GTIDs cannot be read: {late}"))?;
+    let rows = asked.map_err(|error| match error {
+        AskError::Refused { code: position::UNKNOWN_VARIABLE, .. } => format!(
+            "{} has no GTIDs of MySQL's (MariaDB's, such as 0-1-100, are others, which no server of MySQL's can wait for): {INSTEAD}",
+            primary.server().name
+        ),
+        error => format!("the primary's GTIDs cannot be read: {error}"),
+    })?;
+    let told = rows.first().and_then(|row| row.first()).cloned().flatten();
+    let told = told.unwrap_or_default();
+    let Some(set) = position::gtids(&told) else {
+        let name = &primary.server().name;
+        return Err(if told.is_empty() {
+            format!("the primary, {name}, has no GTIDs (gtid_mode is off): {INSTEAD}")
+        } else {
+            format!("what {name} says of its GTIDs is no set of MySQL's: {INSTEAD}")
+        });
     };
     // To wait for 0 seconds is to wait for ever.
     let left = until.saturating_duration_since(Instant::now());
     let left = left.as_secs_f64().max(0.001);
     let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {left:.3})");
     let asked = timeout_at(until, shadow.ask(&wait)).await;
-    let rows = asked
-        .map_err(|_| NOT_THERE.to_owned())?
-        .map_err(|error| format!("the shadow cannot wait for GTIDs: {error}"))?;
+    let asked = asked.map_err(|_| NOT_THERE.to_owned())?;
+    let rows = asked.map_err(|error| match error {
+        AskError::Refused { code: position::UNKNOWN_FUNCTION, .. } => format!(
+            "{} cannot wait for GTIDs of MySQL's (it is a MariaDB, or a MySQL before 5.7): {INSTEAD}",
+            shadow.server().name
+        ),
+        error => format!("the shadow cannot wait for GTIDs: {error}"),
+    })?;
     if position::came(&rows) {
         Ok(())
     } else {

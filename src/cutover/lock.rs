@@ -12,7 +12,7 @@ mod grip;
 mod names;
 mod ready;
 
-use self::grip::Grip;
+use self::grip::{Grip, is_older};
 use self::names::{Table, named, quoted};
 use super::position::{Follower, Position, Unplaced};
 use super::standstill::{Beside, Moment, Standstill, Why};
@@ -24,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 /// MySQL's numbers for what is not there, or may not be done: not at another time either.
@@ -49,6 +50,19 @@ impl std::fmt::Debug for Lock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lock").finish_non_exhaustive()
     }
+}
+
+/// Of which table, on which servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Of<'a> {
+    /// Its database, by the primary's name.
+    pub database: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The server that it is looked at on (its `server_uuid`), if whoever looks knows.
+    pub primary: Option<&'a str>,
+    /// The same of the shadow.
+    pub shadow: Option<&'a str>,
 }
 
 /// What became of it.
@@ -90,6 +104,24 @@ impl Barred {
     }
 }
 
+/// Why tables of a server of this version are not locked, whoever asks for it; none where they can be.
+#[must_use]
+pub fn never_locks(version: &str) -> Option<&'static str> {
+    if version.contains("Vitess") {
+        Some("a vtgate locks no tables")
+    } else if version.contains("MariaDB") {
+        Some(
+            "MariaDB has no GTIDs of MySQL's (its own, such as 0-1-100, are others), by which the shadow could be waited for",
+        )
+    } else if is_older(version) {
+        Some(
+            "before MySQL 5.7 a lock of a table may have the server end a transaction of somebody who writes to it (error 1213)",
+        )
+    } else {
+        None
+    }
+}
+
 impl Lock {
     /// Of tables of this primary. It runs on this thread, and gives way to the cutover of this standstill.
     #[must_use]
@@ -120,27 +152,30 @@ impl Lock {
     }
 
     /// Locks a table (of a database), waits until the shadow has all of it, does this, and lets go; at the latest after this time,
-    /// in which `work` is dropped where it is. It ends by itself, whether or not it is waited for.
-    pub async fn moment(
-        &self,
-        (database, name): (&str, &str),
-        at_most: Duration,
-        work: Work,
-    ) -> Locked {
+    /// in which `work` is dropped where it is. Where this is dropped it ends at once, and so does a lock that is waited for.
+    pub async fn moment(&self, of: Of<'_>, at_most: Duration, work: Work) -> Locked {
         let lock = self.clone();
         let table = Table {
-            database: database.to_owned(),
-            name: name.to_owned(),
+            database: of.database.to_owned(),
+            name: of.name.to_owned(),
         };
-        let held = async move { lock.held(&table, at_most, work).await };
-        match task::spawn_on(&self.thread, "lock", held).await {
+        let on = [of.primary, of.shadow].map(|one| one.map(str::to_owned));
+        let held = async move { lock.held(&table, on, at_most, work).await };
+        let mut holding = Holding(task::spawn_on(&self.thread, "lock", held));
+        match (&mut holding.0).await {
             Ok(locked) => locked,
             Err(broken) => none(Why::Failed(format!("it broke off: {broken}")), false),
         }
     }
 
-    async fn held(self, table: &Table, at_most: Duration, work: Work) -> Locked {
-        let (mut grip, mut follower) = match self.ready(table, at_most).await {
+    async fn held(
+        self,
+        table: &Table,
+        on: [Option<String>; 2],
+        at_most: Duration,
+        work: Work,
+    ) -> Locked {
+        let (mut grip, mut follower) = match self.ready(table, on, at_most).await {
             Ok(ready) => ready,
             Err(barred) => return none(Why::Failed(barred.why), barred.hopeless),
         };
@@ -237,6 +272,15 @@ impl Lock {
             Err(_) => Err(late("the opening of both snapshots was not done")),
             Ok(done) => done.map_err(Why::Failed),
         }
+    }
+}
+
+/// A lock's task, which ends with this.
+struct Holding(JoinHandle<Locked>);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

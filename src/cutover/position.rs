@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// MySQL's numbers for a variable that a server does not know (MariaDB), and for a function (MySQL 5.6).
-const UNKNOWN_VARIABLE: u16 = 1193;
-const UNKNOWN_FUNCTION: u16 = 1305;
+pub(super) const UNKNOWN_VARIABLE: u16 = 1193;
+pub(super) const UNKNOWN_FUNCTION: u16 = 1305;
 
 const STANDS: &str = "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.log_bin, @@GLOBAL.gtid_executed";
 
@@ -36,7 +36,7 @@ impl Position {
             && *code == UNKNOWN_VARIABLE
         {
             return Err(Unplaced::Never(format!(
-                "{name} has no GTIDs of MySQL's, by which the shadow could be waited for; take --mode chunks"
+                "{name} has no GTIDs of MySQL's, by which the shadow could be waited for (MariaDB's, such as 0-1-100, are others); take --mode chunks"
             )));
         }
         let rows = told.map_err(|fault| {
@@ -67,10 +67,15 @@ fn read(rows: &[Row]) -> Option<Position> {
     gives.then_some(Position(set))
 }
 
-/// A set of GTIDs as it can stand in a statement; none where it is empty, or is none.
+/// A set of GTIDs as it can stand in a statement; none where it is empty, or is none of MySQL's: each is of a source
+/// and numbers behind a colon, which MariaDB's (`0-1-100`) are not.
 pub(super) fn gtids(told: &str) -> Option<String> {
     let set: String = told.split_whitespace().collect();
-    (!set.is_empty() && !set.contains('\'')).then_some(set)
+    let is_one = |one: &str| {
+        one.split_once(':')
+            .is_some_and(|(of, numbers)| !of.is_empty() && !numbers.is_empty())
+    };
+    (!set.contains('\'') && set.split(',').all(is_one)).then_some(set)
 }
 
 /// Who says whether the shadow has come to a position.
@@ -109,6 +114,23 @@ impl<'a> Follower<'a> {
             )));
         }
         Ok(Self::Asked(Box::new(asker), name))
+    }
+
+    /// Which server is asked, by its `server_uuid`; none where none is.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub(super) async fn identity(&mut self) -> Result<Option<String>, Unplaced> {
+        match self {
+            Self::Asked(shadow, name) => {
+                let told = shadow.ask("SELECT @@GLOBAL.server_uuid").await;
+                let rows = told.map_err(|fault| {
+                    Unplaced::NotNow(format!("which server {name} is cannot be asked: {fault}"))
+                })?;
+                Ok(first(&rows).map(str::to_owned))
+            }
+            Self::Command(_) => Ok(None),
+        }
     }
 
     /// Resolves once the shadow has come to this position, of this table.
@@ -217,6 +239,11 @@ mod tests {
             ["ON", "0", "a:1-5"],
             ["ON", "1", ""],
             ["ON", "1", "a' OR 'b"],
+            ["ON", "1", "a:1' OR 'b:2"],
+            // MariaDB's.
+            ["ON", "1", "0-1-100"],
+            ["ON", "1", "a:1-5,0-1-100"],
+            ["ON", "1", "a:"],
         ] {
             assert_eq!(read(&row(none)), None, "{none:?}");
         }

@@ -3,7 +3,7 @@
 //! an error.
 
 use super::catch_up::{self, Way, row_of};
-use crate::config::Cutover;
+use crate::config::{CatchUp, Cutover};
 use crate::connect::Dial;
 use crate::roles::Roles;
 use std::sync::Arc;
@@ -45,6 +45,12 @@ impl Replicated {
     #[must_use]
     pub fn is_between(&self, roles: &Roles) -> bool {
         self.roles.primary.name == roles.primary.name && self.roles.shadow.name == roles.shadow.name
+    }
+
+    /// Whether the shadow is asked for each transaction, and not for a sign of one that came behind them.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.config.catch_up == CatchUp::Gtid
     }
 
     /// Returns once the shadow has what the primary had committed when this was called.

@@ -34,8 +34,10 @@ pub(super) fn lacks_to_stop(version: &str, grants: &[String]) -> Vec<&'static st
     lacks(&[needed], true, grants)
 }
 
-/// Likewise, to lock tables of a database. To end its own connections no account needs a right.
-pub(super) fn lacks_to_lock(grants: &[String], database: &str) -> Vec<&'static str> {
+/// What an account lacks to lock tables of a database, by the lines of its SHOW GRANTS; nothing where a role may have it.
+/// To end its own connections no account needs a right.
+#[must_use]
+pub fn lacks_to_lock(grants: &[String], database: &str) -> Vec<&'static str> {
     let is_role = |grant: &String| !grant.contains(" ON ");
     if grants.iter().any(is_role) {
         return Vec::new();

@@ -6,6 +6,7 @@ use super::shape::{Column, Index, Shape};
 use super::statements::quoted;
 use super::types::SqlType;
 use crate::sql::{Table, sequence_in};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Databases that hold a server's own; `sys` where there is no table of an application's in it.
@@ -236,6 +237,54 @@ pub(super) async fn sequence_of(
     }
 }
 
+/// The keyspace in which a vtgate reads this table, where that is another than is named: a routing rule sends it there.
+/// `None` too where it does not say.
+///
+/// # Errors
+/// As [`Reader::all`].
+pub(super) async fn led_to(
+    reader: &mut Reader,
+    keyspace: &str,
+    table: &str,
+) -> Result<Option<String>, ReadError> {
+    if !reader.is_vitess() {
+        return Ok(None);
+    }
+    // It is planned, not run: of the rules themselves a vtgate tells nothing by SQL.
+    let ask = format!(
+        "VEXPLAIN PLAN SELECT 1 FROM {}.{} LIMIT 1",
+        quoted(keyspace),
+        quoted(table)
+    );
+    match reader.all(&ask).await {
+        Ok(rows) => {
+            let plan = rows.first().and_then(|row| cell(row, 0));
+            let plan = plan.and_then(|plan| serde_json::from_str(plan).ok());
+            Ok(plan.and_then(|plan| keyspaces_in(&plan).into_iter().find(|one| one != keyspace)))
+        }
+        Err(ReadError::Refused { .. }) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The keyspaces that a plan goes to.
+fn keyspaces_in(plan: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut parts = vec![plan];
+    while let Some(part) = parts.pop() {
+        match part {
+            Value::Object(fields) => {
+                let name = fields.get("Keyspace").and_then(|one| one.get("Name"));
+                names.extend(name.and_then(Value::as_str).map(str::to_owned));
+                parts.extend(fields.values());
+            }
+            Value::Array(all) => parts.extend(all),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    names
+}
+
 /// Where a sequence stands: no value from here on was given yet. `None` where that cannot be read without
 /// drawing one.
 ///
@@ -368,6 +417,29 @@ mod tests {
             found[1].columns,
             [("name".into(), Some(10)), ("age".into(), None)]
         );
+    }
+
+    #[test]
+    fn a_plan_names_the_keyspaces_that_it_goes_to() {
+        let route = |name: &str| {
+            format!(
+                r#"{{"OperatorType": "Route", "Variant": "Scatter", "Keyspace": {{"Name": "{name}", "Sharded": true}}, "Query": "select 1 from t limit 1"}}"#
+            )
+        };
+        let limit = format!(
+            r#"{{"OperatorType": "Limit", "Count": "1", "Inputs": [{}, {}]}}"#,
+            route("customer"),
+            route("app")
+        );
+        for (plan, names) in [
+            (route("app"), &["app"][..]),
+            (limit, &["app", "customer"]),
+            ("[1, null, \"Keyspace\"]".to_owned(), &[]),
+        ] {
+            let plan = serde_json::from_str(&plan).unwrap();
+            let found: Vec<String> = keyspaces_in(&plan).into_iter().collect();
+            assert_eq!(found, names);
+        }
     }
 
     #[test]

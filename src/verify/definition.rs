@@ -23,6 +23,8 @@ pub(super) struct Known {
     pub(super) engine: Option<String>,
     /// The shadow's, where it matters: in snapshot mode.
     pub(super) engine_there: Option<String>,
+    /// The keyspace to which a routing rule of the shadow's sends it, if one does.
+    pub(super) led_to: Option<String>,
 }
 
 impl TableRun<'_> {
@@ -42,6 +44,7 @@ impl TableRun<'_> {
             of: String::new(),
             engine: None,
             engine_there: None,
+            led_to: None,
         };
         let of = self.digest(
             (&mut primary, &mut shadow),
@@ -114,12 +117,14 @@ impl TableRun<'_> {
         if way != Way::Buckets {
             self.tell_locks(table, engine.as_deref());
         }
+        let led_to = self.led_to(&mut shadow, there, table).await?;
         Ok(Known {
             sharded,
             routed: spread.is_some(),
             indexed: key.is_empty() || theirs.indexes.iter().any(leads),
             engine,
             engine_there,
+            led_to,
             of,
             plan: plan.map(|plan| Plan { spread, ..plan }),
         })
@@ -168,6 +173,23 @@ impl TableRun<'_> {
             None => None,
         };
         Ok((mine, theirs))
+    }
+
+    /// The keyspace to which a routing rule of the shadow's sends it, if one does, which is told.
+    async fn led_to(
+        &self,
+        shadow: &mut Reader,
+        there: &str,
+        table: &Table,
+    ) -> Result<Option<String>, ReadError> {
+        let led_to = catalog::led_to(shadow, there, &table.name).await?;
+        if let Some(keyspace) = &led_to {
+            self.run.note(format!(
+                "{there}.{} is read in the keyspace {keyspace} on {}: a routing rule of Vitess sends it there",
+                table.name, self.run.servers.1
+            ));
+        }
+        Ok(led_to)
     }
 
     /// Others than InnoDB lock a table while it is read.

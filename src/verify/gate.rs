@@ -29,18 +29,17 @@ pub trait Around: Send + Sync + 'static {
     /// The share of the time in which it may work now, of this at most.
     fn share(&self, most: f64) -> f64;
 
-    /// Whether a later process goes on with a run that is left: then what looks different does not wait for long, for the
-    /// cursor is behind it.
-    fn resumes(&self) -> bool {
-        true
+    /// Rows are about to be read: whoever is to say later what was written meanwhile looks now how it stands.
+    fn begins(&self) -> Soon<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
-    /// Resolves once all that was committed on the primary before, on this table, is on the shadow, as far as
-    /// anybody here can know.
+    /// Resolves once all that was seen on the primary before, on this table, is on the shadow, as far as
+    /// anybody here can know. What is seen there before it is acknowledged is waited for, too.
     ///
     /// # Errors
     /// It is not known, and why.
-    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<(), String>>;
+    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<CaughtUp, String>>;
 
     /// A place in the mirror's order for repairs of this table on this server, which must be the shadow.
     ///
@@ -89,6 +88,15 @@ pub trait Around: Send + Sync + 'static {
     fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>>;
 }
 
+/// How it is known that the shadow has what the primary had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaughtUp {
+    /// The servers themselves say so: another look tells something new at once.
+    Seen,
+    /// Nothing says that it has not, and so much time has passed as that takes: another look is taken after a pause.
+    Waited,
+}
+
 /// How writers come to stand still.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
@@ -104,8 +112,18 @@ pub enum By {
 pub enum Still<'a> {
     /// Every session of this understudy's.
     Sessions,
-    /// Whoever writes to this table: the instant is of this table alone.
-    Table(&'a Table),
+    /// Whoever writes to this table: the instant is of this table alone. It is looked at on these servers: a lock of
+    /// another one's, or what another one has, says nothing of them.
+    Table(&'a Table, On<'a>),
+}
+
+/// The two servers by which rows are read, by their own identities; none of one that has none to tell (a vtgate).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct On<'a> {
+    /// The primary.
+    pub primary: Option<&'a str>,
+    /// The shadow.
+    pub shadow: Option<&'a str>,
 }
 
 /// What is done while writers stand still: it opens a view of each server. On another thread, and dropped where
@@ -379,8 +397,8 @@ pub(super) mod tests {
             most
         }
 
-        fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
-            Box::pin(std::future::ready(Ok(())))
+        fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
+            Box::pin(std::future::ready(Ok(CaughtUp::Waited)))
         }
 
         fn place<'a>(

@@ -11,7 +11,7 @@
 //! swept as soon as it is out of time, or the run waits.
 
 use super::board::Stage;
-use super::gate::{By, Gate, Held, Still, Stopped};
+use super::gate::{By, Gate, Held, On, Still, Stopped};
 use super::prepare::on_shadow;
 use super::reader::{ReadError, Sight};
 use super::run::{Parts, Run, said};
@@ -497,7 +497,14 @@ impl<'a> Instants<'a> {
     }
 
     /// Asks for one instant.
-    async fn ask(&self, of: &Table, pair: Pair) -> Result<Asked, ReadError> {
+    async fn ask(&self, of: &Table, mut pair: Pair) -> Result<Asked, ReadError> {
+        let on = match self.by() {
+            By::Gate => (None, None),
+            By::Lock => (
+                pair.primary.identity().await?,
+                pair.shadow.identity().await?,
+            ),
+        };
         let place = Arc::new(Mutex::new((Some(pair), None)));
         let opening = {
             let place = Arc::clone(&place);
@@ -518,7 +525,10 @@ impl<'a> Instants<'a> {
         let around = &self.parts.around;
         let still = match self.by() {
             By::Gate => Still::Sessions,
-            By::Lock => Still::Table(of),
+            By::Lock => {
+                let (primary, shadow) = (on.0.as_deref(), on.1.as_deref());
+                Still::Table(of, On { primary, shadow })
+            }
         };
         let held = around.instant(still, at_most, Box::pin(opening)).await;
         self.note(&held, still);
@@ -554,7 +564,7 @@ impl<'a> Instants<'a> {
     fn note(&self, held: &Held, still: Still<'_>) {
         let table = match still {
             Still::Sessions => None,
-            Still::Table(of) => Some(format!(
+            Still::Table(of, _) => Some(format!(
                 "{}.{}",
                 of.database.as_deref().unwrap_or_default(),
                 of.name

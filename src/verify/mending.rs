@@ -4,11 +4,10 @@
 //! A table that was repaired is not called equal before all of it was read again.
 
 use super::board::Found;
-use super::reader::ReadError;
 use super::repair::{self, Became, Repairs};
 use super::rows::Suspect;
 use super::run::said;
-use super::settle::{Broke, Differs, Pair, Places, settle};
+use super::settle::{Broke, Differs, Places, settle};
 use super::table::TableRun;
 use super::walk::{Ended, Walk, Walker};
 use super::wish::Repair;
@@ -74,7 +73,7 @@ impl TableRun<'_> {
     ) -> Result<(), Ended> {
         walk.gate.pass().await.map_err(Ended::Stopped)?;
         let planned = async {
-            let mut pair = pair(walk).await?;
+            let mut pair = walk.pair().await?;
             let shadow = (&self.parts.dial, &self.parts.roles.shadow);
             repair::plan(&mut pair, places, shadow, different, &self.run.bytes_told).await
         };
@@ -111,7 +110,7 @@ impl TableRun<'_> {
                 how: one.how,
             })
             .collect();
-        let mut pair = pair(walk).await.map_err(Ended::Fault)?;
+        let mut pair = walk.pair().await.map_err(Ended::Fault)?;
         let settled = settle(&mut pair, places, walk.gate, suspects, walk.limits.settle).await;
         let settled = match settled {
             Ok(settled) => settled,
@@ -140,14 +139,6 @@ impl TableRun<'_> {
         tracing::info!("{what}");
         Ok(())
     }
-}
-
-async fn pair(walk: &Walk<'_>) -> Result<Pair, ReadError> {
-    Ok(Pair {
-        primary: walk.primary.open().await?,
-        shadow: walk.shadow.open().await?,
-        view: None,
-    })
 }
 
 fn found(walk: &Walk<'_>, places: &Places<'_>, one: &Differs) -> Found {

@@ -6,7 +6,7 @@
 //!
 //! Around it: `reader` streams rows, `catalog` asks for definitions and `rights` says what an account sees,
 //! `prepare` and `definition` say what there is, `walk` goes through a table, `range` by `range`, as long as it gets on (`lap`) (`heap` through one
-//! without a key), `settle` looks again at what looked different until it stays so, `repair` makes the shadow's row the
+//! without a key), `settle` looks again at what looked different until it stays so (a `batch` at a time, beside the walk), `repair` makes the shadow's row the
 //! primary's (`mending` does so for a table), `instants` has views of both servers opened at one moment, `gate` gives way to production, `run` does all of it for many tables (each
 //! a `table`), and the `verifier` is whom operators ask, as an `inspector`.
 //!
@@ -18,6 +18,7 @@ pub mod place;
 pub mod verifier;
 pub mod wish;
 
+mod batch;
 mod board;
 mod buckets;
 mod catalog;
@@ -49,7 +50,7 @@ mod value;
 mod walk;
 
 pub use board::Outcome;
-pub use gate::{Around, By, Held, Opening, Soon, Still};
+pub use gate::{Around, By, CaughtUp, Held, On, Opening, Soon, Still};
 pub use inspector::{Absent, Figures, Inspector, Refused};
 pub use instants::HoldFigures;
 pub use place::{NoPlace, Place};

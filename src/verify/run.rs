@@ -400,6 +400,9 @@ impl Run {
         left: Vec<TableLeft>,
     ) -> Result<(), Ended> {
         let began = Instant::now();
+        let around = self.gate.around();
+        let begins = self.gate.unless_stopped(around.begins()).await;
+        begins.map_err(Ended::Stopped)?;
         let (sharded, left) = loop {
             self.gate.pass().await.map_err(Ended::Stopped)?;
             let preparing = self.gate.unless_stopped(self.prepare(parts, doors, &left));

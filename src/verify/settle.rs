@@ -5,8 +5,15 @@
 //! has something else, that is a difference, but for a row that was changed and changed back. So it must be the
 //! same difference in several rounds. What does not come to rest in time is *unsettled*: it is neither equal
 //! nor different.
+//!
+//! How far apart the rounds are depends on how it is known that the shadow caught up ([`CaughtUp`]). Where the servers
+//! themselves say so, nothing is on its way when the shadow is read: the next round tells something new at once, and
+//! pauses are only there so that a row which is changed and changed back is not met in the same beat. Where time alone
+//! speaks for it, what is late for once must not be late three times: the pauses grow.
+//!
+//! All that is looked at shares a round's waits, and `walk` goes on reading meanwhile.
 
-use super::gate::{Gate, Stopped};
+use super::gate::{CaughtUp, Gate, Stopped};
 use super::instants::View;
 use super::plan::Plan;
 use super::reader::{ReadError, Reader};
@@ -21,16 +28,18 @@ use tokio::time::Instant;
 /// Rounds in a row in which a difference must be the same.
 const ROUNDS: u32 = 3;
 
-/// A commit is seen by others before its acknowledgement has come through the tee: so long is waited between the
-/// look at the primary and the shadow's catch-up.
-const QUIET: Duration = Duration::from_millis(100);
-
 /// The first pause between two rounds, and the longest; each is three times the one before.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
+/// Of these pauses a part is enough where the servers say that the shadow caught up.
+const SEEN_PART: u32 = 5;
+
 /// Keys in one statement.
 pub(super) const KEYS_MAX: usize = 200;
+
+/// Keys that share a round's waits.
+const ROUND_KEYS: usize = 5 * KEYS_MAX;
 
 /// Both servers, each with a connection.
 #[derive(Debug)]
@@ -159,7 +168,8 @@ pub(super) async fn settle(
     while !open.is_empty() {
         let mut keys: Vec<Key> = open.values().map(|one| one.key.clone()).collect();
         keys.sort_unstable();
-        for some in keys.chunks(KEYS_MAX) {
+        let mut seen = true;
+        for some in keys.chunks(ROUND_KEYS) {
             gate.pass().await?;
             if spent >= at_most {
                 break;
@@ -167,7 +177,8 @@ pub(super) async fn settle(
             let began = Instant::now();
             let round = round(pair, places, gate, some).await?;
             spent += began.elapsed();
-            settled.why = round.why.or(settled.why);
+            seen &= round.caught_up == Ok(CaughtUp::Seen);
+            settled.why = round.caught_up.err().or(settled.why);
             for (canonical, look) in round.looks {
                 conclude(&mut open, &mut settled, &canonical, look);
             }
@@ -179,8 +190,9 @@ pub(super) async fn settle(
             settled.unsettled += open.len() as u64;
             break;
         }
-        gate.sleep(pause).await?;
-        spent += pause;
+        let wait = if seen { pause / SEEN_PART } else { pause };
+        gate.sleep(wait).await?;
+        spent += wait;
         pause = (pause * 3).min(PAUSE_MAX);
     }
     settled
@@ -231,11 +243,14 @@ async fn here(
     places: &Places<'_>,
     keys: &[Key],
 ) -> Result<HashMap<Box<[u8]>, Seen>, ReadError> {
-    let ask = places.primary.lookup(keys);
-    let found = rows(primary, places.primary.plan, &ask, keys).await?;
-    let first = found.into_iter();
-    let first = first.filter_map(|(key, seen)| Some((key, seen.into_iter().next()?)));
-    Ok(first.collect())
+    let mut first = HashMap::with_capacity(keys.len());
+    for some in keys.chunks(KEYS_MAX) {
+        let ask = places.primary.lookup(some);
+        let found = rows(primary, places.primary.plan, &ask, some).await?;
+        let found = found.into_iter();
+        first.extend(found.filter_map(|(key, seen)| Some((key, seen.into_iter().next()?))));
+    }
+    Ok(first)
 }
 
 /// What the shadow has of these keys: where they belong, and anywhere.
@@ -245,20 +260,22 @@ async fn there(
     keys: &[Key],
 ) -> Result<HashMap<Box<[u8]>, There>, ReadError> {
     let plan = places.primary.plan;
-    let mut routed = rows(shadow, plan, &places.shadow.lookup(keys), keys).await?;
-    let mut any = if places.sharded && places.routed {
-        rows(shadow, plan, &places.shadow.spots(keys), keys).await?
-    } else {
-        routed.clone()
-    };
     let mut found = HashMap::with_capacity(keys.len());
-    for key in keys {
-        let of = |all: &mut HashMap<Box<[u8]>, Vec<Seen>>| all.remove(&key.canonical);
-        let there = There {
-            routed: of(&mut routed).and_then(|seen| seen.into_iter().next()),
-            any: of(&mut any).unwrap_or_default(),
+    for some in keys.chunks(KEYS_MAX) {
+        let mut routed = rows(shadow, plan, &places.shadow.lookup(some), some).await?;
+        let mut any = if places.sharded && places.routed {
+            rows(shadow, plan, &places.shadow.spots(some), some).await?
+        } else {
+            routed.clone()
         };
-        found.insert(key.canonical.clone(), there);
+        for key in some {
+            let of = |all: &mut HashMap<Box<[u8]>, Vec<Seen>>| all.remove(&key.canonical);
+            let there = There {
+                routed: of(&mut routed).and_then(|seen| seen.into_iter().next()),
+                any: of(&mut any).unwrap_or_default(),
+            };
+            found.insert(key.canonical.clone(), there);
+        }
     }
     Ok(found)
 }
@@ -275,7 +292,7 @@ enum Look {
 
 struct Round {
     looks: Vec<(Box<[u8]>, Look)>,
-    why: Option<String>,
+    caught_up: Result<CaughtUp, String>,
 }
 
 async fn round(
@@ -285,7 +302,6 @@ async fn round(
     keys: &[Key],
 ) -> Result<Round, Broke> {
     let before = here(&mut pair.primary, places, keys).await?;
-    gate.sleep(QUIET).await?;
     let caught_up = gate.around().caught_up(places.table).await;
     let mut on_shadow = there(&mut pair.shadow, places, keys).await?;
     let after = here(&mut pair.primary, places, keys).await?;
@@ -304,8 +320,7 @@ async fn round(
         };
         looks.push((key.canonical.clone(), look));
     }
-    let why = caught_up.err();
-    Ok(Round { looks, why })
+    Ok(Round { looks, caught_up })
 }
 
 fn conclude(

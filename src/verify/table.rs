@@ -282,6 +282,11 @@ impl TableRun<'_> {
     /// Other engines show what is there by the time of the statement, whatever transaction it is in.
     fn may_be_read_at_once(&self, known: &Known) -> Result<(), Ended> {
         let (primary, shadow) = &self.run.servers;
+        if let Some(keyspace) = &known.led_to {
+            return Err(Ended::Unread(format!(
+                "its rows were not read: a routing rule of {shadow} sends it to the keyspace {keyspace}, which is not part of the instant; take --mode chunks"
+            )));
+        }
         let sides = [(primary, &known.engine), (shadow, &known.engine_there)];
         for (server, engine) in sides {
             let engine = engine.as_deref().unwrap_or("unknown");

@@ -3,8 +3,8 @@
 //! By ranges: the primary's next rows, in its order; the shadow's rows of the same range, in none; while the
 //! next range is being read on the primary. By lookups: the primary's next rows, each looked up on the shadow;
 //! then the shadow's keys in the shadow's order, each looked up on the primary. What looks different is
-//! collected and settled before the cursor moves past it. A fault that may pass has it wait and read the same
-//! range once more. How a range is read stands in `range`.
+//! collected, and settled beside the walk (`batch`); the cursor moves past it once it is. A fault that may pass has
+//! it wait and read the same range once more. How a range is read stands in `range`.
 //!
 //! In snapshot mode a pair of views shows both servers at one instant: a range is read in one of them, and what looks
 //! different in it is settled there, at once. Where the view is lost on the way, the range is read in another one.
@@ -12,6 +12,7 @@
 //! What is collected is bounded: a range in which too much looks different is read again in smaller ones, and where
 //! that does not help, what was met is settled and the table is left with those words.
 
+use super::batch::{Batch, Looked};
 use super::board::{Board, Found, Stage};
 use super::cursor::Cursor;
 use super::gate::{Gate, Stopped};
@@ -21,18 +22,18 @@ use super::plan::Plan;
 use super::range::Ahead;
 use super::reader::{Door, ReadError};
 use super::rows::{Key, Suspect};
-use super::settle::{Broke, Differs, Pair, Places, Settled, settle, settle_at_once};
+use super::settle::{Broke, Differs, Pair, Places, Settled, settle_at_once};
 use super::wish::{Meant, Repair};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Suspects that are settled together, and that are collected before they are.
+/// Suspects that are settled together; the walk waits where so many are collected while others are settled.
 const SUSPECTS_MAX: usize = 500;
 
 /// Ranges of a table that may be read again because too much looked different in them.
 const CROWDS_MAX: u32 = 8;
 
-/// They are not kept waiting for longer, where the cursor behind them is of use.
+/// They are not kept waiting for longer: the cursor is behind them.
 const SUSPECTS_WAIT: Duration = Duration::from_secs(10);
 
 /// A cursor is kept no more often.
@@ -98,6 +99,20 @@ pub(super) struct Walk<'a> {
     pub(super) tells_keys: bool,
 }
 
+impl Walk<'_> {
+    /// Connections to both servers, each of which shows what it has by now.
+    ///
+    /// # Errors
+    /// One cannot be had.
+    pub(super) async fn pair(&self) -> Result<Pair, ReadError> {
+        Ok(Pair {
+            primary: self.primary.open().await?,
+            shadow: self.shadow.open().await?,
+            view: None,
+        })
+    }
+}
+
 /// How a walk ended, where it did not come to its end.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -124,6 +139,10 @@ pub(super) struct Walker<'a> {
     pub(super) ahead: Option<Ahead>,
     pub(super) range_rows: u64,
     suspects: Vec<Suspect>,
+    /// Others are looked at again: the cursor is behind them.
+    looks: bool,
+    /// The connections by which they were, the last time.
+    spare: Option<Pair>,
     since: Instant,
     kept: Instant,
     /// Ranges in which too much looked different.
@@ -169,6 +188,8 @@ impl<'a> Walker<'a> {
             lap: Lap::default(),
             unread: None,
             suspects: Vec::new(),
+            looks: false,
+            spare: None,
             since: now,
             kept: now,
             crowds: 0,
@@ -191,10 +212,11 @@ impl<'a> Walker<'a> {
     /// It did not come there.
     pub(super) async fn run(&mut self) -> Result<(), Ended> {
         let (mut failing, mut pause): (Option<Instant>, _) = (None, RETRY);
-        while !self.done || !self.suspects.is_empty() {
+        let mut batch: Option<Batch<'a>> = None;
+        while !self.done || !self.suspects.is_empty() || batch.is_some() {
             let gate = self.of.gate;
             // It only reads: it may be dropped in its midst.
-            let went = Box::pin(gate.unless_stopped(self.go_on())).await;
+            let went = Box::pin(gate.unless_stopped(self.go_on(&mut batch))).await;
             match went.map_err(Ended::Stopped)? {
                 Ok(()) => {
                     (failing, pause) = (None, RETRY);
@@ -208,7 +230,7 @@ impl<'a> Walker<'a> {
                     if let Some(why) = self.unread.take() {
                         return Err(Ended::Unread(why));
                     }
-                    if self.crowded && self.suspects.is_empty() {
+                    if self.crowded && self.suspects.is_empty() && batch.is_none() {
                         return Err(Ended::Unread(CROWDED.to_owned()));
                     }
                 }
@@ -235,17 +257,40 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    async fn go_on(&mut self) -> Result<(), Broke> {
+    /// The next range, while what looked different before is looked at again; where there is none, or no room for what
+    /// it may bring, that alone.
+    async fn go_on(&mut self, batch: &mut Option<Batch<'a>>) -> Result<(), Broke> {
         if let Some(instants) = self.of.instants {
             return Box::pin(self.go_on_in(instants)).await;
         }
-        self.of.gate.pass().await?;
-        let resumes = self.of.gate.around().resumes();
-        let waited = resumes && self.since.elapsed() >= SUSPECTS_WAIT;
-        let full = self.suspects.len() >= SUSPECTS_MAX || self.crowded;
-        if !self.suspects.is_empty() && (self.done || full || waited) {
-            return self.settle().await;
+        let full = self.suspects.len() >= SUSPECTS_MAX;
+        let waits = self.done || self.crowded || full;
+        let waited = waits || self.since.elapsed() >= SUSPECTS_WAIT;
+        if batch.is_none() && waited && !self.suspects.is_empty() {
+            *batch = Some(self.look_again());
         }
+        let Some(looking) = batch.as_mut() else {
+            return self.read_on().await;
+        };
+        // What it took made room.
+        let waits = self.done || self.crowded || self.suspects.len() >= SUSPECTS_MAX;
+        let went = if waits {
+            let (board, at) = self.of.board;
+            board.set(at, |one| one.stage = Stage::Settling);
+            looking.looks_on().await;
+            Ok(())
+        } else {
+            looking.beside(self.read_on()).await
+        };
+        if let Some(looked) = looking.outcome() {
+            *batch = None;
+            self.take_in(looked)?;
+        }
+        went
+    }
+
+    async fn read_on(&mut self) -> Result<(), Broke> {
+        self.of.gate.pass().await?;
         let began = Instant::now();
         let rows = self.step().await?;
         let worked = began.elapsed();
@@ -321,6 +366,11 @@ impl<'a> Walker<'a> {
             let pair = self.pair().await?;
             let settled = settle_at_once(pair, &places, suspects, enough).await?;
             self.take_settled(settled);
+            // While others wait the cursor stays where it was: they are behind it.
+            if self.suspects.is_empty() && !self.crowded {
+                self.keep_now();
+            }
+            self.show();
         }
         Ok(rows)
     }
@@ -350,11 +400,7 @@ impl<'a> Walker<'a> {
         let pair = match (self.pair.take(), self.of.instants) {
             (Some(pair), _) => pair,
             (None, Some(instants)) => instants.pair(self.places.table, None).await?,
-            (None, None) => Pair {
-                primary: self.of.primary.open().await?,
-                shadow: self.of.shadow.open().await?,
-                view: None,
-            },
+            (None, None) => self.of.pair().await?,
         };
         Ok(self.pair.insert(pair))
     }
@@ -393,16 +439,43 @@ impl<'a> Walker<'a> {
         self.range_rows = fitting.clamp(1, most.max(1));
     }
 
-    async fn settle(&mut self) -> Result<(), Broke> {
-        let (board, at) = self.of.board;
-        board.set(at, |one| one.stage = Stage::Settling);
+    /// Some suspects, which are taken out of what waits.
+    fn look_again(&mut self) -> Batch<'a> {
         let some = self.suspects.len().min(SUSPECTS_MAX);
-        let suspects = self.suspects.get(..some).unwrap_or_default().to_vec();
-        let (places, gate, at_most) = (self.places.clone(), self.of.gate, self.of.limits.settle);
-        let pair = self.pair().await?;
-        let settled = settle(pair, &places, gate, suspects, at_most).await?;
-        self.suspects.drain(..some);
+        let suspects: Vec<Suspect> = self.suspects.drain(..some).collect();
+        let all = self.suspects.is_empty() && !self.crowded && !self.done;
+        let behind = all.then(|| self.cursor_now());
+        // Where the walk has ended its own connections are free.
+        let free = self.done || self.crowded;
+        let pair = self.spare.take();
+        let pair = pair.or_else(|| self.pair.take_if(|_| free));
+        self.looks = true;
+        Batch::new((self.of, self.places.clone()), suspects, pair, behind)
+    }
+
+    /// What became of them.
+    fn take_in(&mut self, looked: Looked) -> Result<(), Broke> {
+        self.looks = false;
+        let settled = match looked.became {
+            Ok(settled) => settled,
+            Err((broke, suspects)) => {
+                self.suspects.splice(0..0, suspects);
+                return Err(broke);
+            }
+        };
+        self.spare = looked.pair;
         self.take_settled(settled);
+        if self.suspects.is_empty() && !self.crowded {
+            self.keep_now();
+        } else if let Some(mut behind) = looked.behind {
+            // Since it stood there nothing else was settled.
+            behind.differences = self.cursor.differences.clone();
+            behind.settled = self.cursor.settled;
+            behind.unsettled = self.cursor.unsettled;
+            self.of.book.keep(&behind);
+            self.kept = Instant::now();
+        }
+        self.show();
         Ok(())
     }
 
@@ -424,11 +497,6 @@ impl<'a> Walker<'a> {
             one.rows.extend(told);
             one.why = settled.why;
         });
-        // While others wait the cursor stays where it was: they are behind it.
-        if self.suspects.is_empty() && !self.crowded {
-            self.keep_now();
-        }
-        self.show();
     }
 
     fn told(&self, one: &Differs) -> Found {
@@ -446,7 +514,7 @@ impl<'a> Walker<'a> {
     }
 
     fn keep(&mut self) {
-        if self.suspects.is_empty() && self.kept.elapsed() >= KEEP_EVERY {
+        if self.suspects.is_empty() && !self.looks && self.kept.elapsed() >= KEEP_EVERY {
             self.keep_now();
         }
         self.show();
@@ -457,11 +525,18 @@ impl<'a> Walker<'a> {
             // There is no key behind the last one: a cursor without one would begin anew.
             return;
         }
-        self.cursor.pass = self.pass;
-        self.cursor.set_after(self.after.as_ref());
+        self.cursor = self.cursor_now();
         self.of.book.keep(&self.cursor);
         self.kept = Instant::now();
         self.show();
+    }
+
+    /// A cursor where the walk stands now.
+    fn cursor_now(&self) -> Cursor {
+        let mut cursor = self.cursor.clone();
+        cursor.pass = self.pass;
+        cursor.set_after(self.after.as_ref());
+        cursor
     }
 
     fn show(&self) {

@@ -5,7 +5,7 @@
 //! before anybody waits is done before.
 
 use super::Surroundings;
-use super::locked::{held, never_locked};
+use super::locked::{held, never_locked, of};
 use crate::config::{FedBy, Writes};
 use crate::cutover::{Moment, Standstill};
 use crate::shadow::Mirror;
@@ -38,10 +38,9 @@ impl Surroundings {
         if self.helm.state().rest().is_none() {
             return none("a cutover is under way".to_owned());
         }
-        if let Still::Table(table) = still {
-            let database = table.database.as_deref().unwrap_or_default();
+        if let Still::Table(table, on) = still {
             let lock = self.lock();
-            let locked = lock.moment((database, &table.name), at_most, opening);
+            let locked = lock.moment(of(table, on), at_most, opening);
             return held(locked.await);
         }
         let Some(standstill) = self.standstill.clone() else {

@@ -3,8 +3,9 @@
 
 use super::Surroundings;
 use crate::config::FedBy;
-use crate::cutover::{Lock, Locked};
-use crate::verify::Held;
+use crate::cutover::{Lock, Locked, Of};
+use crate::sql::Table;
+use crate::verify::{Held, On};
 use std::sync::Arc;
 
 impl Surroundings {
@@ -31,6 +32,17 @@ pub(super) fn never_locked(fed_by: FedBy, is_fleet: bool) -> Option<String> {
         }
     };
     Some(format!("--lock: {why}"))
+}
+
+/// As a lock is asked for.
+#[must_use]
+pub fn of<'a>(table: &'a Table, on: On<'a>) -> Of<'a> {
+    Of {
+        database: table.database.as_deref().unwrap_or_default(),
+        name: &table.name,
+        primary: on.primary,
+        shadow: on.shadow,
+    }
 }
 
 /// As a run tells it.

@@ -2,6 +2,7 @@
 //!
 //! It reads, and changes nothing on either server.
 
+mod fed;
 mod hosts;
 mod pair;
 mod places;
@@ -52,6 +53,7 @@ async fn all(config: &Config) -> Report {
     let shadow = server::check(&config.shadow, rehearses, &mut report).await;
     if let (Some(primary), Some(shadow)) = (primary, shadow) {
         pair::check(config, &primary, &shadow, &mut report);
+        fed::check(config, &primary, &shadow, &mut report);
     }
     report
 }

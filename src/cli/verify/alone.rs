@@ -1,11 +1,13 @@
 //! A verification without a running understudy: both servers of a config are read from here.
 //!
-//! No mirror runs meanwhile, so what differs is looked at again after pauses alone, or once replication has brought
-//! it; and nobody puts repairs in order, so none is applied. No taint is cleared: what applications wrote past the proxy
-//! while it was down is not known. The ledger belongs to this process for as long. Ctrl-C, SIGTERM and SIGHUP end the
-//! run, which is recorded as aborted; where the process is killed, nobody goes on with it.
+//! No mirror runs meanwhile, so what differs is looked at again once replication has brought it, or while both servers
+//! stand still (`still`), or after pauses alone; and nobody puts repairs in order, so none is applied. No taint is
+//! cleared: what applications wrote past the proxy while it was down is not known. The ledger belongs to this process for
+//! as long. Ctrl-C, SIGTERM and SIGHUP end the run, which is recorded as aborted; where the process is killed, nobody goes
+//! on with it.
 
 use super::super::Trouble;
+use super::still::Stillness;
 use crate::app;
 use crate::config::{Config, FedBy, Literals};
 use crate::connect::{Dial, Tcp};
@@ -14,26 +16,36 @@ use crate::ledger::{Commands, Judged, Ledger, Recorded, Verifications, recorded}
 use crate::roles::Roles;
 use crate::sql::Table;
 use crate::verify::{
-    Around, By, Held, Inspector, NoPlace, Opening, Place, Soon, Still, Verifier, VerifierParts,
-    Wish,
+    Around, By, CaughtUp, Held, Inspector, NoPlace, Opening, Place, Soon, Still, Verifier,
+    VerifierParts, Wish,
 };
 use serde_json::Value;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
-/// What was on its way to the shadow when its proxy ended is given this time.
+/// What may be on its way to the shadow is given this time before each look, where nobody can say that nothing is.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Replication is waited for at most so long.
 const REPLICATION_MAX: Duration = Duration::from_secs(10);
 
-/// Pause between two looks.
-const PAUSE: Duration = Duration::from_millis(500);
+/// A commit may be seen before its GTID is in the primary's set: so long is waited before it is asked for.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// What was begun about a table's lock has this time to end, and is looked at so often.
+const END_MAX: Duration = Duration::from_secs(3);
+const REST_LOOK: Duration = Duration::from_millis(5);
+
+/// Between two looks whether it has ended, and of so many one is told.
+const LOOK: Duration = Duration::from_millis(20);
+const TOLD_EACH: u32 = 25;
 
 /// Runs it to its end; how it stands then.
 pub(super) fn run(
@@ -56,6 +68,10 @@ pub(super) fn run(
         let cutover = config.cutover.clone();
         Replicated::new(Arc::clone(&dial), roles.clone(), cutover, None)
     });
+    let still = match fed_by {
+        FedBy::Mirror => Stillness::between(&dial, &roles),
+        FedBy::Replication => None,
+    };
     let locks = wish.lock && fed_by == FedBy::Replication;
     let beside = locks.then(Beside::begin).transpose();
     let beside = beside.map_err(Trouble::failed)?;
@@ -76,7 +92,11 @@ pub(super) fn run(
         dial,
         limits: config.verify.clone(),
         tells_keys: config.ledger.literals == Literals::Keep,
-        around: Arc::new(Alone { replicated, lock }),
+        around: Arc::new(Alone {
+            replicated,
+            still,
+            lock,
+        }),
         records: Arc::new(Verifications::at(&config.ledger.path)),
         left_out: app::left_out(&config),
         alone: true,
@@ -111,13 +131,14 @@ fn watched(
     drop(entered);
     let (mut ctrl_c, mut terminate, mut hangup) = (ctrl_c, terminate, hangup);
     let mut interrupted: Option<&str> = None;
+    let mut looks = 0;
     loop {
         let pause = async {
             tokio::select! {
                 _ = ctrl_c.recv() => Some("Ctrl-C"),
                 _ = terminate.recv() => Some("SIGTERM"),
                 _ = hangup.recv() => Some("SIGHUP"),
-                () = tokio::time::sleep(PAUSE) => None,
+                () = tokio::time::sleep(LOOK) => None,
             }
         };
         let heard = runtime.block_on(pause);
@@ -125,6 +146,10 @@ fn watched(
         if let Some(by) = interrupted {
             // Where it has just ended by itself, so much the better.
             let _ = verifier.abort(&format!("{who} ({by})"));
+        }
+        looks = (looks + 1) % TOLD_EACH;
+        if looks != 0 && verifier.figures().state != "ended" {
+            continue;
         }
         let told = verifier.standing();
         if told.get("state").and_then(Value::as_str) == Some("ended") {
@@ -149,11 +174,23 @@ fn roles(config: &Config) -> Result<Roles, Trouble> {
     }
 }
 
-/// A thread beside the one that compares: who waits for a table's lock does not wait for rows to be compared.
+/// A thread beside the one that compares: who waits for a table's lock does not wait for rows to be compared. It ends
+/// once what was begun there has ended: a server does not see that nobody waits for its lock any more, and whoever writes
+/// to the table stands behind it.
 struct Beside {
     thread: Handle,
-    /// It ends with this.
-    _ends: oneshot::Sender<Infallible>,
+    ends: Option<oneshot::Sender<Infallible>>,
+    ended: Option<JoinHandle<()>>,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        drop(self.ends.take());
+        let ended = self.ended.take().map(JoinHandle::join);
+        if matches!(ended, Some(Err(_))) {
+            tracing::error!("the thread of the locks broke off");
+        }
+    }
 }
 
 impl Beside {
@@ -162,22 +199,35 @@ impl Beside {
             .enable_all()
             .build()?;
         let thread = runtime.handle().clone();
-        let (ends, ended) = oneshot::channel::<Infallible>();
-        std::thread::Builder::new()
+        let (ends, told) = oneshot::channel::<Infallible>();
+        let ended = std::thread::Builder::new()
             .name("lock".to_owned())
             .spawn(move || {
-                let _ = runtime.block_on(ended);
+                runtime.block_on(async {
+                    let _ = told.await;
+                    let _ = timeout(END_MAX, at_rest(runtime.handle())).await;
+                });
             })?;
         Ok(Self {
             thread,
-            _ends: ends,
+            ends: Some(ends),
+            ended: Some(ended),
         })
+    }
+}
+
+/// Returns once nothing is under way on a runtime.
+async fn at_rest(runtime: &Handle) {
+    while runtime.metrics().num_alive_tasks() > 0 {
+        tokio::time::sleep(REST_LOOK).await;
     }
 }
 
 /// Nobody is around.
 struct Alone {
     replicated: Option<Replicated>,
+    /// Where nothing is said to feed the shadow.
+    still: Option<Stillness>,
     /// Where tables are to be locked, and replication feeds the shadow.
     lock: Option<Lock>,
 }
@@ -191,20 +241,27 @@ impl Around for Alone {
         most
     }
 
-    /// So all that looks different is looked at together, which takes a few pauses once, not every time.
-    fn resumes(&self) -> bool {
-        false
+    fn begins(&self) -> Soon<'_, ()> {
+        Box::pin(async {
+            if let Some(still) = &self.still {
+                still.begins().await;
+            }
+        })
     }
 
-    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
+    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
         Box::pin(async {
-            match &self.replicated {
-                Some(replicated) => replicated.wait(REPLICATION_MAX).await,
-                None => {
-                    tokio::time::sleep(CATCH_UP).await;
-                    Ok(())
-                }
+            if let Some(replicated) = &self.replicated {
+                tokio::time::sleep(QUIET).await;
+                replicated.wait(REPLICATION_MAX).await?;
+                return Ok(app::sureness(replicated));
             }
+            match &self.still {
+                Some(still) if still.lasts(CATCH_UP).await => return Ok(CaughtUp::Seen),
+                Some(_) => {}
+                None => tokio::time::sleep(CATCH_UP).await,
+            }
+            Ok(CaughtUp::Waited)
         })
     }
 
@@ -238,9 +295,8 @@ impl Around for Alone {
     ) -> Soon<'a, Held> {
         Box::pin(async move {
             match (still, &self.lock) {
-                (Still::Table(table), Some(lock)) => {
-                    let database = table.database.as_deref().unwrap_or_default();
-                    let of = (database, table.name.as_str());
+                (Still::Table(table, on), Some(lock)) => {
+                    let of = app::of(table, on);
                     app::held(lock.moment(of, at_most, opening).await)
                 }
                 _ => Held {

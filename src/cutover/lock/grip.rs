@@ -36,6 +36,7 @@ pub(super) struct Grip {
     /// Has the lock, or is to have it.
     holder: Asker,
     bound_s: u64,
+    server: String,
     wait: Wait,
 }
 
@@ -97,8 +98,14 @@ impl Grip {
         Ok(Self {
             holder,
             bound_s,
+            server,
             wait,
         })
+    }
+
+    /// Which server it is, by its `server_uuid`.
+    pub(super) fn server(&self) -> &str {
+        &self.server
     }
 
     /// Right before the hold, for from here on the server waits no longer for a word.

@@ -32,9 +32,10 @@ impl Lock {
     pub(super) async fn ready(
         &self,
         table: &Table,
+        on: [Option<String>; 2],
         at_most: Duration,
     ) -> Result<(Grip, Follower<'_>), Barred> {
-        in_time(self.make_ready(table, at_most)).await
+        in_time(self.make_ready(table, on, at_most)).await
     }
 
     fn account(&self) -> Result<&Account, Barred> {
@@ -89,6 +90,7 @@ impl Lock {
     async fn make_ready(
         &self,
         table: &Table,
+        [on, on_shadow]: [Option<String>; 2],
         at_most: Duration,
     ) -> Result<(Grip, Follower<'_>), Barred> {
         let primary = &self.roles.primary;
@@ -97,6 +99,7 @@ impl Lock {
         let ready = Grip::ready(&*self.dial, to, at_most, self.thread.clone()).await;
         let failed = |fault: &dyn Display| Barred::now(format!("{}: {fault}", primary.name));
         let mut grip = ready.map_err(|fault| failed(&fault))?;
+        is_the_one(&primary.name, grip.server(), on.as_deref())?;
         let aside = grip.aside().map_err(|fault| failed(&fault))?;
         too_old(aside.version(), &primary.name)?;
         let bounds = aside.ask(BOUNDS).await.map_err(|fault| failed(&fault))?;
@@ -120,6 +123,11 @@ impl Lock {
             )));
         }
         let mut follower = Follower::of(&*self.dial, &self.roles.shadow, &self.command).await?;
+        if let Some(on) = &on_shadow
+            && let Some(asked) = follower.identity().await?
+        {
+            is_the_one(&self.roles.shadow.name, &asked, Some(on))?;
+        }
         let most = at_most / follower.share();
         let near = self.comes_near(aside, &mut follower, table, most);
         near.await?;
@@ -155,6 +163,19 @@ impl Lock {
             }
             tokio::time::sleep(NEAR_LOOK).await;
         }
+    }
+}
+
+/// Behind an address of several servers one may be locked, or waited for, while rows are read on another.
+fn is_the_one(name: &str, server: &str, on: Option<&str>) -> Result<(), Barred> {
+    match on {
+        Some(on) if on != server => Err(Barred {
+            why: format!(
+                "{name}'s address led to several servers: a lock, or a wait, on {server} says nothing of rows that are read on {on}; give the address of one"
+            ),
+            hopeless: true,
+        }),
+        Some(_) | None => Ok(()),
     }
 }
 

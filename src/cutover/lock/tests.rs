@@ -8,7 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const HOLD: Duration = Duration::from_millis(200);
 
-const TABLE: (&str, &str) = ("app", "t");
+const TABLE: Of<'static> = Of {
+    database: "app",
+    name: "t",
+    primary: None,
+    shadow: None,
+};
 
 /// What goes well, unless the test says otherwise, by server and statement.
 fn usual(statement: &str) -> Say {
@@ -164,6 +169,74 @@ async fn behind_an_address_of_several_servers_nothing_is_locked() {
     let locked = scene.moment().await;
     assert!(failed(&locked).contains("several servers"), "{locked:?}");
     assert!(scene.since_lock().is_empty() && scene.lockers.lock().is_empty());
+}
+
+/// Finding: a lock was had on one server of a balancer's, and rows were read on another.
+#[tokio::test(start_paused = true)]
+async fn what_is_locked_and_waited_for_is_what_rows_are_read_on() {
+    let on = async |primary, shadow| {
+        let scene = Scene::new(|server, statement| {
+            let asks = statement == "SELECT @@GLOBAL.server_uuid";
+            asks.then(|| Say::Rows(vec![row(&[server])]))
+        });
+        let of = Of {
+            primary: Some(primary),
+            shadow,
+            ..TABLE
+        };
+        let work = Box::pin(std::future::ready(Ok(())));
+        let locked = scene.lock.moment(of, HOLD, work).await;
+        (locked, scene.lockers.lock().len())
+    };
+    // A vtgate has no identity to tell.
+    for shadow in [Some("replica"), None] {
+        let (locked, locks) = on("legacy", shadow).await;
+        assert_eq!((locked.moment.outcome, locks), (Ok(()), 1), "{shadow:?}");
+    }
+    for (primary, shadow, named) in [
+        ("another", Some("replica"), "legacy's address"),
+        ("legacy", Some("another"), "replica's address"),
+    ] {
+        let (locked, locks) = on(primary, shadow).await;
+        let why = failed(&locked);
+        assert!(
+            why.contains(named) && why.contains("several servers"),
+            "{why}"
+        );
+        assert!(locked.hopeless && locked.moment.held.is_none() && locks == 0);
+    }
+}
+
+/// Finding: a run that was ended while its lock waited left the request in the line, with whoever writes behind it.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_nobody_waits_for_any_more_is_taken_back_at_once() {
+    let hangs = |_: &str, statement: &str| statement.starts_with("LOCK").then_some(Say::Hang);
+    let scene = Scene::new(hangs);
+    let long = Duration::from_secs(20);
+    let work = Box::pin(std::future::ready(Ok(())));
+    {
+        let moment = scene.lock.moment(TABLE, long, work);
+        let asked = async {
+            while scene.lockers.lock().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            locked = moment => panic!("{locked:?}"),
+            () = asked => {}
+        }
+    }
+    let [locker] = scene.lockers.lock().clone().try_into().unwrap();
+    let kill = format!("KILL {locker}");
+    let ended = Instant::now();
+    while !scene.since_lock().contains(&kill) {
+        assert!(
+            ended.elapsed() < Duration::from_secs(1),
+            "{:#?}",
+            scene.since_lock()
+        );
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use crate::config::{Config, Verify};
 use crate::ledger::{TableLeft, Verifications};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::verify::gate::{Around, By, Held, Opening, Soon, Still};
+use crate::verify::gate::{Around, By, CaughtUp, Held, Opening, Soon, Still};
 use crate::verify::{Inspector, NoPlace, Place, Verifier, VerifierParts, Wish};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -93,6 +93,10 @@ pub(in crate::verify) struct Watched {
     pub(in crate::verify) verified: Mutex<Vec<String>>,
     pub(in crate::verify) holds: Mutex<Option<String>>,
     pub(in crate::verify) behind: Mutex<Option<String>>,
+    /// How long the shadow is waited for.
+    pub(in crate::verify) catches_up_in: Mutex<Duration>,
+    /// How often it was.
+    pub(in crate::verify) catch_ups: Mutex<u32>,
     pub(in crate::verify) panics: Mutex<bool>,
     /// Who else writes.
     pub(in crate::verify) others: Mutex<Vec<String>>,
@@ -115,6 +119,8 @@ pub(in crate::verify) struct InstantsAsked {
     pub(in crate::verify) asked: u32,
     /// Tables that were locked, or were to be.
     pub(in crate::verify) locked: Vec<String>,
+    /// Which servers the last of them is looked at on.
+    pub(in crate::verify) on: [Option<String>; 2],
     /// Why these are not, whenever it is asked for,
     pub(in crate::verify) unlockable: BTreeMap<String, String>,
     /// and whether that is known.
@@ -133,9 +139,14 @@ impl Around for Watched {
         most
     }
 
-    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<(), String>> {
+    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
         let behind = self.behind.lock().clone();
-        Box::pin(std::future::ready(behind.map_or(Ok(()), Err)))
+        let time = *self.catches_up_in.lock();
+        *self.catch_ups.lock() += 1;
+        Box::pin(async move {
+            tokio::time::sleep(time).await;
+            behind.map_or(Ok(CaughtUp::Seen), Err)
+        })
     }
 
     fn place<'a>(
@@ -180,7 +191,8 @@ impl Around for Watched {
                 instants.asked += 1;
                 let refused = match still {
                     Still::Sessions => instants.refused.pop(),
-                    Still::Table(table) => {
+                    Still::Table(table, on) => {
+                        instants.on = [on.primary, on.shadow].map(|one| one.map(str::to_owned));
                         instants.locked.push(table.name.clone());
                         instants.unlockable.get(&table.name).cloned()
                     }

@@ -1,5 +1,6 @@
 //! Runs between two fake servers: what they must not say, and what the next process makes of them.
 
+mod beside;
 mod instants;
 mod keyless;
 

@@ -391,6 +391,8 @@ fn an_instant_of_a_locked_table_is_of_this_table_alone() {
     assert_eq!(told["run"]["outcome"], "equal", "{told:#}");
     assert_eq!(told["run"]["lock"], true);
     assert_eq!(world.around.instants.lock().locked, ["a", "b", "c"]);
+    let on = ["uuid of legacy", "uuid of other"].map(|one| Some(one.to_owned()));
+    assert_eq!(world.around.instants.lock().on, on);
     let holds = told["run"]["instants"]["holds"].as_array().unwrap();
     let of: Vec<&Value> = holds.iter().map(|one| &one["table"]).collect();
     assert_eq!(of, ["app.a", "app.b", "app.c"]);

@@ -40,7 +40,7 @@ fn setup(pair: &Pair, verify: &str) -> Setup {
 }
 
 /// A table on the source, and so on its replica.
-async fn filled(pair: &Pair, name: &str) {
+pub(super) async fn filled(pair: &Pair, name: &str) {
     let mut direct = connect(&pair.lab.legacy(), "scratch").await;
     make(&mut direct, name).await;
     direct.disconnect().await.expect("it closes");

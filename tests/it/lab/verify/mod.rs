@@ -14,6 +14,7 @@ mod ready;
 mod repairs;
 mod shards;
 mod snapshot;
+mod still;
 mod sysbench;
 mod traffic;
 
