@@ -1,6 +1,6 @@
 //! The one integration binary. `cargo test --features simulation` builds it once.
 //!
-//! `layers`, `reference`, `simulation`, `supervised` and `takeover` need nothing; everything below `lab` runs against real servers,
+//! `layers`, `reference`, `reload`, `simulation`, `supervised` and `takeover` need nothing; everything below `lab` runs against real servers,
 //! which `tests/bin/with-lab` starts beforehand. A lab that is missing fails those tests.
 
 #![allow(
@@ -21,6 +21,7 @@ mod handed;
 mod lab;
 mod layers;
 mod reference;
+mod reload;
 #[cfg(feature = "simulation")]
 mod simulation;
 mod supervised;
