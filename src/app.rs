@@ -14,8 +14,10 @@ mod front;
 mod handover;
 mod house;
 mod limits;
+mod logging;
 mod primary;
 mod probe;
+mod reload;
 mod rest;
 mod runtime;
 mod succession;
@@ -23,6 +25,7 @@ mod supervisor;
 mod verifying;
 
 pub use limits::{Need, needs};
+pub use logging::log_to_stderr;
 pub use verifying::{held, left_out, of, sureness};
 
 use crate::config::{Config, Server};
@@ -312,7 +315,7 @@ fn open_ledger(
     let floor = floor.transpose();
     let judged = Judged {
         rules: config.compare.rules.clone(),
-        stale_after: config.compare.rule_stale,
+        stale_after: config.compare.rule_stale.clone(),
         floor: floor.map_err(|error| AppError::Config(error.to_string()))?,
     };
     let asked = Arc::clone(&commands);
@@ -323,11 +326,21 @@ fn open_ledger(
     })
 }
 
-/// SIGTERM and SIGINT; and SIGUSR2, for another process to take over.
+/// SIGTERM and SIGINT; SIGUSR2, for another process to take over; and SIGHUP, for the config to be read again. One
+/// that comes before anybody asks for it waits until then.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hand_over: tokio::signal::unix::Signal,
+    reload: tokio::signal::unix::Signal,
+}
+
+/// What a signal has a process that serves do.
+enum Told {
+    /// End; the signal's name.
+    End(&'static str),
+    HandOver,
+    Reload,
 }
 
 impl Signals {
@@ -336,6 +349,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hand_over: signal(SignalKind::user_defined2())?,
+            reload: signal(SignalKind::hangup())?,
         })
     }
 
@@ -349,14 +363,15 @@ impl Signals {
         }
     }
 
-    /// The next that has it do something: `None` for handing over.
+    /// The next that has it do something.
     ///
     /// Cancel-safe.
-    async fn any(&mut self) -> Option<&'static str> {
+    async fn any(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => Some("SIGTERM"),
-            _ = self.interrupt.recv() => Some("SIGINT"),
-            _ = self.hand_over.recv() => None,
+            _ = self.terminate.recv() => Told::End("SIGTERM"),
+            _ = self.interrupt.recv() => Told::End("SIGINT"),
+            _ = self.hand_over.recv() => Told::HandOver,
+            _ = self.reload.recv() => Told::Reload,
         }
     }
 }
@@ -377,8 +392,8 @@ async fn attend(
 /// The way to the end.
 struct Ending<'a> {
     config: &'a Config,
-    supervisor: &'a Supervisor,
-    house: &'a Running,
+    supervisor: &'a Arc<Supervisor>,
+    house: &'a Arc<Running>,
     cutovers: Option<&'a Cutovers>,
     front: &'a Front,
     giving: &'a Giving,
@@ -388,7 +403,7 @@ impl Ending<'_> {
     /// Whoever asks is told that it drains, and the supervisor how long that takes at most, from here to the
     /// process's end.
     fn begin(&self) {
-        let drain = self.config.listen.drain_timeout + CUTOVER_STOP;
+        let drain = self.config.listen.drain_timeout.now() + CUTOVER_STOP;
         self.house.set_draining();
         self.supervisor.stopping(drain + FALL);
     }
@@ -430,7 +445,7 @@ impl Ending<'_> {
         relay: &mut JoinHandle<()>,
     ) -> Result<Option<&'static str>, AppError> {
         let mut heirs = Heirs::default();
-        let at_most = self.config.listen.handover_time;
+        let at_most = &self.config.listen.handover_time;
         loop {
             tokio::select! {
                 ended = &mut *relay => {
@@ -438,8 +453,9 @@ impl Ending<'_> {
                     return Err(AppError::Failed(format!("the relay broke: {why}")));
                 }
                 signal = signals.any() => match signal {
-                    Some(signal) => return Ok(Some(signal)),
-                    None => heirs.start(),
+                    Told::End(signal) => return Ok(Some(signal)),
+                    Told::HandOver => heirs.start(),
+                    Told::Reload => reload::at_signal(self.house, self.supervisor),
                 },
                 () = self.giving.emptied(&self.front.relay, at_most) => {
                     // Unless that process has ended just now.
@@ -481,9 +497,9 @@ fn say_started(config: &Config, roles: &Roles, places: Places) {
     tracing::info!(
         "shadow: {}, which rehearses: reads {}, writes {}, sample {} %",
         at(&roles.shadow),
-        if mirror.reads { "on" } else { "off" },
-        mirror.writes.name(),
-        mirror.sample * 100.0,
+        if mirror.reads.now() { "on" } else { "off" },
+        mirror.writes.now().name(),
+        mirror.sample.now() * 100.0,
     );
     let token = if config.admin.wants_token() {
         "with a token"

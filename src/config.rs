@@ -1,15 +1,22 @@
 //! The file as written → [`Config`] as meant. An unknown key is an error that names it.
+//!
+//! What may change while the process runs is a [`Live`] value: [`Config::follow`] has it become what another reading
+//! of the file says.
 
+mod again;
 mod fault;
 mod holders;
+mod live;
 mod meaning;
 mod rules;
 mod section;
 mod source;
 mod units;
 
+pub use again::{Difference, Differences};
 pub use fault::{ConfigError, Fault, Place};
 pub use holders::{Holder, Role, SOMEBODY, TOKEN_CHARS_MIN, TokenDigest, TokensFile};
+pub use live::Live;
 pub use rules::{OURSELVES, RULES_MAX, Rule, RuleState, Written, Wrong, said};
 
 use crate::compare::verdict::Tolerances;
@@ -36,7 +43,7 @@ pub struct Config {
     /// Where findings are kept.
     pub ledger: Ledger,
     /// When the shadow is ready.
-    pub readiness: Readiness,
+    pub readiness: Live<Readiness>,
     /// How the shadow becomes the primary.
     pub cutover: Cutover,
     /// The other proxies of the deployment.
@@ -45,6 +52,12 @@ pub struct Config {
     pub verify: Verify,
     /// The operators' door.
     pub admin: Admin,
+    /// What is logged.
+    pub log: Log,
+    /// The file that it was read from; none where it was a text.
+    pub file: Option<PathBuf>,
+    /// What each key says, for a comparison with another reading.
+    keys: Live<again::Keys>,
 }
 
 impl Config {
@@ -68,9 +81,13 @@ impl Config {
             Some((name, text.to_string_lossy().into_owned()))
         };
         let variables: Vec<_> = std::env::vars_os().filter_map(ours).collect();
-        Self::parse(&text, &variables).map_err(|faults| ConfigError {
+        let read = Self::parse(&text, &variables).map_err(|faults| ConfigError {
             file: file.to_owned(),
             faults,
+        })?;
+        Ok(Self {
+            file: Some(file.to_owned()),
+            ..read
         })
     }
 
@@ -96,19 +113,19 @@ pub struct Listen {
     /// PEM certificate chain and key for TLS with clients; both or neither.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Client connections at most; one more gets MySQL's error 1040.
-    pub max_connections: usize,
+    pub max_connections: Live<usize>,
     /// Connections from these networks begin with a PROXY header that says whose they are.
     pub proxy_protocol_networks: Vec<IpNet>,
     /// A login must be done within this time.
-    pub login_timeout: Duration,
+    pub login_timeout: Live<Duration>,
     /// A client that takes none of its answer for so long is closed; zero for no limit.
-    pub write_timeout: Duration,
+    pub write_timeout: Live<Duration>,
     /// Time for SIGTERM's drain.
-    pub drain_timeout: Duration,
+    pub drain_timeout: Live<Duration>,
     /// The socket on which another process may take over; `None` where none may.
     pub handover: Option<PathBuf>,
     /// After another process took over, sessions may go on in this one for so long.
-    pub handover_time: Duration,
+    pub handover_time: Live<Duration>,
     /// Threads of the relay's runtime.
     pub threads: usize,
     /// The longest command that is relayed, in bytes; a longer one ends the connection with 1153.
@@ -247,9 +264,9 @@ impl Writes {
 #[derive(Clone, Debug)]
 pub struct Mirror {
     /// Mirror reads.
-    pub reads: bool,
+    pub reads: Live<bool>,
     /// Mirror writes.
-    pub writes: Writes,
+    pub writes: Live<Writes>,
     /// Mirror table DDL; has a meaning only while `writes` is `apply`.
     pub ddl: bool,
     /// Give the shadow the keys that the primary generated.
@@ -257,9 +274,9 @@ pub struct Mirror {
     /// Give the shadow the primary's clock.
     pub pin_clock: bool,
     /// Share of reads outside transactions that is mirrored, 0 to 1.
-    pub sample: f64,
+    pub sample: Live<f64>,
     /// Follow production while nothing is mirrored: see [`crate::tee::Regard`].
-    pub observe: bool,
+    pub observe: Live<bool>,
     /// Bytes that wait for the shadow, all sessions together.
     pub queue_bytes: u64,
     /// Bytes that wait for the shadow, for each session.
@@ -269,11 +286,11 @@ pub struct Mirror {
     /// The longest command that is copied, in bytes.
     pub command_bytes_max: usize,
     /// The longest answer that is fetched from the shadow, in bytes.
-    pub answer_bytes_max: u64,
+    pub answer_bytes_max: Live<u64>,
     /// How long a command waits for its turn across sessions.
-    pub order_wait: Duration,
+    pub order_wait: Live<Duration>,
     /// How long the shadow may take for one command.
-    pub timeout: Duration,
+    pub timeout: Live<Duration>,
     /// Connections to the shadow at most.
     pub connections_max: usize,
     /// A shadow connection is parked after this time without a command.
@@ -282,12 +299,19 @@ pub struct Mirror {
     pub prepared_max: usize,
     /// Threads of the shadow side's runtime.
     pub threads: usize,
-    /// Errors of the connection to the shadow in a row that suspend mirroring.
-    pub breaker_errors: u32,
-    /// Lag (age of the oldest waiting exchange) that suspends mirroring.
-    pub breaker_lag: Duration,
+    /// When mirroring is suspended.
+    pub breaker: Live<Breaker>,
+}
+
+/// The limits past which mirroring is suspended. `[mirror] breaker_…`
+#[derive(Clone, Copy, Debug)]
+pub struct Breaker {
+    /// Errors of the connection to the shadow in a row.
+    pub errors: u32,
+    /// Lag: the age of the oldest waiting exchange.
+    pub lag: Duration,
     /// First pause before a suspended mirror tries again; doubles up to a minute.
-    pub breaker_pause: Duration,
+    pub pause: Duration,
 }
 
 /// `[compare]`
@@ -295,18 +319,12 @@ pub struct Mirror {
 pub struct Compare {
     /// Bytes of each answer that are kept as a sample.
     pub sample_bytes: usize,
-    /// Differences that are tolerated.
-    pub tolerate: Tolerances,
-    /// Rows kept as examples of one divergence.
-    pub examples: usize,
-    /// Bytes of one cell kept in an example.
-    pub example_cell_bytes: usize,
-    /// How far columns filled by the clock may differ.
-    pub clock: Duration,
+    /// What two answers are measured by.
+    pub measure: Live<Measure>,
     /// Divergences that are judged beforehand; the first rule that takes one has it.
-    pub rules: Vec<Rule>,
+    pub rules: Live<Vec<Rule>>,
     /// A rule that took nothing for so long is reported as stale; zero for never.
-    pub rule_stale: Duration,
+    pub rule_stale: Live<Duration>,
     /// The ledger of an A/A run.
     pub floor: Option<PathBuf>,
     /// Where a differing read is run again before it is called a divergence.
@@ -317,6 +335,19 @@ pub struct Compare {
     pub recheck_rate: u32,
     /// The replica that they read, where `recheck` says so.
     pub recheck_replica: Option<(String, u16)>,
+}
+
+/// What two answers are measured by.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// Differences that are tolerated.
+    pub tolerate: Tolerances,
+    /// Rows kept as examples of one divergence.
+    pub examples: usize,
+    /// Bytes of one cell kept in an example.
+    pub example_cell_bytes: usize,
+    /// How far columns filled by the clock may differ.
+    pub clock: Duration,
 }
 
 /// Where a differing read is run again before it is called a divergence. Each includes the ones
@@ -350,17 +381,17 @@ pub struct Ledger {
     /// The JSON-lines log of divergences; none for no log.
     pub log: Option<PathBuf>,
     /// Size at which the log is rotated, in bytes.
-    pub log_bytes: u64,
+    pub log_bytes: Live<u64>,
     /// Rotated logs kept.
-    pub log_files: usize,
+    pub log_files: Live<usize>,
     /// Literals in statements, values and error texts.
     pub literals: Literals,
     /// Divergences kept at most; the oldest go first.
-    pub divergences_max: u64,
+    pub divergences_max: Live<u64>,
     /// Findings kept at most.
-    pub findings_max: u64,
+    pub findings_max: Live<u64>,
     /// Divergences older than this are let go.
-    pub max_age: Duration,
+    pub max_age: Live<Duration>,
     /// Observations that may wait for the writer.
     pub queue: usize,
     /// Fingerprints whose latency is kept apart; the rest is `other`.
@@ -459,7 +490,7 @@ pub enum CatchUp {
 #[derive(Clone, Debug)]
 pub struct Cutover {
     /// How long new transactions may wait.
-    pub hold_max: Duration,
+    pub hold_max: Live<Duration>,
     /// What becomes of sessions that cannot be held in that time.
     pub stuck: Stuck,
     /// How one knows that the shadow has everything.
@@ -471,13 +502,13 @@ pub struct Cutover {
     /// Replication into the shadow is stopped in the hold, once it has everything.
     pub stop_replication: bool,
     /// How long the new primary is watched.
-    pub soak: Duration,
+    pub soak: Live<Duration>,
     /// What becomes of a cutover whose new primary fails that.
     pub soak_action: SoakAction,
     /// The new primary's share of errors over the old one's.
-    pub soak_errors_max: f64,
+    pub soak_errors_max: Live<f64>,
     /// The new primary's 99th percentile over the old one's.
-    pub soak_latency_max: f64,
+    pub soak_latency_max: Live<f64>,
     /// Run before the hold; it aborts the cutover by failing.
     pub before_hold: Vec<String>,
     /// Run after a switch forward.
@@ -485,17 +516,17 @@ pub struct Cutover {
     /// Run after a switch back.
     pub after_rollback: Vec<String>,
     /// How long a hook may take.
-    pub hook_timeout: Duration,
+    pub hook_timeout: Live<Duration>,
     /// The old primary is made to refuse the writes of others.
     pub fence: bool,
     /// Data at rest must have been verified.
-    pub require_verification: bool,
+    pub require_verification: Live<bool>,
     /// What was verified longer ago does not count.
-    pub verification_age_max: Duration,
+    pub verification_age_max: Live<Duration>,
     /// The share of the primary's tables that must have been.
-    pub verification_tables: f64,
+    pub verification_tables: Live<f64>,
     /// The share of its rows, as far as their number is known without reading them.
-    pub verification_rows: f64,
+    pub verification_rows: Live<f64>,
 }
 
 /// `[verify]`
@@ -568,9 +599,9 @@ pub struct Admin {
     /// The console's MySQL protocol; none for no console.
     pub console: Option<SocketAddr>,
     /// Rows of one answer of the console at most.
-    pub console_rows: usize,
+    pub console_rows: Live<usize>,
     /// How long a query on the console may take.
-    pub console_timeout: Duration,
+    pub console_timeout: Live<Duration>,
 }
 
 impl Admin {
@@ -579,6 +610,13 @@ impl Admin {
     pub const fn wants_token(&self) -> bool {
         self.token.is_some() || self.tokens_file.is_some()
     }
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Which lines are logged, in the words of RUST_LOG; empty for what that says, or `info`.
+    pub filter: Live<String>,
 }
 
 /// A text that is never printed.

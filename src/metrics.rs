@@ -185,7 +185,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 40] = [
+pub const RELAY: [Metric; 42] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -245,6 +245,14 @@ pub const RELAY: [Metric; 40] = [
     counter(
         "understudy_accepted_total",
         "Client connections accepted, refused ones included.",
+    ),
+    counter(
+        "understudy_config_reloads_total",
+        "Times that the config was read again and taken.",
+    ),
+    counter(
+        "understudy_config_reloads_refused_total",
+        "Times that it was read again and nothing was changed: the file is wrong, or a key needs a restart.",
     ),
     counter(
         "understudy_accept_errors_total",

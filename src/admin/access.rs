@@ -247,8 +247,8 @@ mod tests {
             tokens_file: None,
             tls: None,
             console: None,
-            console_rows: 1,
-            console_timeout: std::time::Duration::from_secs(1),
+            console_rows: 1.into(),
+            console_timeout: std::time::Duration::from_secs(1).into(),
         };
         let headers = headers
             .iter()

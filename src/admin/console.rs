@@ -19,6 +19,7 @@ mod tests;
 
 use super::Parts;
 use super::holders::Holders;
+use crate::config::Live;
 use crate::ledger::Ledger;
 use crate::wire::reply::write_err;
 use std::sync::Arc;
@@ -83,7 +84,8 @@ fn count(counter: &AtomicU64) {
 struct Shared {
     ledger: Ledger,
     holders: Arc<Holders>,
-    bounds: ask::Bounds,
+    rows: Live<usize>,
+    time: Live<Duration>,
     turns: Arc<Semaphore>,
     running: session::Running,
     counters: Arc<Counters>,
@@ -95,13 +97,19 @@ impl Shared {
         Self {
             ledger: parts.ledger.clone(),
             holders,
-            bounds: ask::Bounds {
-                rows: admin.console_rows,
-                time: admin.console_timeout,
-            },
+            rows: admin.console_rows.clone(),
+            time: admin.console_timeout.clone(),
             turns: Arc::new(Semaphore::new(QUERIES_MAX)),
             running: session::Running::default(),
             counters: Arc::clone(&parts.console),
+        }
+    }
+
+    /// What holds for a query that begins now.
+    fn bounds(&self) -> ask::Bounds {
+        ask::Bounds {
+            rows: self.rows.now(),
+            time: self.time.now(),
         }
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn told(parts: &Parts, whose: Whose, byte: Byte) -> Told {
         Whose::Class(class) => pace.shape.is_none() && pace.class == class,
         Whose::Statement(digest, protocol) => pace.shape == Some((digest, protocol)),
     };
-    let limits = &parts.config.readiness.latency;
+    let limits = &parts.config.readiness.whole().latency;
     let mut paces = readiness::paces(parts).into_iter();
     Told {
         curve,

@@ -1,12 +1,14 @@
 //! The operators' doors, on a runtime of its own: HTTP and JSON, the page, and the console's SQL.
 //!
 //! It reads what the other parts count and keep, and changes nothing but the mirror's switches,
-//! the triage of findings, rules, and taints; a cutover it asks of the helm, a verification of the inspector. Without a token it answers loopback callers only; with one
+//! the triage of findings, rules, and taints; a cutover it asks of the helm, a verification of the inspector, the
+//! config to be read again of the house. Without a token it answers loopback callers only; with one
 //! every path but `/healthz` and `/readyz` needs it, and what changes something needs an operator's. Nothing here can hold a relay thread.
 
 mod access;
 mod answer;
 mod audit;
+mod config_again;
 pub(crate) mod console;
 mod coverage;
 mod cutover;
@@ -40,7 +42,7 @@ mod tests;
 pub use server::serve;
 pub use tls::Tls;
 
-use crate::config::{self, Writes};
+use crate::config::{self, Differences, Writes};
 use crate::cutover::Helm;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -67,6 +69,14 @@ pub trait House: Send + Sync + 'static {
     fn seen(&self, server: &str) -> Seen;
     /// How far the start has come.
     fn ready(&self) -> Ready;
+    /// Reads the config again and takes what differs, all of it or nothing; with `dry_run` only says what that would
+    /// be. Reads files and waits for the ledger: not for the runtime's thread.
+    ///
+    /// # Errors
+    /// It was not read, or the file is wrong: nothing was changed.
+    fn reload(&self, _dry_run: bool, _who: &str) -> Result<Differences, NotReloaded> {
+        Err(NotReloaded::NotNow("there is no file here".to_owned()))
+    }
     /// The process that has taken over, where this one only lets its sessions end.
     fn heir(&self) -> Option<u32> {
         None
@@ -75,6 +85,17 @@ pub trait House: Send + Sync + 'static {
     fn tee(&self) -> Tee;
     /// Every other counter: metric name and value.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Why the config was not read again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReloaded {
+    /// What is wrong with the file.
+    #[error(transparent)]
+    Wrong(config::ConfigError),
+    /// Not this process, or not at this moment.
+    #[error("{0}")]
+    NotNow(String),
 }
 
 /// Sessions by what they are.
@@ -241,6 +262,7 @@ fn router(
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/openapi.json", get(openapi::openapi))
         .route("/api/v1/mirror", patch(mirror::switch))
+        .route("/api/v1/config/reload", post(config_again::reload))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
         // The last one is the outermost.

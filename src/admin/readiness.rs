@@ -33,7 +33,11 @@ pub(super) async fn readiness(
 /// The guards at this moment, which the metrics show from then on. Reads the ledger's file.
 pub(super) fn judged(parts: &Parts) -> Result<Readiness, String> {
     let figures = figures(parts)?;
-    let readiness = judge(&figures, &parts.config.readiness, &parts.config.cutover);
+    let readiness = judge(
+        &figures,
+        &parts.config.readiness.whole(),
+        &parts.config.cutover,
+    );
     parts.metrics.readiness(&readiness);
     Ok(readiness)
 }
@@ -50,7 +54,7 @@ pub(crate) fn figures_of(
     house: &dyn House,
     roles: &RolesWatch,
 ) -> Result<Figures, String> {
-    let limits = &config.readiness;
+    let limits = &*config.readiness.whole();
     let now = jiff::Timestamp::now();
     let evidence = ledger.evidence(since_of(limits, now), limits.unsettled_commands)?;
     let health = ledger.health();
@@ -94,7 +98,7 @@ pub(crate) fn figures_of(
 
 /// When the window begins in which coverage is judged.
 pub(super) fn since(parts: &Parts, now: jiff::Timestamp) -> jiff::Timestamp {
-    since_of(&parts.config.readiness, now)
+    since_of(&parts.config.readiness.whole(), now)
 }
 
 fn since_of(limits: &config::Readiness, now: jiff::Timestamp) -> jiff::Timestamp {
@@ -109,7 +113,7 @@ pub(super) fn paces(parts: &Parts) -> Vec<Pace> {
 }
 
 fn paces_of(config: &config::Config, ledger: &Ledger, names: &[String; 2]) -> Vec<Pace> {
-    let limits = &config.readiness.latency;
+    let limits = &config.readiness.whole().latency;
     let [primary, shadow] = names;
     ledger.paces([primary, shadow], limits.samples, limits.fingerprints)
 }
@@ -161,7 +165,7 @@ struct Told {
 impl Watch {
     /// Looks at the guards and at each statement.
     pub(super) fn look(&mut self, parts: &Parts) {
-        let limits = &parts.config.readiness.latency;
+        let limits = &parts.config.readiness.whole().latency;
         let [primary, shadow] = names(parts);
         let servers = [primary.as_str(), shadow.as_str()];
         parts
@@ -177,7 +181,7 @@ impl Watch {
 
     fn look_at(&mut self, parts: &Parts, pace: Pace) {
         let Some(shape) = pace.shape else { return };
-        let limits = &parts.config.readiness.latency;
+        let limits = &parts.config.readiness.whole().latency;
         let servers = names(parts);
         let known = self.told.get(&shape).copied();
         let (slow, now) = match slower(&pace, limits) {

@@ -50,7 +50,7 @@ pub(super) async fn report(
 /// Gathers all that a report tells. Reads the ledger's file.
 fn made(parts: &Parts) -> Result<Report, String> {
     let figures = readiness::figures(parts)?;
-    let limits = &parts.config.readiness;
+    let limits = &*parts.config.readiness.whole();
     let verdict = judge(&figures, limits, &parts.config.cutover);
     let page = parts.ledger.findings(&FindingFilter {
         limit: FINDINGS,

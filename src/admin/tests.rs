@@ -174,7 +174,7 @@ impl Door {
             config.shadow.fed_by,
             Judged {
                 rules: config.compare.rules.clone(),
-                stale_after: config.compare.rule_stale,
+                stale_after: config.compare.rule_stale.clone(),
                 floor: None,
             },
             Arc::new(|| Commands {

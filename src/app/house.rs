@@ -1,9 +1,10 @@
 //! The running parts, as the admin sees them.
 
 use super::front::Front;
+use super::reload::Reload;
 use super::runtime::Threads;
-use crate::admin::{House, Mirror, Ready, Seen, Sessions, Tee as TeeCounts};
-use crate::config::Config;
+use crate::admin::{House, Mirror, NotReloaded, Ready, Seen, Sessions, Tee as TeeCounts};
+use crate::config::{Config, Differences};
 use crate::connect::TlsError;
 use crate::ledger::Ledger;
 use crate::relay::{Census, Relay};
@@ -61,10 +62,11 @@ pub(super) struct Running {
     draining: AtomicBool,
     /// The process that has taken over; 0 for none.
     heir: AtomicU32,
+    reload: Reload,
 }
 
 impl Running {
-    pub(super) fn new(relay: Relay, mirror: Arc<shadow::Mirror>, tee: Tee) -> Self {
+    pub(super) fn new(relay: Relay, mirror: Arc<shadow::Mirror>, tee: Tee, reload: Reload) -> Self {
         Self {
             relay,
             mirror,
@@ -75,6 +77,7 @@ impl Running {
             ledger_open: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             heir: AtomicU32::new(0),
+            reload,
         }
     }
 
@@ -210,6 +213,18 @@ impl House for Running {
         (process > 0).then_some(process)
     }
 
+    fn reload(&self, dry_run: bool, who: &str) -> Result<Differences, NotReloaded> {
+        if let Some(process) = self.heir() {
+            return Err(NotReloaded::NotNow(format!(
+                "process {process} has taken over: it is the one to ask"
+            )));
+        }
+        if self.draining.load(Ordering::Acquire) {
+            return Err(NotReloaded::NotNow("this process ends".to_owned()));
+        }
+        self.reload.again(dry_run, who)
+    }
+
     fn tee(&self) -> TeeCounts {
         let budget = self.tee.budget();
         TeeCounts {
@@ -225,7 +240,7 @@ impl House for Running {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let count = self.relay.counters();
         let mirror = self.mirror.figures();
-        vec![
+        let mut counters = vec![
             ("understudy_mirror_connections", mirror.connections),
             ("understudy_mirror_waiting_commands", mirror.waiting),
             ("understudy_mirror_unread_commands", mirror.unread),
@@ -293,6 +308,8 @@ impl House for Running {
             ("understudy_logins_held_total", count.logins_held.value()),
             ("understudy_client_bytes_total", count.bytes_up.value()),
             ("understudy_primary_bytes_total", count.bytes_down.value()),
-        ]
+        ];
+        counters.extend(self.reload.counters());
+        counters
     }
 }

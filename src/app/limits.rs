@@ -43,7 +43,7 @@ impl Need {
 pub fn needs(config: &Config) -> Vec<Need> {
     let ports = ports_of_an_address();
     let ports = |server, connections| ports_to(server, connections, ports);
-    let clients = config.listen.max_connections as u64;
+    let clients = config.listen.max_connections.now() as u64;
     let replays = config.mirror.connections_max as u64;
     vec![
         descriptors(config),
@@ -56,7 +56,7 @@ pub fn needs(config: &Config) -> Vec<Need> {
 
 /// Two for each client, one for each replay, and in a cutover one more for each client.
 fn descriptors(config: &Config) -> Need {
-    let clients = config.listen.max_connections as u64;
+    let clients = config.listen.max_connections.now() as u64;
     let replays = config.mirror.connections_max as u64;
     let needed = clients
         .saturating_mul(3)
@@ -162,7 +162,7 @@ pub(super) fn tee(config: &Config) -> tee::Limits {
         stub_bytes: config.mirror.stub_bytes,
         slots: SLOTS,
         // A session that has ended keeps its place until its end was told.
-        sessions: config.listen.max_connections.saturating_mul(2),
+        sessions: config.listen.max_connections.now().saturating_mul(2),
     }
 }
 

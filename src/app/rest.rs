@@ -6,6 +6,7 @@ use super::front::Front;
 use super::handover::{CATCH_UP, Giving};
 use super::house::{self, Feed, Running};
 use super::primary::Start;
+use super::reload::Reload;
 use super::runtime::Threads;
 use super::{AppError, FIRST_LOOK, LEDGER_CLOSE, MIRROR_DRAIN, fleet, probe, verifying};
 use crate::admin;
@@ -72,7 +73,8 @@ impl Rest {
             .inspect_err(|_| ledger.close())
             .map_err(|error| AppError::Config(format!("[shadow]: {error}")))?;
         let (relay, tee) = (front.relay.clone(), front.tee.clone());
-        let house = Arc::new(Running::new(relay, Arc::clone(&mirror), tee));
+        let reload = Reload::new(Arc::clone(config), Arc::clone(&mirror), ledger.clone());
+        let house = Arc::new(Running::new(relay, Arc::clone(&mirror), tee, reload));
         house.set_ledger_open();
         if serves {
             house.set_primary_answered();

@@ -191,7 +191,7 @@ impl Waiting<'_> {
             "{signal}: no new connections, here and in process {}; transactions may end, idle sessions close",
             taken.process()
         );
-        let drain = self.config.listen.drain_timeout;
+        let drain = self.config.listen.drain_timeout.now();
         // The old one's end, and then this one's.
         let both = drain + (handover::CATCH_UP + FALL) * 2;
         self.supervisor.stopping(both);

@@ -8,6 +8,7 @@
 //! long the drain may take. Refuses to be in anybody's way: words that cannot be sent are lost, which is logged.
 
 use crate::task;
+use rustix::time::{ClockId, clock_gettime};
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -111,6 +112,20 @@ impl Supervisor {
             words.push_str(&format!("\nWATCHDOG_USEC={us}"));
         }
         self.say(&words);
+    }
+
+    /// Says that the config is being read again.
+    pub(super) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let us = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        self.say(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={us}\nSTATUS=reading the config again"
+        ));
+    }
+
+    /// Says that it was, and what came of it.
+    pub(super) fn reloaded(&self, what_came: &str) {
+        self.say(&format!("READY=1\nSTATUS=serving clients; {what_came}"));
     }
 
     /// Says that this process serves in the place of the one that it has taken over from: it is the main one.
@@ -277,6 +292,22 @@ mod tests {
         supervisor.stopping(Duration::from_secs(9));
         let short = ear.heard().unwrap();
         assert!(!short.contains("WATCHDOG"), "{short}");
+    }
+
+    #[test]
+    fn a_reload_begins_and_ends() {
+        let ear = Ear::new(None);
+        let supervisor = Supervisor::of(&ear.told);
+        supervisor.reloading();
+        let said = ear.heard().unwrap();
+        let us = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        let us = us.split('\n').next().unwrap();
+        assert!(us.parse::<u64>().unwrap() > 0, "{said}");
+        supervisor.reloaded("2 keys were changed");
+        assert_eq!(
+            ear.heard().unwrap(),
+            "READY=1\nSTATUS=serving clients; 2 keys were changed"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod health;
 mod latency;
 mod manual;
 mod readiness;
+mod reload;
 mod report;
 mod repro;
 mod rollback;
@@ -76,6 +77,8 @@ enum Command {
     Rollback(rollback::Arguments),
     /// Whether the shadow has the rows that the primary has: data at rest.
     Verify(verify::Arguments),
+    /// Have the config read again: takes what can change while it runs, all of it or nothing.
+    Reload(reload::Arguments),
     /// The proxies that change their primary together with this one.
     Fleet(fleet::Arguments),
     /// Who asked for what that would change something, from where, and how it was answered.
@@ -188,6 +191,7 @@ pub fn run() -> ExitCode {
         Command::Cutover(arguments) => cutover::run(&arguments),
         Command::Rollback(arguments) => rollback::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),

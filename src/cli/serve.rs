@@ -4,10 +4,8 @@ use super::Trouble;
 use crate::app::{self, AppError, How};
 use crate::config::Config;
 use clap::Args;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -26,7 +24,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
     let config = Config::load(&arguments.config).map_err(Trouble::usage)?;
-    log_to_stderr();
+    app::log_to_stderr(&config.log.filter.whole());
     let how = How {
         primary: arguments.primary.as_deref(),
         take_over: arguments.take_over,
@@ -39,15 +37,4 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
         ))),
         Err(error @ AppError::Failed(_)) => Err(Trouble::failed(error)),
     }
-}
-
-/// Lines for people, as much as RUST_LOG says; `info` where it says nothing.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

@@ -18,7 +18,7 @@ struct Columns {
 /// Differences, tolerances and doubts of one comparison.
 #[derive(Debug)]
 pub(super) struct Findings<'a> {
-    rules: &'a config::Compare,
+    rules: &'a config::Measure,
     /// Each kind once, with the detail of its first difference.
     kinds: Vec<(Kind, String)>,
     columns: Columns,
@@ -28,7 +28,7 @@ pub(super) struct Findings<'a> {
 }
 
 impl<'a> Findings<'a> {
-    pub(super) fn new(rules: &'a config::Compare) -> Self {
+    pub(super) fn new(rules: &'a config::Measure) -> Self {
         Self {
             rules,
             kinds: Vec::new(),
@@ -40,7 +40,7 @@ impl<'a> Findings<'a> {
     }
 
     /// The rules to compare by.
-    pub(super) const fn rules(&self) -> &'a config::Compare {
+    pub(super) const fn rules(&self) -> &'a config::Measure {
         self.rules
     }
 

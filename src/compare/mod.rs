@@ -45,7 +45,7 @@ pub struct Context<'a> {
     /// none, where they are not known: then neither order nor keys can be judged.
     pub statements: &'a [Statement],
     /// What is tolerated, and how much is kept for examples.
-    pub rules: &'a config::Compare,
+    pub rules: &'a config::Measure,
     /// The replay put the primary's generated key into the statement, so the shadow generated
     /// none and its `last_insert_id` says nothing.
     pub key_pinned: bool,

@@ -34,7 +34,7 @@ pub(super) struct Scenario {
     pub(super) primary: Answer,
     pub(super) shadow: Answer,
     pub(super) statements: Vec<Statement>,
-    pub(super) rules: config::Compare,
+    pub(super) rules: config::Measure,
     command: String,
     key_pinned: bool,
     clock_columns: ClockColumns,
@@ -130,18 +130,12 @@ pub(super) fn spoken(verdict: &Verdict) -> String {
     }
 }
 
-fn rules() -> config::Compare {
-    config::Compare {
-        recheck: config::Recheck::Shadow,
-        recheck_for: std::time::Duration::from_secs(2),
-        recheck_rate: 10,
-        recheck_replica: None,
-        sample_bytes: 65_536,
+fn rules() -> config::Measure {
+    config::Measure {
         tolerate: Tolerances::all(),
         examples: 3,
         example_cell_bytes: 64,
         clock: Duration::from_secs(2),
-        ..config::Config::parse("", &[]).expect("defaults").compare
     }
 }
 

@@ -1,12 +1,13 @@
 //! As written → as meant: one function a section, then the checks that look at several keys.
 
+use super::again::Keys;
 use super::fault::{Fault, Place, did_you_mean};
 use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
-    Admin, CatchUp, Compare, Config, Cutover, FedBy, Fleet, LatencyLimits, Ledger, Listen,
-    Literals, Mirror, ProxyProtocol, Readiness, Recheck, Secret, Server, SoakAction, Stuck,
-    TlsMode, TokensFile, Verify, Writes,
+    Admin, Breaker, CatchUp, Compare, Config, Cutover, FedBy, Fleet, LatencyLimits, Ledger, Listen,
+    Literals, Live, Log, Measure, Mirror, ProxyProtocol, Readiness, Recheck, Secret, Server,
+    SoakAction, Stuck, TlsMode, TokensFile, Verify, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
@@ -37,12 +38,15 @@ pub(super) fn read(
         mirror: mirror(&mut root, &mut reading),
         compare: compare(&mut root, &mut reading),
         ledger: ledger(&mut root, &mut reading),
-        readiness: readiness(&mut root, &mut reading),
+        readiness: readiness(&mut root, &mut reading).into(),
         cutover: cutover(&mut root, &mut reading, shadow.fed_by),
         fleet: fleet(&mut root, &mut reading),
         verify: verify(&mut root, &mut reading),
         shadow,
         admin: admin(&mut root, &mut reading),
+        log: log(&mut root, &mut reading),
+        file: None,
+        keys: Live::default(),
     };
     let known = reading
         .known
@@ -56,6 +60,7 @@ pub(super) fn read(
     if reading.faults.is_empty() {
         across(&config, &mut reading);
     }
+    config.keys = Keys(std::mem::take(&mut reading.said)).into();
     let mut faults = std::mem::take(&mut reading.faults);
     faults.extend(
         root.into_iter()
@@ -71,7 +76,7 @@ pub(super) fn read(
     Ok((config, faults, known))
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "listen",
     "primary",
     "shadow",
@@ -83,6 +88,7 @@ const SECTIONS: [&str; 11] = [
     "fleet",
     "verify",
     "admin",
+    "log",
 ];
 
 fn unknown_section(name: &str, place: Place) -> Fault {
@@ -174,14 +180,24 @@ fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
     let listen = Listen {
         address,
         tls,
-        max_connections: section.count("max_connections", 10_000, 1..=1_000_000),
+        max_connections: section
+            .count("max_connections", 10_000, 1..=1_000_000)
+            .into(),
         proxy_protocol_networks: section.networks("proxy_protocol_networks"),
-        login_timeout: section.time("login_timeout_s", Duration::from_secs(10), 1..=600),
-        write_timeout: section.time("write_timeout_s", Duration::from_secs(3600), 0..=86_400),
-        drain_timeout: section.time("drain_timeout_s", Duration::from_secs(30), 0..=3_600),
+        login_timeout: section
+            .time("login_timeout_s", Duration::from_secs(10), 1..=600)
+            .into(),
+        write_timeout: section
+            .time("write_timeout_s", Duration::from_secs(3600), 0..=86_400)
+            .into(),
+        drain_timeout: section
+            .time("drain_timeout_s", Duration::from_secs(30), 0..=3_600)
+            .into(),
         // Where it is beside the ledger is known once the ledger is.
         handover: section.path_or("handover", AUTO),
-        handover_time: section.time("handover_s", Duration::from_secs(600), 0..=86_400),
+        handover_time: section
+            .time("handover_s", Duration::from_secs(600), 0..=86_400)
+            .into(),
         threads: if threads == 0 { processors() } else { threads },
         command_bytes_max: section.bytes("command_bytes_max", GIB, KIB..=4 * GIB),
     };
@@ -216,7 +232,7 @@ const TAKEN: [&str; 5] = ["fingerprint", "digest", "class", "count", "queue_wait
 
 fn server(root: &mut Table, reading: &mut Reading, role: &Role) -> Server {
     let mut section = Section::take(root, role.section, reading);
-    let name = section.text("name").unwrap_or_else(|| role.name.to_owned());
+    let name = section.text_or("name", role.name);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
         section.fault(
@@ -288,20 +304,28 @@ fn mirror(root: &mut Table, reading: &mut Reading) -> Mirror {
     let mut section = Section::take(root, "mirror", reading);
     let threads = section.count("threads", 0, 0..=1024);
     let mirror = Mirror {
-        reads: section.flag("reads", true),
-        writes: section.choice("writes", Writes::Apply, &Writes::NAMES),
+        reads: section.flag("reads", true).into(),
+        writes: section
+            .choice("writes", Writes::Apply, &Writes::NAMES)
+            .into(),
         ddl: section.flag("ddl", true),
         pin_keys: section.flag("pin_keys", true),
         pin_clock: section.flag("pin_clock", true),
-        sample: section.share("sample", 1.0),
-        observe: section.flag("observe", true),
+        sample: section.share("sample", 1.0).into(),
+        observe: section.flag("observe", true).into(),
         queue_bytes: section.bytes("queue_bytes", 256 * MIB, MIB..=1024 * GIB),
         session_queue_bytes: section.bytes("session_queue_bytes", 32 * MIB, 64 * KIB..=1024 * GIB),
         stub_bytes: section.bytes("stub_bytes", 8 * MIB, 64 * KIB..=GIB),
         command_bytes_max: section.memory("command_bytes_max", 16 * MIB, KIB..=GIB),
-        answer_bytes_max: section.bytes("answer_bytes_max", 64 * MIB, KIB..=1024 * GIB),
-        order_wait: section.time("order_wait_ms", Duration::from_secs(10), 0..=600_000),
-        timeout: section.time("timeout_ms", Duration::from_secs(60), 10..=3_600_000),
+        answer_bytes_max: section
+            .bytes("answer_bytes_max", 64 * MIB, KIB..=1024 * GIB)
+            .into(),
+        order_wait: section
+            .time("order_wait_ms", Duration::from_secs(10), 0..=600_000)
+            .into(),
+        timeout: section
+            .time("timeout_ms", Duration::from_secs(60), 10..=3_600_000)
+            .into(),
         connections_max: section.count("connections_max", 1_000, 1..=1_000_000),
         idle: section.time("idle_s", Duration::from_secs(60), 1..=86_400),
         prepared_max: section.count("prepared_max", 1_024, 1..=1_000_000),
@@ -310,10 +334,7 @@ fn mirror(root: &mut Table, reading: &mut Reading) -> Mirror {
         } else {
             threads
         },
-        breaker_errors: u32::try_from(section.number("breaker_errors", 5, 1..=1_000_000))
-            .unwrap_or(u32::MAX),
-        breaker_lag: section.time("breaker_lag_ms", Duration::from_secs(30), 100..=86_400_000),
-        breaker_pause: section.time("breaker_pause_ms", Duration::from_secs(1), 10..=5_000),
+        breaker: breaker(&mut section).into(),
     };
     if mirror.session_queue_bytes > mirror.queue_bytes {
         section.fault(
@@ -333,20 +354,28 @@ fn mirror(root: &mut Table, reading: &mut Reading) -> Mirror {
     mirror
 }
 
+fn breaker(section: &mut Section<'_>) -> Breaker {
+    Breaker {
+        errors: u32::try_from(section.number("breaker_errors", 5, 1..=1_000_000))
+            .unwrap_or(u32::MAX),
+        lag: section.time("breaker_lag_ms", Duration::from_secs(30), 100..=86_400_000),
+        pause: section.time("breaker_pause_ms", Duration::from_secs(1), 10..=5_000),
+    }
+}
+
 fn compare(root: &mut Table, reading: &mut Reading) -> Compare {
     let mut section = Section::take(root, "compare", reading);
     let compare = Compare {
         sample_bytes: section.memory("sample_bytes", 64 * KIB, KIB..=16 * MIB),
-        tolerate: tolerate(&mut section),
-        examples: section.count("examples", 3, 0..=100),
-        example_cell_bytes: section.memory("example_cell_bytes", 256, 16..=64 * KIB),
-        clock: section.time("clock_ms", Duration::from_secs(1), 0..=3_600_000),
-        rules: section.rules("rules"),
-        rule_stale: section.time(
-            "rule_stale_s",
-            Duration::from_secs(7 * 86_400),
-            0..=315_360_000,
-        ),
+        measure: measure(&mut section).into(),
+        rules: section.rules("rules").into(),
+        rule_stale: section
+            .time(
+                "rule_stale_s",
+                Duration::from_secs(7 * 86_400),
+                0..=315_360_000,
+            )
+            .into(),
         floor: section.path("floor"),
         recheck: section.choice("recheck", Recheck::Shadow, &RECHECKS),
         recheck_for: section.time("recheck_ms", Duration::from_secs(2), 500..=60_000),
@@ -379,6 +408,17 @@ const RECHECKS: [(&str, Recheck); 4] = [
     ("primary", Recheck::Primary),
 ];
 
+fn measure(section: &mut Section<'_>) -> Measure {
+    let tolerate = tolerate(section);
+    section.means("tolerate", &tolerate);
+    Measure {
+        tolerate,
+        examples: section.count("examples", 3, 0..=100),
+        example_cell_bytes: section.memory("example_cell_bytes", 256, 16..=64 * KIB),
+        clock: section.time("clock_ms", Duration::from_secs(1), 0..=3_600_000),
+    }
+}
+
 fn tolerate(section: &mut Section<'_>) -> Tolerances {
     let Some(names) = section.texts("tolerate") else {
         return Tolerances::all();
@@ -402,9 +442,7 @@ fn tolerate(section: &mut Section<'_>) -> Tolerances {
 
 fn ledger(root: &mut Table, reading: &mut Reading) -> Ledger {
     let mut section = Section::take(root, "ledger", reading);
-    let path = section
-        .text("path")
-        .unwrap_or_else(|| "understudy.db".to_owned());
+    let path = section.text_or("path", "understudy.db");
     if path.is_empty() {
         section.fault(
             "path",
@@ -412,26 +450,32 @@ fn ledger(root: &mut Table, reading: &mut Reading) -> Ledger {
             "write where the findings are kept, such as \"understudy.db\"",
         );
     }
-    let log = section
-        .text("log")
-        .unwrap_or_else(|| "divergences.jsonl".to_owned());
+    let log = section.text_or("log", "divergences.jsonl");
     let ledger = Ledger {
         path: PathBuf::from(path),
         log: (!log.is_empty()).then(|| PathBuf::from(log)),
-        log_bytes: section.bytes("log_bytes", 64 * MIB, 64 * KIB..=1024 * GIB),
-        log_files: section.count("log_files", 5, 0..=1_000),
+        log_bytes: section
+            .bytes("log_bytes", 64 * MIB, 64 * KIB..=1024 * GIB)
+            .into(),
+        log_files: section.count("log_files", 5, 0..=1_000).into(),
         literals: section.choice(
             "literals",
             Literals::Redact,
             &[("redact", Literals::Redact), ("keep", Literals::Keep)],
         ),
-        divergences_max: section.number("divergences_max", 100_000, 1..=100_000_000),
-        findings_max: section.number("findings_max", 10_000, 1..=10_000_000),
-        max_age: section.time(
-            "max_age_s",
-            Duration::from_secs(30 * 86_400),
-            60..=315_360_000,
-        ),
+        divergences_max: section
+            .number("divergences_max", 100_000, 1..=100_000_000)
+            .into(),
+        findings_max: section
+            .number("findings_max", 10_000, 1..=10_000_000)
+            .into(),
+        max_age: section
+            .time(
+                "max_age_s",
+                Duration::from_secs(30 * 86_400),
+                60..=315_360_000,
+            )
+            .into(),
         queue: section.count("queue", 8_192, 16..=10_000_000),
         fingerprints_max: section.count("fingerprints_max", 2_000, 1..=1_000_000),
     };
@@ -490,29 +534,37 @@ fn cutover(root: &mut Table, reading: &mut Reading, fed_by: FedBy) -> Cutover {
         FedBy::Replication => CatchUp::Heartbeat,
     };
     let cutover = Cutover {
-        hold_max: section.time("hold_ms_max", Duration::from_secs(5), 10..=600_000),
+        hold_max: section
+            .time("hold_ms_max", Duration::from_secs(5), 10..=600_000)
+            .into(),
         stuck: section.choice("stuck", Stuck::Abort, &STUCK),
         catch_up: section.choice("catch_up", by_default, &CATCH_UP),
         heartbeat_table: heartbeat(&mut section),
         catch_up_hook: hook(&mut section, "catch_up_hook"),
         stop_replication: section.flag("stop_replication", false),
-        soak: section.time("soak_s", Duration::from_secs(300), 0..=604_800),
+        soak: section
+            .time("soak_s", Duration::from_secs(300), 0..=604_800)
+            .into(),
         soak_action: section.choice("soak_action", SoakAction::Alert, &SOAK_ACTIONS),
-        soak_errors_max: section.factor("soak_errors_max", 2.0),
-        soak_latency_max: section.factor("soak_latency_max", 2.0),
+        soak_errors_max: section.factor("soak_errors_max", 2.0).into(),
+        soak_latency_max: section.factor("soak_latency_max", 2.0).into(),
         before_hold: hook(&mut section, "before_hold"),
         after_switch: hook(&mut section, "after_switch"),
         after_rollback: hook(&mut section, "after_rollback"),
-        hook_timeout: section.time("hook_timeout_s", Duration::from_secs(30), 1..=3_600),
+        hook_timeout: section
+            .time("hook_timeout_s", Duration::from_secs(30), 1..=3_600)
+            .into(),
         fence: section.flag("fence", false),
-        require_verification: section.flag("require_verification", false),
-        verification_age_max: section.time(
-            "verification_age_max_s",
-            Duration::from_secs(7 * 86_400),
-            60..=366 * 86_400,
-        ),
-        verification_tables: section.share("verification_tables", 1.0),
-        verification_rows: section.share("verification_rows", 0.99),
+        require_verification: section.flag("require_verification", false).into(),
+        verification_age_max: section
+            .time(
+                "verification_age_max_s",
+                Duration::from_secs(7 * 86_400),
+                60..=366 * 86_400,
+            )
+            .into(),
+        verification_tables: section.share("verification_tables", 1.0).into(),
+        verification_rows: section.share("verification_rows", 0.99).into(),
     };
     let is_fed = cutover.catch_up == CatchUp::Mirror;
     if is_fed && fed_by == FedBy::Replication {
@@ -578,8 +630,7 @@ fn verify(root: &mut Table, reading: &mut Reading) -> Verify {
 /// A table's name, as it is put into statements.
 fn heartbeat(section: &mut Section<'_>) -> String {
     const KEY: &str = "heartbeat_table";
-    let table = section.text(KEY);
-    let table = table.unwrap_or_else(|| "understudy.heartbeat".to_owned());
+    let table = section.text_or(KEY, "understudy.heartbeat");
     let plain = |name: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         !name.is_empty() && name.bytes().all(allowed)
@@ -636,7 +687,7 @@ fn fleet(root: &mut Table, reading: &mut Reading) -> Fleet {
             "write etcd's client URLs, such as [\"http://127.0.0.1:2379\"]",
         );
     }
-    let name = section.text("name").unwrap_or_default();
+    let name = section.text_or("name", "");
     if name.contains('/') {
         section.fault(
             "name",
@@ -650,9 +701,7 @@ fn fleet(root: &mut Table, reading: &mut Reading) -> Fleet {
             "give each proxy a name of its own, which it keeps when it is started again",
         );
     }
-    let prefix = section
-        .text("prefix")
-        .unwrap_or_else(|| "/understudy/".to_owned());
+    let prefix = section.text_or("prefix", "/understudy/");
     if prefix.trim_matches('/').is_empty() {
         section.fault(
             "prefix",
@@ -736,11 +785,29 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
         tokens_file,
         tls,
         console,
-        console_rows: section.count("console_rows", 10_000, 1..=1_000_000),
-        console_timeout: section.time("console_timeout_ms", Duration::from_secs(5), 10..=60_000),
+        console_rows: section.count("console_rows", 10_000, 1..=1_000_000).into(),
+        console_timeout: section
+            .time("console_timeout_ms", Duration::from_secs(5), 10..=60_000)
+            .into(),
     };
     section.finish();
     admin
+}
+
+fn log(root: &mut Table, reading: &mut Reading) -> Log {
+    let mut section = Section::take(root, "log", reading);
+    let filter = section.text_or("filter", "");
+    if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&filter) {
+        section.fault(
+            "filter",
+            format!("found {filter:?}: {error}"),
+            "write a level (\"info\", \"debug\", \"warn\"), or parts with their levels, such as \"info,understudy::shadow=debug\"",
+        );
+    }
+    section.finish();
+    Log {
+        filter: filter.into(),
+    }
 }
 
 /// Who stands in the tokens' file.
@@ -788,7 +855,7 @@ fn across(config: &Config, reading: &mut Reading) {
             "name the ledger of an A/A run",
         );
     }
-    let writes = config.mirror.writes;
+    let writes = config.mirror.writes.now();
     if writes == Writes::Apply && shadow.fed_by == FedBy::Replication {
         fault(
             "mirror.writes",

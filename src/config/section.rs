@@ -2,11 +2,14 @@
 //!
 //! A key that is wrong leaves a fault and yields its default, so that one run names all faults.
 
+use super::again::{Said, Written as Told};
 use super::fault::{Fault, Place};
 use super::source::{Node, Table, Value};
 use super::units;
 use super::{Account, RULES_MAX, Rule, Secret, Written};
 use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -25,6 +28,8 @@ pub(super) struct Reading {
     pub(super) unknown: Vec<(String, String, Place)>,
     /// Where each key stands that was written and asked for.
     pub(super) places: Vec<(String, Place)>,
+    /// What each key says, by its dotted name.
+    pub(super) said: BTreeMap<String, Said>,
 }
 
 impl Reading {
@@ -128,20 +133,49 @@ impl<'a> Section<'a> {
         Some(node.value)
     }
 
-    fn read<T>(
+    /// Notes what a key says; it may be one of the operator's own, below one of the section's.
+    fn says(&mut self, key: &str, meant: String, written: Told) {
+        let name = format!("{}.{key}", self.name);
+        self.reading.said.insert(name, Said { meant, written });
+    }
+
+    /// The same of one that is noted already, where it means the same however it is written.
+    pub(super) fn means(&mut self, key: &str, meant: &impl Debug) {
+        let name = format!("{}.{key}", self.name);
+        if let Some(said) = self.reading.said.get_mut(&name) {
+            said.meant = format!("{meant:?}");
+        }
+    }
+
+    fn read<T: Debug>(
         &mut self,
         key: &'static str,
         default: T,
         right: &str,
         read: impl Fn(&Value) -> Option<T>,
     ) -> T {
-        let Some(value) = self.value(key) else {
-            return default;
+        let value = self.value(key);
+        let written = Told::of(value.as_ref());
+        let meant = match value {
+            None => default,
+            Some(value) => self.understand(key, &value, default, right, read),
         };
-        if let Some(meant) = read(&value) {
+        self.says(key, format!("{meant:?}"), written);
+        meant
+    }
+
+    fn understand<T>(
+        &mut self,
+        key: &'static str,
+        value: &Value,
+        default: T,
+        right: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> T {
+        if let Some(meant) = read(value) {
             return meant;
         }
-        let wrong = match &value {
+        let wrong = match value {
             Value::Text(text) | Value::Untyped(text) => format!("found {text:?}"),
             Value::Integer(n) => format!("found {n}"),
             Value::Float(n) => format!("found {n}"),
@@ -159,12 +193,21 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A text with a default.
+    pub(super) fn text_or(&mut self, key: &'static str, default: &str) -> String {
+        let text = self.text(key).unwrap_or_else(|| default.to_owned());
+        self.means(key, &text);
+        text
+    }
+
     /// A path that may be absent; an empty one is as if absent.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let path = self.read(key, None, "write a path in quotes", |value| {
             Some(Some(text(value)?.to_owned()))
-        })?;
-        (!path.is_empty()).then(|| PathBuf::from(path))
+        });
+        let path = path.filter(|path| !path.is_empty());
+        self.means(key, &path);
+        path.map(PathBuf::from)
     }
 
     /// A path with a default; an empty one is for none.
@@ -177,7 +220,7 @@ impl<'a> Section<'a> {
     }
 
     /// One of several words.
-    pub(super) fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy + Debug>(
         &mut self,
         key: &'static str,
         default: T,
@@ -362,7 +405,10 @@ impl<'a> Section<'a> {
 
     /// `host:port` that may be absent; an empty text is as if absent.
     pub(super) fn optional_host(&mut self, key: &'static str) -> Option<(String, u16)> {
-        let given = self.text(key).filter(|text| !text.is_empty())?;
+        let given = self.text_or(key, "");
+        if given.is_empty() {
+            return None;
+        }
         let read = host_and_port(&given);
         if read.is_none() {
             let right = "write a host and a port, such as \"127.0.0.1:3306\"";
@@ -371,9 +417,9 @@ impl<'a> Section<'a> {
         read
     }
 
-    /// A list of texts.
+    /// A list of texts. What stands in it is never shown.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
-        self.read(
+        let texts = self.read(
             key,
             None,
             "write a list of texts, such as [\"one\", \"two\"]",
@@ -402,7 +448,13 @@ impl<'a> Section<'a> {
                 | Value::Table(_)
                 | Value::Other(_) => None,
             },
-        )
+        );
+        // It may be a command's arguments, or a URL with a password.
+        match &texts {
+            Some(texts) => self.says(key, format!("{texts:?}"), Told::Hidden),
+            None => self.means(key, &[""; 0]),
+        }
+        texts
     }
 
     /// Networks, each by its prefix (`10.0.0.0/8`) or a single address; none where nothing is written.
@@ -459,6 +511,20 @@ impl<'a> Section<'a> {
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
         let own = self.hidden(key);
         let file = self.path(file_key);
+        let secret = self.one_of(key, own, file_key, file);
+        let meant = secret.as_ref().map(|secret| secret.0.clone());
+        let written = meant.as_ref().map_or(Told::Nowhere, |_| Told::Hidden);
+        self.says(key, meant.unwrap_or_default(), written);
+        secret
+    }
+
+    fn one_of(
+        &mut self,
+        key: &'static str,
+        own: Option<Secret>,
+        file_key: &'static str,
+        file: Option<PathBuf>,
+    ) -> Option<Secret> {
         match (own, file) {
             (None, None) => None,
             (Some(own), None) => Some(own),
@@ -509,7 +575,7 @@ impl<'a> Section<'a> {
 
     /// A login: `user`, and `password` or `password_file`.
     pub(super) fn account(&mut self) -> Option<Account> {
-        let user = self.text("user").filter(|user| !user.is_empty());
+        let user = Some(self.text_or("user", "")).filter(|user| !user.is_empty());
         let password = self.secret("password", "password_file");
         match (user, password) {
             (Some(user), password) => Some(Account {
@@ -557,6 +623,8 @@ impl<'a> Section<'a> {
         for (name, node) in self.named(key) {
             match text(&node.value).filter(|text| !text.is_empty()) {
                 Some(meant) => {
+                    let written = Told::of(Some(&node.value));
+                    self.says(&format!("{key}.{name}"), meant.to_owned(), written);
                     names.insert(name, meant.to_owned());
                 }
                 None => self.reading.faults.push(Fault {
@@ -645,6 +713,8 @@ impl<'a> Section<'a> {
         for (name, node) in self.named(key) {
             let (wrong, right) = match integer(&node.value) {
                 Some(number) if is_name(&name) => {
+                    let written = Told::of(Some(&node.value));
+                    self.says(&format!("{key}.{name}"), number.to_string(), written);
                     numbers.insert(name, number);
                     continue;
                 }

@@ -148,7 +148,7 @@ pub(super) async fn comes_near(parts: &Parts, most: Duration, dry_run: bool) -> 
         Way::Heartbeat { .. } if dry_run => return Ok(()),
         Way::Heartbeat { .. } | Way::Gtid { .. } => {}
     }
-    let until = Instant::now() + parts.config.cutover.hold_max;
+    let until = Instant::now() + parts.config.cutover.hold_max.now();
     loop {
         let began = Instant::now();
         let came = way.wait(until).await;

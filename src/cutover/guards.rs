@@ -586,7 +586,7 @@ fn open_transactions(figures: &Figures, config: &Cutover) -> Guard {
     let lasting = figures.sessions.iter().filter_map(|session| {
         let holds = session.holds.as_ref()?;
         let lasts = match holds.lasts {
-            Some(lasts) if lasts < config.hold_max => return None,
+            Some(lasts) if lasts < config.hold_max.now() => return None,
             Some(lasts) => micros(u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX)),
             None => "as long as the session".to_owned(),
         };

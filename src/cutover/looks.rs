@@ -122,7 +122,7 @@ pub(super) async fn figures(
             disk_bytes: room::disk(&config.ledger.path),
             memory: room::memory(),
             clocks: clocks([(&from, &here), (&to, &there)]),
-            clock_max: config.compare.clock,
+            clock_max: config.compare.measure.now().clock,
             read_only: is_read_only && (!fences || !unlifted.is_empty()),
             unlifted,
             from: here.err(),

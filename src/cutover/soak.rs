@@ -65,11 +65,11 @@ pub(super) async fn watch<F: Future<Output = ()>>(
 ) {
     let limits = &parts.config.cutover;
     let began = Instant::now();
-    let until = began + limits.soak.saturating_sub(soaked);
+    let end = || began + limits.soak.now().saturating_sub(soaked);
     let primary = Arc::clone(&parts.roles.borrow().primary);
     let mut failed = 0;
     loop {
-        let now = Instant::now();
+        let (now, until) = (Instant::now(), end());
         if now >= until {
             return tell(Event::SoakPassed, String::new()).await;
         }
@@ -106,7 +106,7 @@ pub(super) fn worse(before: &Beat, now: &Beat, limits: &Cutover) -> Option<Strin
         return None;
     }
     let (was, is) = (errors(before), errors(now));
-    let most = was * limits.soak_errors_max + ERRORS_SLACK;
+    let most = was * limits.soak_errors_max.now() + ERRORS_SLACK;
     if is > most {
         return Some(format!(
             "{} of commands fail, {} did before the switch; cutover.soak_errors_max allows {}",
@@ -115,7 +115,7 @@ pub(super) fn worse(before: &Beat, now: &Beat, limits: &Cutover) -> Option<Strin
             format_args!("{:.2} %", most * 100.0)
         ));
     }
-    let most = before.p99.mul_f64(limits.soak_latency_max) + TIME_SLACK;
+    let most = before.p99.mul_f64(limits.soak_latency_max.now()) + TIME_SLACK;
     if now.p99 > most {
         let words = |time: Duration| micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
         return Some(format!(

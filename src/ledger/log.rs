@@ -1,5 +1,6 @@
 //! The JSON-lines log of divergences, rotated by size. A fault here is counted, never fatal.
 
+use crate::config::Live;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -10,13 +11,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    bytes_max: u64,
-    files: usize,
+    bytes_max: Live<u64>,
+    files: Live<usize>,
     open: Option<(File, u64)>,
 }
 
 impl Log {
-    pub(super) fn new(path: &Path, bytes_max: u64, files: usize) -> Self {
+    pub(super) fn new(path: &Path, bytes_max: Live<u64>, files: Live<usize>) -> Self {
         Self {
             path: path.to_owned(),
             bytes_max,
@@ -27,7 +28,7 @@ impl Log {
 
     /// Appends lines, each ended by a line feed already: all of them or none.
     pub(super) fn append(&mut self, lines: &str) -> io::Result<()> {
-        if self.size()? >= self.bytes_max {
+        if self.size()? >= self.bytes_max.now() {
             // A log that cannot be rotated takes no more lines: it would grow without a bound.
             self.open = None;
             self.rotate()?;
@@ -69,12 +70,13 @@ impl Log {
             name.push(format!(".{number}"));
             PathBuf::from(name)
         };
-        for number in (1..self.files).rev() {
+        let files = self.files.now();
+        for number in (1..files).rev() {
             if name(number).exists() {
                 std::fs::rename(name(number), name(number + 1))?;
             }
         }
-        if self.files == 0 {
+        if files == 0 {
             return std::fs::remove_file(&self.path);
         }
         std::fs::rename(&self.path, name(1))
@@ -104,7 +106,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         std::fs::write(&path, "{\"torn").unwrap();
-        let mut log = Log::new(&path, 1000, 2);
+        let mut log = Log::new(&path, 1000.into(), 2.into());
         log.append("whole\n").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "{\"torn\nwhole\n");
@@ -116,7 +118,7 @@ mod tests {
         let path = dir.path().join("log");
         // A folder in the place of the older file.
         std::fs::create_dir_all(dir.path().join("log.1/full")).unwrap();
-        let mut log = Log::new(&path, 10, 1);
+        let mut log = Log::new(&path, 10.into(), 1.into());
         log.append("a first line\n").unwrap();
         assert!(log.append("another\n").is_err());
         assert!(log.append("another\n").is_err());
@@ -130,7 +132,7 @@ mod tests {
     fn a_full_log_is_rotated_and_the_oldest_file_goes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = Log::new(&path, 10, 2);
+        let mut log = Log::new(&path, 10.into(), 2.into());
         for line in ["first line\n", "second line\n", "third line\n", "4\n"] {
             log.append(line).unwrap();
         }
@@ -145,7 +147,7 @@ mod tests {
     fn a_log_that_cannot_be_written_is_an_error_and_is_tried_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("missing").join("log");
-        let mut log = Log::new(&path, 100, 2);
+        let mut log = Log::new(&path, 100.into(), 2.into());
         assert!(log.append("x\n").is_err());
         std::fs::create_dir(dir.path().join("missing")).unwrap();
         log.append("x\n").unwrap();

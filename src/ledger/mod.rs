@@ -66,7 +66,7 @@ pub use verification::{
 };
 pub use views::{BASE_TABLES, VIEWS, View};
 
-use crate::config::{self, FedBy, Literals, RULES_MAX, Rule};
+use crate::config::{self, FedBy, Literals, Live, RULES_MAX, Rule};
 use crate::sql::Table;
 use cause::Amended;
 use coverage::Coverage;
@@ -109,9 +109,9 @@ impl<T> Changed<T> {
 #[derive(Clone, Debug, Default)]
 pub struct Judged {
     /// The config's rules, first one first.
-    pub rules: Vec<Rule>,
+    pub rules: Live<Vec<Rule>>,
     /// A rule that took nothing for so long is stale; zero for never.
-    pub stale_after: Duration,
+    pub stale_after: Live<Duration>,
     /// What an A/A run showed.
     pub floor: Option<Floor>,
 }
@@ -132,7 +132,7 @@ struct Inner {
     /// Whether the mirror feeds the shadow, so that what it wrote may be missing there. Changes with the
     /// roles.
     feeds: AtomicBool,
-    stale_after: Duration,
+    stale_after: Live<Duration>,
     floor: Option<Floor>,
     store: Option<Store>,
 }
@@ -209,7 +209,7 @@ impl Ledger {
                 commands,
                 literals: Literals::Redact,
                 feeds: AtomicBool::new(true),
-                stale_after: Duration::ZERO,
+                stale_after: Live::default(),
                 floor: None,
                 store: None,
             }),
@@ -431,7 +431,7 @@ impl Ledger {
     /// All rules, in the order in which they are asked, with what each has taken. Reads the file.
     pub fn rules(&self) -> Result<Vec<Value>, String> {
         let by = rulebook::Use {
-            stale_after: self.inner.stale_after,
+            stale_after: self.inner.stale_after.now(),
             commands: (self.inner.commands)().handed,
         };
         self.read(|connection| rulebook::list(connection, by))

@@ -30,14 +30,18 @@ pub(super) fn prune(
     transaction: &Transaction<'_>,
     limits: &config::Ledger,
 ) -> rusqlite::Result<u64> {
-    let age = i64::try_from(limits.max_age.as_micros()).unwrap_or(i64::MAX);
+    let age = i64::try_from(limits.max_age.now().as_micros()).unwrap_or(i64::MAX);
     let oldest = jiff::Timestamp::now().as_microsecond().saturating_sub(age);
     transaction
         .prepare_cached(
             "DELETE FROM divergences WHERE id IN (SELECT id FROM divergences WHERE at < ?1 ORDER BY at LIMIT ?2)",
         )?
         .execute(params![oldest, STEP])?;
-    surplus(transaction, "divergences", signed(limits.divergences_max))?;
+    surplus(
+        transaction,
+        "divergences",
+        signed(limits.divergences_max.now()),
+    )?;
     for whose in ["who = 'understudy'", "who <> 'understudy'"] {
         transaction
             .prepare_cached(&format!(
@@ -54,9 +58,9 @@ pub(super) fn prune(
             ))?
             .execute(params![most, STEP])?;
     }
-    evict(transaction, signed(limits.findings_max))?;
+    evict(transaction, signed(limits.findings_max.now()))?;
     super::plans::prune(transaction, STEP)?;
-    let shapes = signed(limits.findings_max.saturating_mul(SHAPES_PER_FINDING));
+    let shapes = signed(limits.findings_max.now().saturating_mul(SHAPES_PER_FINDING));
     kept::prune(transaction, shapes, STEP)?;
     evicted(transaction)
 }
@@ -124,12 +128,12 @@ mod tests {
         config::Ledger {
             path: "unused".into(),
             log: None,
-            log_bytes: 0,
-            log_files: 0,
+            log_bytes: 0.into(),
+            log_files: 0.into(),
             literals: config::Literals::Redact,
-            divergences_max: 10,
-            findings_max: 100,
-            max_age: Duration::from_secs(3600),
+            divergences_max: 10.into(),
+            findings_max: 100.into(),
+            max_age: Duration::from_secs(3600).into(),
             queue: 16,
             fingerprints_max: 10,
         }

@@ -229,7 +229,7 @@ impl Store {
     /// full is no reason to fail: the writer asks again. `heir`: the token by which it was left to this process.
     pub(super) fn open(
         config: &config::Ledger,
-        rules: &[config::Rule],
+        rules: &config::Live<Vec<config::Rule>>,
         feeds: bool,
         lasting: &Arc<Lasting>,
         heir: Option<&str>,

@@ -13,12 +13,12 @@ pub(super) fn config(dir: &Path) -> config::Ledger {
     config::Ledger {
         path: dir.join("ledger.db"),
         log: Some(dir.join("divergences.jsonl")),
-        log_bytes: 1 << 20,
-        log_files: 2,
+        log_bytes: (1 << 20).into(),
+        log_files: 2.into(),
         literals: Literals::Redact,
-        divergences_max: 1000,
-        findings_max: 100,
-        max_age: Duration::from_secs(3600),
+        divergences_max: 1000.into(),
+        findings_max: 100.into(),
+        max_age: Duration::from_secs(3600).into(),
         queue: 1000,
         fingerprints_max: 100,
     }
@@ -418,7 +418,7 @@ fn a_statement_that_is_too_slow_is_one_finding_until_it_is_fast_enough() {
 fn the_oldest_divergences_go_when_there_are_too_many() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Ledger {
-        divergences_max: 10,
+        divergences_max: 10.into(),
         ..config(dir.path())
     };
     let ledger = open(&config);

@@ -4,7 +4,7 @@ use super::store_tests::{config, count, judging, open, until};
 use super::tests::{diverged, observation};
 use super::*;
 use crate::compare::verdict::{Kind, Verdict};
-use crate::config::RuleState;
+use crate::config::{Live, RuleState};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -45,7 +45,7 @@ fn of<'a>(findings: &'a [Value], fingerprint: &str) -> Vec<&'a Value> {
 
 fn judged(rules: Vec<Rule>) -> Judged {
     Judged {
-        rules,
+        rules: rules.into(),
         ..Judged::default()
     }
 }
@@ -306,8 +306,8 @@ fn an_unused_rule_is_stale_after_a_while() {
     let dir = tempfile::tempdir().unwrap();
     let by = |commands, stale_after| {
         let judged = Judged {
-            rules: vec![shape("used", "a"), shape("unused", "z")],
-            stale_after,
+            rules: vec![shape("used", "a"), shape("unused", "z")].into(),
+            stale_after: Live::from(stale_after),
             floor: None,
         };
         let commands = Arc::new(move || Commands {
@@ -684,7 +684,7 @@ fn what_a_person_accepted_stays_accepted_where_a_rule_of_its_shape_ends_and_that
 fn a_large_rule_gives_back_in_steps_while_the_writer_serves_others() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Ledger {
-        findings_max: 2000,
+        findings_max: 2000.into(),
         ..config(dir.path())
     };
     let ledger = open(&config);
@@ -753,4 +753,32 @@ fn a_finding_that_is_judged_anew_is_not_expired_any_more() {
         (&finding["state"], &finding["expired"], &finding["until"]),
         (&json!("regressed"), &json!(false), &Value::Null)
     );
+}
+
+#[test]
+fn rules_of_a_config_that_was_read_again_hold_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |text: &str| crate::config::Config::parse(text, &[]).unwrap();
+    let running = read("");
+    let judged = Judged {
+        rules: running.compare.rules.clone(),
+        ..Judged::default()
+    };
+    let ledger = judging(&config(dir.path()), judged);
+    let hits = || {
+        let rules = ledger.rules().unwrap();
+        let hits = rules.iter().filter_map(|rule| rule["hits"].as_u64());
+        hits.collect::<Vec<u64>>()
+    };
+    ledger.record(diverged("a"));
+    kept(&ledger, 1);
+    running.follow(&read(
+        "[[compare.rules]]\nname = \"n\"\nfingerprint = \"a\"\nstate = \"noise\"\nwho = \"dba\"",
+    ));
+    until("it is there", || hits() == [0]);
+    ledger.record(diverged("a"));
+    until("it takes what comes", || hits() == [1]);
+    running.follow(&read(""));
+    until("it is gone", || hits().is_empty());
+    ledger.close();
 }

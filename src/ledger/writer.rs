@@ -12,7 +12,7 @@ use super::rules::Rules;
 use super::schema::Unfit;
 use super::store::{Message, Vitals};
 use super::write::{self, Batch, Written};
-use crate::config;
+use crate::config::{self, Live};
 use crate::sql::Table;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,9 +48,9 @@ pub(super) struct Writer {
     lasting: Arc<Lasting>,
     vitals: Arc<Vitals>,
     /// The config's rules.
-    configured: Vec<config::Rule>,
-    /// All rules, once the file was read.
-    rules: Option<Rules>,
+    configured: Live<Vec<config::Rule>>,
+    /// All rules, once the file was read, and those of the config that are among them.
+    rules: Option<(Rules, Arc<Vec<config::Rule>>)>,
     pruned: Instant,
     unpruned: u64,
     /// Rules that ended have more to give back, which does not wait for its time.
@@ -71,13 +71,13 @@ impl Writer {
         let log = limits.log.as_ref();
         Self {
             file: File::new(&limits.path),
-            log: log.map(|path| Log::new(path, limits.log_bytes, limits.log_files)),
+            log: log.map(|path| Log::new(path, limits.log_bytes.clone(), limits.log_files.clone())),
             limits: limits.clone(),
             feeds,
             guard,
             lasting,
             vitals,
-            configured: Vec::new(),
+            configured: Live::default(),
             rules: None,
             pruned: Instant::now(),
             unpruned: 0,
@@ -86,8 +86,8 @@ impl Writer {
     }
 
     /// With the config's rules.
-    pub(super) fn with_rules(mut self, rules: &[config::Rule]) -> Self {
-        self.configured = rules.to_vec();
+    pub(super) fn with_rules(mut self, rules: &Live<Vec<config::Rule>>) -> Self {
+        self.configured = rules.clone();
         self
     }
 
@@ -108,11 +108,13 @@ impl Writer {
                 lasting.taints.add(&[any], &ORPHANED.into(), now);
             }
         })?;
-        let rules = match self.rules.take() {
-            Some(rules) => rules,
-            None => rulebook::sync(connection, &self.configured)?,
+        let configured = self.configured.whole();
+        let known = self.rules.take();
+        let rules = match known.filter(|(_, of)| Arc::ptr_eq(of, &configured)) {
+            Some(known) => known,
+            None => (rulebook::sync(connection, &configured)?, configured),
         };
-        Ok((connection, self.rules.insert(rules)))
+        Ok((connection, &mut self.rules.insert(rules).0))
     }
 
     /// There will be no writer: the stop before this one was as clean as it was.
@@ -231,7 +233,7 @@ impl Writer {
             let more = evicted - before;
             tracing::warn!(
                 more,
-                max = self.limits.findings_max,
+                max = self.limits.findings_max.now(),
                 "open findings were let go, the least recently seen: there are more than ledger.findings_max"
             );
         }

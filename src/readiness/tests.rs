@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 fn limits(text: &str) -> Limits {
     let text = format!("[readiness]\n{text}");
-    Config::parse(&text, &[]).expect("sound").readiness
+    let config = Config::parse(&text, &[]).expect("sound");
+    (*config.readiness.whole()).clone()
 }
 
 fn cutover(text: &str) -> crate::config::Cutover {

@@ -5,21 +5,20 @@ use super::{Figures, Guard, listed};
 use crate::config::Cutover;
 use crate::ledger::Verified;
 use crate::words::{count, span};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// What is known of the data at rest. A table counts that was read whole on both sides and was the same, not too
 /// long ago, and that lost no write since; one that differs stands in the way by itself.
 pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
-    let (known, now) = (&figures.verified, figures.now);
-    let age = |one: &Verified| {
-        // What was read first was read then.
-        let began = one.began?;
-        let age = now.as_second().saturating_sub(began.as_second());
-        Some(age.max(0).unsigned_abs())
-    };
+    let known = &figures.verified;
+    let age = |one: &Verified| age(one, figures.now);
     let is = |one: &&Verified, outcome: &str| one.outcome.as_deref() == Some(outcome);
     let name = |one: &Verified| format!("{}.{}", one.database, one.name);
-    let age_max = config.verification_age_max.as_secs();
+    let is_required = config.require_verification.now();
+    let tables_min = config.verification_tables.now();
+    let rows_min = config.verification_rows.now();
+    let age_max = config.verification_age_max.now().as_secs();
     let equal = known.iter().filter(|one| is(one, "equal"));
     let fresh: Vec<&Verified> = equal
         .filter(|one| age(one).is_some_and(|age| age <= age_max))
@@ -40,9 +39,9 @@ pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
     let rows: u64 = fresh.iter().map(|one| one.rows).sum();
     let Rest { about, unknown } = rest(known.iter().filter(|one| !is_fresh(one)));
     let is_enough = all > 0
-        && share_of(verified, all) >= config.verification_tables
-        && share_of(rows, rows + about) >= config.verification_rows
-        && (unknown.is_empty() || config.verification_rows <= 0.0);
+        && share_of(verified, all) >= tables_min
+        && share_of(rows, rows + about) >= rows_min
+        && (unknown.is_empty() || rows_min <= 0.0);
     let mut words = vec![match oldest {
         Some(oldest) => format!(
             "{} of {} tables ({} of {} rows{}) were read whole and are the same on both servers, the first {} ago",
@@ -91,7 +90,7 @@ pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
     if !figures.unseen.is_empty() {
         words.push(format!("not seen: {}", figures.unseen.join("; ")));
     }
-    if !config.require_verification {
+    if !is_required {
         words.insert(
             0,
             "not required: cutover.require_verification is false".to_owned(),
@@ -99,16 +98,22 @@ pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
     }
     Guard {
         name: "verification",
-        pass: !config.require_verification
-            || (is_enough && different.is_empty() && figures.unseen.is_empty()),
+        pass: !is_required || (is_enough && different.is_empty() && figures.unseen.is_empty()),
         value: json!({"tables": verified, "of": all, "rows": rows, "of_rows": rows + about, "different": different.len(), "unseen": figures.unseen.len(), "oldest_s": oldest}),
-        limit: if config.require_verification {
-            json!({"share": config.verification_tables, "share_of_rows": config.verification_rows, "different": 0, "unseen": 0, "oldest_s": age_max})
+        limit: if is_required {
+            json!({"share": tables_min, "share_of_rows": rows_min, "different": 0, "unseen": 0, "oldest_s": age_max})
         } else {
             Value::Null
         },
         why: words.join("; "),
     }
+}
+
+/// For how many seconds a table has been verified.
+fn age(one: &Verified, now: Timestamp) -> Option<u64> {
+    // What was read first was read then.
+    let age = now.as_second().saturating_sub(one.began?.as_second());
+    Some(age.max(0).unsigned_abs())
 }
 
 /// What the tables hold that do not count.

@@ -54,7 +54,7 @@ pub(super) async fn relay(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), E
         biased;
         // Who is in the middle of a login cannot be held.
         refusal = ended(shared) => Err(Broken::Ended(refusal)),
-        verdict = timeout(shared.limits.login_timeout, dialogue.verdict()) => {
+        verdict = timeout(shared.limits.login_timeout.now(), dialogue.verdict()) => {
             verdict.unwrap_or(Err(Broken::Late))
         }
     };
@@ -67,7 +67,7 @@ pub(super) async fn relay(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), E
     let granted = flight.is_answered(&verdict, facts.capabilities);
     let mut status = None;
     if granted {
-        let deadline = Instant::now() + shared.limits.login_timeout;
+        let deadline = Instant::now() + shared.limits.login_timeout.now();
         let server = shared.server(&facts.primary);
         let capabilities = facts.capabilities;
         let ran = init::again(shared, &mut pump.primary, &server, capabilities, deadline);
@@ -148,7 +148,7 @@ pub(super) async fn by_new_leg(
     let mut flight = pump.book.flight(hand.packet.payload(), hand.began);
     // What the session has open ends with the command, as on a MySQL, whatever comes of it.
     pump.leave();
-    let deadline = Instant::now() + shared.limits.login_timeout;
+    let deadline = Instant::now() + shared.limits.login_timeout.now();
     let mut next_seq = hand.packet.seq().wrapping_add(1);
     let judging = judge(shared, pump, &facts, &mut hand, deadline, &mut next_seq);
     let judged = tokio::select! {

@@ -99,7 +99,7 @@ impl Relay {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let shared = Arc::clone(&self.shared);
         shared.counters.accepted.add(1);
-        let Some(open) = shared.open.enter(shared.limits.connections_max) else {
+        let Some(open) = shared.open.enter(shared.limits.connections_max.now()) else {
             shared.counters.too_many.add(1);
             // The socket's buffer is empty, so this takes it whole and at once.
             let packet = Refusal::too_many_connections().packet(0);
@@ -111,7 +111,7 @@ impl Relay {
         let ends = Addresses::between(peer, met);
         // A timer of the kernel's, so that a client that never reads holds its place for no longer,
         // and the relay has no timer to keep.
-        let write_timeout = shared.limits.write_timeout;
+        let write_timeout = shared.limits.write_timeout.now();
         let limit = (write_timeout > Duration::ZERO).then_some(write_timeout);
         if SockRef::from(&stream).set_tcp_user_timeout(limit).is_err() {
             return;
@@ -132,7 +132,7 @@ impl Relay {
     }
 
     pub(super) async fn drain(&self) {
-        let deadline = Instant::now() + self.shared.limits.drain_timeout;
+        let deadline = Instant::now() + self.shared.limits.drain_timeout.now();
         tracing::info!(sessions = self.shared.open.value(), "draining");
         self.shared.drain.set(Phase::Draining);
         let drained = timeout_at(deadline, self.all_ended()).await.is_ok();

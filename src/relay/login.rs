@@ -82,7 +82,7 @@ pub(super) async fn relay(shared: &Arc<Shared>, client: Stream, ends: Addresses)
         refusal.say(0, client).await;
         return None;
     }
-    let deadline = Instant::now() + shared.limits.login_timeout;
+    let deadline = Instant::now() + shared.limits.login_timeout.now();
     let server = Arc::clone(&shared.roles.borrow().primary);
     let (greeted, greeting) = match reach(shared, &server, Some(ends), deadline).await {
         Ok(reached) => reached,
@@ -106,7 +106,7 @@ fn to_tell(shared: &Shared, ends: Addresses) -> Option<Arc<Addresses>> {
 /// While the gate holds, it is not known yet which server a new client is to be greeted by. The
 /// wait is no part of the login's own time.
 async fn wait_at_gate(shared: &Shared) -> Result<(), Refusal> {
-    let deadline = Instant::now() + shared.limits.login_timeout;
+    let deadline = Instant::now() + shared.limits.login_timeout.now();
     loop {
         let rung = shared.bell.rung();
         if !gate::holds(shared.gate.word_now()) {

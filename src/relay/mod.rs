@@ -43,7 +43,7 @@ pub use counters::{Count, Counters, Sessions};
 pub use listener::bind;
 pub use statements::StandIn;
 
-use crate::config::{Listen, Server};
+use crate::config::{Listen, Live, Server};
 use crate::connect::{self, CertificateError, Dial, Stream, TlsContext, TlsError};
 use crate::roles::RolesWatch;
 use crate::tee::{Facts, Tee};
@@ -144,11 +144,11 @@ pub enum RelayError {
 /// Limits of sessions.
 #[derive(Clone, Debug)]
 struct Limits {
-    connections_max: usize,
-    login_timeout: Duration,
+    connections_max: Live<usize>,
+    login_timeout: Live<Duration>,
     balancers: Balancers,
-    write_timeout: Duration,
-    drain_timeout: Duration,
+    write_timeout: Live<Duration>,
+    drain_timeout: Live<Duration>,
     book: book::Limits,
 }
 
@@ -228,14 +228,14 @@ impl Relay {
         };
         let contexts = contexts(&parts.roles)?;
         let limits = Limits {
-            connections_max: parts.listen.max_connections,
-            login_timeout: parts.listen.login_timeout,
+            connections_max: parts.listen.max_connections.clone(),
+            login_timeout: parts.listen.login_timeout.clone(),
             balancers: Balancers {
                 networks: parts.listen.proxy_protocol_networks.clone(),
-                within: parts.listen.login_timeout,
+                within: parts.listen.login_timeout.clone(),
             },
-            write_timeout: parts.listen.write_timeout,
-            drain_timeout: parts.listen.drain_timeout,
+            write_timeout: parts.listen.write_timeout.clone(),
+            drain_timeout: parts.listen.drain_timeout.clone(),
             book: book::Limits {
                 command_bytes_max: parts.listen.command_bytes_max,
                 copy_bytes_max: parts.copy_bytes_max,
@@ -272,7 +272,11 @@ impl Relay {
     pub async fn serve(&self, client: Stream, peer: SocketAddr) {
         let counters = &self.shared.counters;
         counters.accepted.add(1);
-        let Some(open) = self.shared.open.enter(self.shared.limits.connections_max) else {
+        let Some(open) = self
+            .shared
+            .open
+            .enter(self.shared.limits.connections_max.now())
+        else {
             counters.too_many.add(1);
             refuse::Refusal::too_many_connections().say(0, client).await;
             return;

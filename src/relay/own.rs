@@ -137,7 +137,10 @@ pub(super) async fn deal(shared: &Arc<Shared>, pump: &mut Pump) -> Result<(), En
     let began = Instant::now();
     let (up, down) = pump.take_unseen();
     let mut client = PacketReader::with_ahead(up);
-    let reading = timeout(shared.limits.login_timeout, client.read(&mut pump.client));
+    let reading = timeout(
+        shared.limits.login_timeout.now(),
+        client.read(&mut pump.client),
+    );
     let packet = tokio::select! {
         biased;
         refusal = ended(shared) => return Err(say(pump, &refusal, 1).await),
@@ -349,7 +352,7 @@ async fn reset(shared: &Arc<Shared>, pump: &mut Pump, hand: InHand) -> Result<()
     };
     let granted = flight.is_answered(&verdict, facts.capabilities);
     if granted {
-        let deadline = Instant::now() + shared.limits.login_timeout;
+        let deadline = Instant::now() + shared.limits.login_timeout.now();
         let server = shared.server(&facts.primary);
         let ran = init::again(
             shared,

@@ -3,6 +3,7 @@
 //! Who may say so is for the config: a header of anybody else's is no header, but nonsense in place of a login.
 
 use super::counters::Counters;
+use crate::config::Live;
 use crate::connect::Stream;
 use crate::wire::proxied::{Addresses, Beginning, look};
 use ipnet::IpNet;
@@ -20,7 +21,7 @@ pub(super) struct Balancers {
     /// Connections from these networks begin with a header.
     pub(super) networks: Vec<IpNet>,
     /// It must have come by then.
-    pub(super) within: Duration,
+    pub(super) within: Live<Duration>,
 }
 
 impl Balancers {
@@ -39,7 +40,7 @@ impl Balancers {
         ends: Addresses,
         counters: &Counters,
     ) -> Option<Addresses> {
-        match timeout(self.within, header(client)).await {
+        match timeout(self.within.now(), header(client)).await {
             Ok(Ok(told)) => return Some(told.unwrap_or(ends)),
             // A look whether somebody listens, as balancers have.
             Ok(Err(Unheard::Left)) => counters.probes.add(1),

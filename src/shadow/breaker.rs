@@ -1,5 +1,6 @@
 //! When mirroring is suspended, and when it tries again. Pure: the time is an argument.
 
+use crate::config::{self, Live};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -32,21 +33,10 @@ impl std::fmt::Display for Cause {
     }
 }
 
-/// Limits past which mirroring is suspended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Connection errors in a row.
-    pub(super) errors: u32,
-    /// Age of the oldest waiting exchange.
-    pub(super) lag: Duration,
-    /// The first pause.
-    pub(super) pause: Duration,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    limits: Limits,
+    limits: Live<config::Breaker>,
     errors: u32,
     state: State,
     /// The next suspension's pause: longer each time until the mirror has run well for a while.
@@ -68,13 +58,13 @@ enum State {
 
 impl Breaker {
     /// A breaker that lets everything pass.
-    pub(super) const fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Live<config::Breaker>) -> Self {
         let state = State::Running { since: None };
         Self {
+            pause: limits.now().pause,
             limits,
             errors: 0,
             state,
-            pause: limits.pause,
             times: 0,
         }
     }
@@ -100,14 +90,14 @@ impl Breaker {
     /// A connection to the shadow could not be opened or broke.
     pub(super) fn failed(&mut self, what: &str, now: Instant) {
         self.errors = self.errors.saturating_add(1);
-        if self.errors >= self.limits.errors {
+        if self.errors >= self.limits.now().errors {
             self.suspend(Cause::Errors(self.errors, what.to_owned()), now);
         }
     }
 
     /// The oldest waiting exchange is this old.
     pub(super) fn lagging(&mut self, age: Duration, now: Instant) {
-        if age > self.limits.lag {
+        if age > self.limits.now().lag {
             self.suspend(Cause::Lag(age), now);
         }
     }
@@ -119,7 +109,7 @@ impl Breaker {
         };
         // A minute without trouble, and the pauses start small again.
         if since.is_none_or(|since| now.duration_since(since) >= PAUSE_MAX) {
-            self.pause = self.limits.pause;
+            self.pause = self.limits.now().pause;
         }
         self.times += 1;
         self.state = State::Suspended {
@@ -162,11 +152,12 @@ mod tests {
     use super::*;
 
     fn breaker() -> Breaker {
-        Breaker::new(Limits {
+        let limits = config::Breaker {
             errors: 3,
             lag: Duration::from_secs(10),
             pause: Duration::from_secs(1),
-        })
+        };
+        Breaker::new(limits.into())
     }
 
     #[test]

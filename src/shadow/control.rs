@@ -21,13 +21,13 @@ pub struct Control {
 impl Control {
     /// The switches as the config sets them.
     #[must_use]
-    pub const fn new(config: &config::Mirror) -> Self {
+    pub fn new(config: &config::Mirror) -> Self {
         Self {
-            reads: config.reads,
-            writes: config.writes,
-            sample: config.sample,
+            reads: config.reads.now(),
+            writes: config.writes.now(),
+            sample: config.sample.now(),
             paused: false,
-            observe: config.observe,
+            observe: config.observe.now(),
         }
     }
 

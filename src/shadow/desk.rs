@@ -391,7 +391,7 @@ impl Desk {
         if unknown || !one.answered || one.answer.error().is_some_and(says_nothing) {
             return Err(Reason::PrimaryError);
         }
-        let limit = shared.config.mirror.answer_bytes_max;
+        let limit = shared.config.mirror.answer_bytes_max.now();
         if one.command_bytes > one.command.len() as u64 || one.answer.bytes > limit {
             return Err(Reason::TooLarge);
         }

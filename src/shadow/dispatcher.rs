@@ -132,7 +132,7 @@ impl Dispatcher {
     /// Has to begin with what came before there was a mirror. The shadow may take as long for it as it came in, and
     /// lag behind meanwhile: to suspend for that would throw away what was kept.
     pub(super) fn begin_with(&mut self, before: Before) {
-        let limit = self.shared.config.mirror.breaker_lag;
+        let limit = self.shared.config.mirror.breaker.now().lag;
         self.lag_excused = Instant::now().checked_add(before.waited + limit);
         self.antechamber = before.antechamber;
         self.doorkeeper.closes();
@@ -438,7 +438,7 @@ impl Dispatcher {
     /// command of its own session says nothing of the shadow.
     fn lag(&self, now: Instant) -> Option<Duration> {
         let age = now.saturating_duration_since(self.shared.oldest()?);
-        let limit = self.shared.config.mirror.breaker_lag;
+        let limit = self.shared.config.mirror.breaker.now().lag;
         if age <= limit || self.lag_excused.is_some_and(|until| now < until) {
             return None;
         }

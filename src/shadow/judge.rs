@@ -87,7 +87,7 @@ pub(super) fn judge(
         &Context {
             command: &run.charged.command,
             statements,
-            rules: &shared.config.compare,
+            rules: &shared.config.compare.measure.now(),
             key_pinned: run.pin.keys,
             clock_columns: &clock_columns,
             behind: reply.sent.saturating_duration_since(run.charged.sent),
@@ -268,10 +268,10 @@ pub(super) fn compare_reads(
     let context = Context {
         clock_columns: &clock_columns,
         // Each of them was run again, no one looks when.
-        behind: shared.config.mirror.timeout,
+        behind: shared.config.mirror.timeout.now(),
         command,
         statements,
-        rules: &shared.config.compare,
+        rules: &shared.config.compare.measure.now(),
         key_pinned: false,
         // The connection's own state says nothing of the session's.
         transactions_mirrored: false,

@@ -1,6 +1,7 @@
 //! A time-out for one thing after another. Its timer is armed once and goes off now and then, to be
 //! set anew for what is waited for by then: what is done in time arms and disarms nothing.
 
+use crate::config::Live;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -10,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Patience {
-    at_most: Duration,
+    at_most: Live<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -20,9 +21,14 @@ pub(super) struct Lost;
 
 impl Patience {
     /// Patience for so long with each.
-    pub(super) const fn new(at_most: Duration) -> Self {
+    pub(super) fn new(at_most: Duration) -> Self {
+        Self::live(&at_most.into())
+    }
+
+    /// The same, where that may change between two of them.
+    pub(super) fn live(at_most: &Live<Duration>) -> Self {
         Self {
-            at_most,
+            at_most: at_most.clone(),
             timer: None,
         }
     }
@@ -37,7 +43,7 @@ impl Patience {
             if let Poll::Ready(done) = work.as_mut().poll(context) {
                 return Poll::Ready(Ok(done));
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.at_most);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.at_most.now());
             let timer = self
                 .timer
                 .get_or_insert_with(|| Box::pin(sleep_until(deadline)));

@@ -543,7 +543,7 @@ impl Case {
             return;
         }
         *link = None;
-        let at_most = Instant::now() + shared.config.mirror.breaker_lag.min(UNREAD_MAX);
+        let at_most = Instant::now() + shared.config.mirror.breaker.now().lag.min(UNREAD_MAX);
         self.glimpse.known(shared, at_most).await;
     }
 

@@ -298,7 +298,9 @@ impl Replay {
     /// Waits until a transaction may end whose last command is not run.
     async fn turn_to_end(&self, ticket: &Ticket, end: &End) {
         if end.applies && end.ending == Ending::Commit {
-            let turn = ticket.turn(self.shared.config.mirror.order_wait).await;
+            let turn = ticket
+                .turn(self.shared.config.mirror.order_wait.now())
+                .await;
             if turn != Turn::Came {
                 let (scope, now) = (self.carried.wrote.clone(), Instant::now());
                 let mut overtaking = self.shared.overtaking.lock();
@@ -393,7 +395,7 @@ impl Replay {
     /// shadow they may be others than on the primary (one table's gaps are not its shards'), and
     /// the one that it waits for may wait for them. Its transaction is run again from its start.
     async fn turn(&mut self, run: &Run) -> Result<Turn, Trouble> {
-        let at_most = self.shared.config.mirror.order_wait;
+        let at_most = self.shared.config.mirror.order_wait.now();
         let turn = run.ticket.turn(at_most.min(YIELD_AFTER)).await;
         if turn != Turn::Late {
             return Ok(turn);

@@ -2,7 +2,7 @@
 
 use super::Control;
 use super::beside::Beside;
-use super::breaker::{Breaker, Cause, Limits};
+use super::breaker::{Breaker, Cause};
 use super::census::Census;
 use super::clock::Clock;
 use super::errand::Rested;
@@ -317,11 +317,6 @@ impl Lasting {
         let mirror = &config.mirror;
         let control = Control::new(mirror);
         appraisal.set(control.regard());
-        let limits = Limits {
-            errors: mirror.breaker_errors,
-            lag: mirror.breaker_lag,
-            pause: mirror.breaker_pause,
-        };
         let mut tls = BTreeMap::new();
         for server in [&roles.primary, &roles.shadow] {
             tls.insert(server.name.clone(), TlsContext::new(server)?);
@@ -340,7 +335,7 @@ impl Lasting {
             warned: Mutex::new(LruCache::new(WARNED_MAX)),
             control: Mutex::new(control),
             appraisal,
-            breaker: Mutex::new(Breaker::new(limits)),
+            breaker: Mutex::new(Breaker::new(mirror.breaker.clone())),
             halt: Halt::default(),
             ends: AtomicBool::new(false),
             room: Room::new(mirror.connections_max),
@@ -458,7 +453,7 @@ impl Lasting {
     /// Leave to open one more connection, after a moment at most. Where none is left, the one that has
     /// been idle longest is asked for.
     pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        self.room.place(self.config.mirror.order_wait).await
+        self.room.place(self.config.mirror.order_wait.now()).await
     }
 
     /// Resolves once another session needs the connection of whoever waits here, the first to come first:

@@ -2,7 +2,7 @@
 
 use super::link::Trouble;
 use super::patience::Patience;
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::connect::{Connection, Stream};
 use crate::wire::answer::{Answer, AnswerTracker, Progress};
 use crate::wire::capability::Capabilities;
@@ -53,7 +53,7 @@ struct Wire {
     /// What is read; none until there is an answer to read.
     piece: Vec<u8>,
     spare: Answer,
-    answer_bytes_max: u64,
+    answer_bytes_max: Live<u64>,
 }
 
 impl Talk {
@@ -75,9 +75,9 @@ impl Talk {
                 out: Vec::new(),
                 piece: Vec::new(),
                 spare: Answer::default(),
-                answer_bytes_max: config.mirror.answer_bytes_max,
+                answer_bytes_max: config.mirror.answer_bytes_max.clone(),
             },
-            patience: Patience::new(config.mirror.timeout),
+            patience: Patience::live(&config.mirror.timeout),
         }
     }
 
@@ -205,7 +205,7 @@ impl Wire {
                 ));
             }
             match self.tracker.feed(bytes, &mut answer) {
-                Progress::More if answer.bytes > self.answer_bytes_max => {
+                Progress::More if answer.bytes > self.answer_bytes_max.now() => {
                     return Err(Trouble::TooLarge);
                 }
                 Progress::More => {}

@@ -1,6 +1,6 @@
 //! The one integration binary. `cargo test --features simulation` builds it once. `guide` needs nothing else either.
 //!
-//! `layers`, `reference`, `simulation`, `supervised` and `takeover` need nothing; everything below `lab` runs against real servers,
+//! `layers`, `reference`, `reload`, `simulation`, `supervised` and `takeover` need nothing; everything below `lab` runs against real servers,
 //! which `tests/bin/with-lab` starts beforehand. A lab that is missing fails those tests.
 
 #![allow(
@@ -22,6 +22,7 @@ mod handed;
 mod lab;
 mod layers;
 mod reference;
+mod reload;
 #[cfg(feature = "simulation")]
 mod simulation;
 mod supervised;

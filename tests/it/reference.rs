@@ -5,6 +5,7 @@
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
+use understudy::config::Config;
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -195,19 +196,31 @@ fn the_configurations_reference_is_current() {
         .map(|line| line.trim_start_matches(['#', ' ']))
         .collect();
     let mut page = format!(
-        "# The configuration\n\nWritten from `config/understudy.toml`, which has every key at its default.\n\n{}\n",
+        "# The configuration\n\nWritten from `config/understudy.toml`, which has every key at its default.\n\n{}\n\nA key that is *live* changes in a process that runs, when it reads the file again: `understudy reload`, SIGHUP ([upgrade.md](upgrade.md#a-new-config-without-a-restart)). The others need a restart.\n",
         head.join("\n").replace("\n\n", "\n")
     );
     let mut told: Vec<&str> = Vec::new();
+    let mut name = "";
+    let reload = |key: &str| {
+        if Config::is_live(key) {
+            "live"
+        } else {
+            "restart"
+        }
+    };
     for line in file.lines().skip(head.len()) {
         if let Some(section) = line.strip_prefix('[') {
-            let about = told.join(" ");
+            let mut about = told.join(" ");
             told.clear();
+            name = section.trim_end_matches(']');
+            if name.contains('.') {
+                about = format!("{about} Reload: {}.", reload(name));
+            }
             write!(page, "\n## [{section}\n\n").unwrap();
             if !about.is_empty() {
                 write!(page, "{about}\n\n").unwrap();
             }
-            page.push_str("| key | default | what it means |\n|---|---|---|\n");
+            page.push_str("| key | default | reload | what it means |\n|---|---|---|---|\n");
         } else if let Some((key, value, has_default)) = assignment(line) {
             let (value, means) = (cell(value), cell(&told.join(" ")));
             let default = if has_default {
@@ -215,7 +228,8 @@ fn the_configurations_reference_is_current() {
             } else {
                 format!("none; for instance `{value}`")
             };
-            writeln!(page, "| `{key}` | {default} | {means} |").unwrap();
+            let reload = reload(&format!("{name}.{key}"));
+            writeln!(page, "| `{key}` | {default} | {reload} | {means} |").unwrap();
             told.clear();
         } else if let Some(words) = line.strip_prefix("# ") {
             told.push(words);

@@ -318,7 +318,7 @@ impl Session {
             Reply::Ask(text) => {
                 count(&self.shared.counters.queries);
                 let asked = self.aside(move |shared, gone| {
-                    ask::ask(&shared.ledger, shared.bounds, gone, &text, &values)
+                    ask::ask(&shared.ledger, shared.bounds(), gone, &text, &values)
                 });
                 asked.await.map(Some)
             }
@@ -337,10 +337,10 @@ impl Session {
         let _noted = shared.running.note(self.number, &flag);
         let turn = Arc::clone(&shared.turns).acquire_owned();
         let turn = tokio::select! {
-            turn = tokio::time::timeout(shared.bounds.time, turn) => turn,
+            turn = tokio::time::timeout(shared.time.now(), turn) => turn,
             () = self.line.is_left() => return Err(Fault::interrupted()),
         };
-        let turn = turn.map_err(|_| Fault::no_turn(shared.bounds.time))?;
+        let turn = turn.map_err(|_| Fault::no_turn(shared.time.now()))?;
         let turn = turn.map_err(|_| Fault::new(1053, b"08S01", "Server shutdown in progress"))?;
         let (asked, counters) = (Arc::clone(&shared), Arc::clone(&shared.counters));
         let work = move || {
@@ -398,7 +398,7 @@ impl Session {
             }),
             Reply::Ask(text) => {
                 let described = self.aside(move |shared, gone| {
-                    ask::describe(&shared.ledger, shared.bounds, gone, &text)
+                    ask::describe(&shared.ledger, shared.bounds(), gone, &text)
                 });
                 described.await
             }

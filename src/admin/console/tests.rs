@@ -70,7 +70,7 @@ fn kept() -> Kept {
         config.shadow.fed_by,
         crate::ledger::Judged {
             rules: config.compare.rules.clone(),
-            stale_after: config.compare.rule_stale,
+            stale_after: config.compare.rule_stale.clone(),
             floor: None,
         },
         commands,

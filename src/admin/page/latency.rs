@@ -192,7 +192,7 @@ async fn charts(
         (None, Some(class)) => class.replace('_', " "),
         (None, None) => "all commands".to_owned(),
     };
-    let limits = &parts.config.readiness.latency;
+    let limits = &parts.config.readiness.whole().latency;
     Ok(html! {
         section class="panel" id="curve" data-part="curve" data-by="readiness roles" {
             h2 { (name) " " (judged(&told, statement.as_ref())) }
@@ -232,7 +232,7 @@ fn finding(found: &Marked) -> Markup {
 
 /// Over time; minutes past the guard's limits are marked.
 fn course(parts: &Parts, told: &Told, name: &str, byte: Byte) -> Markup {
-    let limits = &parts.config.readiness.latency;
+    let limits = &parts.config.readiness.whole().latency;
     let slow = |one: &Moment| byte == Byte::Last && is_slow(limits, one);
     let slow_ones = told.course.iter().filter(|one| slow(one)).count();
     let [primary, shadow] = &told.servers;

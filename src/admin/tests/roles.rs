@@ -8,7 +8,7 @@ const GRAFANA: &str = "authorization: Bearer grafana-grafana-1\r\n";
 const FILE: &str = "[alice]\nrole = \"operator\"\ntoken = \"alice-alice-alice\"\n\n[grafana]\nrole = \"viewer\"\ntoken = \"grafana-grafana-1\"\n";
 
 /// Every request that changes something.
-const CHANGES: [(&str, &str); 13] = [
+const CHANGES: [(&str, &str); 14] = [
     ("PATCH", "/api/v1/findings/1"),
     ("POST", "/api/v1/rules"),
     ("DELETE", "/api/v1/rules/1"),
@@ -22,6 +22,7 @@ const CHANGES: [(&str, &str); 13] = [
     ("POST", "/api/v1/verify/abort"),
     ("POST", "/api/v1/fleet/forget"),
     ("PATCH", "/api/v1/mirror"),
+    ("POST", "/api/v1/config/reload"),
 ];
 
 /// An admin with a tokens' file, and that file.

@@ -8,7 +8,7 @@ use crate::app::FALL;
 use crate::app::doors::Given;
 use crate::app::house::Running;
 use crate::app::supervisor::Supervisor;
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::cutover::Cutovers;
 use crate::ledger::Ledger;
 use crate::relay::{self, Relay};
@@ -114,7 +114,7 @@ impl Giving {
     /// Resolves once another process has taken over and no session is left here, or has had this time.
     ///
     /// Cancel-safe.
-    pub(in crate::app) async fn emptied(&self, relay: &Relay, at_most: Duration) {
+    pub(in crate::app) async fn emptied(&self, relay: &Relay, at_most: &Live<Duration>) {
         let mut stand = self.stand.clone();
         loop {
             let handed = stand.wait_for(|stand| *stand != Stand::Alone).await;
@@ -123,7 +123,7 @@ impl Giving {
             let Ok(Stand::Handed { since, hurries }) = handed else {
                 return std::future::pending().await;
             };
-            if hurries || relay.sessions().open == 0 || since.elapsed() >= at_most {
+            if hurries || relay.sessions().open == 0 || since.elapsed() >= at_most.now() {
                 return;
             }
             sleep(LOOK).await;
@@ -246,7 +246,7 @@ impl Porter {
         let token = token();
         let estate = &self.estate;
         let listen = &estate.config.listen;
-        let ends = listen.handover_time + listen.drain_timeout + CATCH_UP + FALL;
+        let ends = listen.handover_time.now() + listen.drain_timeout.now() + CATCH_UP + FALL;
         let doors = &estate.doors;
         let offer = FromOld::Offer(Offer {
             process: std::process::id(),
@@ -372,7 +372,7 @@ impl Porter {
             hurries: false,
         });
         let sessions = estate.relay.sessions().open;
-        let most = estate.config.listen.handover_time.as_secs();
+        let most = estate.config.listen.handover_time.now().as_secs();
         tracing::info!(
             "process {process} has taken over; {sessions} sessions go on here until their clients end them, {most} s at most"
         );

@@ -48,8 +48,10 @@ impl Place for Spot {
 
 /// How long a place may be kept: all that is done in it ends by then.
 fn kept_at_most(config: &Config) -> Duration {
-    let of_the_hold = config.cutover.hold_max / HOLD_SHARE;
-    HELD_MAX.min(config.mirror.order_wait / 4).min(of_the_hold)
+    let of_the_hold = config.cutover.hold_max.now() / HOLD_SHARE;
+    HELD_MAX
+        .min(config.mirror.order_wait.now() / 4)
+        .min(of_the_hold)
 }
 
 impl Surroundings {

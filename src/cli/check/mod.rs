@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
 async fn all(config: &Config) -> Report {
     let mut report = Report::default();
     ourselves(config, &mut report);
-    let rehearses = Use::Rehearses(config.mirror.writes, config.mirror.ddl);
+    let rehearses = Use::Rehearses(config.mirror.writes.now(), config.mirror.ddl);
     let primary = server::check(&config.primary, Use::Answers, &mut report).await;
     let shadow = server::check(&config.shadow, rehearses, &mut report).await;
     if let (Some(primary), Some(shadow)) = (primary, shadow) {

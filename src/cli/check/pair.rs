@@ -32,7 +32,7 @@ fn distinct(config: &Config, primary: &Facts, shadow: &Facts, report: &mut Repor
     }
     let found = format!("both lead to one server ({one})");
     let remedy = "name another server, or set mirror.writes = \"off\"";
-    match config.mirror.writes {
+    match config.mirror.writes.now() {
         Writes::Apply | Writes::Rollback => {
             report.fail(
                 "both",
@@ -225,7 +225,7 @@ fn tables(config: &Config, primary: &Facts, shadow: &Facts, report: &mut Report)
 }
 
 fn generated(config: &Config, primary: &Facts, report: &mut Report) {
-    let writes = matches!(config.mirror.writes, Writes::Apply | Writes::Rollback);
+    let writes = matches!(config.mirror.writes.now(), Writes::Apply | Writes::Rollback);
     if !writes || primary.generated.is_empty() {
         return;
     }

@@ -302,7 +302,10 @@ fn rules_are_read_and_told_what_is_wrong_with_them() {
         format!("[[compare.rules]]\nname = \"a\"\nstate = \"noise\"\nwho = \"me\"\n{more}\n")
     };
     let config = Config::parse(&rule("column = \"at\""), &[]).expect("sound");
-    assert_eq!(config.compare.rules[0].column.as_deref(), Some("at"));
+    assert_eq!(
+        config.compare.rules.whole()[0].column.as_deref(),
+        Some("at")
+    );
     for (text, message) in [
         (
             rule(""),
@@ -373,13 +376,13 @@ fn the_environment_wins_over_the_file() {
     );
     assert_eq!(
         (
-            config.mirror.sample,
+            config.mirror.sample.now(),
             config.mirror.queue_bytes,
-            config.mirror.reads
+            config.mirror.reads.now()
         ),
         (0.25, GIB, false)
     );
-    assert_eq!(config.mirror.timeout, Duration::from_millis(1500));
+    assert_eq!(config.mirror.timeout.now(), Duration::from_millis(1500));
     assert_eq!(config.shadow.init, ["SET a = 1"]);
 }
 

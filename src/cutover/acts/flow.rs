@@ -49,7 +49,7 @@ impl Run {
         if self.parts.config.shadow.fed_by == FedBy::Replication {
             // What flows forward would come back.
             let writes = if roles.shadow.fed_by == FedBy::Replication {
-                self.parts.config.mirror.writes
+                self.parts.config.mirror.writes.now()
             } else if self.halt.take() {
                 Writes::Apply
             } else {

@@ -36,7 +36,7 @@ impl Run {
         self.standstill.claim();
         let now = Instant::now();
         self.held_since = Some(now);
-        self.until = now + self.parts.config.cutover.hold_max;
+        self.until = now + self.parts.config.cutover.hold_max.now();
         self.stage = Arc::new(Stage::default());
         let watchdog = watchdog::watch(
             self.hands.clone(),
@@ -54,7 +54,7 @@ impl Run {
         let together = self.together();
         let config = &self.parts.config.cutover;
         // Those that would be ended have all of the time that they were promised.
-        let patience = (config.stuck == Stuck::Abort).then(|| config.hold_max / IDLE_SHARE);
+        let patience = (config.stuck == Stuck::Abort).then(|| config.hold_max.now() / IDLE_SHARE);
         // Others may still be ending those that are in the way there.
         let others_until = match config.stuck {
             Stuck::Abort => until,

@@ -49,8 +49,9 @@ impl Run {
             let figures = looks::figures(&parts, is_back, &known).await;
             let config = &parts.config;
             let force = force.unwrap_or_default();
-            let verdict = figures
-                .map(|figures| guards::judge(&figures, &config.readiness, &config.cutover, &force));
+            let verdict = figures.map(|figures| {
+                guards::judge(&figures, &config.readiness.whole(), &config.cutover, &force)
+            });
             Report::Checked(match (verdict, together) {
                 (Ok(verdict), Some(together)) => together.checked(verdict).await,
                 (verdict, _) => verdict,
@@ -105,7 +106,7 @@ impl Run {
                     .iter()
                     .map(|(name, value)| (*name, value.as_str()))
                     .collect();
-                let ran = hooks::run(&config.before_hold, &told, config.hook_timeout).await;
+                let ran = hooks::run(&config.before_hold, &told, config.hook_timeout.now()).await;
                 if let Err(error) = ran {
                     return Report::Prepared(Err(error.to_string()));
                 }
@@ -117,8 +118,8 @@ impl Run {
                 }
                 tracing::warn!(%error, "sequences were not taken past the keys");
             }
-            let mut is_near = near(&parts, LAG_MAX.min(config.hold_max / 2)).await;
-            let most = replication_lag_max(config.hold_max);
+            let mut is_near = near(&parts, LAG_MAX.min(config.hold_max.now() / 2)).await;
+            let most = replication_lag_max(config.hold_max.now());
             if is_near.is_ok() && !lags {
                 is_near = catch_up::comes_near(&parts, most, dry_run).await;
             }

@@ -55,7 +55,11 @@ impl Run {
         if command.is_empty() || is_others {
             return;
         }
-        let (told, at_most, messages) = (self.told(), config.hook_timeout, self.messages.clone());
+        let (told, at_most, messages) = (
+            self.told(),
+            config.hook_timeout.now(),
+            self.messages.clone(),
+        );
         // Its owner is the record: it reports there, whatever comes meanwhile.
         drop(task::spawn("hook", async move {
             let began = Instant::now();

@@ -67,7 +67,7 @@ fn config(more: &str) -> Config {
 }
 
 fn judged(config: &Config, figures: &Figures, forced: &[&str]) -> Verdict {
-    judge(figures, &config.readiness, &config.cutover, forced)
+    judge(figures, &config.readiness.whole(), &config.cutover, forced)
 }
 
 #[test]

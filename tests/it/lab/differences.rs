@@ -109,7 +109,7 @@ fn command(kind: Command, text: &str) -> Vec<u8> {
 struct Pair {
     legacy: Side,
     shadow: Side,
-    rules: config::Compare,
+    rules: config::Measure,
 }
 
 impl Pair {
@@ -195,17 +195,11 @@ fn spoken(verdict: &Verdict) -> String {
 #[tokio::test]
 async fn what_is_known_to_differ_behind_vtgate_is_told_as_it_is() {
     let lab = Lab::get();
-    let rules = config::Compare {
-        recheck: config::Recheck::Off,
-        recheck_for: Duration::from_secs(2),
-        recheck_rate: 1,
-        recheck_replica: None,
-        sample_bytes: 65_536,
+    let rules = config::Measure {
         tolerate: Tolerances::all(),
         examples: 3,
         example_cell_bytes: 64,
         clock: Duration::from_secs(2),
-        ..config::Config::parse("", &[]).expect("defaults").compare
     };
     let legacy = Side::open("legacy", lab.value("LEGACY_HOST"), lab.port("LEGACY_PORT")).await;
     let shadow = Side::open("shadow", lab.value("SHADOW_HOST"), lab.port("SHADOW_PORT")).await;

@@ -553,7 +553,7 @@ fn as_many_connections_go_to_who_needs_one_as_are_asked_for() {
         let mut config = config();
         config.mirror.connections_max = 20;
         config.mirror.idle = Duration::from_secs(3600);
-        assert!(config.mirror.order_wait >= Duration::from_secs(1));
+        assert!(config.mirror.order_wait.now() >= Duration::from_secs(1));
         let house = House::with_config(Manner::Prompt, config);
         for number in 0..20 {
             house.log_in(number).await.query("SELECT 1").await;

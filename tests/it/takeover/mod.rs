@@ -1,8 +1,8 @@
 //! One real process takes over from another under load: clients that come and go, and others that stay, notice
 //! nothing; what all of them wrote is on the shadow; and where the new process fails, the old one goes on.
 
-mod process;
-mod server;
+pub mod process;
+pub mod server;
 
 use process::{House, Process, until};
 use serde_json::{Value, json};
@@ -150,9 +150,15 @@ fn a_process_takes_over_under_load_and_no_client_notices() {
         third.log()
     );
 
+    // The config is the new one's to read again: the old one says so, and the new one does it once it has the ledger.
+    old.signal("HUP");
+    old.says("has taken over: it is the one to ask");
+    new.signal("HUP");
+
     long.end();
     assert_eq!(old.exit_code(), Some(0), "{}", old.log());
     is_owner(&house, new.id());
+    new.says("the config was read again; config: nothing new");
     short.goes_on(100);
     short.end();
     let coverage = house.settled();

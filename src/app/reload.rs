@@ -1,0 +1,165 @@
+//! The config is read again, at SIGHUP or where an operator asks for it, and what differs is taken: all of it, or
+//! nothing where any key needs a restart or the file is wrong.
+//!
+//! Most of what can change is asked for where it is needed ([`Live`]). The rest is told here to whoever keeps a copy:
+//! the mirror its switches, the log its filter, the machine how many descriptors may be open. None of that can fail.
+//!
+//! [`Live`]: crate::config::Live
+
+use super::house::Running;
+use super::supervisor::Supervisor;
+use super::{limits, logging};
+use crate::admin::{House, NotReloaded};
+use crate::config::{Config, Difference, Differences};
+use crate::ledger::Ledger;
+use crate::shadow::Mirror;
+use crate::task;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Who reads it again where nobody but a signal asked.
+const SIGNAL: &str = "SIGHUP";
+
+/// See the module.
+pub(super) struct Reload {
+    config: Arc<Config>,
+    mirror: Arc<Mirror>,
+    ledger: Ledger,
+    /// One at a time.
+    turn: Mutex<()>,
+    taken: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Reload {
+    pub(super) fn new(config: Arc<Config>, mirror: Arc<Mirror>, ledger: Ledger) -> Self {
+        Self {
+            config,
+            mirror,
+            ledger,
+            turn: Mutex::new(()),
+            taken: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Reads it, and takes what differs; with `dry_run` only says what that would be. Reads files, and waits for the
+    /// ledger to write down who asked.
+    ///
+    /// # Errors
+    /// The file is wrong, or it cannot be read now: nothing was changed.
+    pub(super) fn again(&self, dry_run: bool, who: &str) -> Result<Differences, NotReloaded> {
+        let said = self.read(dry_run, who);
+        match &said {
+            _ if dry_run => {}
+            Ok(found) if found.needs_restart.is_empty() => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                self.note(found, who);
+            }
+            Ok(_) | Err(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        said
+    }
+
+    fn read(&self, dry_run: bool, who: &str) -> Result<Differences, NotReloaded> {
+        let not_now = |why: &str| NotReloaded::NotNow(why.to_owned());
+        let turn = self.turn.try_lock();
+        let _turn = turn.ok_or_else(|| not_now("it is being read already: ask again"))?;
+        let file = self.config.file.as_deref();
+        let file = file.ok_or_else(|| not_now("the config of this process is of no file"))?;
+        let read = Config::load(file).map_err(NotReloaded::Wrong)?;
+        if dry_run {
+            return Ok(self.config.differences(&read));
+        }
+        let found = self.config.follow(&read);
+        if found.needs_restart.is_empty() {
+            // Said before there may be another filter.
+            tracing::info!(who, "the config was read again; {}", words(&found));
+            self.tell(&found.changed);
+        }
+        Ok(found)
+    }
+
+    /// Tells those that keep a copy. A switch that an operator has set stays, unless the file says another word now.
+    fn tell(&self, changed: &[Difference]) {
+        let (before, mirror) = (self.mirror.control(), &self.config.mirror);
+        let mut control = before;
+        for one in changed {
+            match one.key.as_str() {
+                "mirror.reads" => control.reads = mirror.reads.now(),
+                "mirror.writes" => control.writes = mirror.writes.now(),
+                "mirror.sample" => control.sample = mirror.sample.now(),
+                "mirror.observe" => control.observe = mirror.observe.now(),
+                "log.filter" => logging::go_by(&self.config.log.filter.whole()),
+                "listen.max_connections" => limits::prepare_machine(&self.config),
+                _ => {}
+            }
+        }
+        if control != before {
+            self.mirror.set_control(control);
+        }
+    }
+
+    /// Has the ledger write down who did it.
+    fn note(&self, found: &Differences, who: &str) {
+        if found.changed.is_empty() {
+            return;
+        }
+        if let Err(fault) = self.ledger.note(who, &words(found)) {
+            tracing::warn!(fault, "who did this may not be written down");
+        }
+    }
+
+    /// Metric names and values.
+    pub(super) fn counters(&self) -> [(&'static str, u64); 2] {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("understudy_config_reloads_total", value(&self.taken)),
+            (
+                "understudy_config_reloads_refused_total",
+                value(&self.refused),
+            ),
+        ]
+    }
+}
+
+fn words(found: &Differences) -> String {
+    let changed: Vec<String> = found.changed.iter().map(ToString::to_string).collect();
+    if changed.is_empty() {
+        return "config: nothing new".to_owned();
+    }
+    format!("config: {}", changed.join(", "))
+}
+
+/// Reads the config again because of a signal, beside all else, and tells systemd.
+pub(super) fn at_signal(house: &Arc<Running>, supervisor: &Arc<Supervisor>) {
+    let (house, supervisor) = (Arc::clone(house), Arc::clone(supervisor));
+    // It ends by itself; a second one meanwhile is refused.
+    drop(task::spawn("reload", async move {
+        // Who is not ready yet, or does not speak any more, says nothing of a reload either.
+        let tells = house.ready().is_ready();
+        if tells {
+            supervisor.reloading();
+        }
+        let reading = tokio::task::spawn_blocking(move || house.reload(false, SIGNAL));
+        let refused = match reading.await {
+            Ok(Ok(found)) if found.needs_restart.is_empty() => Ok(format!(
+                "{} keys of the config were changed",
+                found.changed.len()
+            )),
+            Ok(Ok(found)) => Err(found.refusal()),
+            Ok(Err(why)) => Err(why.to_string()),
+            Err(broken) => Err(format!("the reading broke off: {broken}")),
+        };
+        let words = refused.unwrap_or_else(|why| {
+            tracing::error!("{SIGNAL}: nothing of the config was changed: {why}");
+            "nothing of the config was changed, the log says why".to_owned()
+        });
+        if tells {
+            supervisor.reloaded(&words);
+        }
+    }));
+}
