@@ -39,6 +39,7 @@ use house::{Feed, Running};
 use primary::Start;
 use rest::{Materials, Rest};
 use runtime::Threads;
+use futures_util::FutureExt as _;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,6 +197,7 @@ async fn serve_first(
     .await?;
     let relay = front.open(threads, doors.clients);
     rest.house.set_listening();
+    verifying::go_on(rest.verifier.as_ref()).await;
     let giving = Giving::start(estate(&config, &front, &rest, &supervisor, copies)).await;
     let serving = Serving {
         config,
@@ -258,7 +260,6 @@ impl Serving {
             relay,
             giving,
         } = self;
-        verifying::go_on(rest.verifier.as_ref()).await;
         say_started(&config, &front.roles.borrow(), at);
         let is_steered = rest.cutovers.is_some();
         let ending = Ending {
@@ -337,6 +338,15 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hand_over: signal(SignalKind::user_defined2())?,
         })
+    }
+
+    /// Lets a SIGUSR2 go that came too early.
+    fn forget_hand_over(&mut self) {
+        if self.hand_over.recv().now_or_never().is_some() {
+            tracing::warn!(
+                "SIGUSR2 came while this process was itself being handed over to, and is let go: send it again"
+            );
+        }
     }
 
     /// The next that has it end.
