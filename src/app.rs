@@ -34,12 +34,12 @@ use crate::roles::{Roles, RolesWatch};
 use crate::tee::{self, Receiver, Tee};
 use doors::{Doors, Operators, Places};
 use front::Front;
+use futures_util::FutureExt as _;
 use handover::{Estate, Giving, Heirs};
 use house::{Feed, Running};
 use primary::Start;
 use rest::{Materials, Rest};
 use runtime::Threads;
-use futures_util::FutureExt as _;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,9 +196,10 @@ async fn serve_first(
     })
     .await?;
     let relay = front.open(threads, doors.clients);
-    rest.house.set_listening();
     verifying::go_on(rest.verifier.as_ref()).await;
     let giving = Giving::start(estate(&config, &front, &rest, &supervisor, copies)).await;
+    // Whoever hears that it is ready may ask it to hand over.
+    rest.house.set_listening();
     let serving = Serving {
         config,
         signals,

@@ -528,3 +528,29 @@ pub(super) const fn policy(config: &Config) -> Policy {
         fence: config.cutover.fence,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_over_while_a_cutover_is_under_way_or_soaks() {
+        let plan = Plan {
+            dry_run: false,
+            is_back: false,
+            rest: Rest::Idle,
+        };
+        for state in [State::Idle, State::Done, State::Aborted] {
+            assert_eq!(may_rest(state), Ok(()), "{state:?}");
+        }
+        for (state, why) in [
+            (State::Checking(plan), "under way"),
+            (State::Holding { plan, ended: true }, "under way"),
+            (State::Switching(plan), "under way"),
+            (State::Soaking(Soak { is_back: true }), "soaks"),
+        ] {
+            let said = may_rest(state).unwrap_err();
+            assert!(said.contains(why), "{state:?}: {said}");
+        }
+    }
+}

@@ -145,7 +145,11 @@ impl Giving {
     /// Cancel-safe.
     pub(in crate::app) async fn bereft(&self) {
         let mut stand = self.stand.clone();
-        if stand.wait_for(|stand| *stand == Stand::Bereft).await.is_err() {
+        if stand
+            .wait_for(|stand| *stand == Stand::Bereft)
+            .await
+            .is_err()
+        {
             std::future::pending::<()>().await;
         }
     }
@@ -396,11 +400,7 @@ impl Porter {
     /// No session is left: the rest of it is told, and the path is free for the new process. So are the listeners,
     /// should that one be replaced before this one has ended.
     async fn close(self, mut post: Post, mut orders: mpsc::Receiver<Order>) {
-        let Self {
-            estate,
-            told,
-            path,
-        } = self;
+        let Self { estate, told, path } = self;
         let _gone_already = std::fs::remove_file(&path);
         drop(estate);
         let mut is_there = true;
@@ -533,6 +533,12 @@ fn token() -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_process_whose_end_is_the_containers_has_no_heir() {
+        assert!(is_the_container(1).is_some());
+        assert!(is_the_container(2).is_none());
+    }
 
     #[tokio::test]
     async fn a_path_that_is_left_is_taken_and_one_that_is_used_is_not() {

@@ -194,8 +194,14 @@ mod tests {
             ("[listen]\naddress = \"127.0.0.1:3307\"\n", "listen.address"),
             ("[ledger]\npath = \"other.db\"\n", "its ledger is"),
             ("[primary]\nname = \"old\"\n", "its servers are"),
-            ("[primary]\naddress = \"other:3306\"\n", "legacy at other:3306"),
-            ("[shadow]\naddress = \"127.0.0.1:9\"\n", "vitess at 127.0.0.1:9"),
+            (
+                "[primary]\naddress = \"other:3306\"\n",
+                "legacy at other:3306",
+            ),
+            (
+                "[shadow]\naddress = \"127.0.0.1:9\"\n",
+                "vitess at 127.0.0.1:9",
+            ),
         ] {
             let said = wrong(text).unwrap();
             assert!(said.contains(why), "{said}");
