@@ -37,6 +37,7 @@ use crate::roles::{Roles, RolesWatch};
 use crate::tee::{self, Receiver, Tee};
 use doors::{Doors, Operators, Places};
 use front::Front;
+use futures_util::FutureExt as _;
 use handover::{Estate, Giving, Heirs};
 use house::{Feed, Running};
 use primary::Start;
@@ -198,8 +199,10 @@ async fn serve_first(
     })
     .await?;
     let relay = front.open(threads, doors.clients);
-    rest.house.set_listening();
+    verifying::go_on(rest.verifier.as_ref()).await;
     let giving = Giving::start(estate(&config, &front, &rest, &supervisor, copies)).await;
+    // Whoever hears that it is ready may ask it to hand over.
+    rest.house.set_listening();
     let serving = Serving {
         config,
         signals,
@@ -261,7 +264,6 @@ impl Serving {
             relay,
             giving,
         } = self;
-        verifying::go_on(rest.verifier.as_ref()).await;
         say_started(&config, &front.roles.borrow(), at);
         let is_steered = rest.cutovers.is_some();
         let ending = Ending {
@@ -351,6 +353,15 @@ impl Signals {
             hand_over: signal(SignalKind::user_defined2())?,
             reload: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Lets a SIGUSR2 go that came too early.
+    fn forget_hand_over(&mut self) {
+        if self.hand_over.recv().now_or_never().is_some() {
+            tracing::warn!(
+                "SIGUSR2 came while this process was itself being handed over to, and is let go: send it again"
+            );
+        }
     }
 
     /// The next that has it end.

@@ -18,6 +18,7 @@ use crate::roles::{Roles, RolesWatch};
 use crate::shadow::Mirror;
 use crate::verify::Verifier;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -134,17 +135,24 @@ impl Rest {
     ) {
         verifying::leave(self.verifier).await;
         let is_handed = giving.is_handed();
-        if is_handed {
-            self.house.catch_up(CATCH_UP).await;
+        let caught_up = async {
+            if is_handed {
+                self.house.catch_up(CATCH_UP).await;
+            }
+            self.house.drain_mirror(MIRROR_DRAIN).await;
+        };
+        tokio::select! {
+            () = caught_up => {}
+            () = giving.bereft() => self.house.drain_mirror(BEREFT_DRAIN).await,
         }
-        self.house.drain_mirror(MIRROR_DRAIN).await;
-        if is_handed {
-            let written = self.house.shadow_side().written_beside();
-            giving.ended(written).await;
-        }
+        let written = self.house.shadow_side().written_beside();
         let roles = roles.borrow().clone();
         fleet::takes_along(fleet.map(Arc::as_ref), &roles, &self.house, &self.ledger);
         close_ledger(self.ledger).await;
+        if is_handed {
+            // Where there can be no lock, that is how the new process knows that the ledger is its own.
+            giving.ended(written).await;
+        }
         probe::end(self.probes, &self.stop).await;
     }
 }
@@ -200,6 +208,9 @@ impl Steering<'_> {
         Arc::new(move || admin::readiness::figures_of(&config, &ledger, &*house, &roles))
     }
 }
+
+/// Nobody serves until this process has ended: what waits for the shadow has no longer than that.
+const BEREFT_DRAIN: Duration = Duration::from_millis(500);
 
 /// Sets the mark of a clean stop, unless the disk hangs.
 async fn close_ledger(ledger: Ledger) {

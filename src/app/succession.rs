@@ -9,7 +9,9 @@ use super::primary::Start;
 use super::rest::{Materials, Rest};
 use super::runtime::Threads;
 use super::supervisor::Supervisor;
-use super::{AppError, Doors, FALL, Outset, Serving, Signals, broken, estate, open_ledger};
+use super::{
+    AppError, Doors, FALL, Outset, Serving, Signals, broken, estate, open_ledger, verifying,
+};
 use crate::config::Config;
 use crate::relay::Offer;
 use crate::roles::Roles;
@@ -81,7 +83,7 @@ pub(super) async fn serve(
         }
     };
     let Waiting {
-        signals,
+        mut signals,
         relay,
         ends,
         ..
@@ -100,7 +102,11 @@ pub(super) async fn serve(
         serves: true,
     })
     .await?;
+    if !ends {
+        verifying::go_on(rest.verifier.as_ref()).await;
+    }
     let giving = Giving::start(estate(&config, &front, &rest, &supervisor, copies)).await;
+    signals.forget_hand_over();
     if ends {
         giving.close(false).await;
         rest.house.catch_up(handover::CATCH_UP).await;

@@ -23,7 +23,7 @@ use crate::task;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,6 +31,9 @@ use tokio::task::JoinHandle;
 
 /// Messages that may wait for the coordinator.
 const MESSAGES_MAX: usize = 64;
+
+/// Who asks whether another process may take over is answered within this time.
+const REST: Duration = Duration::from_secs(1);
 
 /// What readiness is judged by, at this moment; it blocks.
 pub type Judge = Arc<dyn Fn() -> Result<readiness::Figures, String> + Send + Sync>;
@@ -75,7 +78,7 @@ pub(super) enum Message {
     /// Something is new in the fleet.
     Fleet(Box<Board>),
     /// No cutover is to begin from here on; or it may again.
-    Rest(bool, oneshot::Sender<Result<(), String>>),
+    Rest(oneshot::Sender<Result<(), String>>),
     /// The proxy ends.
     Stop(oneshot::Sender<()>),
 }
@@ -102,6 +105,8 @@ pub(super) enum Report {
 struct Seen {
     state: Mutex<State>,
     record: AtomicI64,
+    /// No cutover begins: another process takes over.
+    rests: AtomicBool,
 }
 
 /// See the module. Cheap to clone.
@@ -132,6 +137,7 @@ impl Cutovers {
         let seen = Arc::new(Seen {
             state: Mutex::new(state),
             record: AtomicI64::new(last.as_ref().map_or(0, |last| last.id)),
+            rests: AtomicBool::new(false),
         });
         let standstill = Standstill::new(
             parts.relay.clone(),
@@ -146,7 +152,6 @@ impl Cutovers {
             state,
             ordered: None,
             aborting: Vec::new(),
-            rests: false,
         };
         let last = last.map(|last| (last.id, soaked(&last)));
         let running = task::spawn("cutover", coordinator.serve(inbox, last));
@@ -175,16 +180,30 @@ impl Cutovers {
         }
     }
 
-    /// From here on no cutover begins, nor is one under way: another process takes over. With `false` they may again.
+    /// From here on no cutover begins, nor is one under way: another process takes over. Answers within a second,
+    /// whatever the coordinator waits for.
     ///
     /// # Errors
-    /// One is under way or soaks, and goes on; or this proxy ends.
-    pub async fn rest(&self, rests: bool) -> Result<(), String> {
-        let ended = || "understudy is ending".to_owned();
-        let (to, answer) = oneshot::channel();
-        let sent = self.messages.send(Message::Rest(rests, to)).await;
-        sent.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?
+    /// One is under way or soaks, and goes on; or this proxy ends. Then they may begin as before.
+    pub async fn rest(&self) -> Result<(), String> {
+        self.seen.rests.store(true, Ordering::Release);
+        let asked = async {
+            may_rest(*self.seen.state.lock())?;
+            let ended = || "understudy is ending".to_owned();
+            let (to, answer) = oneshot::channel();
+            let sent = self.messages.send(Message::Rest(to)).await;
+            sent.map_err(|_| ended())?;
+            answer.await.map_err(|_| ended())?
+        };
+        // It hears nobody while it acts.
+        let answer = tokio::time::timeout(REST, asked).await;
+        let answer = answer.unwrap_or_else(|_| Err("a cutover is at work".to_owned()));
+        answer.inspect_err(|_| self.rest_is_over())
+    }
+
+    /// They may begin again.
+    pub fn rest_is_over(&self) {
+        self.seen.rests.store(false, Ordering::Release);
     }
 
     /// The coordinator hears nobody until the switch is recorded, which a disk or etcd may hold up.
@@ -292,8 +311,6 @@ struct Coordinator {
     ordered: Option<oneshot::Sender<Result<i64, Refused>>>,
     /// Who asked for its end.
     aborting: Vec<oneshot::Sender<Result<i64, Refused>>>,
-    /// None is to begin: another process takes over.
-    rests: bool,
 }
 
 impl Coordinator {
@@ -319,8 +336,9 @@ impl Coordinator {
                     }
                 }
                 Message::Fleet(board) => self.fleet(&board).await,
-                Message::Rest(rests, to) => {
-                    let _ = to.send(self.set_rests(rests));
+                Message::Rest(to) => {
+                    // What was asked for before is under way by now.
+                    let _ = to.send(may_rest(self.state));
                 }
                 Message::Stop(done) => {
                     self.run.because("understudy ends");
@@ -333,29 +351,8 @@ impl Coordinator {
         }
     }
 
-    fn set_rests(&mut self, rests: bool) -> Result<(), String> {
-        if !rests {
-            self.rests = false;
-            return Ok(());
-        }
-        match self.state.rest() {
-            None => Err(format!(
-                "a cutover is under way: it is {}",
-                self.state.name()
-            )),
-            Some(Rest::Soaking(_)) => Err(
-                "a cutover soaks: this process watches the new primary, and may roll back"
-                    .to_owned(),
-            ),
-            Some(Rest::Idle | Rest::Done | Rest::Aborted) => {
-                self.rests = true;
-                Ok(())
-            }
-        }
-    }
-
     async fn order(&mut self, order: Order, to: oneshot::Sender<Result<i64, Refused>>) {
-        if self.rests {
+        if self.seen.rests.load(Ordering::Acquire) {
             let refused =
                 "this process hands over to another one: ask that one, once this has ended";
             let _ = to.send(Err(Refused::NotNow(refused.to_owned())));
@@ -491,6 +488,17 @@ impl Coordinator {
     }
 }
 
+/// Whether another process may take over in this state; if not, why.
+fn may_rest(state: State) -> Result<(), String> {
+    match state.rest() {
+        None => Err(format!("a cutover is under way: it is {}", state.name())),
+        Some(Rest::Soaking(_)) => Err(
+            "a cutover soaks: this process watches the new primary, and may roll back".to_owned(),
+        ),
+        Some(Rest::Idle | Rest::Done | Rest::Aborted) => Ok(()),
+    }
+}
+
 const fn plan_of(state: State) -> Option<Plan> {
     match state {
         State::Checking(plan)
@@ -518,5 +526,31 @@ pub(super) const fn policy(config: &Config) -> Policy {
         stuck: config.cutover.stuck,
         soak: config.cutover.soak_action,
         fence: config.cutover.fence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_over_while_a_cutover_is_under_way_or_soaks() {
+        let plan = Plan {
+            dry_run: false,
+            is_back: false,
+            rest: Rest::Idle,
+        };
+        for state in [State::Idle, State::Done, State::Aborted] {
+            assert_eq!(may_rest(state), Ok(()), "{state:?}");
+        }
+        for (state, why) in [
+            (State::Checking(plan), "under way"),
+            (State::Holding { plan, ended: true }, "under way"),
+            (State::Switching(plan), "under way"),
+            (State::Soaking(Soak { is_back: true }), "soaks"),
+        ] {
+            let said = may_rest(state).unwrap_err();
+            assert!(said.contains(why), "{state:?}: {said}");
+        }
     }
 }

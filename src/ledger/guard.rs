@@ -18,6 +18,9 @@ const CLEAN: &str = "clean";
 /// And after one that left the ledger to a process which serves already; its token follows.
 const HEIR: &str = "heir ";
 
+/// And while such a process serves beside the one that still has the ledger.
+const LENT: &str = "lent ";
+
 /// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -33,7 +36,7 @@ enum Left {
     Clean,
     /// To this process, which has the token.
     ToUs(String),
-    /// To one that did not come: what its clients wrote nobody has taken in.
+    /// To one that did not come, with this word: what its clients wrote nobody has taken in.
     Orphaned(String),
     /// In its midst.
     Unclean,
@@ -45,10 +48,12 @@ impl Left {
         if word.is_empty() || word == CLEAN {
             return Self::Clean;
         }
-        match word.strip_prefix(HEIR) {
-            Some(token) if heir == Some(token) => Self::ToUs(token.to_owned()),
-            Some(token) => Self::Orphaned(token.to_owned()),
-            None => Self::Unclean,
+        match (word.strip_prefix(HEIR), word.strip_prefix(LENT)) {
+            (Some(token), _) if heir == Some(token) => Self::ToUs(token.to_owned()),
+            // It knows what its own clients wrote; the other one ended without a word.
+            (_, Some(token)) if heir == Some(token) => Self::Unclean,
+            (Some(_), _) | (_, Some(_)) => Self::Orphaned(word.to_owned()),
+            (None, None) => Self::Unclean,
         }
     }
 }
@@ -84,7 +89,7 @@ impl Guard {
             file: Some(file),
             left: Left::of(&word, heir),
         };
-        guard.write(&format!("pid {}", std::process::id()));
+        guard.set_lent(None);
         Ok(guard)
     }
 
@@ -106,6 +111,14 @@ impl Guard {
         matches!(self.left, Left::Orphaned(_))
     }
 
+    /// Writes down whose it is: this process', beside which one with that token serves clients, where there is one.
+    pub(super) fn set_lent(&self, heir: Option<&str>) {
+        match heir {
+            Some(token) => self.write(&format!("{LENT}{token}")),
+            None => self.write(&format!("pid {}", std::process::id())),
+        }
+    }
+
     /// Writes down a clean stop; `heir` is the token of the process that has taken over.
     pub(super) fn set_clean(&self, heir: Option<&str>) {
         match heir {
@@ -118,7 +131,8 @@ impl Guard {
     pub(super) fn give_back(&self) {
         match &self.left {
             Left::Clean => self.set_clean(None),
-            Left::ToUs(token) | Left::Orphaned(token) => self.set_clean(Some(token)),
+            Left::ToUs(token) => self.set_clean(Some(token)),
+            Left::Orphaned(word) => self.write(word),
             Left::Unclean => {}
         }
     }
@@ -214,6 +228,27 @@ mod tests {
             assert!(other.was_unclean() && other.was_orphaned(), "{token:?}");
             other.give_back();
         }
+        // Nor where both ended, one of them with the ledger in its hands.
+        let first = Guard::take(&path, Some(token)).unwrap();
+        first.set_lent(Some(token));
+        drop(first);
+        let heir = Guard::take(&path, Some(token)).unwrap();
+        assert!(heir.was_unclean() && !heir.was_orphaned());
+        heir.set_lent(Some(token));
+        drop(heir);
+        for _ in 0..2 {
+            let next = Guard::take(&path, None).unwrap();
+            assert!(next.was_unclean() && next.was_orphaned());
+            next.give_back();
+        }
+        let back = Guard::take(&path, None).unwrap();
+        back.set_lent(Some(token));
+        back.set_lent(None);
+        drop(back);
+        let after = Guard::take(&path, None).unwrap();
+        assert!(after.was_unclean() && !after.was_orphaned());
+        after.set_clean(Some(token));
+        drop(after);
         // Nor does it become clean by being in use.
         drop(Guard::take(&path, Some(token)).unwrap());
         let after = Guard::take(&path, Some(token)).unwrap();

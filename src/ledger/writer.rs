@@ -55,6 +55,8 @@ pub(super) struct Writer {
     unpruned: u64,
     /// Rules that ended have more to give back, which does not wait for its time.
     gives_back: bool,
+    /// By the lock's word, this process serves clients beside this one.
+    lent: Option<String>,
 }
 
 /// Why a batch is not in the file.
@@ -82,6 +84,7 @@ impl Writer {
             pruned: Instant::now(),
             unpruned: 0,
             gives_back: false,
+            lent: None,
         }
     }
 
@@ -126,6 +129,7 @@ impl Writer {
     pub(super) fn run(mut self, receiver: &Receiver<Message>) {
         loop {
             let (messages, end) = collect(receiver);
+            self.lend();
             let waited = messages.len() as u64;
             let asked = messages
                 .iter()
@@ -141,6 +145,15 @@ impl Writer {
                 Some(Message::Close) => return self.mark(),
                 Some(_) => return,
             }
+        }
+    }
+
+    /// Writes down beside whom this process serves, where that is new.
+    fn lend(&mut self) {
+        let heir = self.vitals.heir();
+        if self.lent != heir {
+            self.guard.set_lent(heir.as_deref());
+            self.lent = heir;
         }
     }
 

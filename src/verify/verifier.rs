@@ -86,21 +86,26 @@ impl Verifier {
         }
     }
 
-    /// From here on no run begins, nor is one under way: another process takes over. With `false` they may again.
+    /// From here on no run begins, nor is one under way: another process takes over.
     ///
     /// # Errors
     /// One is under way, and goes on.
-    pub fn rest(&self, rests: bool) -> Result<(), String> {
+    pub fn rest(&self) -> Result<(), String> {
         let current = self.current.lock();
         let known = current.as_ref().filter(|known| known.run.end().is_none());
-        if let Some(known) = known.filter(|_| rests) {
+        if let Some(known) = known {
             return Err(format!(
                 "verification {} is under way: wait for it, or abort it",
                 known.run.id
             ));
         }
-        self.rests.store(rests, Ordering::Release);
+        self.rests.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// They may begin again.
+    pub fn rest_is_over(&self) {
+        self.rests.store(false, Ordering::Release);
     }
 
     fn may_begin(&self, meant: &Meant, roles: &Roles) -> Result<(), Refused> {
@@ -202,12 +207,17 @@ impl Verifier {
         } else {
             (Signal::Go, "goes on where it was left")
         };
+        let mut current = self.current.lock();
+        if self.rests.load(Ordering::Acquire) {
+            // The process that takes over goes on with it.
+            return None;
+        }
         tracing::info!("verification {} {word}", left.id);
         let begun = self
             .begin((left.id, &left.who), meant, roles, Some((tables, first)))
             .ok()?;
         begun.run.log(|log| *log = Log::restored(&left.instants));
-        *self.current.lock() = Some(begun);
+        *current = Some(begun);
         Some(left.id)
     }
 

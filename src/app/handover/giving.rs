@@ -16,9 +16,11 @@ use crate::roles::RolesWatch;
 use crate::shadow::Written;
 use crate::task;
 use crate::verify::Verifier;
+use rustix::fs::Mode;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,9 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// After a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Processes that ask at the same time.
+const BACKLOG: i32 = 16;
 
 /// A process that comes too late is told so within this time.
 const SHORT: Duration = Duration::from_secs(1);
@@ -61,6 +66,8 @@ enum Stand {
     Alone,
     /// Another one does, since then. `hurries`: it ends itself.
     Handed { since: Instant, hurries: bool },
+    /// Another one did, and ended while this one was ending.
+    Bereft,
 }
 
 enum Order {
@@ -108,7 +115,7 @@ impl Giving {
 
     /// Whether another process has taken over.
     pub(in crate::app) fn is_handed(&self) -> bool {
-        matches!(*self.stand.borrow(), Stand::Handed { .. })
+        *self.stand.borrow() != Stand::Alone
     }
 
     /// Resolves once another process has taken over and no session is left here, or has had this time.
@@ -119,14 +126,31 @@ impl Giving {
         loop {
             let handed = stand.wait_for(|stand| *stand != Stand::Alone).await;
             let handed = handed.map(|stand| *stand);
-            // Where nobody listens, nobody ever takes over.
-            let Ok(Stand::Handed { since, hurries }) = handed else {
-                return std::future::pending().await;
+            let (since, hurries) = match handed {
+                Ok(Stand::Handed { since, hurries }) => (since, hurries),
+                Ok(Stand::Bereft) => return,
+                // Where nobody listens, nobody ever takes over.
+                Ok(Stand::Alone) | Err(_) => return std::future::pending().await,
             };
             if hurries || relay.sessions().open == 0 || since.elapsed() >= at_most.now() {
                 return;
             }
             sleep(LOOK).await;
+        }
+    }
+
+    /// Resolves once the process that had taken over has ended, in the midst of this one's end: nobody serves, and the
+    /// next start waits for this process.
+    ///
+    /// Cancel-safe.
+    pub(in crate::app) async fn bereft(&self) {
+        let mut stand = self.stand.clone();
+        if stand
+            .wait_for(|stand| *stand == Stand::Bereft)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -161,10 +185,13 @@ async fn bind(path: &Path) -> io::Result<UnixListener> {
         }
         Ok(Err(error)) => return Err(error),
     }
-    let listener = UnixListener::bind(path)?;
-    // Who connects in between is another user all the same, and is sent away.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // What is bound with it is nobody else's from the first moment on.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))
 }
 
 /// The task.
@@ -178,6 +205,16 @@ struct Porter {
 enum Then {
     GoOn,
     Close,
+}
+
+/// How a hand-over ended here.
+enum Left {
+    /// The new process is gone: this one serves.
+    Back,
+    /// No session is left here, and the new process waits for the ledger.
+    Closing(Post),
+    /// Nobody gives orders any more.
+    Gone,
 }
 
 impl Porter {
@@ -204,7 +241,7 @@ impl Porter {
             let offered = tokio::select! {
                 offered = self.offer(&mut post) => offered,
                 order = orders.recv() => {
-                    let _gone_on = self.set_rest(false).await;
+                    self.rest_is_over();
                     match alone(order) {
                         Then::GoOn => continue,
                         Then::Close => break,
@@ -213,25 +250,28 @@ impl Porter {
             };
             match offered {
                 Err(why) => {
-                    let _gone_on = self.set_rest(false).await;
+                    self.rest_is_over();
                     tracing::warn!(
                         "process {} was not handed over to: {why}; this one goes on",
                         post.process()
                     );
                 }
-                Ok(token) => {
-                    if !self.handed(post, &token, &listener, &mut orders).await {
-                        // The path is the new process' by now.
-                        return;
+                Ok(token) => match self.handed(post, &token, &listener, &mut orders).await {
+                    Left::Back => {}
+                    Left::Closing(post) => {
+                        drop(listener);
+                        return self.close(post, orders).await;
                     }
-                }
+                    // The path is the new process' by now.
+                    Left::Gone => return,
+                },
             }
         }
         drop(listener);
         let _gone_already = std::fs::remove_file(&self.path);
     }
 
-    /// Offers it all; the new process' token, once that is ready. Given up, [`Porter::set_rest`] takes it back.
+    /// Offers it all; the new process' token, once that is ready. Given up, [`Porter::rest_is_over`] takes it back.
     async fn offer(&self, post: &mut Post) -> Result<String, String> {
         let said = |error: io::Error| error.to_string();
         let hello = match post.read_within(LETTER).await.map_err(said)? {
@@ -272,6 +312,9 @@ impl Porter {
         if let Some(why) = hello.is_wrong_for(&estate.config) {
             return Err(why);
         }
+        if let Some(why) = is_the_container(std::process::id()) {
+            return Err(why.to_owned());
+        }
         let ready = estate.house.ready();
         if ready.draining {
             return Err("it drains, and ends".to_owned());
@@ -282,28 +325,45 @@ impl Porter {
         if estate.cutovers.is_none() || !estate.ledger.is_kept() {
             return Err("it serves without a ledger: that takes a restart".to_owned());
         }
-        self.set_rest(true).await
+        let behind = estate.house.mirror().oldest;
+        if behind > CATCH_UP {
+            return Err(format!(
+                "its mirror is {} s behind, and what waits there would be lost: wait until it has caught up (understudy status), or pause it",
+                behind.as_secs()
+            ));
+        }
+        self.rest().await
     }
 
-    /// Has cutovers and verifications rest, or lets them begin again.
-    async fn set_rest(&self, rests: bool) -> Result<(), String> {
+    /// No cutover and no verification begins from here on.
+    async fn rest(&self) -> Result<(), String> {
         if let Some(cutovers) = &self.estate.cutovers {
-            cutovers.rest(rests).await?;
+            cutovers.rest().await?;
         }
         match &self.estate.verifier {
-            Some(verifier) => verifier.rest(rests),
+            Some(verifier) => verifier.rest(),
             None => Ok(()),
         }
     }
 
-    /// The new process serves, to the end of this one, or to its own: then this one serves again. Whether it does.
+    /// They may begin again.
+    fn rest_is_over(&self) {
+        if let Some(cutovers) = &self.estate.cutovers {
+            cutovers.rest_is_over();
+        }
+        if let Some(verifier) = &self.estate.verifier {
+            verifier.rest_is_over();
+        }
+    }
+
+    /// The new process serves, to the end of this one, or to its own: then this one serves again.
     async fn handed(
         &self,
         mut post: Post,
         token: &str,
         listener: &UnixListener,
         orders: &mut mpsc::Receiver<Order>,
-    ) -> bool {
+    ) -> Left {
         self.hand(&post, token);
         // Where it does not hear that, its end is seen here.
         let _said = post.send(&FromOld::Yours, &[], SHORT).await;
@@ -313,42 +373,61 @@ impl Porter {
                 order = orders.recv() => match order {
                     Some(Order::Close { to, .. }) => {
                         let _ = to.send(true);
-                        break;
+                        return Left::Closing(post);
                     }
                     Some(Order::Ended(_, to)) => {
                         let _ = to.send(());
                     }
-                    None => return false,
+                    None => return Left::Gone,
                 },
                 said = post.read::<FromNew>() => match said {
                     Ok(Some(FromNew::End)) => self.hurry(),
                     Ok(Some(FromNew::Hello(_) | FromNew::Ready)) => {}
                     Ok(None) | Err(_) => {
                         self.take_back(post.process()).await;
-                        return true;
+                        return Left::Back;
                     }
                 },
                 came = listener.accept() => match came {
-                    Ok((stream, _)) => refuse(stream, post.process()).await,
+                    // It is not waited for: the orders are, and the new process' end.
+                    Ok((stream, _)) => drop(task::spawn("refusal", refuse(stream, post.process()))),
                     Err(_) => sleep(PAUSE).await,
                 },
             }
         }
-        self.close(post, orders).await;
-        false
     }
 
-    /// No session is left: the rest of it is told, and the path is free for the new process.
-    async fn close(&self, mut post: Post, orders: &mut mpsc::Receiver<Order>) {
-        let _gone_already = std::fs::remove_file(&self.path);
-        while let Some(order) = orders.recv().await {
+    /// No session is left: the rest of it is told, and the path is free for the new process. So are the listeners,
+    /// should that one be replaced before this one has ended.
+    async fn close(self, mut post: Post, mut orders: mpsc::Receiver<Order>) {
+        let Self { estate, told, path } = self;
+        let _gone_already = std::fs::remove_file(&path);
+        drop(estate);
+        let mut is_there = true;
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = orders.recv() => order,
+                said = post.read::<FromNew>(), if is_there => {
+                    if !matches!(said, Ok(Some(_))) {
+                        is_there = false;
+                        told.send_replace(Stand::Bereft);
+                        tracing::error!(
+                            "process {}, which had taken over, has ended while this one was ending: nobody serves until the next start, for which this process makes way",
+                            post.process()
+                        );
+                    }
+                    continue;
+                }
+            };
+            let Some(order) = order else { return };
             match order {
                 Order::Close { to, .. } => {
                     let _ = to.send(true);
                 }
                 Order::Ended(written, to) => {
                     let ended = FromOld::Ended(written.into());
-                    if let Err(error) = post.send(&ended, &[], LETTER).await {
+                    if is_there && let Err(error) = post.send(&ended, &[], LETTER).await {
                         tracing::error!(
                             "the process that has taken over does not hear that this one ends: {error}"
                         );
@@ -388,7 +467,7 @@ impl Porter {
         estate.house.shadow_side().is_beside_an_heir(false);
         estate.ledger.is_left_to(None);
         estate.house.shadow_side().taint_all(LOST_HEIR);
-        let _none_is_under_way = self.set_rest(false).await;
+        self.rest_is_over();
         self.told.send_replace(Stand::Alone);
         tracing::error!(
             "process {process}, which had taken over, has ended: this one accepts clients again. What the other's clients wrote was not mirrored, so all tables count as tainted"
@@ -402,6 +481,13 @@ impl Porter {
             }
         });
     }
+}
+
+/// Why a process of this number has no heir; none where it may have one.
+pub(super) fn is_the_container(process: u32) -> Option<&'static str> {
+    (process == 1).then_some(
+        "it is process 1, whose end is its container's, and the new process' with it: start a second container beside this one, and stop this one (docs/upgrade.md)",
+    )
 }
 
 /// An order while nobody has taken over.
@@ -430,6 +516,9 @@ fn alone(order: Option<Order>) -> Then {
 async fn refuse(stream: UnixStream, first: u32) {
     let why = format!("process {first} has taken over already, and waits for this one's end");
     let mut post = Post::new(stream);
+    if !post.is_trusted() {
+        return;
+    }
     let _hello = post.read_within::<FromNew>(SHORT).await;
     let _gone = post.send(&FromOld::Refused(why), &[], SHORT).await;
 }
@@ -443,6 +532,13 @@ fn token() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_process_whose_end_is_the_containers_has_no_heir() {
+        assert!(is_the_container(1).is_some());
+        assert!(is_the_container(2).is_none());
+    }
 
     #[tokio::test]
     async fn a_path_that_is_left_is_taken_and_one_that_is_used_is_not() {

@@ -47,7 +47,7 @@ pub(super) struct Hello {
     pub(super) listen: SocketAddr,
     /// The ledger's file, whole.
     pub(super) ledger: PathBuf,
-    /// Both servers.
+    /// Both servers, and where they are.
     pub(super) servers: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Hello {
             listen: config.listen.address,
             ledger: whole(&config.ledger.path),
             servers: [&config.primary, &config.shadow]
-                .map(|server| server.name.clone())
+                .map(|server| format!("{} at {}:{}", server.name, server.host, server.port))
                 .to_vec(),
         }
     }
@@ -91,7 +91,7 @@ impl Hello {
         theirs.sort();
         (mine != theirs).then(|| {
             format!(
-                "its servers are {}, and the new config's are {}",
+                "its servers are {}, and the new config's are {}: sessions of both processes would write to different ones, so that takes a restart",
                 mine.join(" and "),
                 theirs.join(" and ")
             )
@@ -125,22 +125,22 @@ pub(super) struct Offer {
 /// What the old process' sessions wrote while the new one served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wrote {
-    /// The moment of which this is said, by the machine's clock, in µs.
-    at_us: i64,
+    /// The moment of which this is said, in µs since the machine's start: the same for both, and nobody sets it.
+    at_us: u64,
     /// Database, table, and how many µs before it was written last.
     tables: Vec<(Option<String>, String, u64)>,
     /// The same of tables that are not known.
     any_us: Option<u64>,
 }
 
-/// A letter is not longer on its way: what is more is the clock's doing.
+/// A letter is not longer on its way: what is more is another machine's clock.
 const WAY_MAX: Duration = Duration::from_secs(10);
 
 impl From<Written> for Wrote {
     fn from(written: Written) -> Self {
         let tables = written.tables.into_iter();
         Self {
-            at_us: wall_us().saturating_sub_unsigned(micros(written.at.elapsed())),
+            at_us: uptime_us().saturating_sub(micros(written.at.elapsed())),
             tables: tables
                 .map(|(table, ago)| (table.database, table.name, micros(ago)))
                 .collect(),
@@ -151,7 +151,7 @@ impl From<Written> for Wrote {
 
 impl From<Wrote> for Written {
     fn from(wrote: Wrote) -> Self {
-        let way = u64::try_from(wall_us().saturating_sub(wrote.at_us)).unwrap_or(0);
+        let way = uptime_us().saturating_sub(wrote.at_us);
         let way = Duration::from_micros(way).min(WAY_MAX);
         let now = Instant::now();
         let tables = wrote.tables.into_iter();
@@ -165,8 +165,10 @@ impl From<Wrote> for Written {
     }
 }
 
-fn wall_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
+fn uptime_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = |part: i64| u64::try_from(part).unwrap_or(0);
+    micros(now.tv_sec) * 1_000_000 + micros(now.tv_nsec) / 1000
 }
 
 /// Rounded down: then it was written later rather than earlier.
@@ -192,6 +194,14 @@ mod tests {
             ("[listen]\naddress = \"127.0.0.1:3307\"\n", "listen.address"),
             ("[ledger]\npath = \"other.db\"\n", "its ledger is"),
             ("[primary]\nname = \"old\"\n", "its servers are"),
+            (
+                "[primary]\naddress = \"other:3306\"\n",
+                "legacy at other:3306",
+            ),
+            (
+                "[shadow]\naddress = \"127.0.0.1:9\"\n",
+                "vitess at 127.0.0.1:9",
+            ),
         ] {
             let said = wrong(text).unwrap();
             assert!(said.contains(why), "{said}");

@@ -46,7 +46,9 @@ pub(in crate::app) async fn ask(config: &Config) -> Result<Option<Taken>, AppErr
     let stream = match connecting {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if is_nobody(&error) => {
-            tracing::info!("--take-over: no process hands over at {at}: this one starts as ever");
+            tracing::info!(
+                "--take-over: no process hands over at {at}, and this one starts as ever. Should one serve already, its listen.handover or ledger.path is another"
+            );
             return Ok(None);
         }
         Ok(Err(error)) => return Err(failed(format!("{at} cannot be asked: {error}"))),

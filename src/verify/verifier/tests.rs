@@ -396,6 +396,27 @@ fn a_run_that_was_paused_stays_paused_in_the_next_process() {
     assert_eq!(ended(&process)["run"]["outcome"], "equal");
 }
 
+#[test]
+fn no_run_begins_or_goes_on_while_another_process_takes_over() {
+    let world = World::new(&[("t", Data::of(2_000))]);
+    slow(&world);
+    let process = world.process(|limits| limits.range_rows = 50);
+    process.start(&wish(&["t"]), "dba").unwrap();
+    process.pause().unwrap();
+    let why = process.rest().unwrap_err();
+    assert!(why.contains("verification 1 is under way"), "{why}");
+    process.leave();
+    let process = world.process(|_| ());
+    process.rest().unwrap();
+    assert_eq!(process.go_on(), None);
+    let refused = process.start(&wish(&["t"]), "dba").unwrap_err();
+    assert!(format!("{refused:?}").contains("hands over"), "{refused:?}");
+    // What was left is still left.
+    process.rest_is_over();
+    assert_eq!(process.go_on(), Some(1));
+    process.abort("dba").unwrap();
+}
+
 /// Finding: a run of `understudy verify --config` whose terminal hung up went on by itself in the next `serve`.
 #[test]
 fn a_run_without_an_understudy_is_gone_on_with_by_nobody() {

@@ -3,8 +3,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// One row was changed; autocommit, and in a transaction or not.
 const fn done(inside: bool) -> [u8; 7] {
@@ -44,6 +45,7 @@ fn receive(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
 pub struct Server {
     pub address: String,
     written: Arc<Mutex<Vec<String>>>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -52,6 +54,7 @@ impl Server {
         let server = Self {
             address: listener.local_addr().expect("an address").to_string(),
             written: Arc::default(),
+            hangs: Arc::default(),
         };
         let (serves, last) = (server.clone(), AtomicUsize::new(0));
         std::thread::spawn(move || {
@@ -66,6 +69,11 @@ impl Server {
     /// What was written, in the order in which it was.
     pub fn written(&self) -> Vec<String> {
         self.written.lock().expect("nobody panics").clone()
+    }
+
+    /// From here on no write is answered, or it is again.
+    pub fn set_hangs(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::SeqCst);
     }
 
     fn session(&self, mut stream: TcpStream, id: u32) -> io::Result<()> {
@@ -95,6 +103,9 @@ impl Server {
     fn query(&self, stream: &mut TcpStream, text: &str, inside: bool) -> io::Result<()> {
         if !text.to_ascii_uppercase().starts_with("SELECT") {
             if text.starts_with("INSERT") {
+                while self.hangs.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 self.written
                     .lock()
                     .expect("nobody panics")
