@@ -174,7 +174,7 @@ async fn serve_first(
         tee,
         receiver,
     } = outset;
-    let start = open_ledger(&config, told, &tee, None)?;
+    let start = open_ledger(&config, judged(&config)?, told, &tee, None)?;
     fleet::declare(fleet.as_deref(), &start.roles.primary.name)
         .await
         .inspect_err(|_| start.ledger.close())?;
@@ -289,10 +289,25 @@ fn broken() -> AppError {
     )
 }
 
+/// By what the ledger judges findings.
+///
+/// # Errors
+/// The floor cannot be read.
+fn judged(config: &Config) -> Result<Judged, AppError> {
+    let floor = config.compare.floor.as_deref().map(Floor::read);
+    let floor = floor.transpose();
+    Ok(Judged {
+        rules: config.compare.rules.clone(),
+        stale_after: config.compare.rule_stale,
+        floor: floor.map_err(|error| AppError::Config(error.to_string()))?,
+    })
+}
+
 /// Opens the ledger, which says who is primary where no fleet does. `heir` is the token by which another process
 /// leaves it to this one.
 fn open_ledger(
     config: &Config,
+    judged: Judged,
     (primary, fleet): (Option<&str>, Option<&Primary>),
     tee: &Tee,
     heir: Option<&str>,
@@ -308,13 +323,6 @@ fn open_ledger(
             passed: tee.passed(),
         }
     });
-    let floor = config.compare.floor.as_deref().map(Floor::read);
-    let floor = floor.transpose();
-    let judged = Judged {
-        rules: config.compare.rules.clone(),
-        stale_after: config.compare.rule_stale,
-        floor: floor.map_err(|error| AppError::Config(error.to_string()))?,
-    };
     let asked = Arc::clone(&commands);
     let fed_by = primary::fed_by(config, primary, fleet);
     let open = move || Ledger::inherit(&config.ledger, fed_by, judged, asked, heir);

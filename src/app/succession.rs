@@ -1,7 +1,7 @@
 //! A start that takes over from a process which serves: clients first, then, once that one has left the ledger, all
 //! the rest.
 
-use super::doors::Given;
+use super::doors::{Given, Operating};
 use super::front::Front;
 use super::handover::{self, Giving, Taken};
 use super::house::Feed;
@@ -9,8 +9,12 @@ use super::primary::Start;
 use super::rest::{Materials, Rest};
 use super::runtime::Threads;
 use super::supervisor::Supervisor;
-use super::{AppError, Doors, FALL, Outset, Serving, Signals, broken, estate, open_ledger};
+use super::{
+    AppError, Doors, FALL, Outset, Serving, Signals, broken, estate, judged, open_ledger, probe,
+};
 use crate::config::Config;
+use crate::cutover::Fleet;
+use crate::ledger::Judged;
 use crate::relay::Offer;
 use crate::roles::Roles;
 use crate::shadow::{Early, Written};
@@ -18,9 +22,14 @@ use crate::task;
 use crate::tee::Tee;
 use rustix::net::Shutdown;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// The primary may take so long to answer this process; the old one waits for longer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Serves from the old process' word on. Until then an error changes nothing for clients: the old one goes on.
 pub(super) async fn serve(
@@ -43,12 +52,15 @@ pub(super) async fn serve(
             "--take-over: {name} is primary, and the config has no server of that name"
         ))
     })?;
+    // What the config names is read while the other process serves: behind its word nobody could take it back.
+    let judged = judged(&config)?;
     let offer = Offer::new(taken.dialect());
     let (front, writer) = Front::build(&config, threads, tee.clone(), roles, offer)?;
     let given = taken.doors();
     let given = given.ok_or_else(|| AppError::Failed("there are no listeners".to_owned()))?;
     let doors = Doors::taken(threads, &config, given)?;
     let copies = doors.copies()?;
+    answers(&front).await?;
     taken.ready().await?;
     let relay = front.open(threads, doors.clients);
     supervisor.takes_over();
@@ -68,16 +80,20 @@ pub(super) async fn serve(
         relay,
         ends: false,
     };
-    let waited = waiting.for_the_ledger(&mut taken).await;
-    let opened = match waited {
-        Ok(written) => opened(&config, &taken, &tee).map(|start| (start, written)),
-        Err(error) => Err(error),
+    let inheritance = Inheritance {
+        judged,
+        tee,
+        early,
+        writer,
+        operating: doors.operating,
+        fleet: fleet.clone(),
+        started,
     };
-    let (start, written) = match opened {
-        Ok(opened) => opened,
+    let rest = match waiting.inherit(&mut taken, inheritance).await {
+        Ok(rest) => rest,
         Err(error) => {
             waiting.drain().await;
-            return Err(error);
+            return Err(late(error));
         }
     };
     let Waiting {
@@ -86,20 +102,6 @@ pub(super) async fn serve(
         ends,
         ..
     } = waiting;
-    let early = early.end().await?;
-    let rest = Rest::raise(Materials {
-        config: &config,
-        threads,
-        front: &front,
-        writer,
-        start,
-        feed: Feed::After(early, written),
-        operating: doors.operating,
-        fleet: fleet.clone(),
-        started,
-        serves: true,
-    })
-    .await?;
     let giving = Giving::start(estate(&config, &front, &rest, &supervisor, copies)).await;
     if ends {
         giving.close(false).await;
@@ -120,9 +122,31 @@ pub(super) async fn serve(
     serving.serve_to_the_end(threads, doors.at).await
 }
 
+/// Whether the primary answers this process, by this config.
+async fn answers(front: &Front) -> Result<(), AppError> {
+    let primary = Arc::clone(&front.roles.borrow().primary);
+    let within = primary.connect_timeout.min(ANSWER);
+    let tried = probe::try_out(&*front.dial, &primary, within).await;
+    tried.map_err(|error| {
+        AppError::Failed(format!(
+            "--take-over: {} does not serve this process as the config says: {error}. The process that serves goes on",
+            primary.name
+        ))
+    })
+}
+
+/// An error once clients are served here. The process before this one has no more to do with it, and a supervisor is
+/// to start the next one, whatever it was: an error of the config would be the end of all.
+fn late(error: AppError) -> AppError {
+    let (AppError::Config(why) | AppError::Failed(why)) = error;
+    AppError::Failed(format!(
+        "{why}. Clients had been handed over to this process, and their sessions were ended"
+    ))
+}
+
 /// The ledger, which must say what the old process said.
-fn opened(config: &Config, taken: &Taken, tee: &Tee) -> Result<Start, AppError> {
-    let start = open_ledger(config, (None, None), tee, Some(taken.token()))?;
+fn opened(config: &Config, judged: Judged, taken: &Taken, tee: &Tee) -> Result<Start, AppError> {
+    let start = open_ledger(config, judged, (None, None), tee, Some(taken.token()))?;
     let (told, is) = (taken.primary(), &start.roles.primary.name);
     if told == is {
         return Ok(start);
@@ -158,9 +182,20 @@ impl Collecting {
     }
 }
 
+/// What there is for the time when the ledger is this process'.
+struct Inheritance {
+    judged: Judged,
+    tee: Tee,
+    early: Collecting,
+    writer: watch::Sender<Roles>,
+    operating: Operating,
+    fleet: Option<Arc<Fleet>>,
+    started: Instant,
+}
+
 /// Clients are served, and the old process still has the ledger.
 struct Waiting<'a> {
-    config: &'a Config,
+    config: &'a Arc<Config>,
     threads: &'a Threads,
     supervisor: &'a Arc<Supervisor>,
     front: &'a Front,
@@ -173,6 +208,27 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
+    /// Waits for the ledger, and raises all that needs it.
+    async fn inherit(&mut self, taken: &mut Taken, of: Inheritance) -> Result<Rest, AppError> {
+        let written = self.for_the_ledger(taken).await?;
+        let start = opened(self.config, of.judged, taken, &of.tee)?;
+        let early = of.early.end().await;
+        let early = early.inspect_err(|_| start.ledger.close())?;
+        Rest::raise(Materials {
+            config: self.config,
+            threads: self.threads,
+            front: self.front,
+            writer: of.writer,
+            start,
+            feed: Feed::After(early, written),
+            operating: of.operating,
+            fleet: of.fleet,
+            started: of.started,
+            serves: true,
+        })
+        .await
+    }
+
     /// Waits until the old process has left the ledger; what its sessions wrote meanwhile. Told to end, both end their
     /// sessions.
     async fn for_the_ledger(&mut self, taken: &mut Taken) -> Result<Written, AppError> {

@@ -371,3 +371,45 @@ fn sessions_that_stay_are_ended_after_their_time() {
     new.signal("TERM");
     assert_eq!(new.exit_code(), Some(0));
 }
+
+/// What the config is to say instead, and why the new process does not take over with it.
+#[test]
+fn what_is_wrong_in_the_new_config_is_found_while_the_old_process_serves() {
+    let house = House::new("");
+    let mut old = house.serving();
+    let config = std::fs::read_to_string(house.file("understudy.toml")).expect("the config");
+    for (name, key, instead, code, why) in [
+        // No server here has TLS: no client would be served.
+        (
+            "tls",
+            "tls = \"off\"\n[mirror]",
+            "tls = \"required\"\n[mirror]",
+            1,
+            "goes on",
+        ),
+        (
+            "floor",
+            "[mirror]",
+            "[compare]\nfloor = \"/nowhere/floor.db\"\n[mirror]",
+            2,
+            "there is no such file",
+        ),
+    ] {
+        assert_eq!(config.matches(key).count(), 1, "{config}");
+        std::fs::write(house.file("understudy.toml"), config.replace(key, instead))
+            .expect("it is written");
+        let mut new = house.start(name, &["--take-over"]);
+        assert_eq!(new.exit_code(), Some(code), "{}", new.log());
+        assert!(new.log().contains(why), "{}", new.log());
+        assert!(!new.log().contains("clients are served"), "{}", new.log());
+        old.says("it ended before it could serve");
+        assert!(!old.log().contains("has taken over"), "{}", old.log());
+        Client::connect(&house.address)
+            .expect("it accepts")
+            .quit()
+            .expect("it leaves");
+    }
+    assert_eq!(house.taints(), Vec::<Value>::new());
+    old.signal("TERM");
+    assert_eq!(old.exit_code(), Some(0));
+}
