@@ -22,6 +22,7 @@ mod succession;
 mod supervisor;
 mod verifying;
 
+pub use handover::detach;
 pub use limits::{Need, needs};
 pub use verifying::{held, left_out};
 
@@ -131,6 +132,7 @@ async fn serve(
     if how.take_over
         && let Some(taken) = handover::ask(config).await?
     {
+        agree(how.primary, taken.primary())?;
         return succession::serve(outset, threads, taken).await;
     }
     // A second start with the same config fails here, before it can touch the first one's ledger.
@@ -145,6 +147,16 @@ async fn serve(
     };
     let doors = Doors::bind(threads, config, operators)?;
     serve_first(outset, threads, doors, (how.primary, joined.as_ref())).await
+}
+
+/// Whom `--primary` names must be who is primary, in the word of the process that serves.
+fn agree(named: Option<&str>, is: &str) -> Result<(), AppError> {
+    match named {
+        Some(name) if name != is => Err(AppError::Failed(format!(
+            "--take-over: --primary names {name}, and {is} is primary, says the process that serves, and goes on: leave --primary out"
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What there is before anything is built that lasts.
@@ -278,8 +290,30 @@ impl Serving {
             never = attend(&supervisor, &rest.house, &front.roles, threads) => match never {},
             () = threads.relay.broken() => Err(broken()),
         };
-        rest.fall(&giving, &front.roles, fleet.as_ref()).await;
-        ended
+        let falls = async {
+            rest.fall(&giving, &front.roles, fleet.as_ref()).await;
+            leave(&giving, &supervisor).await;
+        };
+        tokio::select! {
+            () = falls => ended,
+            never = supervisor.feed(threads.relay.handles()) => match never {},
+        }
+    }
+}
+
+/// The last that a process does which another one has taken over from. Where both end it is the last of both, for to a
+/// supervisor its end is the service's; else the other one is named, and goes on.
+async fn leave(giving: &Giving, supervisor: &Supervisor) {
+    let Some(heir) = giving.heir() else {
+        return;
+    };
+    if !giving.ends_both() {
+        supervisor.leaves_to(heir);
+    } else if tokio::time::timeout(handover::CATCH_UP + FALL, giving.until_gone())
+        .await
+        .is_err()
+    {
+        tracing::error!("process {heir} was told to end, and has not: it is not waited for");
     }
 }
 
@@ -394,11 +428,16 @@ struct Ending<'a> {
 
 impl Ending<'_> {
     /// Whoever asks is told that it drains, and the supervisor how long that takes at most, from here to the
-    /// process's end.
+    /// process's end; where another one has taken over, and ends too, to the end of both.
     fn begin(&self) {
         let drain = self.config.listen.drain_timeout + CUTOVER_STOP;
+        let falls = if self.giving.ends_both() {
+            handover::BOTH_END
+        } else {
+            FALL
+        };
         self.house.set_draining();
-        self.supervisor.stopping(drain + FALL);
+        self.supervisor.stopping(drain + falls);
     }
 
     /// Waits for a reason to end, and then for the drain; a second signal ends the drain.
@@ -408,14 +447,16 @@ impl Ending<'_> {
         mut relay: JoinHandle<()>,
     ) -> Result<(), AppError> {
         let Some(signal) = self.reason(&mut signals, &mut relay).await? else {
-            // The process that has taken over speaks for both, and sends nobody elsewhere.
+            // Where the process that has taken over goes on, nobody is sent elsewhere.
+            if self.giving.ends_both() {
+                self.begin();
+            }
             tracing::info!("the sessions of this process have ended, or their time is up: it ends");
             self.drained(&mut signals, &mut relay).await;
             return Ok(());
         };
-        if !self.giving.close(false).await {
-            self.begin();
-        }
+        self.giving.close(false).await;
+        self.begin();
         tracing::info!("{signal}: no new connections; transactions may end, idle sessions close");
         if let Some(cutovers) = self.cutovers {
             tokio::select! {
@@ -447,7 +488,7 @@ impl Ending<'_> {
                 }
                 signal = signals.any() => match signal {
                     Some(signal) => return Ok(Some(signal)),
-                    None => heirs.start(),
+                    None => heirs.start(self.giving.handed()),
                 },
                 () = self.giving.emptied(&self.front.relay, at_most) => {
                     // Unless that process has ended just now.

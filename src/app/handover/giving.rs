@@ -1,8 +1,9 @@
 //! The old process' side: it listens beside the ledger for a process that would take over.
 
+use super::beat::Pulse;
 use super::letters::{FromNew, FromOld, Hello, Offer};
 use super::post::Post;
-use super::{CATCH_UP, LETTER};
+use super::{CATCH_UP, LETTER, kill};
 use crate::admin::House;
 use crate::app::FALL;
 use crate::app::doors::Given;
@@ -59,8 +60,12 @@ pub(in crate::app) struct Estate {
 enum Stand {
     /// This process serves.
     Alone,
-    /// Another one does, since then. `hurries`: it ends itself.
-    Handed { since: Instant, hurries: bool },
+    /// Another one does, since then. `hurries`: one of both was told to end, and both do.
+    Handed {
+        heir: u32,
+        since: Instant,
+        hurries: bool,
+    },
 }
 
 enum Order {
@@ -71,6 +76,8 @@ enum Order {
     },
     /// The new process is told what was written, and that this one ends.
     Ended(Written, oneshot::Sender<()>),
+    /// Its end is waited for.
+    Gone(oneshot::Sender<()>),
 }
 
 /// The handle.
@@ -111,6 +118,33 @@ impl Giving {
         matches!(*self.stand.borrow(), Stand::Handed { .. })
     }
 
+    /// The process that has taken over.
+    pub(in crate::app) fn heir(&self) -> Option<u32> {
+        match *self.stand.borrow() {
+            Stand::Handed { heir, .. } => Some(heir),
+            Stand::Alone => None,
+        }
+    }
+
+    /// Whether another process has taken over, and both end.
+    pub(in crate::app) fn ends_both(&self) -> bool {
+        matches!(*self.stand.borrow(), Stand::Handed { hurries: true, .. })
+    }
+
+    /// Resolves once another process has taken over.
+    pub(in crate::app) fn handed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stand = self.stand.clone();
+        async move {
+            let is_gone = stand
+                .wait_for(|stand| *stand != Stand::Alone)
+                .await
+                .is_err();
+            if is_gone {
+                std::future::pending().await
+            }
+        }
+    }
+
     /// Resolves once another process has taken over and no session is left here, or has had this time.
     ///
     /// Cancel-safe.
@@ -120,7 +154,7 @@ impl Giving {
             let handed = stand.wait_for(|stand| *stand != Stand::Alone).await;
             let handed = handed.map(|stand| *stand);
             // Where nobody listens, nobody ever takes over.
-            let Ok(Stand::Handed { since, hurries }) = handed else {
+            let Ok(Stand::Handed { since, hurries, .. }) = handed else {
                 return std::future::pending().await;
             };
             if hurries || relay.sessions().open == 0 || since.elapsed() >= at_most {
@@ -131,7 +165,7 @@ impl Giving {
     }
 
     /// Lets nobody in any more, and lets the listeners go; whether another process has taken over. With `if_handed`
-    /// nothing happens where none has.
+    /// nothing happens where none has; without, one that has is told to end, too.
     pub(in crate::app) async fn close(&self, if_handed: bool) -> bool {
         let (to, answer) = oneshot::channel();
         let sent = self.orders.send(Order::Close { if_handed, to }).await;
@@ -142,6 +176,14 @@ impl Giving {
     pub(in crate::app) async fn ended(&self, written: Written) {
         let (to, answer) = oneshot::channel();
         if self.orders.send(Order::Ended(written, to)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Waits for the end of the process that has taken over.
+    pub(in crate::app) async fn until_gone(&self) {
+        let (to, answer) = oneshot::channel();
+        if self.orders.send(Order::Gone(to)).await.is_ok() {
             let _ = answer.await;
         }
     }
@@ -236,7 +278,9 @@ impl Porter {
         let said = |error: io::Error| error.to_string();
         let hello = match post.read_within(LETTER).await.map_err(said)? {
             Some(FromNew::Hello(hello)) => hello,
-            Some(FromNew::Ready | FromNew::End) | None => return Err("it said nothing".to_owned()),
+            Some(FromNew::Ready | FromNew::Beat | FromNew::End) | None => {
+                return Err("it said nothing".to_owned());
+            }
         };
         if let Err(why) = self.may(&hello).await {
             let refused = FromOld::Refused(why.clone());
@@ -255,13 +299,16 @@ impl Porter {
             token: token.clone(),
             ends_s: ends.as_secs(),
             console: doors.console.is_some(),
+            supervised: estate.supervisor.is_there(),
         });
         let mut given: Vec<BorrowedFd<'_>> = vec![doors.clients.as_fd(), doors.admin.as_fd()];
         given.extend(doors.console.as_ref().map(AsFd::as_fd));
         post.send(&offer, &given, LETTER).await.map_err(said)?;
         match post.read_within(LETTER).await.map_err(said)? {
             Some(FromNew::Ready) => Ok(token),
-            Some(FromNew::Hello(_) | FromNew::End) => Err("it said something else".to_owned()),
+            Some(FromNew::Hello(_) | FromNew::Beat | FromNew::End) => {
+                Err("it said something else".to_owned())
+            }
             None => Err("it ended before it could serve".to_owned()),
         }
     }
@@ -307,27 +354,50 @@ impl Porter {
         self.hand(&post, token);
         // Where it does not hear that, its end is seen here.
         let _said = post.send(&FromOld::Yours, &[], SHORT).await;
+        let (mut pulse, mut was_killed) = (Pulse::new(), false);
         loop {
             tokio::select! {
                 biased;
                 order = orders.recv() => match order {
-                    Some(Order::Close { to, .. }) => {
+                    Some(Order::Close { if_handed, to }) => {
+                        if !if_handed {
+                            self.hurry();
+                            let _it_ends_already = post.send(&FromOld::End, &[], SHORT).await;
+                        }
                         let _ = to.send(true);
                         break;
                     }
-                    Some(Order::Ended(_, to)) => {
+                    Some(Order::Ended(_, to) | Order::Gone(to)) => {
                         let _ = to.send(());
                     }
                     None => return false,
                 },
                 said = post.read::<FromNew>() => match said {
                     Ok(Some(FromNew::End)) => self.hurry(),
-                    Ok(Some(FromNew::Hello(_) | FromNew::Ready)) => {}
+                    Ok(Some(FromNew::Hello(_) | FromNew::Ready | FromNew::Beat)) => pulse.beats(),
+                    // It has let the listener go by then.
+                    Ok(None) | Err(_) if self.hurries() => {
+                        self.lose(post.process());
+                        break;
+                    }
                     Ok(None) | Err(_) => {
                         self.take_back(post.process()).await;
                         return true;
                     }
                 },
+                () = pulse.stops(), if !self.hurries() => {
+                    // Its end shows as any other's; one that cannot even end serves nobody.
+                    if was_killed {
+                        self.take_back(post.process()).await;
+                        return true;
+                    }
+                    tracing::error!(
+                        "process {}, which had taken over, hangs: it is ended, and this one serves again",
+                        post.process()
+                    );
+                    kill(post.process());
+                    was_killed = true;
+                }
                 came = listener.accept() => match came {
                     Ok((stream, _)) => refuse(stream, post.process()).await,
                     Err(_) => sleep(PAUSE).await,
@@ -355,6 +425,10 @@ impl Porter {
                     }
                     let _ = to.send(());
                 }
+                Order::Gone(to) => {
+                    while let Ok(Some(_)) = post.read::<FromNew>().await {}
+                    let _ = to.send(());
+                }
             }
         }
     }
@@ -366,8 +440,9 @@ impl Porter {
         estate.house.shadow_side().is_beside_an_heir(true);
         estate.house.set_heir(Some(process));
         estate.ledger.is_left_to(Some(token));
-        estate.supervisor.is_silent(true);
+        estate.supervisor.hands_over(process);
         self.told.send_replace(Stand::Handed {
+            heir: process,
             since: Instant::now(),
             hurries: false,
         });
@@ -382,7 +457,6 @@ impl Porter {
     async fn take_back(&self, process: u32) {
         let estate = &self.estate;
         estate.relay.set_accepts(true);
-        estate.supervisor.is_silent(false);
         estate.supervisor.serves_again();
         estate.house.set_heir(None);
         estate.house.shadow_side().is_beside_an_heir(false);
@@ -393,6 +467,21 @@ impl Porter {
         tracing::error!(
             "process {process}, which had taken over, has ended: this one accepts clients again. What the other's clients wrote was not mirrored, so all tables count as tainted"
         );
+    }
+
+    /// The new process has ended while both do: this one goes on to its end.
+    fn lose(&self, process: u32) {
+        let estate = &self.estate;
+        estate.house.set_heir(None);
+        estate.ledger.is_left_to(None);
+        estate.house.shadow_side().taint_all(LOST_HEIR);
+        tracing::error!(
+            "process {process}, which had taken over, has ended before this one: what its clients wrote was not mirrored, so all tables count as tainted"
+        );
+    }
+
+    fn hurries(&self) -> bool {
+        matches!(*self.told.borrow(), Stand::Handed { hurries: true, .. })
     }
 
     fn hurry(&self) {
@@ -418,7 +507,7 @@ fn alone(order: Option<Order>) -> Then {
             let _ = to.send(false);
             Then::Close
         }
-        Some(Order::Ended(_, to)) => {
+        Some(Order::Ended(_, to) | Order::Gone(to)) => {
             let _ = to.send(());
             Then::GoOn
         }
