@@ -24,6 +24,7 @@ mod succession;
 mod supervisor;
 mod verifying;
 
+pub use handover::detach;
 pub use limits::{Need, needs};
 pub use logging::log_to_stderr;
 pub use verifying::{held, left_out, of, sureness};
@@ -135,6 +136,7 @@ async fn serve(
     if how.take_over
         && let Some(taken) = handover::ask(config).await?
     {
+        agree(how.primary, taken.primary())?;
         return succession::serve(outset, threads, taken).await;
     }
     // A second start with the same config fails here, before it can touch the first one's ledger.
@@ -149,6 +151,16 @@ async fn serve(
     };
     let doors = Doors::bind(threads, config, operators)?;
     serve_first(outset, threads, doors, (how.primary, joined.as_ref())).await
+}
+
+/// Whom `--primary` names must be who is primary, in the word of the process that serves.
+fn agree(named: Option<&str>, is: &str) -> Result<(), AppError> {
+    match named {
+        Some(name) if name != is => Err(AppError::Failed(format!(
+            "--take-over: --primary names {name}, and {is} is primary, says the process that serves, and goes on: leave --primary out"
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What there is before anything is built that lasts.
@@ -178,7 +190,7 @@ async fn serve_first(
         tee,
         receiver,
     } = outset;
-    let start = open_ledger(&config, told, &tee, None)?;
+    let start = open_ledger(&config, judged(&config)?, told, &tee, None)?;
     fleet::declare(fleet.as_deref(), &start.roles.primary.name)
         .await
         .inspect_err(|_| start.ledger.close())?;
@@ -283,8 +295,30 @@ impl Serving {
             never = attend(&supervisor, &rest.house, &front.roles, threads) => match never {},
             () = threads.relay.broken() => Err(broken()),
         };
-        rest.fall(&giving, &front.roles, fleet.as_ref()).await;
-        ended
+        let falls = async {
+            rest.fall(&giving, &front.roles, fleet.as_ref()).await;
+            leave(&giving, &supervisor).await;
+        };
+        tokio::select! {
+            () = falls => ended,
+            never = supervisor.feed(threads.relay.handles()) => match never {},
+        }
+    }
+}
+
+/// The last that a process does which another one has taken over from. Where both end it is the last of both, for to a
+/// supervisor its end is the service's; else the other one is named, and goes on.
+async fn leave(giving: &Giving, supervisor: &Supervisor) {
+    let Some(heir) = giving.heir() else {
+        return;
+    };
+    if !giving.ends_both() {
+        supervisor.leaves_to(heir);
+    } else if tokio::time::timeout(handover::CATCH_UP + FALL, giving.until_gone())
+        .await
+        .is_err()
+    {
+        tracing::error!("process {heir} was told to end, and has not: it is not waited for");
     }
 }
 
@@ -294,10 +328,25 @@ fn broken() -> AppError {
     )
 }
 
+/// By what the ledger judges findings.
+///
+/// # Errors
+/// The floor cannot be read.
+fn judged(config: &Config) -> Result<Judged, AppError> {
+    let floor = config.compare.floor.as_deref().map(Floor::read);
+    let floor = floor.transpose();
+    Ok(Judged {
+        rules: config.compare.rules.clone(),
+        stale_after: config.compare.rule_stale.clone(),
+        floor: floor.map_err(|error| AppError::Config(error.to_string()))?,
+    })
+}
+
 /// Opens the ledger, which says who is primary where no fleet does. `heir` is the token by which another process
 /// leaves it to this one.
 fn open_ledger(
     config: &Config,
+    judged: Judged,
     (primary, fleet): (Option<&str>, Option<&Primary>),
     tee: &Tee,
     heir: Option<&str>,
@@ -313,13 +362,6 @@ fn open_ledger(
             passed: tee.passed(),
         }
     });
-    let floor = config.compare.floor.as_deref().map(Floor::read);
-    let floor = floor.transpose();
-    let judged = Judged {
-        rules: config.compare.rules.clone(),
-        stale_after: config.compare.rule_stale.clone(),
-        floor: floor.map_err(|error| AppError::Config(error.to_string()))?,
-    };
     let asked = Arc::clone(&commands);
     let fed_by = primary::fed_by(config, primary, fleet);
     let open = move || Ledger::inherit(&config.ledger, fed_by, judged, asked, heir);
@@ -412,11 +454,16 @@ struct Ending<'a> {
 
 impl Ending<'_> {
     /// Whoever asks is told that it drains, and the supervisor how long that takes at most, from here to the
-    /// process's end.
+    /// process's end; where another one has taken over, and ends too, to the end of both.
     fn begin(&self) {
         let drain = self.config.listen.drain_timeout.now() + CUTOVER_STOP;
+        let falls = if self.giving.ends_both() {
+            handover::BOTH_END
+        } else {
+            FALL
+        };
         self.house.set_draining();
-        self.supervisor.stopping(drain + FALL);
+        self.supervisor.stopping(drain + falls);
     }
 
     /// Waits for a reason to end, and then for the drain; a second signal ends the drain.
@@ -426,14 +473,16 @@ impl Ending<'_> {
         mut relay: JoinHandle<()>,
     ) -> Result<(), AppError> {
         let Some(signal) = self.reason(&mut signals, &mut relay).await? else {
-            // The process that has taken over speaks for both, and sends nobody elsewhere.
+            // Where the process that has taken over goes on, nobody is sent elsewhere.
+            if self.giving.ends_both() {
+                self.begin();
+            }
             tracing::info!("the sessions of this process have ended, or their time is up: it ends");
             self.drained(&mut signals, &mut relay).await;
             return Ok(());
         };
-        if !self.giving.close(false).await {
-            self.begin();
-        }
+        self.giving.close(false).await;
+        self.begin();
         tracing::info!("{signal}: no new connections; transactions may end, idle sessions close");
         if let Some(cutovers) = self.cutovers {
             tokio::select! {
@@ -465,7 +514,7 @@ impl Ending<'_> {
                 }
                 signal = signals.any() => match signal {
                     Told::End(signal) => return Ok(Some(signal)),
-                    Told::HandOver => heirs.start(),
+                    Told::HandOver => heirs.start(self.giving.handed()),
                     Told::Reload => reload::at_signal(self.house, self.supervisor),
                 },
                 () = self.giving.emptied(&self.front.relay, at_most) => {

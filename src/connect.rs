@@ -23,7 +23,7 @@ mod tls;
 
 pub(crate) use announce::dial_for;
 pub use dial::Tcp;
-pub(crate) use login::{greet, log_in};
+pub(crate) use login::{greet, log_in, secure};
 pub(crate) use packets::{Packet, PacketReader, write as write_one};
 pub use serving::CertificateError;
 pub(crate) use serving::{accept, acceptor};

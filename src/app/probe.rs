@@ -9,7 +9,8 @@ use super::house::Running;
 use crate::admin::Seen;
 use crate::config::{Account, Server};
 use crate::connect::{
-    self, ConnectError, Dial, Login, PacketReader, TlsContext, dial_for, greet, log_in,
+    self, ConnectError, Dial, Login, PacketReader, Stream, TlsContext, dial_for, greet, log_in,
+    secure,
 };
 use crate::relay::Offer;
 use crate::roles::RolesWatch;
@@ -103,6 +104,37 @@ pub(super) async fn start(
     tasks
 }
 
+/// Looks once, within this time, whether clients could be served from this server: it is there, and TLS towards it is
+/// as it should be. That the proxy's own account is refused is no hindrance, and is said.
+///
+/// # Errors
+/// They could not.
+pub(super) async fn try_out(
+    dial: &dyn Dial,
+    server: &Server,
+    at_most: Duration,
+) -> Result<(), ConnectError> {
+    let tls = TlsContext::new(server)?;
+    let tried = async {
+        let (stream, greeting) = call(dial, server).await?;
+        let Some(login) = server.account.as_ref().map(own_login) else {
+            return secure(stream, &greeting, server, &tls).await;
+        };
+        match own_visit(stream, &greeting, server, &tls, &login).await {
+            Err(error @ (ConnectError::Refused(_) | ConnectError::Plugin(_))) => {
+                tracing::warn!(
+                    "{}: the proxy's own account cannot log in: {error}",
+                    server.name
+                );
+                Ok(())
+            }
+            tried => tried,
+        }
+    };
+    let tried = tokio::time::timeout(at_most, tried).await;
+    tried.unwrap_or(Err(ConnectError::Timeout))
+}
+
 /// Ends the looks.
 pub(super) async fn end(looks: Vec<JoinHandle<()>>, stop: &CancellationToken) {
     stop.cancel();
@@ -170,20 +202,11 @@ impl Look {
 
     /// The greeting, and how the login after it went.
     async fn visit(&self) -> Result<(Greeting, Result<(), ConnectError>), ConnectError> {
-        let dialled = dial_for(&*self.dial, &self.server, None).await;
-        let mut stream = dialled.map_err(ConnectError::Unreachable)?;
-        let (_, greeting) = greet(&mut stream, &mut PacketReader::default()).await?;
+        let (stream, greeting) = call(&*self.dial, &self.server).await?;
         let Some(login) = self.server.account.as_ref().map(own_login) else {
             return Ok((greeting, Ok(())));
         };
-        let login = match log_in(stream, &greeting, &self.server, &self.tls, &login).await {
-            Ok(mut connection) => {
-                let quit = connect::Packet::new(0, &[Command::QUIT.0]);
-                let _ = connect::write_one(&mut connection.stream, &quit).await;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
+        let login = own_visit(stream, &greeting, &self.server, &self.tls, &login).await;
         Ok((greeting, login))
     }
 
@@ -229,6 +252,28 @@ impl Look {
         }
         self.house.see(name, now);
     }
+}
+
+/// Up to the greeting.
+async fn call(dial: &dyn Dial, server: &Server) -> Result<(Stream, Greeting), ConnectError> {
+    let dialled = dial_for(dial, server, None).await;
+    let mut stream = dialled.map_err(ConnectError::Unreachable)?;
+    let (_, greeting) = greet(&mut stream, &mut PacketReader::default()).await?;
+    Ok((stream, greeting))
+}
+
+/// Logs in, and leaves.
+async fn own_visit(
+    stream: Stream,
+    greeting: &Greeting,
+    server: &Server,
+    tls: &TlsContext,
+    login: &Login,
+) -> Result<(), ConnectError> {
+    let mut connection = log_in(stream, greeting, server, tls, login).await?;
+    let quit = connect::Packet::new(0, &[Command::QUIT.0]);
+    let _ = connect::write_one(&mut connection.stream, &quit).await;
+    Ok(())
 }
 
 fn own_login(account: &Account) -> Login {

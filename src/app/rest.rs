@@ -78,6 +78,7 @@ impl Rest {
         let house = Arc::new(Running::new(relay, Arc::clone(&mirror), tee, reload));
         house.set_ledger_open();
         if serves {
+            // This process has seen it answer before it took clients over.
             house.set_primary_answered();
             house.set_listening();
         }

@@ -1,18 +1,21 @@
 //! A start that takes over from a process which serves: clients first, then, once that one has left the ledger, all
 //! the rest.
 
-use super::doors::Given;
+use super::doors::{Given, Operating};
 use super::front::Front;
-use super::handover::{self, Giving, Taken};
+use super::handover::{self, BOTH_END, Giving, Taken, Word};
 use super::house::Feed;
 use super::primary::Start;
 use super::rest::{Materials, Rest};
 use super::runtime::Threads;
 use super::supervisor::Supervisor;
 use super::{
-    AppError, Doors, FALL, Outset, Serving, Signals, broken, estate, open_ledger, verifying,
+    AppError, Doors, FALL, Outset, Serving, Signals, broken, estate, judged, open_ledger, probe,
+    verifying,
 };
 use crate::config::Config;
+use crate::cutover::Fleet;
+use crate::ledger::Judged;
 use crate::relay::Offer;
 use crate::roles::Roles;
 use crate::shadow::{Early, Written};
@@ -20,9 +23,15 @@ use crate::task;
 use crate::tee::Tee;
 use rustix::net::Shutdown;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// The primary may take so long to answer this process; the old one waits for longer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Serves from the old process' word on. Until then an error changes nothing for clients: the old one goes on.
 pub(super) async fn serve(
@@ -45,15 +54,23 @@ pub(super) async fn serve(
             "--take-over: {name} is primary, and the config has no server of that name"
         ))
     })?;
+    // What the config names is read while the other process serves: behind its word nobody could take it back.
+    let judged = judged(&config)?;
     let offer = Offer::new(taken.dialect());
     let (front, writer) = Front::build(&config, threads, tee.clone(), roles, offer)?;
     let given = taken.doors();
     let given = given.ok_or_else(|| AppError::Failed("there are no listeners".to_owned()))?;
     let doors = Doors::taken(threads, &config, given)?;
     let copies = doors.copies()?;
+    answers(&front).await?;
     taken.ready().await?;
     let relay = front.open(threads, doors.clients);
-    supervisor.takes_over();
+    if taken.is_supervised() {
+        // The old one speaks for both, to its end.
+        supervisor.is_silent(true);
+    } else {
+        supervisor.takes_over();
+    }
     tracing::info!(
         "clients are served on {}; process {} ends its sessions, and until it has, nothing is mirrored and there is no admin",
         doors.at.clients,
@@ -70,16 +87,27 @@ pub(super) async fn serve(
         relay,
         ends: false,
     };
-    let waited = waiting.for_the_ledger(&mut taken).await;
-    let opened = match waited {
-        Ok(written) => opened(&config, &taken, &tee).map(|start| (start, written)),
-        Err(error) => Err(error),
+    let inheritance = Inheritance {
+        judged,
+        tee,
+        early,
+        writer,
+        operating: doors.operating,
+        fleet: fleet.clone(),
+        started,
     };
-    let (start, written) = match opened {
-        Ok(opened) => opened,
+    let raised = {
+        let relay = threads.relay.handles();
+        tokio::select! {
+            raised = waiting.inherit(&mut taken, inheritance) => raised,
+            never = supervisor.feed(relay) => match never {},
+        }
+    };
+    let rest = match raised {
+        Ok(rest) => rest,
         Err(error) => {
             waiting.drain().await;
-            return Err(error);
+            return Err(late(error));
         }
     };
     let Waiting {
@@ -88,20 +116,6 @@ pub(super) async fn serve(
         ends,
         ..
     } = waiting;
-    let early = early.end().await?;
-    let rest = Rest::raise(Materials {
-        config: &config,
-        threads,
-        front: &front,
-        writer,
-        start,
-        feed: Feed::After(early, written),
-        operating: doors.operating,
-        fleet: fleet.clone(),
-        started,
-        serves: true,
-    })
-    .await?;
     if !ends {
         verifying::go_on(rest.verifier.as_ref()).await;
     }
@@ -111,6 +125,8 @@ pub(super) async fn serve(
         giving.close(false).await;
         rest.house.catch_up(handover::CATCH_UP).await;
         rest.fall(&giving, &front.roles, fleet.as_ref()).await;
+        // The old one waits for this process' end, which is what closes the connection.
+        std::mem::forget(taken);
         return Ok(());
     }
     let serving = Serving {
@@ -126,9 +142,43 @@ pub(super) async fn serve(
     serving.serve_to_the_end(threads, doors.at).await
 }
 
+/// Whether the primary answers this process, by this config.
+async fn answers(front: &Front) -> Result<(), AppError> {
+    let primary = Arc::clone(&front.roles.borrow().primary);
+    let within = primary.connect_timeout.min(ANSWER);
+    let tried = probe::try_out(&*front.dial, &primary, within).await;
+    tried.map_err(|error| {
+        AppError::Failed(format!(
+            "--take-over: {} does not serve this process as the config says: {error}. The process that serves goes on",
+            primary.name
+        ))
+    })
+}
+
+/// An error once clients are served here. The process before this one has no more to do with it, and a supervisor is
+/// to start the next one, whatever it was: an error of the config would be the end of all.
+fn late(error: AppError) -> AppError {
+    let (AppError::Config(why) | AppError::Failed(why)) = error;
+    AppError::Failed(format!(
+        "{why}. Clients had been handed over to this process, and their sessions were ended"
+    ))
+}
+
 /// The ledger, which must say what the old process said.
-fn opened(config: &Config, taken: &Taken, tee: &Tee) -> Result<Start, AppError> {
-    let start = open_ledger(config, (None, None), tee, Some(taken.token()))?;
+async fn opened(
+    config: &Arc<Config>,
+    judged: Judged,
+    taken: &Taken,
+    tee: Tee,
+) -> Result<Start, AppError> {
+    let (config, token) = (Arc::clone(config), taken.token().to_owned());
+    // A large ledger, or a slow disk, may take longer than a watchdog waits.
+    let opening = tokio::task::spawn_blocking(move || {
+        open_ledger(&config, judged, (None, None), &tee, Some(&token))
+    });
+    let start = opening
+        .await
+        .map_err(|error| AppError::Failed(format!("the ledger could not be opened: {error}")))??;
     let (told, is) = (taken.primary(), &start.roles.primary.name);
     if told == is {
         return Ok(start);
@@ -164,9 +214,20 @@ impl Collecting {
     }
 }
 
+/// What there is for the time when the ledger is this process'.
+struct Inheritance {
+    judged: Judged,
+    tee: Tee,
+    early: Collecting,
+    writer: watch::Sender<Roles>,
+    operating: Operating,
+    fleet: Option<Arc<Fleet>>,
+    started: Instant,
+}
+
 /// Clients are served, and the old process still has the ledger.
 struct Waiting<'a> {
-    config: &'a Config,
+    config: &'a Arc<Config>,
     threads: &'a Threads,
     supervisor: &'a Arc<Supervisor>,
     front: &'a Front,
@@ -179,67 +240,122 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Waits until the old process has left the ledger; what its sessions wrote meanwhile. Told to end, both end their
-    /// sessions.
+    /// Waits for the ledger, and raises all that needs it.
+    async fn inherit(&mut self, taken: &mut Taken, of: Inheritance) -> Result<Rest, AppError> {
+        let written = self.for_the_ledger(taken).await?;
+        if !self.ends {
+            self.supervisor.takes_over();
+        }
+        let start = opened(self.config, of.judged, taken, of.tee).await?;
+        let early = of.early.end().await;
+        let early = early.inspect_err(|_| start.ledger.close())?;
+        Rest::raise(Materials {
+            config: self.config,
+            threads: self.threads,
+            front: self.front,
+            writer: of.writer,
+            start,
+            feed: Feed::After(early, written),
+            operating: of.operating,
+            fleet: of.fleet,
+            started: of.started,
+            serves: true,
+        })
+        .await
+    }
+
+    /// Waits until the old process has left the ledger; what its sessions wrote meanwhile. Where either is told to end,
+    /// both end their sessions; told again, this one cuts its own off.
     async fn for_the_ledger(&mut self, taken: &mut Taken) -> Result<Written, AppError> {
+        let threads = self.threads.relay.handles();
         let mut deadline = taken.deadline();
-        let signal = tokio::select! {
-            written = left(self.config, taken, deadline) => return written,
-            signal = self.signals.next() => signal,
+        let (why, is_told) = tokio::select! {
+            left = left(self.config, taken, threads, deadline) => match left? {
+                Left::Ledger(written) => return Ok(written),
+                Left::End => ("its word".to_owned(), true),
+            },
+            signal = self.signals.next() => (signal.to_owned(), false),
             ended = &mut self.relay => {
                 let why = ended.err().map_or_else(String::new, |error| error.to_string());
                 return Err(AppError::Failed(format!("the relay broke: {why}")));
             }
-            never = attend(self.supervisor, self.front, self.threads) => match never {},
             () = self.threads.relay.broken() => return Err(broken()),
         };
         tracing::info!(
-            "{signal}: no new connections, here and in process {}; transactions may end, idle sessions close",
+            "{why}: no new connections, here and in process {}; transactions may end, idle sessions close",
             taken.process()
         );
-        let drain = self.config.listen.drain_timeout.now();
-        // The old one's end, and then this one's.
-        let both = drain + (handover::CATCH_UP + FALL) * 2;
+        let both = self.config.listen.drain_timeout.now() + BOTH_END;
         self.supervisor.stopping(both);
-        // Nobody is to wait there for processes that end: no other copy of it keeps it open.
-        if let Err(error) = rustix::net::shutdown(&self.listener.clients, Shutdown::Both) {
+        // Only once the old one knows that it does not serve again: nobody is to wait there for processes that end, and no
+        // other copy of the listener keeps it open.
+        if (is_told || taken.end().await)
+            && let Err(error) = rustix::net::shutdown(&self.listener.clients, Shutdown::Both)
+        {
             tracing::debug!(%error, "who connects now is not refused but waits");
         }
-        taken.end().await;
         deadline = deadline.min(Instant::now() + both);
-        let config = self.config;
-        let ((), written) = tokio::join!(self.drain(), left(config, taken, deadline));
+        self.ends = true;
+        let Self {
+            config,
+            front,
+            relay,
+            signals,
+            ..
+        } = self;
+        let drained = async {
+            tokio::select! {
+                () = drain(front, relay) => {}
+                signal = signals.next() => tracing::warn!("{signal} again: sessions are cut off"),
+            }
+        };
+        let inherited = async {
+            loop {
+                if let Left::Ledger(written) = left(config, taken, threads, deadline).await? {
+                    return Ok::<_, AppError>(written);
+                }
+            }
+        };
+        let ((), written) = tokio::join!(drained, inherited);
         written
     }
 
     /// Ends the sessions here, within the drain's time.
     async fn drain(&mut self) {
         self.ends = true;
-        self.front.drain.cancel();
-        if !self.relay.is_finished() {
-            let _ = (&mut self.relay).await;
-        }
+        drain(self.front, &mut self.relay).await;
     }
 }
 
-async fn attend(
-    supervisor: &Supervisor,
-    front: &Front,
-    threads: &Threads,
-) -> std::convert::Infallible {
-    let primary = front.roles.borrow().primary.name.clone();
-    // It has answered the old process.
-    let ready = std::future::ready(());
-    supervisor
-        .attend(ready, &primary, threads.relay.handles())
-        .await
+async fn drain(front: &Front, relay: &mut JoinHandle<()>) {
+    front.drain.cancel();
+    if !relay.is_finished() {
+        let _ = relay.await;
+    }
 }
 
-/// Resolves once the old process has left the ledger, with what its sessions wrote.
-async fn left(config: &Config, taken: &mut Taken, deadline: Instant) -> Result<Written, AppError> {
-    let written = tokio::time::timeout_at(deadline, taken.ended()).await;
-    let written = written.unwrap_or_else(|_| Written::anything());
+/// What comes of the old process.
+enum Left {
+    /// It has left the ledger; what its sessions wrote.
+    Ledger(Written),
+    /// It was told to end, and this one is to end too.
+    End,
+}
+
+/// Resolves once the old process has left the ledger, or was told to end.
+async fn left(
+    config: &Config,
+    taken: &mut Taken,
+    relay: &[Handle],
+    deadline: Instant,
+) -> Result<Left, AppError> {
+    let word = tokio::time::timeout_at(deadline, taken.heard(relay)).await;
+    let written = match word {
+        Ok(Word::End) => return Ok(Left::End),
+        Ok(Word::Ended(written)) => written,
+        Err(_) => Written::anything(),
+    };
     let last = deadline.max(Instant::now() + FALL);
     handover::until_free(&config.ledger.path, last).await?;
-    Ok(written)
+    Ok(Left::Ledger(written))
 }

@@ -84,11 +84,23 @@ impl Supervisor {
         primary: &str,
         relay: &[Handle],
     ) -> Infallible {
-        self.say(&format!(
-            "STATUS=listening; {primary} has not answered yet, clients are told so"
-        ));
-        ready.await;
+        let says_otherwise = async {
+            self.say(&format!(
+                "STATUS=listening; {primary} has not answered yet, clients are told so"
+            ));
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = ready => {}
+            () = says_otherwise => {}
+        }
         self.say("READY=1\nSTATUS=serving clients");
+        self.feed(relay).await
+    }
+
+    /// Says again and again that the relay's threads turn.
+    pub(super) async fn feed(&self, relay: &[Handle]) -> Infallible {
         let Some(watchdog) = self.watchdog else {
             return std::future::pending().await;
         };
@@ -128,21 +140,39 @@ impl Supervisor {
         self.say(&format!("READY=1\nSTATUS=serving clients; {what_came}"));
     }
 
-    /// Says that this process serves in the place of the one that it has taken over from: it is the main one.
+    /// Says that this process serves in the place of the one that it has taken over from. Where that one speaks for
+    /// both, its last word says so, too.
     pub(super) fn takes_over(&self) {
+        self.is_silent(false);
         let process = std::process::id();
         self.say(&format!(
-            "MAINPID={process}\nREADY=1\nSTATUS=serving clients; the process before it ends its sessions"
+            "MAINPID={process}\nREADY=1\nSTATUS=serving clients"
+        ));
+    }
+
+    /// Says that another process serves who comes.
+    pub(super) fn hands_over(&self, heir: u32) {
+        self.say(&format!(
+            "STATUS=process {heir} has taken over; sessions go on here until their clients end them"
         ));
     }
 
     /// Says that this process serves again, for the one that had taken over has ended.
     pub(super) fn serves_again(&self) {
-        let process = std::process::id();
-        self.say(&format!("MAINPID={process}\nSTATUS=serving clients"));
+        self.say("STATUS=serving clients");
     }
 
-    /// Another process has taken over, and speaks in this one's stead; or does not any more.
+    /// The last word: another process is the main one.
+    pub(super) fn leaves_to(&self, heir: u32) {
+        self.say(&format!("MAINPID={heir}"));
+    }
+
+    /// Whether anybody is told.
+    pub(super) const fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Another process speaks in this one's stead; or does not any more.
     pub(super) fn is_silent(&self, silent: bool) {
         self.silent.store(silent, Ordering::Release);
     }
@@ -158,8 +188,18 @@ impl Supervisor {
     }
 }
 
+/// Which supervisor this process has and as a part of what, in words that are another's for every other process but
+/// those in the same unit; `None` without one.
+pub(super) fn whose() -> Option<String> {
+    let socket = std::env::var("NOTIFY_SOCKET").ok();
+    let socket = socket.filter(|socket| !socket.is_empty())?;
+    // A unit is a cgroup, and all of systemd's have one socket.
+    let unit = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    Some(format!("{socket} {}", unit.trim_end()))
+}
+
 /// Resolves once every thread has taken a turn; false where one has ended.
-async fn all_turn(threads: &[Handle]) -> bool {
+pub(super) async fn all_turn(threads: &[Handle]) -> bool {
     let turn = |thread| task::spawn_on(thread, "watchdog", async {});
     let turns: Vec<_> = threads.iter().map(turn).collect();
     for turn in turns {
@@ -252,8 +292,8 @@ mod tests {
             "STATUS=listening; legacy has not answered yet, clients are told so"
         );
         assert_eq!(ear.heard(), None);
+        // It has answered by then: nothing else is said in between.
         attend(&supervisor, true, &[], 60).await;
-        assert_eq!(ear.heard().as_ref(), Some(&begun));
         assert_eq!(ear.heard().unwrap(), "READY=1\nSTATUS=serving clients");
         assert_eq!(ear.heard(), None, "nobody asked for a watchdog");
     }
@@ -317,13 +357,14 @@ mod tests {
         supervisor.is_silent(true);
         supervisor.stopping(Duration::ZERO);
         assert_eq!(ear.heard(), None);
-        supervisor.is_silent(false);
-        supervisor.serves_again();
-        let own = format!("MAINPID={}\n", std::process::id());
-        assert!(ear.heard().unwrap().starts_with(&own));
         supervisor.takes_over();
+        let own = format!("MAINPID={}\n", std::process::id());
         let said = ear.heard().unwrap();
         assert!(said.starts_with(&own) && said.contains("READY=1"), "{said}");
+        supervisor.hands_over(7);
+        assert!(ear.heard().unwrap().starts_with("STATUS=process 7"));
+        supervisor.leaves_to(7);
+        assert_eq!(ear.heard().unwrap(), "MAINPID=7");
     }
 
     #[test]

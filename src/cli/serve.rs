@@ -20,9 +20,16 @@ pub(super) struct Arguments {
     /// and ends. Where there is none, this is a start like any other.
     #[arg(long)]
     take_over: bool,
+    /// Has another process started that takes over, and ends: that one is nobody's child then.
+    #[arg(long, hide = true, requires = "take_over")]
+    detached: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
+    if arguments.detached {
+        app::detach().map_err(Trouble::failed)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = Config::load(&arguments.config).map_err(Trouble::usage)?;
     app::log_to_stderr(&config.log.filter.whole());
     let how = How {

@@ -105,6 +105,31 @@ pub(crate) async fn log_in(
     })
 }
 
+/// Shakes hands as TLS is meant towards a server, and no more: whoever looks whether clients could be served needs no
+/// account for that.
+pub(crate) async fn secure(
+    mut stream: Stream,
+    greeting: &Greeting,
+    server: &Server,
+    tls: &TlsContext,
+) -> Result<(), ConnectError> {
+    let offered = greeting.capabilities.has(Capabilities::SSL);
+    let Some(config) = tls.choose(server, offered)? else {
+        return Ok(());
+    };
+    let request = SslRequest {
+        capabilities: NEEDED.with(Capabilities::SSL),
+        max_packet: MAX_PACKET,
+        collation: greeting.collation,
+        extended: 0,
+    };
+    let packet = Packet::new(1, &request.encode());
+    let sent = write(&mut stream, &packet).await;
+    sent.map_err(ConnectError::Broken)?;
+    super::tls::connect(stream, config, server).await?;
+    Ok(())
+}
+
 /// What both sides can, or what the server lacks.
 fn agree(greeting: &Greeting, login: &Login) -> Result<Capabilities, ConnectError> {
     let wanted = login.capabilities.without(NEVER);

@@ -1,8 +1,9 @@
 //! The old process' side: it listens beside the ledger for a process that would take over.
 
+use super::beat::Pulse;
 use super::letters::{FromNew, FromOld, Hello, Offer};
 use super::post::Post;
-use super::{CATCH_UP, LETTER};
+use super::{CATCH_UP, LETTER, kill};
 use crate::admin::House;
 use crate::app::FALL;
 use crate::app::doors::Given;
@@ -64,8 +65,12 @@ pub(in crate::app) struct Estate {
 enum Stand {
     /// This process serves.
     Alone,
-    /// Another one does, since then. `hurries`: it ends itself.
-    Handed { since: Instant, hurries: bool },
+    /// Another one does, since then. `hurries`: one of both was told to end, and both do.
+    Handed {
+        heir: u32,
+        since: Instant,
+        hurries: bool,
+    },
     /// Another one did, and ended while this one was ending.
     Bereft,
 }
@@ -78,6 +83,8 @@ enum Order {
     },
     /// The new process is told what was written, and that this one ends.
     Ended(Written, oneshot::Sender<()>),
+    /// Its end is waited for.
+    Gone(oneshot::Sender<()>),
 }
 
 /// The handle.
@@ -118,6 +125,33 @@ impl Giving {
         *self.stand.borrow() != Stand::Alone
     }
 
+    /// The process that has taken over.
+    pub(in crate::app) fn heir(&self) -> Option<u32> {
+        match *self.stand.borrow() {
+            Stand::Handed { heir, .. } => Some(heir),
+            Stand::Alone | Stand::Bereft => None,
+        }
+    }
+
+    /// Whether another process has taken over, and both end.
+    pub(in crate::app) fn ends_both(&self) -> bool {
+        matches!(*self.stand.borrow(), Stand::Handed { hurries: true, .. })
+    }
+
+    /// Resolves once another process has taken over.
+    pub(in crate::app) fn handed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stand = self.stand.clone();
+        async move {
+            let is_gone = stand
+                .wait_for(|stand| *stand != Stand::Alone)
+                .await
+                .is_err();
+            if is_gone {
+                std::future::pending().await
+            }
+        }
+    }
+
     /// Resolves once another process has taken over and no session is left here, or has had this time.
     ///
     /// Cancel-safe.
@@ -127,7 +161,7 @@ impl Giving {
             let handed = stand.wait_for(|stand| *stand != Stand::Alone).await;
             let handed = handed.map(|stand| *stand);
             let (since, hurries) = match handed {
-                Ok(Stand::Handed { since, hurries }) => (since, hurries),
+                Ok(Stand::Handed { since, hurries, .. }) => (since, hurries),
                 Ok(Stand::Bereft) => return,
                 // Where nobody listens, nobody ever takes over.
                 Ok(Stand::Alone) | Err(_) => return std::future::pending().await,
@@ -155,7 +189,7 @@ impl Giving {
     }
 
     /// Lets nobody in any more, and lets the listeners go; whether another process has taken over. With `if_handed`
-    /// nothing happens where none has.
+    /// nothing happens where none has; without, one that has is told to end, too.
     pub(in crate::app) async fn close(&self, if_handed: bool) -> bool {
         let (to, answer) = oneshot::channel();
         let sent = self.orders.send(Order::Close { if_handed, to }).await;
@@ -166,6 +200,14 @@ impl Giving {
     pub(in crate::app) async fn ended(&self, written: Written) {
         let (to, answer) = oneshot::channel();
         if self.orders.send(Order::Ended(written, to)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Waits for the end of the process that has taken over.
+    pub(in crate::app) async fn until_gone(&self) {
+        let (to, answer) = oneshot::channel();
+        if self.orders.send(Order::Gone(to)).await.is_ok() {
             let _ = answer.await;
         }
     }
@@ -276,7 +318,9 @@ impl Porter {
         let said = |error: io::Error| error.to_string();
         let hello = match post.read_within(LETTER).await.map_err(said)? {
             Some(FromNew::Hello(hello)) => hello,
-            Some(FromNew::Ready | FromNew::End) | None => return Err("it said nothing".to_owned()),
+            Some(FromNew::Ready | FromNew::Beat | FromNew::End) | None => {
+                return Err("it said nothing".to_owned());
+            }
         };
         if let Err(why) = self.may(&hello).await {
             let refused = FromOld::Refused(why.clone());
@@ -295,13 +339,16 @@ impl Porter {
             token: token.clone(),
             ends_s: ends.as_secs(),
             console: doors.console.is_some(),
+            supervised: estate.supervisor.is_there(),
         });
         let mut given: Vec<BorrowedFd<'_>> = vec![doors.clients.as_fd(), doors.admin.as_fd()];
         given.extend(doors.console.as_ref().map(AsFd::as_fd));
         post.send(&offer, &given, LETTER).await.map_err(said)?;
         match post.read_within(LETTER).await.map_err(said)? {
             Some(FromNew::Ready) => Ok(token),
-            Some(FromNew::Hello(_) | FromNew::End) => Err("it said something else".to_owned()),
+            Some(FromNew::Hello(_) | FromNew::Beat | FromNew::End) => {
+                Err("it said something else".to_owned())
+            }
             None => Err("it ended before it could serve".to_owned()),
         }
     }
@@ -367,27 +414,50 @@ impl Porter {
         self.hand(&post, token);
         // Where it does not hear that, its end is seen here.
         let _said = post.send(&FromOld::Yours, &[], SHORT).await;
+        let (mut pulse, mut was_killed) = (Pulse::new(), false);
         loop {
             tokio::select! {
                 biased;
                 order = orders.recv() => match order {
-                    Some(Order::Close { to, .. }) => {
+                    Some(Order::Close { if_handed, to }) => {
+                        if !if_handed {
+                            self.hurry();
+                            let _it_ends_already = post.send(&FromOld::End, &[], SHORT).await;
+                        }
                         let _ = to.send(true);
                         return Left::Closing(post);
                     }
-                    Some(Order::Ended(_, to)) => {
+                    Some(Order::Ended(_, to) | Order::Gone(to)) => {
                         let _ = to.send(());
                     }
                     None => return Left::Gone,
                 },
                 said = post.read::<FromNew>() => match said {
                     Ok(Some(FromNew::End)) => self.hurry(),
-                    Ok(Some(FromNew::Hello(_) | FromNew::Ready)) => {}
+                    Ok(Some(FromNew::Hello(_) | FromNew::Ready | FromNew::Beat)) => pulse.beats(),
+                    // It has let the listener go by then.
+                    Ok(None) | Err(_) if self.hurries() => {
+                        self.lose(post.process());
+                        return Left::Closing(post);
+                    }
                     Ok(None) | Err(_) => {
                         self.take_back(post.process()).await;
                         return Left::Back;
                     }
                 },
+                () = pulse.stops(), if !self.hurries() => {
+                    // Its end shows as any other's; one that cannot even end serves nobody.
+                    if was_killed {
+                        self.take_back(post.process()).await;
+                        return Left::Back;
+                    }
+                    tracing::error!(
+                        "process {}, which had taken over, hangs: it is ended, and this one serves again",
+                        post.process()
+                    );
+                    kill(post.process());
+                    was_killed = true;
+                }
                 came = listener.accept() => match came {
                     // It is not waited for: the orders are, and the new process' end.
                     Ok((stream, _)) => drop(task::spawn("refusal", refuse(stream, post.process()))),
@@ -403,7 +473,7 @@ impl Porter {
         let Self { estate, told, path } = self;
         let _gone_already = std::fs::remove_file(&path);
         drop(estate);
-        let mut is_there = true;
+        let mut is_there = *told.borrow() != Stand::Bereft;
         loop {
             let order = tokio::select! {
                 biased;
@@ -427,11 +497,19 @@ impl Porter {
                 }
                 Order::Ended(written, to) => {
                     let ended = FromOld::Ended(written.into());
-                    if is_there && let Err(error) = post.send(&ended, &[], LETTER).await {
+                    let said = is_there.then(|| post.send(&ended, &[], LETTER));
+                    is_there = false;
+                    if let Some(said) = said
+                        && let Err(error) = said.await
+                    {
                         tracing::error!(
                             "the process that has taken over does not hear that this one ends: {error}"
                         );
                     }
+                    let _ = to.send(());
+                }
+                Order::Gone(to) => {
+                    while let Ok(Some(_)) = post.read::<FromNew>().await {}
                     let _ = to.send(());
                 }
             }
@@ -445,8 +523,9 @@ impl Porter {
         estate.house.shadow_side().is_beside_an_heir(true);
         estate.house.set_heir(Some(process));
         estate.ledger.is_left_to(Some(token));
-        estate.supervisor.is_silent(true);
+        estate.supervisor.hands_over(process);
         self.told.send_replace(Stand::Handed {
+            heir: process,
             since: Instant::now(),
             hurries: false,
         });
@@ -461,7 +540,6 @@ impl Porter {
     async fn take_back(&self, process: u32) {
         let estate = &self.estate;
         estate.relay.set_accepts(true);
-        estate.supervisor.is_silent(false);
         estate.supervisor.serves_again();
         estate.house.set_heir(None);
         estate.house.shadow_side().is_beside_an_heir(false);
@@ -472,6 +550,22 @@ impl Porter {
         tracing::error!(
             "process {process}, which had taken over, has ended: this one accepts clients again. What the other's clients wrote was not mirrored, so all tables count as tainted"
         );
+    }
+
+    /// The new process has ended while both do: this one goes on to its end.
+    fn lose(&self, process: u32) {
+        let estate = &self.estate;
+        estate.house.set_heir(None);
+        estate.ledger.is_left_to(None);
+        estate.house.shadow_side().taint_all(LOST_HEIR);
+        self.told.send_replace(Stand::Bereft);
+        tracing::error!(
+            "process {process}, which had taken over, has ended before this one: what its clients wrote was not mirrored, so all tables count as tainted"
+        );
+    }
+
+    fn hurries(&self) -> bool {
+        matches!(*self.told.borrow(), Stand::Handed { hurries: true, .. })
     }
 
     fn hurry(&self) {
@@ -504,7 +598,7 @@ fn alone(order: Option<Order>) -> Then {
             let _ = to.send(false);
             Then::Close
         }
-        Some(Order::Ended(_, to)) => {
+        Some(Order::Ended(_, to) | Order::Gone(to)) => {
             let _ = to.send(());
             Then::GoOn
         }

@@ -1,5 +1,6 @@
 //! What the two processes say to each other, a line of JSON each.
 
+use crate::app::supervisor;
 use crate::config::Config;
 use crate::shadow::Written;
 use crate::sql::Table;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The form of these letters. Two processes that write different ones do not hand over.
-pub(super) const FORM: u32 = 1;
+pub(super) const FORM: u32 = 2;
 
 /// What the new process says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub(super) enum FromNew {
     Hello(Hello),
     /// It has all that it needs to serve, and waits for the old one's word.
     Ready,
+    /// It serves, and all of its relay's threads turn.
+    Beat,
     /// It was told to end, and asks the old one to end its sessions too.
     End,
 }
@@ -34,6 +37,8 @@ pub(super) enum FromOld {
     Offer(Offer),
     /// It accepts no more: the new one does, from here on.
     Yours,
+    /// It was told to end, and asks the new one to end too.
+    End,
     /// Its last session is over and the shadow has all of it; it closes the ledger.
     Ended(Wrote),
 }
@@ -49,6 +54,8 @@ pub(super) struct Hello {
     pub(super) ledger: PathBuf,
     /// Both servers, and where they are.
     pub(super) servers: Vec<String>,
+    /// Its supervisor, where it has one ([`supervisor::whose`]).
+    pub(super) supervisor: Option<String>,
 }
 
 impl Hello {
@@ -61,6 +68,7 @@ impl Hello {
             servers: [&config.primary, &config.shadow]
                 .map(|server| format!("{} at {}:{}", server.name, server.host, server.port))
                 .to_vec(),
+            supervisor: supervisor::whose(),
         }
     }
 
@@ -86,6 +94,9 @@ impl Hello {
                 self.ledger.display()
             ));
         }
+        if let Some(why) = self.is_a_strangers(ours.supervisor.as_deref()) {
+            return Some(why);
+        }
         let (mut mine, mut theirs) = (ours.servers, self.servers.clone());
         mine.sort();
         theirs.sort();
@@ -95,6 +106,17 @@ impl Hello {
                 mine.join(" and "),
                 theirs.join(" and ")
             )
+        })
+    }
+}
+
+impl Hello {
+    /// At the end of a process that its supervisor watches it must go on with one that is in the same place: else it
+    /// starts the program anew, beside the one that serves.
+    fn is_a_strangers(&self, ours: Option<&str>) -> Option<String> {
+        let is_same = ours.is_none() || self.supervisor.as_deref() == ours;
+        (!is_same).then(|| {
+            "it runs in a unit of systemd's, and the new one does not run in the same: have that start it, by `systemctl kill --kill-who=main --signal=USR2 UNIT`".to_owned()
         })
     }
 }
@@ -120,6 +142,8 @@ pub(super) struct Offer {
     pub(super) ends_s: u64,
     /// Behind the listeners of clients and admin there is the console's.
     pub(super) console: bool,
+    /// A supervisor watches it, and hears of both processes from it alone, to its end.
+    pub(super) supervised: bool,
 }
 
 /// What the old process' sessions wrote while the new one served.
@@ -206,6 +230,17 @@ mod tests {
             let said = wrong(text).unwrap();
             assert!(said.contains(why), "{said}");
         }
+        let mut by_hand = Hello::of(&ours);
+        by_hand.supervisor = None;
+        assert_eq!(by_hand.is_a_strangers(None), None);
+        let said = by_hand.is_a_strangers(Some("/run/systemd/notify 0::/a"));
+        assert!(said.unwrap().contains("USR2"));
+        by_hand.supervisor = Some("/run/systemd/notify 0::/a".into());
+        assert_eq!(by_hand.is_a_strangers(by_hand.supervisor.as_deref()), None);
+        assert_eq!(by_hand.is_a_strangers(None), None);
+        by_hand
+            .is_a_strangers(Some("/run/systemd/notify 0::/b"))
+            .unwrap();
         let mut later = Hello::of(&ours);
         later.form += 1;
         let said = later.is_wrong_for(&ours).unwrap();

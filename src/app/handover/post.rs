@@ -121,6 +121,17 @@ impl Post {
         Ok(())
     }
 
+    /// Sends a letter now, or not at all: of those that say the same again and again none is missed. Short ones alone
+    /// go as a whole.
+    pub(super) fn drop_in(&self, letter: &impl Serialize) {
+        let Ok(mut line) = serde_json::to_vec(letter) else {
+            return;
+        };
+        line.push(b'\n');
+        let stream = &self.stream;
+        let _full_or_gone = stream.try_io(Interest::WRITABLE, || give(stream, &line, &[]));
+    }
+
     /// The listeners that came so far.
     pub(super) fn doors(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.doors)

@@ -1,5 +1,6 @@
 //! The new process' side.
 
+use super::beat::Beats;
 use super::letters::{FromNew, FromOld, Hello, Offer};
 use super::post::Post;
 use super::{LETTER, MARGIN};
@@ -13,6 +14,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 /// Between two looks at whether the ledger is free.
@@ -24,6 +26,16 @@ pub(in crate::app) struct Taken {
     post: Post,
     offer: Offer,
     given: Option<Given>,
+    beats: Beats,
+}
+
+/// What the old process says once clients are served here.
+#[derive(Debug)]
+pub(in crate::app) enum Word {
+    /// It has ended its last session, with what its sessions wrote; or it is gone.
+    Ended(Written),
+    /// It was told to end, and this one is to end too.
+    End,
 }
 
 /// Asks the process that serves with this config to hand over. `None` where none does.
@@ -87,7 +99,7 @@ impl Taken {
                     "the process that serves does not hand over, and goes on: {why}"
                 ));
             }
-            Some(FromOld::Yours | FromOld::Ended(_)) | None => {
+            Some(FromOld::Yours | FromOld::End | FromOld::Ended(_)) | None => {
                 return Err("the process that serves has not answered the question".to_owned());
             }
         };
@@ -104,6 +116,7 @@ impl Taken {
                 admin,
                 console,
             }),
+            beats: Beats::new(),
         })
     }
 
@@ -125,6 +138,11 @@ impl Taken {
     /// The old process' number.
     pub(in crate::app) const fn process(&self) -> u32 {
         self.offer.process
+    }
+
+    /// Whether the old process speaks to a supervisor, which is this one's, too.
+    pub(in crate::app) const fn is_supervised(&self) -> bool {
+        self.offer.supervised
     }
 
     /// By which the ledger knows this process.
@@ -160,29 +178,36 @@ impl Taken {
         }
     }
 
-    /// Has the old process end its sessions at their boundaries, for this one ends, too.
-    pub(in crate::app) async fn end(&mut self) {
-        if let Err(error) = self.post.send(&FromNew::End, &[], LETTER).await {
+    /// Has the old process end its sessions at their boundaries, for this one ends, too. Whether it could be told.
+    pub(in crate::app) async fn end(&mut self) -> bool {
+        let told = self.post.send(&FromNew::End, &[], LETTER).await;
+        if let Err(error) = &told {
             let process = self.offer.process;
             tracing::warn!("process {process} could not be told to end its sessions: {error}");
         }
+        told.is_ok()
     }
 
-    /// Resolves once the old process has ended its last session, with what its sessions wrote; or once it is gone.
+    /// Resolves with what the old process says, and tells it meanwhile that this one lives, by these threads.
     ///
     /// Cancel-safe.
-    pub(in crate::app) async fn ended(&mut self) -> Written {
+    pub(in crate::app) async fn heard(&mut self, relay: &[Handle]) -> Word {
         let process = self.offer.process;
         loop {
-            match self.post.read().await {
-                Ok(Some(FromOld::Ended(wrote))) => return wrote.into(),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
-                    tracing::error!(
-                        "process {process} has ended without a word: what its sessions wrote meanwhile may have been any table"
-                    );
-                    return Written::anything();
-                }
+            tokio::select! {
+                biased;
+                letter = self.post.read() => match letter {
+                    Ok(Some(FromOld::Ended(wrote))) => return Word::Ended(wrote.into()),
+                    Ok(Some(FromOld::End)) => return Word::End,
+                    Ok(Some(FromOld::Refused(_) | FromOld::Offer(_) | FromOld::Yours)) => {}
+                    Ok(None) | Err(_) => {
+                        tracing::error!(
+                            "process {process} has ended without a word: what its sessions wrote meanwhile may have been any table"
+                        );
+                        return Word::Ended(Written::anything());
+                    }
+                },
+                () = self.beats.due(relay) => self.post.drop_in(&FromNew::Beat),
             }
         }
     }

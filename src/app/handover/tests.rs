@@ -2,12 +2,13 @@
 
 use super::letters::{FromNew, FromOld, Offer};
 use super::post::Post;
-use super::taking::Taken;
+use super::taking::{Taken, Word};
 use crate::config::Config;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -24,6 +25,7 @@ fn offer() -> FromOld {
         token: "7-1".into(),
         ends_s: 600,
         console: false,
+        supervised: false,
     })
 }
 
@@ -68,9 +70,22 @@ async fn what_is_offered_is_taken_and_the_word_is_waited_for() {
     };
     let (ready, old) = tokio::join!(taken.ready(), says);
     ready.unwrap();
+    // It hears that this one lives, and is told to end; this one is to end as well.
+    let relay = [Handle::current()];
+    let says = async {
+        let beat = old.read::<FromNew>().await.unwrap();
+        assert_eq!(beat, Some(FromNew::Beat));
+        old.send(&FromOld::End, &[], SOON).await.unwrap();
+        old
+    };
+    let (word, old) = tokio::join!(taken.heard(&relay), says);
+    assert!(matches!(word, Word::End), "{word:?}");
     // It ends without a word: any table may have been written.
     drop(old);
-    assert!(taken.ended().await.any.is_some());
+    let Word::Ended(written) = taken.heard(&relay).await else {
+        panic!("it has ended");
+    };
+    assert!(written.any.is_some());
 }
 
 #[tokio::test]

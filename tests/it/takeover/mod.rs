@@ -224,20 +224,35 @@ fn sigusr2_starts_the_next_process_and_systemd_hears_which_one_is_the_main_one()
     heard("READY=1");
     let mut stays = Client::connect(&house.address).expect("a session");
     old.signal("USR2");
-    let main = heard("MAINPID=");
-    let process = main.lines().find_map(|line| line.strip_prefix("MAINPID="));
-    let process: u32 = process
-        .and_then(|text| text.parse().ok())
-        .expect("a number");
+    // To systemd the old one is the main one to its end, and feeds the watchdog.
+    let process = number(&heard("has taken over"), "STATUS=process ");
     assert_ne!(process, old.id());
+    let fed = heard("WATCHDOG=1");
+    assert!(!fed.contains("MAINPID"), "{fed}");
     stays
         .query("INSERT INTO app.t VALUES (1)")
         .expect("it goes on");
     stays.quit().expect("it leaves");
+    assert_eq!(number(&heard("MAINPID="), "MAINPID="), process);
+    // It is no child of the one that has it started: only of its own children systemd waits for the end.
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it lives");
+    let parent = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split(' ').nth(2));
+    assert_ne!(parent, Some(old.id().to_string().as_str()), "{stat}");
     assert_eq!(old.exit_code(), Some(0));
     is_owner(&house, process);
+    heard("WATCHDOG=1");
     crate::lab::signal(process.cast_signed(), "TERM");
     until("it has ended", || house.owner() == "clean");
+}
+
+/// The number behind these words.
+fn number(said: &str, words: &str) -> u32 {
+    let rest = said.lines().find_map(|line| line.strip_prefix(words));
+    let digits = rest.and_then(|rest| rest.split(' ').next());
+    digits.and_then(|text| text.parse().ok()).expect(said)
 }
 
 /// A new process, played by the test.
@@ -254,11 +269,12 @@ impl Played {
     fn hello(house: &House) -> Value {
         let ledger = house.file("ledger.db").canonicalize().expect("it is there");
         json!({"hello": {
-            "form": 1, "version": "0", "listen": house.address, "ledger": ledger,
+            "form": 2, "version": "0", "listen": house.address, "ledger": ledger,
             "servers": [
                 format!("legacy at {}", house.primary.address),
                 format!("vitess at {}", house.shadow.address),
             ],
+            "supervisor": house.supervisor(),
         }})
     }
 
@@ -301,6 +317,7 @@ fn where_the_new_process_dies_the_old_one_goes_on() {
     let address = house.address.clone();
     let waits = std::thread::spawn(move || Client::connect(&address).and_then(Client::quit));
     until("it is handed over", || {
+        played.then(&json!("beat"));
         let status = house.get("/api/v1/status").expect("the status");
         !status["handover"].is_null()
     });
@@ -439,4 +456,142 @@ fn sessions_that_stay_are_ended_after_their_time() {
     is_owner(&house, new.id());
     new.signal("TERM");
     assert_eq!(new.exit_code(), Some(0));
+}
+
+/// What the config is to say instead, and why the new process does not take over with it.
+#[test]
+fn what_is_wrong_in_the_new_config_is_found_while_the_old_process_serves() {
+    let house = House::new("");
+    let mut old = house.serving();
+    let config = std::fs::read_to_string(house.file("understudy.toml")).expect("the config");
+    for (name, key, instead, code, why) in [
+        // No server here has TLS: no client would be served.
+        (
+            "tls",
+            "tls = \"off\"\n[mirror]",
+            "tls = \"required\"\n[mirror]",
+            1,
+            "goes on",
+        ),
+        (
+            "floor",
+            "[mirror]",
+            "[compare]\nfloor = \"/nowhere/floor.db\"\n[mirror]",
+            2,
+            "there is no such file",
+        ),
+    ] {
+        assert_eq!(config.matches(key).count(), 1, "{config}");
+        std::fs::write(house.file("understudy.toml"), config.replace(key, instead))
+            .expect("it is written");
+        let mut new = house.start(name, &["--take-over"]);
+        assert_eq!(new.exit_code(), Some(code), "{}", new.log());
+        assert!(new.log().contains(why), "{}", new.log());
+        assert!(!new.log().contains("clients are served"), "{}", new.log());
+        old.says("it ended before it could serve");
+        assert!(!old.log().contains("has taken over"), "{}", old.log());
+        Client::connect(&house.address)
+            .expect("it accepts")
+            .quit()
+            .expect("it leaves");
+    }
+    assert_eq!(house.taints(), Vec::<Value>::new());
+    old.signal("TERM");
+    assert_eq!(old.exit_code(), Some(0));
+}
+
+#[test]
+fn a_process_that_hangs_behind_the_word_is_ended_and_the_old_one_serves_again() {
+    let house = House::new("");
+    let mut old = house.serving();
+    let mut stays = Client::connect(&house.address).expect("a session");
+    let mut new = house.start("new", &["--take-over"]);
+    new.says("clients are served on");
+    new.signal("STOP");
+    old.says("hangs: it is ended");
+    old.says("this one accepts clients again");
+    assert_eq!(new.exit_code(), None, "it was killed");
+    Client::connect(&house.address)
+        .expect("it accepts")
+        .quit()
+        .expect("it leaves");
+    stays
+        .query("INSERT INTO app.t VALUES (1)")
+        .expect("it goes on");
+    assert_eq!(house.taints().len(), 1);
+    old.signal("TERM");
+    assert_eq!(old.exit_code(), Some(0));
+}
+
+#[test]
+fn the_old_one_told_to_end_meanwhile_both_end_and_it_is_the_last() {
+    let house = House::new("");
+    let mut old = house.serving();
+    let mut stays = Client::connect(&house.address).expect("a session");
+    let mut new = house.start("new", &["--take-over"]);
+    new.says("clients are served on");
+    let mut comes = Client::connect(&house.address).expect("a session");
+    for (client, table) in [(&mut stays, "old"), (&mut comes, "new")] {
+        let text = format!("INSERT INTO app.{table} VALUES (1)");
+        client.query(&text).expect("it is done");
+    }
+    // As systemctl stop does, and a supervisor that knows this one alone: its end is the service's.
+    old.signal("TERM");
+    assert!(stays.is_closed() && comes.is_closed());
+    assert_eq!(old.exit_code(), Some(0));
+    assert!(!new.is_alive(), "it has ended before");
+    assert_eq!(new.exit_code(), Some(0));
+    same_on_both(&house);
+    assert_eq!(house.owner(), "clean");
+}
+
+#[test]
+fn the_new_one_dies_while_both_end_and_the_old_one_does_not_serve_again() {
+    let house = House::new("");
+    let mut old = house.serving();
+    let mut stays = Client::connect(&house.address).expect("a session");
+    stays.query("BEGIN").expect("it is done");
+    let mut played = Played::says(&house, &Played::hello(&house));
+    played.hears();
+    played.then(&json!("ready"));
+    assert_eq!(played.hears(), json!("yours"));
+    played.then(&json!("end"));
+    drop(played);
+    stays.query("COMMIT").expect("it goes on to its boundary");
+    assert!(stays.is_closed());
+    assert_eq!(old.exit_code(), Some(0));
+    assert!(
+        !old.log().contains("accepts clients again"),
+        "{}",
+        old.log()
+    );
+    let mut next = house.serving();
+    let taints = house.taints();
+    assert_eq!(taints.len(), 1, "{taints:?}");
+    next.signal("TERM");
+    assert_eq!(next.exit_code(), Some(0));
+}
+
+#[test]
+fn a_process_that_another_supervisor_watches_or_none_is_refused() {
+    let house = House::new("");
+    let mut old = house.serving();
+    let mut new = house.start_without_supervisor("new", &["--take-over"]);
+    assert_eq!(new.exit_code(), Some(1));
+    assert!(new.log().contains("systemctl kill"), "{}", new.log());
+    // And another primary than the one that is.
+    let mut named = house.start("named", &["--take-over", "--primary", "vitess"]);
+    assert_eq!(named.exit_code(), Some(1));
+    assert!(
+        named.log().contains("leave --primary out"),
+        "{}",
+        named.log()
+    );
+    assert!(old.is_alive());
+    Client::connect(&house.address)
+        .expect("it accepts")
+        .quit()
+        .expect("it leaves");
+    old.signal("TERM");
+    assert_eq!(old.exit_code(), Some(0));
 }

@@ -53,18 +53,47 @@ impl House {
 
     /// Starts a process; its log is a file of this name.
     pub fn start(&self, name: &'static str, arguments: &[&str]) -> Process {
+        let notify = self.notify();
+        self.start_with(name, arguments, |command| {
+            command.env("NOTIFY_SOCKET", notify)
+        })
+    }
+
+    /// The same, and nobody watches it.
+    pub fn start_without_supervisor(&self, name: &'static str, arguments: &[&str]) -> Process {
+        self.start_with(name, arguments, |command| {
+            command.env_remove("NOTIFY_SOCKET")
+        })
+    }
+
+    fn notify(&self) -> PathBuf {
+        self.file("notify")
+    }
+
+    /// The supervisor, as processes name it to each other.
+    pub fn supervisor(&self) -> Option<String> {
+        let unit = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        // One that is not there is told nothing.
+        Some(format!("{} {}", self.notify().display(), unit.trim_end()))
+    }
+
+    fn start_with(
+        &self,
+        name: &'static str,
+        arguments: &[&str],
+        with: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Process {
         let log = self.file(name);
         let errors = OpenOptions::new().create(true).append(true).open(&log);
-        let child = Command::new(env!("CARGO_BIN_EXE_understudy"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+        command
             .args(["serve", "--config"])
             .arg(self.file("understudy.toml"))
             .args(arguments)
-            .env("NOTIFY_SOCKET", self.file("notify"))
-            .env("WATCHDOG_USEC", "600000000")
+            .env("WATCHDOG_USEC", "3000000")
             .stdin(Stdio::null())
-            .stderr(errors.expect("a log"))
-            .spawn()
-            .expect("understudy starts");
+            .stderr(errors.expect("a log"));
+        let child = with(&mut command).spawn().expect("understudy starts");
         Process { child, log }
     }
 
