@@ -143,7 +143,7 @@ fn systemd_hears_that_it_is_ready_that_it_lives_and_that_it_drains() {
     }
 
     let pid = i32::try_from(serving.0.id()).expect("a pid");
-    let mut said = || std::iter::from_fn(|| Some(heard(&ear))).find(|words| words != "WATCHDOG=1");
+    let said = || std::iter::from_fn(|| Some(heard(&ear))).find(|words| words != "WATCHDOG=1");
     crate::lab::signal(pid, "HUP");
     let begun = said().expect("it says so");
     assert!(begun.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{begun}");

@@ -71,13 +71,9 @@ async fn attend(
 ) {
     let mut line = BufReader::new(line);
     let started = timeout(patience, started(&mut between, &mut line)).await;
-    let heir = match started {
-        Ok(Ok(heir)) => heir,
-        other => {
-            let why = match other {
-                Ok(Err(why)) => why,
-                Ok(Ok(_)) | Err(_) => "it hangs, and was ended".to_owned(),
-            };
+    let heir = match started.unwrap_or_else(|_| Err("it hangs, and was ended".to_owned())) {
+        Ok(heir) => heir,
+        Err(why) => {
             let _gone_already = between.kill().await;
             tracing::error!(
                 "SIGUSR2: no new process could be started: {why}; this one goes on. Its own log says more"
@@ -143,10 +139,6 @@ fn spawn() -> io::Result<(Child, UnixStream)> {
 ///
 /// # Errors
 /// It could not be started, or nobody hears that it was.
-#[expect(
-    clippy::zombie_processes,
-    reason = "this process ends at once, which is what it is for"
-)]
 pub fn detach() -> io::Result<()> {
     let (program, arguments) = own()?;
     let heir = std::process::Command::new(program)
@@ -192,8 +184,10 @@ mod tests {
     fn shell(script: &str) -> (Child, UnixStream) {
         let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
         here.set_nonblocking(true).unwrap();
-        let between = Command::new("sh").args(["-c", script]);
-        let between = between.stdin(Stdio::from(OwnedFd::from(there))).spawn();
+        let between = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::from(OwnedFd::from(there)))
+            .spawn();
         (between.unwrap(), UnixStream::from_std(here).unwrap())
     }
 

@@ -68,7 +68,7 @@ async fn what_is_offered_is_taken_and_the_word_is_waited_for() {
         old.send(&FromOld::Yours, &[], SOON).await.unwrap();
         old
     };
-    let (ready, old) = tokio::join!(taken.ready(), says);
+    let (ready, mut old) = tokio::join!(taken.ready(), says);
     ready.unwrap();
     // It hears that this one lives, and is told to end; this one is to end as well.
     let relay = [Handle::current()];
