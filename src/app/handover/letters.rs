@@ -1,7 +1,7 @@
 //! What the two processes say to each other, a line of JSON each.
 
 use crate::config::Config;
-use crate::shadow::Written;
+use crate::shadow::{Switched, Written};
 use crate::sql::Table;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -120,6 +120,9 @@ pub(super) struct Offer {
     pub(super) ends_s: u64,
     /// Behind the listeners of clients and admin there is the console's.
     pub(super) console: bool,
+    /// How its mirror is switched otherwise than its config says.
+    #[serde(default)]
+    pub(super) switched: Switched,
 }
 
 /// What the old process' sessions wrote while the new one served.

@@ -4,6 +4,7 @@ use super::letters::{FromNew, FromOld, Offer};
 use super::post::Post;
 use super::taking::Taken;
 use crate::config::Config;
+use crate::shadow::Switched;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -24,6 +25,7 @@ fn offer() -> FromOld {
         token: "7-1".into(),
         ends_s: 600,
         console: false,
+        switched: Switched::default(),
     })
 }
 
