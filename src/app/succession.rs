@@ -18,7 +18,7 @@ use crate::cutover::Fleet;
 use crate::ledger::Judged;
 use crate::relay::Offer;
 use crate::roles::Roles;
-use crate::shadow::{Early, Written};
+use crate::shadow::{Control, Early, Written};
 use crate::task;
 use crate::tee::Tee;
 use rustix::net::Shutdown;
@@ -76,7 +76,8 @@ pub(super) async fn serve(
         doors.at.clients,
         taken.process()
     );
-    let early = Collecting::start(threads, Early::new(receiver, &config));
+    let control = switches(&config, &front, &taken);
+    let early = Collecting::start(threads, Early::new(receiver, control));
     let mut waiting = Waiting {
         config: &config,
         threads,
@@ -162,6 +163,24 @@ fn late(error: AppError) -> AppError {
     AppError::Failed(format!(
         "{why}. Clients had been handed over to this process, and their sessions were ended"
     ))
+}
+
+/// The mirror's switches: the config's, but for what an operator or a cutover had switched in the old process.
+fn switches(config: &Config, front: &Front, taken: &Taken) -> Control {
+    let fed_by = front.roles.borrow().shadow.fed_by;
+    let control = Control::after(&config.mirror, taken.switched(), fed_by);
+    if control != Control::new(&config.mirror) {
+        tracing::info!(
+            reads = control.reads,
+            writes = control.writes.name(),
+            sample = control.sample,
+            paused = control.paused,
+            observe = control.observe,
+            "the mirror's switches are as they were set in process {}",
+            taken.process()
+        );
+    }
+    control
 }
 
 /// The ledger, which must say what the old process said.

@@ -1,7 +1,8 @@
 //! What operators may change while it runs.
 
-use crate::config::{self, Writes};
+use crate::config::{self, FedBy, Writes};
 use crate::tee::Regard;
+use serde::{Deserialize, Serialize};
 
 /// The mirror's switches.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,5 +48,91 @@ impl Control {
     #[must_use]
     pub const fn compares(&self) -> bool {
         !self.paused && (self.reads || !matches!(self.writes, Writes::Off))
+    }
+
+    /// What stands otherwise than the config set it.
+    #[must_use]
+    pub fn switched(&self, config: &config::Mirror) -> Switched {
+        let set = Self::new(config);
+        Switched {
+            reads: (self.reads != set.reads).then_some(self.reads),
+            writes: (self.writes != set.writes).then(|| self.writes.name().to_owned()),
+            sample: (self.sample.to_bits() != set.sample.to_bits()).then_some(self.sample),
+            paused: self.paused,
+            observe: (self.observe != set.observe).then_some(self.observe),
+        }
+    }
+
+    /// The switches as the config sets them, but for what another process' mirror had switched otherwise.
+    /// Where replication feeds the shadow nothing is written, whoever had that switched on.
+    #[must_use]
+    pub fn after(config: &config::Mirror, switched: &Switched, fed_by: FedBy) -> Self {
+        let set = Self::new(config);
+        let writes = switched.writes.as_deref().and_then(Writes::named);
+        let may = |writes: &Writes| *writes != Writes::Apply || fed_by == FedBy::Mirror;
+        Self {
+            reads: switched.reads.unwrap_or(set.reads),
+            writes: writes.filter(may).unwrap_or(set.writes),
+            sample: switched.sample.unwrap_or(set.sample).clamp(0.0, 1.0),
+            paused: switched.paused,
+            observe: switched.observe.unwrap_or(set.observe),
+        }
+    }
+}
+
+/// Switches that stand otherwise than the config set them: an operator did that, or a cutover. It goes from one
+/// process to the next.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Switched {
+    reads: Option<bool>,
+    writes: Option<String>,
+    sample: Option<f64>,
+    paused: bool,
+    observe: Option<bool>,
+}
+
+// The sample is a number: no config and no operator sets another.
+impl Eq for Switched {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn mirror(text: &str) -> config::Mirror {
+        Config::parse(text, &[]).unwrap().mirror
+    }
+
+    #[test]
+    fn what_was_switched_goes_on_and_what_was_not_is_as_the_new_config_says() {
+        let old = mirror("[mirror]\nwrites = \"plan\"\nsample = 0.5\n");
+        let new = mirror("[mirror]\nwrites = \"off\"\nsample = 0.1\nreads = false\n");
+        let set = Control::new(&old);
+        assert_eq!(set.switched(&old), Switched::default());
+        let as_config = Control::after(&new, &Switched::default(), FedBy::Mirror);
+        assert_eq!(as_config, Control::new(&new));
+
+        let switched = Control {
+            writes: Writes::Apply,
+            paused: true,
+            ..set
+        };
+        let line = serde_json::to_string(&switched.switched(&old)).unwrap();
+        let told: Switched = serde_json::from_str(&line).unwrap();
+        let expected = Control {
+            writes: Writes::Apply,
+            paused: true,
+            ..Control::new(&new)
+        };
+        assert_eq!(Control::after(&new, &told, FedBy::Mirror), expected);
+        let fed = Control::after(&new, &told, FedBy::Replication);
+        assert_eq!(fed.writes, Writes::Off, "it would write every row twice");
+    }
+
+    #[test]
+    fn a_process_that_does_not_know_of_switches_has_switched_nothing() {
+        let told: Switched = serde_json::from_str("{\"later\": 1}").unwrap();
+        assert_eq!(told, Switched::default());
     }
 }

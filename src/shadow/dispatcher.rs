@@ -55,6 +55,10 @@ const FULL_TICKS: u32 = 50;
 /// still fit.
 const TIGHT_PERCENT: u64 = 85;
 
+/// What came before there was a mirror waits so long for what the primary says of its views, triggers and
+/// foreign keys.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
 /// After the replays were told to give up, they have this time to say so; and those that are stopped for not
 /// doing it have this to be gone.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -67,6 +71,9 @@ pub(super) const UNSEEN: &str =
 /// Why everything is tainted where commands pass by, or have.
 pub(super) const UNOBSERVED: &str =
     "nothing was mirrored and mirror.observe was false: what was written meanwhile nobody knows";
+
+/// Why everything is tainted where a process that took over could not keep what its clients said.
+const OVERFULL: &str = "in a hand-over more was said than mirror.queue_bytes had room for until the new process mirrored: what was written meanwhile nobody knows";
 
 /// utf8mb4_general_ci, which every server since 5.5 knows.
 const COLLATION: u16 = 45;
@@ -96,6 +103,11 @@ pub(super) struct Dispatcher {
     lost_unsaid: u64,
     /// Until then lag is no fault of the shadow's: what it has to do came before the mirror.
     lag_excused: Option<Instant>,
+    /// So many jobs had been done at the last look.
+    done: u64,
+    /// Until then at most all that comes lies unread: what statements touch beyond the tables that they name is
+    /// not known yet.
+    first_look: Option<Instant>,
     /// What had passed by when that was said last.
     passed: u64,
 }
@@ -125,15 +137,23 @@ impl Dispatcher {
             full_ticks: 0,
             lost_unsaid: 0,
             lag_excused: None,
+            done: 0,
+            first_look: None,
             passed: 0,
         }
     }
 
     /// Has to begin with what came before there was a mirror. The shadow may take as long for it as it came in, and
-    /// lag behind meanwhile: to suspend for that would throw away what was kept.
+    /// lag behind meanwhile, with a full queue: to suspend for that would throw away what was kept.
     pub(super) fn begin_with(&mut self, before: Before) {
+        let now = Instant::now();
         let limit = self.shared.config.mirror.breaker.now().lag;
-        self.lag_excused = Instant::now().checked_add(before.waited + limit);
+        self.first_look = now.checked_add(FIRST_LOOK);
+        self.lag_excused = now.checked_add(before.waited + limit + FIRST_LOOK);
+        if before.is_full {
+            self.passed = self.receiver.passed();
+            self.shared.taint(&Scope::All, "", &OVERFULL.into());
+        }
         self.antechamber = before.antechamber;
         self.doorkeeper.closes();
         self.tell_unread();
@@ -144,8 +164,12 @@ impl Dispatcher {
     pub(super) async fn run(mut self, stop: CancellationToken, finish: Duration) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let loads = Arc::clone(&self.shared.loads);
+        let (loads, reach) = (
+            Arc::clone(&self.shared.loads),
+            Arc::clone(&self.shared.reach),
+        );
         loop {
+            let first_look = self.first_look.unwrap_or_else(Instant::now);
             tokio::select! {
                 handed = self.receiver.recv() => match handed {
                     Some(handed) => {
@@ -157,6 +181,7 @@ impl Dispatcher {
                 },
                 Some(errand) = self.errands.recv(), if self.waiting.has_room() => self.take_errand(errand),
                 () = std::future::ready(()), if self.may_enter() => {}
+                () = reach.looked(first_look), if self.first_look.is_some() => self.first_look = None,
                 () = loads.news(), if !self.antechamber.is_empty() => {}
                 () = sleep_until(self.doorkeeper.due()), if self.looks_soon() => {}
                 () = tokio::time::sleep(NEAR), if self.waiting.for_the_shadow() => {}
@@ -212,6 +237,7 @@ impl Dispatcher {
             }
             Handed::Stub(_) | Handed::Lost(_) | Handed::Passed(_) | Handed::Closed { .. } => {}
         }
+        let aside = aside || self.first_look.is_some();
         if !self.antechamber.is_empty() {
             let lies = self.antechamber.len() >= LET_IN || !self.may_enter();
             self.antechamber.enter(handed, came, lies, &self.budget);
@@ -224,14 +250,18 @@ impl Dispatcher {
         }
     }
 
-    /// Whether the first of what lies in the antechamber may be looked at now.
+    /// Whether the first of what lies in the antechamber may be looked at now. Before the first look at the primary is
+    /// over only where there is no room for more: what is lost is worse than what has no order.
     fn may_enter(&mut self) -> bool {
-        !self.antechamber.is_empty()
-            && (self.waiting.asks()
-                || self.antechamber.is_short(&self.budget)
-                || self
-                    .doorkeeper
-                    .opens(&self.shared.loads, self.antechamber.left()))
+        if self.antechamber.is_empty() {
+            return false;
+        }
+        if self.antechamber.is_short(&self.budget) {
+            return true;
+        }
+        let left = self.antechamber.left();
+        self.first_look.is_none()
+            && (self.waiting.asks() || self.doorkeeper.opens(&self.shared.loads, left))
     }
 
     /// Whether the sessions of what lies there are to be looked at, though nothing else happens.
@@ -411,6 +441,7 @@ impl Dispatcher {
         self.era = next;
         self.shared = Arc::clone(&self.era.shared);
         self.current.store(Arc::clone(&self.shared));
+        self.first_look = None;
         let shared = &self.shared;
         self.desks.values_mut().for_each(|desk| desk.turn(shared));
     }
@@ -439,7 +470,7 @@ impl Dispatcher {
     fn lag(&self, now: Instant) -> Option<Duration> {
         let age = now.saturating_duration_since(self.shared.oldest()?);
         let limit = self.shared.config.mirror.breaker.now().lag;
-        if age <= limit || self.lag_excused.is_some_and(|until| now < until) {
+        if age <= limit || self.is_excused(now) {
             return None;
         }
         let (then, connections) = (now.checked_sub(limit)?, self.shared.connections());
@@ -447,6 +478,17 @@ impl Dispatcher {
         self.antechamber
             .add_behind(then, connections / 2 + 1, &mut behind);
         (behind.len() * 2 >= connections).then_some(age)
+    }
+
+    /// Whether what came before the mirror excuses that the shadow is behind.
+    fn is_excused(&self, now: Instant) -> bool {
+        self.lag_excused.is_some_and(|until| now < until)
+    }
+
+    /// Whether anything was done on the shadow since the last look, or nothing can be yet.
+    fn gets_on(&mut self) -> bool {
+        let done = self.shared.loads.done();
+        std::mem::replace(&mut self.done, done) < done || self.first_look.is_some()
     }
 
     fn used_percent(&self) -> u64 {
@@ -462,7 +504,9 @@ impl Dispatcher {
             self.shared.breaker(|breaker| breaker.lagging(age, now));
         }
         let percent = self.used_percent();
-        self.full_ticks = if percent >= FULL_PERCENT {
+        // What is full of what came before the mirror gets emptier: for that it has its time.
+        let is_excused = self.gets_on() && self.is_excused(now);
+        self.full_ticks = if percent >= FULL_PERCENT && !is_excused {
             self.full_ticks + 1
         } else {
             0

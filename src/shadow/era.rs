@@ -88,6 +88,8 @@ impl Era {
         if let Some(questions) = reach {
             let keeping = Arc::clone(&shared.reach).keep(questions, stop.clone());
             asking.push(Ends(task::spawn("reach", keeping)));
+        } else {
+            shared.reach.has_looked();
         }
         Ok(Self {
             shared,

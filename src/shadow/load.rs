@@ -60,6 +60,8 @@ pub(super) struct Loads {
     busy: AtomicUsize,
     /// Jobs that replays were ever given.
     given: AtomicU64,
+    /// Of these, how many are done, or were let go.
+    done: AtomicU64,
     /// Sessions with a job.
     active: AtomicI64,
     /// Of these, sessions that are behind.
@@ -84,6 +86,11 @@ impl Loads {
             limits,
             ..Self::default()
         }
+    }
+
+    /// How many jobs of replays were ever done, or let go.
+    pub(super) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
     }
 
     /// Whether anything waits for the shadow or runs there, second looks left out.
@@ -262,6 +269,7 @@ impl Load {
         // inside is looked at before.
         let inside = self.is_inside.load(Ordering::Acquire);
         self.done.fetch_add(1, Ordering::Relaxed);
+        self.all.done.fetch_add(1, Ordering::Relaxed);
         let before = self.jobs.fetch_sub(1, Ordering::AcqRel);
         if before == self.all.limits.each {
             self.all.behind.fetch_sub(1, Ordering::Relaxed);

@@ -83,7 +83,7 @@ mod unread;
 #[cfg(feature = "simulation")]
 mod model;
 
-pub use control::Control;
+pub use control::{Control, Switched};
 
 pub use beside::Written;
 pub use carry::{Carried, CarryError, Parts, Unprepared};
@@ -211,8 +211,11 @@ impl Mirror {
     fn begin(parts: MirrorParts, before: Option<(Before, &Written)>) -> Result<Self, TlsError> {
         let roles = parts.roles.borrow().clone();
         let (rests, rested) = mpsc::channel(RESTED_MAX);
+        let set = Control::new(&parts.config.mirror);
+        let control = before.as_ref().map_or(set, |(before, _)| before.control);
         let lasting = Lasting::new(
             parts.config,
+            control,
             &roles,
             parts.dial,
             parts.ledger,

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// From one look at the primary to the next, where no DDL was seen.
@@ -46,6 +46,8 @@ const STEPS_MAX: usize = 4_096;
 pub(super) struct Reach {
     map: ArcSwap<Map>,
     stale: Notify,
+    /// The first look is over, whatever came of it, or there is none.
+    looked: watch::Sender<bool>,
 }
 
 /// What is known of the primary's tables.
@@ -95,6 +97,19 @@ impl Reach {
         self.stale.notify_one();
     }
 
+    /// The first look is over, or nobody is there to be asked.
+    pub(super) fn has_looked(&self) {
+        self.looked.send_replace(true);
+    }
+
+    /// Returns once the first look is over, at this moment at the latest.
+    ///
+    /// Cancel-safe.
+    pub(super) async fn looked(&self, at_most: Instant) {
+        let mut looked = self.looked.subscribe();
+        let _in_time = timeout_at(at_most, looked.wait_for(|looked| *looked)).await;
+    }
+
     /// Keeps itself up to date until told to stop.
     pub(super) async fn keep(self: Arc<Self>, primary: Questions, stop: CancellationToken) {
         let mut failures = 0;
@@ -112,6 +127,7 @@ impl Reach {
                         only what statements name is put in order");
                 }
             }
+            self.has_looked();
             let rest = rest(began.elapsed(), failures);
             tokio::select! {
                 () = stop.cancelled() => return,

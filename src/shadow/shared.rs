@@ -301,13 +301,14 @@ impl Shared {
 }
 
 impl Lasting {
-    /// `roles` are the first ones; TLS towards both servers is set up now, so that it cannot fail
+    /// With the switches that it begins with; `roles` are the first ones. TLS towards both servers is set up now, so that it cannot fail
     /// at a turn.
     ///
     /// # Errors
     /// Where TLS cannot be set up as the config says.
     pub(super) fn new(
         config: Arc<Config>,
+        control: Control,
         roles: &Roles,
         dial: Arc<dyn Dial>,
         ledger: Ledger,
@@ -315,7 +316,6 @@ impl Lasting {
         appraisal: Appraisal,
     ) -> Result<Self, TlsError> {
         let mirror = &config.mirror;
-        let control = Control::new(mirror);
         appraisal.set(control.regard());
         let mut tls = BTreeMap::new();
         for server in [&roles.primary, &roles.shadow] {

@@ -332,6 +332,7 @@ impl Porter {
         let listen = &estate.config.listen;
         let ends = listen.handover_time.now() + listen.drain_timeout.now() + CATCH_UP + FALL;
         let doors = &estate.doors;
+        let control = estate.house.shadow_side().control();
         let offer = FromOld::Offer(Offer {
             process: std::process::id(),
             primary: estate.roles.borrow().primary.name.clone(),
@@ -340,6 +341,7 @@ impl Porter {
             ends_s: ends.as_secs(),
             console: doors.console.is_some(),
             supervised: estate.supervisor.is_there(),
+            switched: control.switched(&estate.config.mirror),
         });
         let mut given: Vec<BorrowedFd<'_>> = vec![doors.clients.as_fd(), doors.admin.as_fd()];
         given.extend(doors.console.as_ref().map(AsFd::as_fd));

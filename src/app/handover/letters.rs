@@ -2,7 +2,7 @@
 
 use crate::app::supervisor;
 use crate::config::Config;
-use crate::shadow::Written;
+use crate::shadow::{Switched, Written};
 use crate::sql::Table;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -144,6 +144,9 @@ pub(super) struct Offer {
     pub(super) console: bool,
     /// A supervisor watches it, and hears of both processes from it alone, to its end.
     pub(super) supervised: bool,
+    /// How its mirror is switched otherwise than its config says.
+    #[serde(default)]
+    pub(super) switched: Switched,
 }
 
 /// What the old process' sessions wrote while the new one served.

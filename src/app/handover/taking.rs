@@ -8,7 +8,7 @@ use crate::app::AppError;
 use crate::app::doors::Given;
 use crate::config::Config;
 use crate::ledger;
-use crate::shadow::Written;
+use crate::shadow::{Switched, Written};
 use crate::wire::capability::Capabilities;
 use std::io;
 use std::path::Path;
@@ -133,6 +133,11 @@ impl Taken {
     /// What clients are offered.
     pub(in crate::app) const fn dialect(&self) -> Capabilities {
         Capabilities(self.offer.dialect)
+    }
+
+    /// How the old process' mirror is switched otherwise than its config says.
+    pub(in crate::app) const fn switched(&self) -> &Switched {
+        &self.offer.switched
     }
 
     /// The old process' number.

@@ -4,6 +4,7 @@ use super::letters::{FromNew, FromOld, Offer};
 use super::post::Post;
 use super::taking::{Taken, Word};
 use crate::config::Config;
+use crate::shadow::Switched;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -26,6 +27,7 @@ fn offer() -> FromOld {
         ends_s: 600,
         console: false,
         supervised: false,
+        switched: Switched::default(),
     })
 }
 

@@ -9,6 +9,7 @@
 //! 5. Each table holds the same rows on both servers, or is tainted.
 
 mod client;
+mod early;
 mod flip;
 mod gatekeeper;
 mod script;

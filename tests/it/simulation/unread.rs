@@ -6,7 +6,7 @@ use super::server::{self, Manner};
 use super::store::{self, Store};
 use crate::handed::Session;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -30,17 +30,33 @@ const WRITE: &str = "UPDATE t1 SET v = v + 1 WHERE id = 1";
 const MOMENT: Duration = Duration::from_millis(50);
 
 /// Two servers. Of the shadow's connections, counted from 0, these hang.
-struct Servers {
-    legacy: Store,
-    vitess: Store,
-    hung: watch::Sender<BTreeSet<usize>>,
+pub struct Servers {
+    pub legacy: Store,
+    pub vitess: Store,
+    pub hung: watch::Sender<BTreeSet<usize>>,
     /// The shadow has what it lacked: it says two rows where it said one.
     agrees: AtomicBool,
     opened: AtomicUsize,
+    /// The shadow takes so many milliseconds for each command.
+    pub takes_ms: AtomicU64,
+    /// Who asks the primary with an account of the proxy's own hears nothing.
+    pub is_silent: AtomicBool,
 }
 
 impl Servers {
-    fn serve(store: &Store) -> DuplexStream {
+    pub fn start() -> Arc<Self> {
+        Arc::new(Self {
+            legacy: store::store(),
+            vitess: store::store(),
+            hung: watch::Sender::new(BTreeSet::new()),
+            agrees: AtomicBool::new(false),
+            opened: AtomicUsize::new(0),
+            takes_ms: AtomicU64::new(0),
+            is_silent: AtomicBool::new(false),
+        })
+    }
+
+    pub fn serve(store: &Store) -> DuplexStream {
         let (near, far) = tokio::io::duplex(64 << 10);
         let record = Arc::new(Mutex::new(Vec::new()));
         let store = Arc::clone(store);
@@ -74,6 +90,7 @@ impl Servers {
                         let end = at + READ.len();
                         bytes[end - 12..end].copy_from_slice(b"     LIMIT 2");
                     }
+                    sleep(Duration::from_millis(self.takes_ms.load(Ordering::Relaxed))).await;
                     let sent = to_server.write_all(&bytes[..read]).await;
                     if sent.is_err() {
                         break;
@@ -88,10 +105,13 @@ impl Servers {
     }
 }
 
-struct Ways(Arc<Servers>);
+pub struct Ways(pub Arc<Servers>);
 
 impl Dial for Ways {
     fn dial<'a>(&'a self, server: &'a Server) -> Dialing<'a> {
+        if server.name == "legacy" && self.0.is_silent.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
         let near = if server.name == "legacy" {
             Servers::serve(&self.0.legacy)
         } else {
@@ -116,13 +136,7 @@ impl House {
     }
 
     async fn with(sessions: usize, limits: Limits, jobs: Option<usize>) -> Self {
-        let servers = Arc::new(Servers {
-            legacy: store::store(),
-            vitess: store::store(),
-            hung: watch::Sender::new(BTreeSet::new()),
-            agrees: AtomicBool::new(false),
-            opened: AtomicUsize::new(0),
-        });
+        let servers = Servers::start();
         let (tee, receiver) = tee::door(limits);
         let ledger = Ledger::in_memory({
             let tee = tee.clone();
@@ -211,17 +225,24 @@ impl House {
 }
 
 fn config() -> Config {
-    let text = "[listen]\naddress = \"127.0.0.1:0\"\n\
-        [primary]\nname = \"legacy\"\naddress = \"127.0.0.1:1\"\n\
-        [shadow]\nname = \"vitess\"\naddress = \"127.0.0.1:2\"\n\
-        [shadow.users]\napp = { user = \"app\", password = \"app\" }\n\
-        [mirror]\nwrites = \"apply\"\ntimeout_ms = 3600000\norder_wait_ms = 600000\nidle_s = 3600\n\
-        breaker_lag_ms = 30000\n\
-        [ledger]\npath = \"unused.db\"\n";
-    Config::parse(text, &[]).unwrap_or_else(|faults| panic!("{faults:?}"))
+    config_of("", "")
 }
 
-fn run(play: impl Future<Output = ()>) {
+/// With these lines more below `[primary]` and `[mirror]`.
+pub fn config_of(primary: &str, mirror: &str) -> Config {
+    let text = format!(
+        "[listen]\naddress = \"127.0.0.1:0\"\n\
+        [primary]\nname = \"legacy\"\naddress = \"127.0.0.1:1\"\n{primary}\
+        [shadow]\nname = \"vitess\"\naddress = \"127.0.0.1:2\"\n\
+        [shadow.users]\napp = {{ user = \"app\", password = \"app\" }}\n\
+        [mirror]\nwrites = \"apply\"\ntimeout_ms = 3600000\norder_wait_ms = 600000\nidle_s = 3600\n\
+        breaker_lag_ms = 30000\n{mirror}\
+        [ledger]\npath = \"unused.db\"\n"
+    );
+    Config::parse(&text, &[]).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+pub fn run(play: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)

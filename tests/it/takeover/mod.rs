@@ -204,6 +204,37 @@ fn what_both_processes_wrote_in_another_order_is_tainted() {
     assert_eq!(new.exit_code(), Some(0));
 }
 
+/// Finding: what an operator had switched off was written to the shadow from the hand-over on.
+#[test]
+fn what_was_switched_in_the_old_process_is_so_in_the_new_one() {
+    let house = House::new("");
+    let mut old = house.serving();
+    let (code, said) = house.patch("/api/v1/mirror", &json!({"paused": true}));
+    assert_eq!(code, 200, "{said}");
+    let stays = Client::connect(&house.address).expect("a session");
+    let mut new = house.start("new", &["--take-over"]);
+    new.says("clients are served on");
+    new.says(&format!("as they were set in process {}", old.id()));
+    let mut comes = Client::connect(&house.address).expect("a session");
+    let mut writes = |n: u8| {
+        let done = comes.query(&format!("INSERT INTO app.t VALUES ({n})"));
+        done.expect("it is done");
+    };
+    writes(1);
+    stays.quit().expect("it leaves");
+    assert_eq!(old.exit_code(), Some(0));
+    is_owner(&house, new.id());
+    writes(2);
+    house.settled();
+    let status = house.get("/api/v1/status").expect("the status");
+    assert_eq!(status["mirror"]["state"], "paused", "{status}");
+    assert_eq!(house.primary.written().len(), 2);
+    assert_eq!(house.shadow.written(), Vec::<String>::new());
+    assert!(!house.taints().is_empty());
+    new.signal("TERM");
+    assert_eq!(new.exit_code(), Some(0));
+}
+
 #[test]
 fn sigusr2_starts_the_next_process_and_systemd_hears_which_one_is_the_main_one() {
     let house = House::new("");

@@ -122,6 +122,15 @@ impl House {
         (answer.status().as_u16(), said)
     }
 
+    /// A PATCH: its status, and what was said.
+    pub fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = ureq::patch(format!("{}{path}", self.admin));
+        let request = request.config().http_status_as_error(false).build();
+        let mut answer = request.send_json(body).expect("the admin answers");
+        let said = answer.body_mut().read_json().unwrap_or(Value::Null);
+        (answer.status().as_u16(), said)
+    }
+
     /// Waits until a process other than this one answers at the admin's door, and has settled everything; its
     /// coverage.
     pub fn settled(&self) -> Value {
