@@ -438,10 +438,7 @@ impl Porter {
                     Ok(Some(FromNew::End)) => self.hurry(),
                     Ok(Some(FromNew::Hello(_) | FromNew::Ready | FromNew::Beat)) => pulse.beats(),
                     // It has let the listener go by then.
-                    Ok(None) | Err(_) if self.hurries() => {
-                        self.lose(post.process());
-                        return Left::Closing(post);
-                    }
+                    Ok(None) | Err(_) if self.hurries() => return Left::Closing(post),
                     Ok(None) | Err(_) => {
                         self.take_back(post.process()).await;
                         return Left::Back;
@@ -475,14 +472,21 @@ impl Porter {
         let Self { estate, told, path } = self;
         let _gone_already = std::fs::remove_file(&path);
         drop(estate);
-        let mut is_there = *told.borrow() != Stand::Bereft;
+        let (mut is_there, mut was_told, mut waits) = (true, false, None::<oneshot::Sender<()>>);
         loop {
             let order = tokio::select! {
                 biased;
                 order = orders.recv() => order,
                 said = post.read::<FromNew>(), if is_there => {
-                    if !matches!(said, Ok(Some(_))) {
-                        is_there = false;
+                    if matches!(said, Ok(Some(_))) {
+                        continue;
+                    }
+                    is_there = false;
+                    if let Some(to) = waits.take() {
+                        let _ = to.send(());
+                    }
+                    // Behind this one's last word it ends when it is told to.
+                    if !was_told {
                         told.send_replace(Stand::Bereft);
                         tracing::error!(
                             "process {}, which had taken over, has ended while this one was ending: nobody serves until the next start, for which this process makes way",
@@ -499,19 +503,16 @@ impl Porter {
                 }
                 Order::Ended(written, to) => {
                     let ended = FromOld::Ended(written.into());
-                    let said = is_there.then(|| post.send(&ended, &[], LETTER));
-                    is_there = false;
-                    if let Some(said) = said
-                        && let Err(error) = said.await
-                    {
+                    if is_there && let Err(error) = post.send(&ended, &[], LETTER).await {
                         tracing::error!(
                             "the process that has taken over does not hear that this one ends: {error}"
                         );
                     }
+                    was_told = true;
                     let _ = to.send(());
                 }
+                Order::Gone(to) if is_there => waits = Some(to),
                 Order::Gone(to) => {
-                    while let Ok(Some(_)) = post.read::<FromNew>().await {}
                     let _ = to.send(());
                 }
             }
@@ -551,18 +552,6 @@ impl Porter {
         self.told.send_replace(Stand::Alone);
         tracing::error!(
             "process {process}, which had taken over, has ended: this one accepts clients again. What the other's clients wrote was not mirrored, so all tables count as tainted"
-        );
-    }
-
-    /// The new process has ended while both do: this one goes on to its end.
-    fn lose(&self, process: u32) {
-        let estate = &self.estate;
-        estate.house.set_heir(None);
-        estate.ledger.is_left_to(None);
-        estate.house.shadow_side().taint_all(LOST_HEIR);
-        self.told.send_replace(Stand::Bereft);
-        tracing::error!(
-            "process {process}, which had taken over, has ended before this one: what its clients wrote was not mirrored, so all tables count as tainted"
         );
     }
 
