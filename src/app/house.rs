@@ -21,7 +21,7 @@ use tokio::sync::SetOnce;
 /// already, and what the old one's sessions wrote meanwhile.
 pub(super) enum Feed {
     First(Receiver),
-    After(Early, Written),
+    After(Box<Early>, Written),
 }
 
 /// Starts the shadow side on its own threads.

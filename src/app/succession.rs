@@ -48,12 +48,7 @@ pub(super) async fn serve(
         tee,
         receiver,
     } = outset;
-    let roles = Roles::with_primary(&config, taken.primary()).ok_or_else(|| {
-        let name = taken.primary();
-        AppError::Failed(format!(
-            "--take-over: {name} is primary, and the config has no server of that name"
-        ))
-    })?;
+    let roles = roles(&config, taken.primary())?;
     // What the config names is read while the other process serves: behind its word nobody could take it back.
     let judged = judged(&config)?;
     let offer = Offer::new(taken.dialect());
@@ -141,6 +136,15 @@ pub(super) async fn serve(
         giving,
     };
     serving.serve_to_the_end(threads, doors.at).await
+}
+
+/// Who is primary, by the old process' word.
+fn roles(config: &Config, primary: &str) -> Result<Roles, AppError> {
+    Roles::with_primary(config, primary).ok_or_else(|| {
+        AppError::Failed(format!(
+            "--take-over: {primary} is primary, and the config has no server of that name"
+        ))
+    })
 }
 
 /// Whether the primary answers this process, by this config.
@@ -274,7 +278,7 @@ impl Waiting<'_> {
             front: self.front,
             writer: of.writer,
             start,
-            feed: Feed::After(early, written),
+            feed: Feed::After(Box::new(early), written),
             operating: of.operating,
             fleet: of.fleet,
             started: of.started,
