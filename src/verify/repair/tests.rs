@@ -191,7 +191,8 @@ fn a_plan_is_told_up_to_its_bytes_and_counts_on() {
         repair: Some("plan".to_owned()),
         ..repairing()
     };
-    let process = world.process(|_| ());
+    // A busy machine takes its time for 20 MiB.
+    let process = world.process(|limits| limits.settle = Duration::from_secs(300));
     process.start(&plan, "dba").unwrap();
     let told = ended(&process);
     let one = &told["run"]["tables"][0];
