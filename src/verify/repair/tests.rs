@@ -6,6 +6,7 @@ use super::super::{Inspector, NoPlace, Refused, Wish};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Ten rows, of which the shadow has the third otherwise, and what is written there is taken.
 fn world() -> World {
