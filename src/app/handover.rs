@@ -24,6 +24,7 @@ mod beat;
 mod giving;
 mod heir;
 mod letters;
+mod porter;
 mod post;
 mod taking;
 

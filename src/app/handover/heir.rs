@@ -5,7 +5,7 @@
 //! systemd a main process that is not its own child is a stranger for good, of which it does not wait for the end
 //! before it kills all that is left.
 
-use super::giving::is_the_container;
+use super::porter::is_the_container;
 use super::{LETTER, kill};
 use crate::task;
 use std::ffi::{OsStr, OsString};
