@@ -10,9 +10,9 @@ use super::house::Running;
 use super::supervisor::Supervisor;
 use super::{limits, logging};
 use crate::admin::{House, NotReloaded};
-use crate::config::{Config, Difference, Differences};
+use crate::config::{Config, Differences};
 use crate::ledger::Ledger;
-use crate::shadow::Mirror;
+use crate::shadow::{Control, Mirror};
 use crate::task;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -20,6 +20,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Who reads it again where nobody but a signal asked.
 const SIGNAL: &str = "SIGHUP";
+
+/// Of what copies are kept.
+struct Copied {
+    switches: Control,
+    filter: Arc<String>,
+    connections: usize,
+}
+
+impl Copied {
+    fn of(config: &Config) -> Self {
+        Self {
+            switches: Control::new(&config.mirror),
+            filter: config.log.filter.whole(),
+            connections: config.listen.max_connections.now(),
+        }
+    }
+}
 
 /// See the module.
 pub(super) struct Reload {
@@ -74,32 +91,29 @@ impl Reload {
         if dry_run {
             return Ok(self.config.differences(&read));
         }
+        let before = Copied::of(&self.config);
         let found = self.config.follow(&read);
         if found.needs_restart.is_empty() {
             // Said before there may be another filter.
             tracing::info!(who, "the config was read again; {}", words(&found));
-            self.tell(&found.changed);
+            self.tell(&before);
         }
         Ok(found)
     }
 
     /// Tells those that keep a copy. A switch that an operator has set stays, unless the file says another word now.
-    fn tell(&self, changed: &[Difference]) {
-        let (before, mirror) = (self.mirror.control(), &self.config.mirror);
-        let mut control = before;
-        for one in changed {
-            match one.key.as_str() {
-                "mirror.reads" => control.reads = mirror.reads.now(),
-                "mirror.writes" => control.writes = mirror.writes.now(),
-                "mirror.sample" => control.sample = mirror.sample.now(),
-                "mirror.observe" => control.observe = mirror.observe.now(),
-                "log.filter" => logging::go_by(&self.config.log.filter.whole()),
-                "listen.max_connections" => limits::prepare_machine(&self.config),
-                _ => {}
-            }
-        }
-        if control != before {
+    fn tell(&self, before: &Copied) {
+        let now = Copied::of(&self.config);
+        let set = self.mirror.control();
+        let control = set.following(&before.switches, &now.switches);
+        if control != set {
             self.mirror.set_control(control);
+        }
+        if now.filter != before.filter {
+            logging::go_by(&now.filter);
+        }
+        if now.connections != before.connections {
+            limits::prepare_machine(&self.config);
         }
     }
 

@@ -50,6 +50,33 @@ impl Control {
         !self.paused && (self.reads || !matches!(self.writes, Writes::Off))
     }
 
+    /// Takes what differs in the config between two readings of it; what an operator has switched stays but for
+    /// that.
+    #[must_use]
+    pub fn following(self, before: &Self, now: &Self) -> Self {
+        let sampled = before.sample.to_bits() == now.sample.to_bits();
+        Self {
+            reads: if before.reads == now.reads {
+                self.reads
+            } else {
+                now.reads
+            },
+            writes: if before.writes == now.writes {
+                self.writes
+            } else {
+                now.writes
+            },
+            sample: if sampled { self.sample } else { now.sample },
+            // It stands in no file.
+            paused: self.paused,
+            observe: if before.observe == now.observe {
+                self.observe
+            } else {
+                now.observe
+            },
+        }
+    }
+
     /// What stands otherwise than the config set it.
     #[must_use]
     pub fn switched(&self, config: &config::Mirror) -> Switched {
@@ -128,6 +155,34 @@ mod tests {
         assert_eq!(Control::after(&new, &told, FedBy::Mirror), expected);
         let fed = Control::after(&new, &told, FedBy::Replication);
         assert_eq!(fed.writes, Writes::Off, "it would write every row twice");
+    }
+
+    #[test]
+    fn the_file_changes_the_switches_that_it_says_something_new_of() {
+        let before = Control::new(&mirror("[mirror]\nwrites = \"plan\"\n"));
+        let switched = Control {
+            reads: false,
+            writes: Writes::Off,
+            sample: 0.25,
+            paused: true,
+            observe: before.observe,
+        };
+        assert_eq!(switched.following(&before, &before), switched);
+        let text = "[mirror]\nwrites = \"rollback\"\nsample = 0.5\nobserve = false\n";
+        let now = Control::new(&mirror(text));
+        let expected = Control {
+            writes: Writes::Rollback,
+            sample: 0.5,
+            observe: false,
+            ..switched
+        };
+        assert_eq!(switched.following(&before, &now), expected);
+        let now = Control::new(&mirror("[mirror]\nwrites = \"plan\"\nreads = false\n"));
+        let on = Control {
+            reads: true,
+            ..switched
+        };
+        assert_eq!(on.following(&before, &now), switched);
     }
 
     #[test]
