@@ -1,7 +1,11 @@
-//! As written → as meant: one function a section, then the checks that look at several keys.
+//! As written → as meant: one function a section. Then what looks at all of them: `across`, what only several sections
+//! together can get wrong, and `unknown`, what nobody asked for.
+
+mod across;
+mod unknown;
 
 use super::again::Keys;
-use super::fault::{Fault, Place, did_you_mean};
+use super::fault::{Fault, did_you_mean};
 use super::section::{Reading, Section};
 use super::source::{self, Table};
 use super::{
@@ -58,79 +62,22 @@ pub(super) fn read(
         .handover
         .map(|path| beside(path, &config.ledger.path));
     if reading.faults.is_empty() {
-        across(&config, &mut reading);
+        across::check(&config, &mut reading);
     }
     config.keys = Keys(std::mem::take(&mut reading.said)).into();
     let mut faults = std::mem::take(&mut reading.faults);
     faults.extend(
         root.into_iter()
-            .map(|(name, node)| unknown_section(&name, node.place)),
+            .map(|(name, node)| unknown::section(&name, node.place)),
     );
     faults.extend(
         reading
             .unknown
             .iter()
-            .map(|(section, key, place)| unknown_key(&reading, section, key, place)),
+            .map(|(section, key, place)| unknown::key(&reading, section, key, place)),
     );
     faults.sort_by_key(Fault::line);
     Ok((config, faults, known))
-}
-
-const SECTIONS: [&str; 12] = [
-    "listen",
-    "primary",
-    "shadow",
-    "mirror",
-    "compare",
-    "ledger",
-    "readiness",
-    "cutover",
-    "fleet",
-    "verify",
-    "admin",
-    "log",
-];
-
-fn unknown_section(name: &str, place: Place) -> Fault {
-    let right = if let Some(near) = did_you_mean(name, SECTIONS.into_iter()) {
-        format!("did you mean [{near}]?")
-    } else {
-        format!("the sections are {}", SECTIONS.join(", "))
-    };
-    Fault {
-        place,
-        key: name.to_owned(),
-        wrong: "unknown section".to_owned(),
-        right,
-    }
-}
-
-fn unknown_key(reading: &Reading, section: &str, key: &str, place: &Place) -> Fault {
-    let path = format!("{section}.{key}");
-    let here: Vec<&str> = reading
-        .known
-        .iter()
-        .filter(|(one, _)| one == section)
-        .map(|(_, key)| *key)
-        .collect();
-    let elsewhere = reading
-        .known
-        .iter()
-        .find(|(_, one)| *one == key)
-        .map(|(section, _)| section);
-    let right = if let Some(near) = did_you_mean(key, here.iter().copied()) {
-        format!("did you mean {near}?")
-    } else if let Some(elsewhere) = elsewhere {
-        format!("it belongs to [{elsewhere}]")
-    } else {
-        format!("the keys of [{section}] are {}", here.join(", "))
-    };
-    Fault {
-        place: place.clone(),
-        key: path,
-        wrong: "unknown key".to_owned(),
-        right,
-    }
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -819,106 +766,6 @@ fn tokens(section: &mut Section<'_>, path: &Path, one: Option<&Secret>) -> Optio
             }
         })
         .ok()
-}
-
-/// What only several sections together can get wrong.
-fn across(config: &Config, reading: &mut Reading) {
-    let (primary, shadow) = (&config.primary, &config.shadow);
-    let mut fault = |key: &str, wrong: String, right: &str| reading.fault(key, wrong, right);
-    if primary.name == shadow.name {
-        let right = "give each server a name of its own: it keeps it whatever role it has";
-        fault(
-            "shadow.name",
-            format!("both servers are named {:?}", shadow.name),
-            right,
-        );
-    }
-    if !config.fleet.etcd.is_empty() && config.cutover.stop_replication {
-        fault(
-            "cutover.stop_replication",
-            "one proxy of a fleet would stop it before the others have seen that all has come"
-                .to_owned(),
-            "take it out, and stop it in after_switch where UNDERSTUDY_LEADS is 1",
-        );
-    }
-    if !config.fleet.etcd.is_empty() && !config.cutover.fence {
-        fault(
-            "cutover.fence",
-            "a proxy of a fleet may be cut off from the others: what it then still holds must not be able to write to the old primary".to_owned(),
-            "set cutover.fence = true, or take fleet.etcd out",
-        );
-    }
-    if config.compare.floor.as_ref() == Some(&config.ledger.path) {
-        fault(
-            "compare.floor",
-            "this is ledger.path: a run is not its own floor".to_owned(),
-            "name the ledger of an A/A run",
-        );
-    }
-    let writes = config.mirror.writes.now();
-    if writes == Writes::Apply && shadow.fed_by == FedBy::Replication {
-        fault(
-            "mirror.writes",
-            "\"apply\" would write every row twice, for shadow.fed_by is \"replication\""
-                .to_owned(),
-            "set mirror.writes = \"rollback\" (or \"plan\", \"off\"), or shadow.fed_by = \"mirror\"",
-        );
-    }
-    if is_same_host(&primary.host, &shadow.host)
-        && primary.port == shadow.port
-        && matches!(writes, Writes::Apply | Writes::Rollback)
-    {
-        fault(
-            "shadow.address",
-            "primary and shadow are the same server, and writes would be replayed on it".to_owned(),
-            "name another server, or set mirror.writes = \"off\"",
-        );
-    }
-    for (key, server) in [("primary.address", primary), ("shadow.address", shadow)] {
-        if is_at(server, config.listen.address) {
-            let wrong = "this is listen.address: understudy would connect to itself".to_owned();
-            fault(key, wrong, "write the server's own address");
-        }
-    }
-    if config.admin.address == config.listen.address && config.admin.address.port() != 0 {
-        fault(
-            "admin.address",
-            "this is listen.address".to_owned(),
-            "choose another port",
-        );
-    }
-    let taken = [config.listen.address, config.admin.address];
-    if let Some(console) = config.admin.console
-        && console.port() != 0
-        && taken.contains(&console)
-    {
-        fault(
-            "admin.console",
-            "this is listen.address or admin.address".to_owned(),
-            "choose another port",
-        );
-    }
-}
-
-/// Whether two names are those of one host, as far as they tell by themselves; `check` asks the
-/// servers.
-fn is_same_host(one: &str, other: &str) -> bool {
-    let one_way = |host: &str| host.trim_end_matches('.').to_ascii_lowercase();
-    let (one, other) = (one_way(one), one_way(other));
-    let is_here =
-        |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    one == other || is_here(&one) && is_here(&other)
-}
-
-fn is_at(server: &Server, address: SocketAddr) -> bool {
-    let own = server.host == "localhost"
-        || server.host.parse::<IpAddr>().is_ok_and(|ip| {
-            ip == address.ip() || (address.ip().is_unspecified() && ip.is_loopback())
-        });
-    own && server.port == address.port()
-        && (server.host != "localhost"
-            || address.ip().is_loopback()
-            || address.ip().is_unspecified())
 }
 
 #[cfg(test)]
