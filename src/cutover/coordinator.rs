@@ -109,6 +109,25 @@ struct Seen {
     rests: AtomicBool,
 }
 
+impl Seen {
+    /// See [`Cutovers::rest`].
+    async fn rest(&self, messages: &mpsc::Sender<Message>) -> Result<(), String> {
+        self.rests.store(true, Ordering::Release);
+        let asked = async {
+            may_rest(*self.state.lock())?;
+            let ended = || "understudy is ending".to_owned();
+            let (to, answer) = oneshot::channel();
+            let sent = messages.send(Message::Rest(to)).await;
+            sent.map_err(|_| ended())?;
+            answer.await.map_err(|_| ended())?
+        };
+        // It hears nobody while it acts.
+        let answer = tokio::time::timeout(REST, asked).await;
+        let answer = answer.unwrap_or_else(|_| Err("a cutover is at work".to_owned()));
+        answer.inspect_err(|_| self.rests.store(false, Ordering::Release))
+    }
+}
+
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Cutovers {
@@ -186,19 +205,7 @@ impl Cutovers {
     /// # Errors
     /// One is under way or soaks, and goes on; or this proxy ends. Then they may begin as before.
     pub async fn rest(&self) -> Result<(), String> {
-        self.seen.rests.store(true, Ordering::Release);
-        let asked = async {
-            may_rest(*self.seen.state.lock())?;
-            let ended = || "understudy is ending".to_owned();
-            let (to, answer) = oneshot::channel();
-            let sent = self.messages.send(Message::Rest(to)).await;
-            sent.map_err(|_| ended())?;
-            answer.await.map_err(|_| ended())?
-        };
-        // It hears nobody while it acts.
-        let answer = tokio::time::timeout(REST, asked).await;
-        let answer = answer.unwrap_or_else(|_| Err("a cutover is at work".to_owned()));
-        answer.inspect_err(|_| self.rest_is_over())
+        self.seen.rest(&self.messages).await
     }
 
     /// They may begin again.
@@ -532,6 +539,36 @@ pub(super) const fn policy(config: &Config) -> Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seen(state: State) -> Seen {
+        Seen {
+            state: Mutex::new(state),
+            record: AtomicI64::new(0),
+            rests: AtomicBool::new(false),
+        }
+    }
+
+    /// Finding: SIGTERM waited behind a hand-over that waited for a coordinator at work.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_is_answered_though_the_coordinator_hears_nobody() {
+        let (messages, mut inbox) = mpsc::channel(1);
+        let seen = seen(State::Idle);
+        let why = seen.rest(&messages).await.unwrap_err();
+        assert_eq!(why, "a cutover is at work");
+        assert!(!seen.rests.load(Ordering::Acquire), "cutovers may begin");
+        // Its inbox is full by now.
+        seen.rest(&messages).await.unwrap_err();
+        inbox.try_recv().unwrap();
+        let answers = async {
+            let Some(Message::Rest(to)) = inbox.recv().await else {
+                panic!("it was not asked");
+            };
+            let _ = to.send(Ok(()));
+        };
+        let (answer, ()) = tokio::join!(seen.rest(&messages), answers);
+        answer.unwrap();
+        assert!(seen.rests.load(Ordering::Acquire), "and none begins");
+    }
 
     #[test]
     fn nobody_takes_over_while_a_cutover_is_under_way_or_soaks() {
