@@ -54,6 +54,25 @@ pub struct Facts {
     pub share: Arc<Share>,
 }
 
+#[cfg(test)]
+impl Facts {
+    /// Of a session that logged in once, for tests.
+    pub(crate) fn plain(session: u64, share: &Arc<Share>) -> Arc<Self> {
+        Arc::new(Self {
+            session,
+            login: 0,
+            user: "app".into(),
+            database: "app".into(),
+            capabilities: Capabilities::default(),
+            collation: 45,
+            primary: "legacy".into(),
+            thread_id: 1,
+            client: None,
+            share: Arc::clone(share),
+        })
+    }
+}
+
 /// A command, the primary's answer, and the times.
 #[derive(Clone, Debug)]
 pub struct Exchange {

@@ -63,9 +63,8 @@ impl Long {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tee::{Exchange, Facts, Share};
+    use crate::tee::{Exchange, Facts};
     use crate::wire::answer::Answer;
-    use crate::wire::capability::Capabilities;
     use std::sync::Arc;
     use tokio::time::Instant;
 
@@ -74,18 +73,7 @@ mod tests {
         let now = Instant::now();
         let command = vec![0x18, 7, 0, 0, 0, number, 0, b'x'];
         Charged::free(Exchange {
-            facts: Arc::new(Facts {
-                session: 1,
-                login: 0,
-                user: "app".into(),
-                database: "app".into(),
-                capabilities: Capabilities::default(),
-                collation: 45,
-                primary: "legacy".into(),
-                thread_id: 1,
-                client: None,
-                share: Arc::new(Share::default()),
-            }),
+            facts: Facts::plain(1, &Arc::default()),
             seq: 1,
             command_bytes: command.len() as u64 + missing,
             command,

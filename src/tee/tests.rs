@@ -2,21 +2,6 @@ use super::*;
 use crate::wire::status::Status;
 use std::time::Duration;
 
-fn facts(session: u64, share: &Arc<Share>) -> Arc<Facts> {
-    Arc::new(Facts {
-        session,
-        login: 0,
-        user: "app".into(),
-        database: "app".into(),
-        capabilities: Capabilities::default(),
-        collation: 45,
-        primary: "legacy".into(),
-        thread_id: 1,
-        client: None,
-        share: Arc::clone(share),
-    })
-}
-
 fn exchange(facts: &Arc<Facts>, seq: u64, command: &[u8], sample: usize) -> Exchange {
     let now = Instant::now();
     Exchange {
@@ -63,7 +48,7 @@ fn drain(receiver: &mut Receiver) -> Vec<String> {
 #[test]
 fn what_is_handed_comes_out_in_order_and_gives_its_bytes_back() {
     let (tee, mut receiver) = door(Limits::default());
-    let facts = facts(7, &Arc::default());
+    let facts = Facts::plain(7, &Arc::default());
     tee.hand(exchange(&facts, 1, &query(10), 100));
     tee.hand(exchange(&facts, 2, &[Command::STMT_CLOSE.0, 1, 0, 0, 0], 0));
     tee.closed(&facts, End::Left);
@@ -95,7 +80,7 @@ fn a_full_budget_takes_first_the_sample_then_all_but_a_stub_then_the_journal() {
         sessions: 1,
     };
     let (tee, mut receiver) = door(limits);
-    let facts = facts(7, &Arc::default());
+    let facts = Facts::plain(7, &Arc::default());
     tee.hand(exchange(&facts, 1, &query(12_000), 0));
     tee.hand(exchange(&facts, 2, &query(2_000), 6_000));
     tee.hand(exchange(&facts, 3, &query(9_000), 0));
@@ -127,7 +112,10 @@ fn one_session_cannot_use_up_what_others_need() {
         ..Limits::default()
     };
     let (tee, mut receiver) = door(limits);
-    let (greedy, modest) = (facts(1, &Arc::default()), facts(2, &Arc::default()));
+    let (greedy, modest) = (
+        Facts::plain(1, &Arc::default()),
+        Facts::plain(2, &Arc::default()),
+    );
     tee.hand(exchange(&greedy, 1, &query(5_000), 0));
     tee.hand(exchange(&modest, 1, &query(500), 0));
     assert_eq!(
@@ -143,7 +131,10 @@ fn a_sessions_end_is_told_even_where_the_slots_are_full() {
         sessions: 1,
         ..Limits::default()
     });
-    let (first, second) = (facts(1, &Arc::default()), facts(2, &Arc::default()));
+    let (first, second) = (
+        Facts::plain(1, &Arc::default()),
+        Facts::plain(2, &Arc::default()),
+    );
     tee.hand(exchange(&first, 1, &query(1), 0));
     tee.hand(exchange(&first, 2, &query(1), 0));
     tee.hand(exchange(&second, 1, &query(1), 0));
@@ -166,7 +157,7 @@ fn a_sessions_end_is_told_even_where_the_slots_are_full() {
 #[test]
 fn a_sample_that_is_shed_later_gives_its_bytes_back() {
     let (tee, mut receiver) = door(Limits::default());
-    let facts = facts(1, &Arc::default());
+    let facts = Facts::plain(1, &Arc::default());
     tee.hand(exchange(&facts, 1, &query(10), 5_000));
     let Some(Handed::Exchange(mut charged)) = receiver.try_recv() else {
         panic!("an exchange")
@@ -182,7 +173,7 @@ fn a_sample_that_is_shed_later_gives_its_bytes_back() {
 #[test]
 fn buffers_come_back_unless_they_have_grown() {
     let (tee, mut receiver) = door(Limits::default());
-    let facts = facts(1, &Arc::default());
+    let facts = Facts::plain(1, &Arc::default());
     tee.hand(exchange(&facts, 1, &query(300), 0));
     drain(&mut receiver);
     assert!(tee.blank(&facts).command.capacity() >= 300);
@@ -194,7 +185,7 @@ fn buffers_come_back_unless_they_have_grown() {
 #[test]
 fn what_is_put_aside_is_the_same_and_leaves_its_buffers_to_the_relay() {
     let (tee, mut receiver) = door(Limits::default());
-    let facts = facts(1, &Arc::default());
+    let facts = Facts::plain(1, &Arc::default());
     let mut roomy = exchange(&facts, 7, &query(300), 200);
     roomy.command.reserve_exact(4_000);
     tee.hand(roomy);
@@ -221,7 +212,7 @@ fn what_is_put_aside_is_the_same_and_leaves_its_buffers_to_the_relay() {
 #[test]
 fn what_would_not_be_kept_is_put_aside_as_it_is() {
     let (tee, mut receiver) = door(Limits::default());
-    let facts = facts(1, &Arc::default());
+    let facts = Facts::plain(1, &Arc::default());
     tee.hand(exchange(&facts, 1, &query(1 << 20), 0));
     let Some(Handed::Exchange(charged)) = receiver.try_recv() else {
         panic!("an exchange")
@@ -234,7 +225,7 @@ fn what_would_not_be_kept_is_put_aside_as_it_is() {
 #[tokio::test]
 async fn the_receiver_ends_once_every_tee_is_gone() {
     let (tee, mut receiver) = door(Limits::default());
-    let facts = facts(1, &Arc::default());
+    let facts = Facts::plain(1, &Arc::default());
     tee.clone().hand(exchange(&facts, 1, &query(1), 0));
     drop(tee);
     assert!(matches!(receiver.recv().await, Some(Handed::Exchange(_))));
@@ -248,7 +239,7 @@ fn nothing_is_missed_across_runtimes() {
     let senders: Vec<_> = (0..2)
         .map(|session| {
             let tee = tee.clone();
-            let facts = facts(session, &Arc::default());
+            let facts = Facts::plain(session, &Arc::default());
             std::thread::spawn(move || {
                 for seq in 1..=EACH {
                     tee.hand(exchange(&facts, seq, &query(20), 0));
@@ -291,7 +282,10 @@ fn nothing_is_missed_across_runtimes() {
 fn what_passes_by_is_counted_and_told_once_when_somebody_wants_to_know_again() {
     let (tee, mut receiver) = door(Limits::default());
     let appraisal = receiver.appraisal();
-    let (first, second) = (facts(1, &Arc::default()), facts(2, &Arc::default()));
+    let (first, second) = (
+        Facts::plain(1, &Arc::default()),
+        Facts::plain(2, &Arc::default()),
+    );
     tee.hand(exchange(&first, 1, &query(10), 100));
     appraisal.set(Regard::Nothing);
     for seq in 2..5 {
@@ -338,7 +332,10 @@ fn a_loss_is_told_of_though_it_waits_to_be_told_that_others_passed_by() {
     };
     let (tee, mut receiver) = door(limits);
     let appraisal = receiver.appraisal();
-    let (first, second) = (facts(1, &Arc::default()), facts(2, &Arc::default()));
+    let (first, second) = (
+        Facts::plain(1, &Arc::default()),
+        Facts::plain(2, &Arc::default()),
+    );
     appraisal.set(Regard::Nothing);
     tee.hand(exchange(&first, 1, &query(10), 0));
     appraisal.set(Regard::Compare);

@@ -1,8 +1,7 @@
 use super::*;
 use crate::config::Writes;
-use crate::tee::{Charged, End, Exchange, Limits, Share, Tee, door};
+use crate::tee::{Charged, End, Exchange, Limits, Tee, door};
 use crate::wire::answer::Answer;
-use crate::wire::capability::Capabilities;
 use std::time::Duration;
 
 const CAME: Came = Came {
@@ -17,18 +16,7 @@ const CAME: Came = Came {
 };
 
 fn facts(session: u64) -> Arc<Facts> {
-    Arc::new(Facts {
-        session,
-        login: 0,
-        user: "app".into(),
-        database: "app".into(),
-        capabilities: Capabilities::default(),
-        collation: 45,
-        primary: "legacy".into(),
-        thread_id: 1,
-        client: None,
-        share: Arc::new(Share::default()),
-    })
+    Facts::plain(session, &Arc::default())
 }
 
 fn exchange(facts: &Arc<Facts>, seq: u64, bytes: usize, acked: Instant) -> Exchange {

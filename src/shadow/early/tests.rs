@@ -1,8 +1,7 @@
 use super::*;
 use crate::config::Writes;
-use crate::tee::{End, Exchange, Facts, Limits, Share, Tee, door};
+use crate::tee::{End, Exchange, Facts, Limits, Tee, door};
 use crate::wire::answer::Answer;
-use crate::wire::capability::Capabilities;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -24,18 +23,7 @@ const SMALL: Limits = Limits {
 };
 
 fn facts(session: u64) -> Arc<Facts> {
-    Arc::new(Facts {
-        session,
-        login: 0,
-        user: "app".into(),
-        database: "app".into(),
-        capabilities: Capabilities::default(),
-        collation: 45,
-        primary: "legacy".into(),
-        thread_id: 1,
-        client: None,
-        share: Arc::new(Share::default()),
-    })
+    Facts::plain(session, &Arc::default())
 }
 
 fn says(tee: &Tee, facts: &Arc<Facts>, seq: u64) {
