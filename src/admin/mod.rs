@@ -12,6 +12,7 @@ mod config_again;
 pub(crate) mod console;
 mod coverage;
 mod cutover;
+mod events;
 mod findings;
 mod fleet;
 mod health;
@@ -50,8 +51,9 @@ use crate::roles::RolesWatch;
 use crate::shadow::Control;
 use crate::verify::Inspector;
 use access::Access;
-use axum::Router;
 use axum::routing::{delete, get, patch, post};
+use axum::{Extension, Router};
+use events::Events;
 use holders::Holders;
 use page::Page;
 use std::sync::Arc;
@@ -258,6 +260,7 @@ fn router(
         .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/fleet/forget", post(fleet::forget))
         .route("/api/v1/querylog", get(querylog::querylog))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/audit", get(audit::audit))
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/openapi.json", get(openapi::openapi))
@@ -265,6 +268,7 @@ fn router(
         .route("/api/v1/config/reload", post(config_again::reload))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
+        .layer(Extension(Arc::new(Events::new())))
         // The last one is the outermost.
         .layer(axum::middleware::from_fn(audit::note))
         .layer(axum::middleware::from_fn_with_state(

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cutover;
+mod events;
 mod openapi;
 mod page;
 mod querylog;
