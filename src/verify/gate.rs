@@ -326,10 +326,15 @@ impl Gate {
         self.rest_for(self.owes(rows, worked), || ()).await
     }
 
+    /// The share of the time in which it works now.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.around.share(self.pace.share).clamp(0.01, 1.0)
+    }
+
     /// How long it is to rest after so much work.
     pub fn owes(&self, rows: u64, worked: Duration) -> Duration {
-        let share = self.around.share(self.pace.share).clamp(0.01, 1.0);
-        let rest = worked.mul_f64(1.0 / share - 1.0);
+        let rest = worked.mul_f64(1.0 / self.share() - 1.0);
         let owed = |per_second| self.owed(rows, per_second, worked, Instant::now());
         rest.max(self.pace.rows_per_second.map_or(Duration::ZERO, owed))
     }

@@ -46,6 +46,10 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Rows of the first range at least, where a range may have so many.
 const RANGE_ROWS_MIN: u64 = 50;
 
+/// Where a walk rests between its ranges, one takes about so long: a transaction that is under way meanwhile is held up
+/// for no longer, and short rests behind short ranges cost nothing but a few round trips.
+const RANGE_TIME: Duration = Duration::from_millis(10);
+
 const RESTLESS: &str = "so many rows did not stay the same for long enough to be judged that the rest of the table was not read";
 
 const CROWDED: &str = "so many rows looked different at once that not all of them could be looked at one by one: the rest of the table was not read";
@@ -295,6 +299,7 @@ impl<'a> Walker<'a> {
         let rows = self.step().await?;
         let worked = began.elapsed();
         self.keep();
+        self.fit_time(rows, worked);
         self.of.gate.rest(rows, worked).await?;
         Ok(())
     }
@@ -337,6 +342,7 @@ impl<'a> Walker<'a> {
         }
         let worked = began.elapsed();
         self.keep();
+        self.fit_time(rows, worked);
         self.rest_in(instants, self.of.gate.owes(rows, worked))
             .await
     }
@@ -437,6 +443,13 @@ impl<'a> Walker<'a> {
             .range_rows
             .min(self.range_rows.saturating_mul(2));
         self.range_rows = fitting.clamp(1, most.max(1));
+    }
+
+    /// So many rows that a range takes about as long as it may. `rows` are both servers'.
+    fn fit_time(&mut self, rows: u64, worked: Duration) {
+        if self.of.gate.share() < 1.0 {
+            self.range_rows = self.range_rows.min(rows_in_time(rows / 2, worked));
+        }
     }
 
     /// Some suspects, which are taken out of what waits.
@@ -548,5 +561,30 @@ impl<'a> Walker<'a> {
             one.unsettled = self.cursor.unsettled;
             one.settled = self.cursor.settled;
         });
+    }
+}
+
+/// Of `rows` that took so long, as many as may be read at a time between two rests.
+fn rows_in_time(rows: u64, worked: Duration) -> u64 {
+    let a_row = worked.as_nanos() / u128::from(rows.max(1));
+    let rows = RANGE_TIME.as_nanos() / a_row.max(1);
+    u64::try_from(rows).unwrap_or(u64::MAX).max(RANGE_ROWS_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_between_rests_is_as_long_as_it_may_be() {
+        let rows = |rows, ms| rows_in_time(rows, Duration::from_millis(ms));
+        assert_eq!(rows(2000, 80), 250);
+        assert_eq!(rows(250, 10), 250);
+        // It grows again where rows take less time.
+        assert_eq!(rows(250, 5), 500);
+        // What a range costs by itself would be all that there is of it.
+        assert_eq!(rows(50, 2000), RANGE_ROWS_MIN);
+        assert_eq!(rows(0, 3), RANGE_ROWS_MIN);
+        assert_eq!(rows(1, 0), 10_000_000);
     }
 }
