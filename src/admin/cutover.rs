@@ -5,7 +5,7 @@ use super::Parts;
 use super::answer::{Asked, Refusal, Told, ToldOrNothing, read};
 use super::status::Nothing;
 use super::who::{Caller, Said};
-use crate::cutover::{GUARDS, Judged, Order, Refused, guards};
+use crate::cutover::{GUARDS, Judged, Order, Refused, guards, is_way_back};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -209,7 +209,9 @@ pub(super) async fn told(parts: Parts, id: Option<i64>) -> Result<Value, Refusal
         };
         let last = helm.last_switched()?;
         // Where an operator has said since who is primary, no switch leads back.
-        let way_back = last.filter(|last| last.to == primary).map(|last| last.from);
+        let last = last.filter(|last| last.to == primary);
+        let way_back = last.filter(|last| is_way_back(Some(last), &last.from));
+        let way_back = way_back.map(|last| last.from);
         Ok::<_, String>(json!({
             "state": state.name(),
             "primary": primary,
