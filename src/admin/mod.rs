@@ -20,6 +20,7 @@ mod latency;
 mod mirror;
 mod openapi;
 mod page;
+mod places;
 mod proof;
 mod querylog;
 pub(crate) mod readiness;
@@ -220,6 +221,8 @@ fn router(
 ) -> Router {
     let access = Arc::new(Access::new(holders, parts.config.admin.address));
     Router::new()
+    /// Connections that were closed because all places were taken.
+    pub turned_away: AtomicU64,
         .merge(page::router(Arc::clone(&page)))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

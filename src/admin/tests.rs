@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::atomic::Ordering;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -924,3 +925,48 @@ async fn an_id_that_is_no_text_is_refused_as_everything_is() {
         assert_eq!(body["error"]["code"], "bad_request", "{body}");
     }
 }
+/// Asks by a connection that stays open; the status.
+async fn asked_on(stream: &mut TcpStream, at: SocketAddr) -> u16 {
+    let request = format!("GET /api/v1/status HTTP/1.1\r\nhost: {at}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let n = stream.read(&mut piece).await.expect("answered");
+        assert!(n > 0, "it was closed");
+        answer.extend_from_slice(&piece[..n]);
+        let text = String::from_utf8_lossy(&answer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let head = head.to_lowercase();
+        let (_, length) = head.split_once("content-length: ").expect("a length");
+        let length = length.lines().next().expect("a number");
+        if body.len() >= length.parse().expect("a number") {
+            return head
+                .get(9..12)
+                .and_then(|it| it.parse().ok())
+                .expect("a status");
+        }
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let door = Door::open("").await;
+    let mut kept = TcpStream::connect(door.at).await.expect("connected");
+    assert_eq!(asked_on(&mut kept, door.at).await, 200);
+    let mut silent = Vec::new();
+    for _ in 0..2 * places::CONNECTIONS_MAX {
+        silent.push(TcpStream::connect(door.at).await.expect("connected"));
+    }
+    for path in ["/readyz", "/healthz", "/api/v1/status"] {
+        assert_eq!(door.get(path).await.0, 200, "{path}");
+    }
+    assert_eq!(asked_on(&mut kept, door.at).await, 200, "it was let in");
+    let gone = silent[0].read(&mut [0]).await;
+    assert!(!matches!(gone, Ok(1..)), "{gone:?}");
+    let turned_away = door.parts.counters.turned_away.load(Ordering::Relaxed);
+    assert!(turned_away >= 64, "{turned_away}");
+}
+
