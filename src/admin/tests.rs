@@ -12,6 +12,7 @@ mod watched;
 
 use super::*;
 use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
+use crate::config::Writes;
 use crate::cutover::Unmanned;
 use crate::ledger::{Commands, Judged, Observation, Protocol, Side};
 use crate::roles::Roles;
@@ -19,8 +20,8 @@ use crate::sql::{Class, Table, TableSet};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use std::sync::atomic::Ordering;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -51,8 +52,8 @@ impl House for Cards {
         }
     }
 
-    fn set_control(&self, control: Control) {
-        *self.control.lock() = control;
+    fn change_control(&self, change: &mut dyn FnMut(&mut Control)) {
+        change(&mut self.control.lock());
     }
 
     fn seen(&self, server: &str) -> Seen {
@@ -632,9 +633,41 @@ async fn the_mirrors_switches_are_set_one_by_one() {
             writes: Writes::Plan,
             sample: 0.5,
             paused: true,
-            observe: false
+            observe: false,
+            flows_back: false,
         }
     );
+}
+
+#[tokio::test]
+async fn dark_writes_wait_for_the_word_that_replication_has_ended() {
+    let door =
+        Door::open("[shadow]\nfed_by = \"replication\"\n[mirror]\nwrites = \"rollback\"").await;
+    let switch = async |body: &str| {
+        let (status, answer) = door.ask("PATCH", "/api/v1/mirror", "", body).await;
+        let message = answer["error"]["message"].as_str();
+        (status, message.unwrap_or_default().to_owned())
+    };
+    let (status, why) = switch(r#"{"writes": "apply"}"#).await;
+    assert_eq!(status, 409);
+    assert!(why.contains("vitess is fed by replication"), "{why}");
+    // Behind a cutover.
+    door.cards.control.lock().flows_back = true;
+    let (status, why) = switch(r#"{"writes": "apply", "reads": false}"#).await;
+    assert_eq!(status, 409);
+    assert!(
+        why.contains("replication-stopped") && !why.contains("twice"),
+        "{why}"
+    );
+    assert!(door.cards.control.lock().reads, "nothing was changed");
+    // The word was given: they flow, and to say so once more is no change.
+    door.cards.control.lock().writes = Writes::Apply;
+    assert_eq!(
+        switch(r#"{"writes": "apply", "reads": false}"#).await.0,
+        200
+    );
+    let control = *door.cards.control.lock();
+    assert!(control.writes == Writes::Apply && !control.reads && control.flows_back);
 }
 
 #[tokio::test]
@@ -916,15 +949,6 @@ async fn one_that_never_ends_its_head_takes_nothing_from_others() {
     );
 }
 
-#[tokio::test]
-async fn an_id_that_is_no_text_is_refused_as_everything_is() {
-    let door = Door::open("").await;
-    for path in ["/api/v1/divergences/%ff", "/api/v1/divergences/x"] {
-        let (status, body) = door.get(path).await;
-        assert_eq!(status, 400);
-        assert_eq!(body["error"]["code"], "bad_request", "{body}");
-    }
-}
 /// Asks by a connection that stays open; the status.
 async fn asked_on(stream: &mut TcpStream, at: SocketAddr) -> u16 {
     let request = format!("GET /api/v1/status HTTP/1.1\r\nhost: {at}\r\n\r\n");
@@ -970,3 +994,12 @@ async fn silent_connections_keep_nobody_out() {
     assert!(turned_away >= 64, "{turned_away}");
 }
 
+#[tokio::test]
+async fn an_id_that_is_no_text_is_refused_as_everything_is() {
+    let door = Door::open("").await;
+    for path in ["/api/v1/divergences/%ff", "/api/v1/divergences/x"] {
+        let (status, body) = door.get(path).await;
+        assert_eq!(status, 400);
+        assert_eq!(body["error"]["code"], "bad_request", "{body}");
+    }
+}
