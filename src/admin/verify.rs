@@ -2,7 +2,7 @@
 //! data at rest stands, and what an operator asks of it.
 
 use super::Parts;
-use super::answer::{Asked, Refusal, ToldOrNothing, change, read};
+use super::answer::{Asked, Refusal, ToldOrNothing, change, read, read_afterwards, scrape};
 use super::status::Nothing;
 use super::who::{Caller, Said};
 use crate::verify::{Inspector, Refused, Wish};
@@ -44,7 +44,8 @@ pub(super) async fn start(
     let wish: Wish = serde_json::from_value(Value::Object(wanted.wish))
         .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))?;
     steered(&parts, Steer::Start(wish, who)).await?;
-    Ok((StatusCode::ACCEPTED, Json(told(parts.inspector).await?)))
+    let told = told_afterwards(parts.inspector).await;
+    Ok((StatusCode::ACCEPTED, Json(told)))
 }
 
 /// What an operator asks of the inspector.
@@ -82,7 +83,7 @@ pub(super) async fn pause(
 ) -> Result<Json<Value>, Refusal> {
     caller.says(body.who)?;
     steered(&parts, Steer::Pause).await?;
-    told(parts.inspector).await.map(Json)
+    Ok(Json(told_afterwards(parts.inspector).await))
 }
 
 /// It goes on.
@@ -93,7 +94,7 @@ pub(super) async fn resume(
 ) -> Result<Json<Value>, Refusal> {
     caller.says(body.who)?;
     steered(&parts, Steer::Resume).await?;
-    told(parts.inspector).await.map(Json)
+    Ok(Json(told_afterwards(parts.inspector).await))
 }
 
 /// It ends; what was found stays.
@@ -104,7 +105,7 @@ pub(super) async fn abort(
 ) -> Result<Json<Value>, Refusal> {
     let who = caller.says(body.who)?;
     steered(&parts, Steer::Abort(who)).await?;
-    told(parts.inspector).await.map(Json)
+    Ok(Json(told_afterwards(parts.inspector).await))
 }
 
 /// Does it where one may wait for the disk, for the page too; the number of the run.
@@ -129,14 +130,35 @@ fn refusal(refused: Refused) -> Refusal {
     }
 }
 
+/// How it stands. Reads the ledger's file.
 pub(super) async fn told(inspector: Arc<dyn Inspector>) -> Result<Value, Refusal> {
-    read(move || {
-        let mut told = inspector.standing();
-        let history = json!(inspector.history(HISTORY)?);
-        if let Some(told) = told.as_object_mut() {
-            told.insert("history".to_owned(), history);
-        }
-        Ok::<_, String>(told)
-    })
-    .await
+    read(move || stands(&*inspector)).await
+}
+
+/// The same once what was asked for was done: where it cannot be read, as far as it is known without.
+async fn told_afterwards(inspector: Arc<dyn Inspector>) -> Value {
+    let known = Arc::clone(&inspector);
+    let unread = match read_afterwards(move || stands(&*inspector)).await {
+        Ok(told) => return told,
+        Err(why) => why,
+    };
+    let standing = scrape(move || known.standing()).await;
+    let mut told = standing.unwrap_or_else(|_| json!({"state": null, "run": null}));
+    if let Some(told) = told.as_object_mut() {
+        told.insert("history".to_owned(), json!([]));
+        let unread = format!(
+            "what was asked for was done, and the runs before cannot be read now: {unread}; GET /api/v1/verify tells them later"
+        );
+        told.insert("unread".to_owned(), json!(unread));
+    }
+    told
+}
+
+fn stands(inspector: &dyn Inspector) -> Result<Value, String> {
+    let mut told = inspector.standing();
+    let history = json!(inspector.history(HISTORY)?);
+    if let Some(told) = told.as_object_mut() {
+        told.insert("history".to_owned(), history);
+    }
+    Ok(told)
 }

@@ -3,8 +3,8 @@
 use super::front::Front;
 use super::reload::Reload;
 use super::runtime::Threads;
-use crate::admin::{House, Mirror, NotReloaded, Ready, Seen, Sessions, Tee as TeeCounts};
-use crate::config::{Config, Differences};
+use crate::admin::{House, Mirror, NotReloaded, Ready, Reloaded, Seen, Sessions, Tee as TeeCounts};
+use crate::config::Config;
 use crate::connect::TlsError;
 use crate::ledger::Ledger;
 use crate::relay::{Census, Relay};
@@ -191,8 +191,8 @@ impl House for Running {
         }
     }
 
-    fn set_control(&self, control: Control) {
-        self.mirror.set_control(control);
+    fn change_control(&self, change: &mut dyn FnMut(&mut Control)) {
+        self.mirror.change_control(change);
     }
 
     fn seen(&self, server: &str) -> Seen {
@@ -213,7 +213,7 @@ impl House for Running {
         (process > 0).then_some(process)
     }
 
-    fn reload(&self, dry_run: bool, who: &str) -> Result<Differences, NotReloaded> {
+    fn reload(&self, dry_run: bool, who: &str) -> Result<Reloaded, NotReloaded> {
         if let Some(process) = self.heir() {
             return Err(NotReloaded::NotNow(format!(
                 "process {process} has taken over: it is the one to ask"

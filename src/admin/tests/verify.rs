@@ -10,6 +10,8 @@ struct Scripted {
     refuses: Mutex<Option<Refused>>,
     asked: Mutex<Vec<String>>,
     wishes: Mutex<Vec<Wish>>,
+    /// Its records cannot be read.
+    unread: Mutex<bool>,
 }
 
 impl Scripted {
@@ -57,6 +59,9 @@ impl Inspector for Scripted {
     }
 
     fn history(&self, limit: usize) -> Result<Vec<RunRecord>, String> {
+        if *self.unread.lock() {
+            return Err("the disk hangs".to_owned());
+        }
         Ok(vec![RunRecord {
             id: 2,
             primary: "legacy".into(),
@@ -119,6 +124,28 @@ async fn a_run_is_begun_as_it_was_asked_for() {
         *scripted.asked.lock(),
         ["start for dba", "start for operator"]
     );
+}
+
+#[tokio::test]
+async fn what_was_done_is_said_though_the_runs_before_cannot_be_read() {
+    let (door, scripted) = opened().await;
+    *scripted.unread.lock() = true;
+    assert_eq!(door.get("/api/v1/verify").await.0, 503);
+    for (path, status) in [
+        ("", 202),
+        ("/pause", 200),
+        ("/resume", 200),
+        ("/abort", 200),
+    ] {
+        let (told, answer) = post(&door, path, "").await;
+        assert_eq!(told, status, "{path}: {answer}");
+        assert_eq!(
+            (&answer["state"], &answer["history"]),
+            (&json!("running"), &json!([]))
+        );
+        let unread = answer["unread"].as_str().expect("a word");
+        assert!(unread.contains("the disk hangs"), "{unread}");
+    }
 }
 
 #[tokio::test]
