@@ -35,6 +35,12 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// utf8mb4_general_ci, which every server since 5.5 knows.
 const COLLATION: u16 = 45;
 
+/// By which of these a server says which it is: MariaDB knows no server_uuid.
+pub const IDENTITIES: [&str; 2] = [
+    "SELECT @@GLOBAL.server_uuid",
+    "SELECT concat(@@GLOBAL.hostname, '/', @@GLOBAL.server_id)",
+];
+
 /// A row of texts; `None` is NULL.
 pub type Row = Vec<Option<String>>;
 
@@ -143,6 +149,24 @@ impl Asker {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.connection.server_version
+    }
+
+    /// Which server it is, by its own word; none where it has none to tell: a vtgate, which stands for many.
+    ///
+    /// # Errors
+    /// As [`Asker::ask`], but for a refusal.
+    pub async fn identity(&mut self) -> Result<Option<String>, AskError> {
+        if self.connection.is_vitess() {
+            return Ok(None);
+        }
+        for ask in IDENTITIES {
+            match self.ask(ask).await {
+                Ok(rows) => return Ok(rows.into_iter().flatten().next().flatten()),
+                Err(AskError::Refused { .. }) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(None)
     }
 
     /// The number under which the server knows the connection.

@@ -414,12 +414,18 @@ mod tests {
         let at = |second| jiff::Timestamp::from_second(second).unwrap();
         taints.add(&[everything()], &"unobserved".into(), at(10));
         let first = taints.take(false).unwrap();
-        assert_eq!((first.taints[0].since, first.taints[0].last), (at(10), at(10)));
+        assert_eq!(
+            (first.taints[0].since, first.taints[0].last),
+            (at(10), at(10))
+        );
         assert!(!taints.add(&[everything()], &"unobserved".into(), at(11)));
         assert!(taints.take(false).is_none(), "it was just written");
         tokio::time::advance(MOVED_PAUSE).await;
         let later = taints.take(false).unwrap();
-        assert_eq!((later.taints[0].since, later.taints[0].last), (at(10), at(11)));
+        assert_eq!(
+            (later.taints[0].since, later.taints[0].last),
+            (at(10), at(11))
+        );
         // At a stop nothing waits, and what could not be written is asked for again.
         taints.add(&[everything()], &"unobserved".into(), at(12));
         let last = taints.take(true).unwrap();

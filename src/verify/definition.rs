@@ -46,11 +46,7 @@ impl TableRun<'_> {
             engine_there: None,
             led_to: None,
         };
-        let of = self.digest(
-            (&mut primary, &mut shadow),
-            (mine.as_ref(), theirs.as_ref()),
-        );
-        let of = of.await?;
+        let of = self.digest((&primary, &shadow), (mine.as_ref(), theirs.as_ref()));
         let (mine, theirs) = match (mine, theirs) {
             (Some(mine), Some(theirs)) => (mine, theirs),
             (None, _) => {
@@ -131,17 +127,17 @@ impl TableRun<'_> {
     }
 
     /// What a cursor, and an answer, is bound to: which servers these are, and both definitions.
-    async fn digest(
+    fn digest(
         &self,
-        (primary, shadow): (&mut Reader, &mut Reader),
+        (primary, shadow): (&Reader, &Reader),
         shapes: (Option<&Shape>, Option<&Shape>),
-    ) -> Result<String, ReadError> {
+    ) -> String {
         let roles = &self.parts.roles;
         let at = |server: &Server| format!("{} {}:{}", server.name, server.host, server.port);
         let servers = [at(&roles.primary), at(&roles.shadow)];
-        let identities = (primary.identity().await?, shadow.identity().await?);
+        let identities = (primary.identity(), shadow.identity());
         let all = format!("{servers:?} {identities:?} {shapes:?}");
-        Ok(format!("{:032x}", value::digest(all.as_bytes())))
+        format!("{:032x}", value::digest(all.as_bytes()))
     }
 
     /// The same, as both sides are now.
@@ -152,11 +148,7 @@ impl TableRun<'_> {
         let mine = catalog::shape(&mut primary, database, &table.name).await?;
         let mut shadow = self.doors.shadow.open().await?;
         let theirs = catalog::shape(&mut shadow, there, &table.name).await?;
-        self.digest(
-            (&mut primary, &mut shadow),
-            (mine.as_ref(), theirs.as_ref()),
-        )
-        .await
+        Ok(self.digest((&primary, &shadow), (mine.as_ref(), theirs.as_ref())))
     }
 
     /// The engines on both sides; the shadow's where it matters.

@@ -69,7 +69,7 @@ impl Run {
         let there = self.extra_tables(parts, &mut shadow, &all).await?;
         self.unseen(parts, &mut primary, &all, &there, &mut unseen)
             .await?;
-        let identities = (primary.identity().await?, shadow.identity().await?);
+        let identities = (primary.identity(), shadow.identity());
         let gone: Vec<(String, String)> = mirrored(parts)
             .into_iter()
             .filter(|table| table.name != "*" && !has(&all, table) && !has(&there, table))
