@@ -39,7 +39,11 @@ pub trait Around: Send + Sync + 'static {
     ///
     /// # Errors
     /// It is not known, and why.
-    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<CaughtUp, String>>;
+    fn caught_up<'a>(
+        &'a self,
+        table: &'a Table,
+        sought: Sought<'a>,
+    ) -> Soon<'a, Result<CaughtUp, String>>;
 
     /// A place in the mirror's order for repairs of this table on this server, which must be the shadow.
     ///
@@ -86,6 +90,16 @@ pub trait Around: Send + Sync + 'static {
     /// # Errors
     /// The primary does not say.
     fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>>;
+}
+
+/// What a catch-up is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sought<'a> {
+    /// The servers on which rows are read.
+    pub on: On<'a>,
+    /// What differs behind it is said to differ: a commit that is seen already, and whose command goes on, must have
+    /// been waited for by then.
+    pub concludes: bool,
 }
 
 /// How it is known that the shadow has what the primary had.
@@ -397,7 +411,11 @@ pub(super) mod tests {
             most
         }
 
-        fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
+        fn caught_up<'a>(
+            &'a self,
+            _table: &'a Table,
+            _sought: Sought<'a>,
+        ) -> Soon<'a, Result<CaughtUp, String>> {
             Box::pin(std::future::ready(Ok(CaughtUp::Waited)))
         }
 

@@ -50,7 +50,7 @@ mod value;
 mod walk;
 
 pub use board::Outcome;
-pub use gate::{Around, By, CaughtUp, Held, On, Opening, Soon, Still};
+pub use gate::{Around, By, CaughtUp, Held, On, Opening, Soon, Sought, Still};
 pub use inspector::{Absent, Figures, Inspector, Refused};
 pub use instants::HoldFigures;
 pub use place::{NoPlace, Place};

@@ -205,7 +205,7 @@ impl Door {
         let ending = async {
             let manner = Manner::default();
             let mut asker = Asker::open(&*self.dial, &self.server, account, &manner).await?;
-            let first = self.first.lock().clone();
+            let first = self.first();
             if first.is_some() && asker.identity().await? != first {
                 // There the numbers are of others.
                 return Err(AskError::Answer);
@@ -269,6 +269,11 @@ impl Door {
         reader.identity = reader.says_who().await?;
         self.is_the_first(&reader)?;
         Ok(reader)
+    }
+
+    /// The server that the first connection led to, by its own identity; none where it has none to tell.
+    pub(super) fn first(&self) -> Option<String> {
+        self.first.lock().clone()
     }
 
     /// Whether it is the server that was read first.

@@ -4,7 +4,8 @@
 //! once more. Where the primary had the same before and after, the shadow had everything that made it so: if it
 //! has something else, that is a difference, but for a row that was changed and changed back. So it must be the
 //! same difference in several rounds. What does not come to rest in time is *unsettled*: it is neither equal
-//! nor different.
+//! nor different. The last of these rounds waits for every command that is under way on the primary, too: what it
+//! wrote may be seen there long before it ends, and comes to the shadow behind that.
 //!
 //! How far apart the rounds are depends on how it is known that the shadow caught up ([`CaughtUp`]). Where the servers
 //! themselves say so, nothing is on its way when the shadow is read: the next round tells something new at once, and
@@ -13,7 +14,7 @@
 //!
 //! All that is looked at shares a round's waits, and `walk` goes on reading meanwhile.
 
-use super::gate::{CaughtUp, Gate, Stopped};
+use super::gate::{CaughtUp, Gate, On, Sought, Stopped};
 use super::instants::View;
 use super::plan::Plan;
 use super::reader::{ReadError, Reader};
@@ -50,6 +51,16 @@ pub(super) struct Pair {
     pub(super) shadow: Reader,
     /// They show both servers at one instant; none where each shows what it has by now.
     pub(super) view: Option<View>,
+}
+
+impl Pair {
+    /// Which servers these are.
+    pub(super) fn on(&self) -> On<'_> {
+        On {
+            primary: self.primary.identity(),
+            shadow: self.shadow.identity(),
+        }
+    }
 }
 
 /// Where a table is on both sides.
@@ -175,7 +186,12 @@ pub(super) async fn settle(
                 break;
             }
             let began = Instant::now();
-            let round = round(pair, places, gate, some).await?;
+            let is_last = |key: &Key| {
+                let one = open.get(&key.canonical);
+                one.is_some_and(|one| one.times + 1 >= ROUNDS)
+            };
+            let concludes = some.iter().any(is_last);
+            let round = round(pair, places, gate, (some, concludes)).await?;
             spent += began.elapsed();
             seen &= round.caught_up == Ok(CaughtUp::Seen);
             settled.why = round.caught_up.err().or(settled.why);
@@ -299,10 +315,12 @@ async fn round(
     pair: &mut Pair,
     places: &Places<'_>,
     gate: &Gate,
-    keys: &[Key],
+    (keys, concludes): (&[Key], bool),
 ) -> Result<Round, Broke> {
     let before = here(&mut pair.primary, places, keys).await?;
-    let caught_up = gate.around().caught_up(places.table).await;
+    let on = pair.on();
+    let sought = Sought { on, concludes };
+    let caught_up = gate.around().caught_up(places.table, sought).await;
     let mut on_shadow = there(&mut pair.shadow, places, keys).await?;
     let after = here(&mut pair.primary, places, keys).await?;
     let mut looks = Vec::with_capacity(keys.len());

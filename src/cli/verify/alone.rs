@@ -16,7 +16,7 @@ use crate::ledger::{Commands, Judged, Ledger, Recorded, Verifications, recorded}
 use crate::roles::Roles;
 use crate::sql::Table;
 use crate::verify::{
-    Around, By, CaughtUp, Held, Inspector, NoPlace, Opening, Place, Soon, Still, Verifier,
+    Around, By, CaughtUp, Held, Inspector, NoPlace, Opening, Place, Soon, Sought, Still, Verifier,
     VerifierParts, Wish,
 };
 use serde_json::Value;
@@ -249,8 +249,12 @@ impl Around for Alone {
         })
     }
 
-    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
-        Box::pin(async {
+    fn caught_up<'a>(
+        &'a self,
+        _table: &'a Table,
+        _sought: Sought<'a>,
+    ) -> Soon<'a, Result<CaughtUp, String>> {
+        Box::pin(async move {
             if let Some(replicated) = &self.replicated {
                 tokio::time::sleep(QUIET).await;
                 replicated.wait(REPLICATION_MAX).await?;

@@ -5,7 +5,7 @@ use crate::config::{Config, Verify};
 use crate::ledger::{TableLeft, Verifications};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::verify::gate::{Around, By, CaughtUp, Held, Opening, Soon, Still};
+use crate::verify::gate::{Around, By, CaughtUp, Held, Opening, Soon, Sought, Still};
 use crate::verify::{Inspector, NoPlace, Place, Verifier, VerifierParts, Wish};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -93,6 +93,8 @@ pub(in crate::verify) struct Watched {
     pub(in crate::verify) verified: Mutex<Vec<String>>,
     pub(in crate::verify) holds: Mutex<Option<String>>,
     pub(in crate::verify) behind: Mutex<Option<String>>,
+    /// Commands of which it is not known what they wrote.
+    pub(in crate::verify) under_way: Mutex<Option<String>>,
     /// How long the shadow is waited for.
     pub(in crate::verify) catches_up_in: Mutex<Duration>,
     /// How often it was.
@@ -139,8 +141,14 @@ impl Around for Watched {
         most
     }
 
-    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
+    fn caught_up<'a>(
+        &'a self,
+        _table: &'a Table,
+        sought: Sought<'a>,
+    ) -> Soon<'a, Result<CaughtUp, String>> {
         let behind = self.behind.lock().clone();
+        let under_way = self.under_way.lock().clone();
+        let behind = behind.or(under_way.filter(|_| sought.concludes));
         let time = *self.catches_up_in.lock();
         *self.catch_ups.lock() += 1;
         Box::pin(async move {
