@@ -252,7 +252,7 @@ impl Around for Alone {
     fn caught_up<'a>(
         &'a self,
         _table: &'a Table,
-        _sought: Sought<'a>,
+        sought: Sought<'a>,
     ) -> Soon<'a, Result<CaughtUp, String>> {
         Box::pin(async move {
             if let Some(replicated) = &self.replicated {
@@ -261,7 +261,7 @@ impl Around for Alone {
                 return Ok(app::sureness(replicated));
             }
             match &self.still {
-                Some(still) if still.lasts(CATCH_UP).await => return Ok(CaughtUp::Seen),
+                Some(still) if still.lasts(sought.on, CATCH_UP).await => return Ok(CaughtUp::Seen),
                 Some(_) => {}
                 None => tokio::time::sleep(CATCH_UP).await,
             }
