@@ -5,6 +5,7 @@ use super::Parts;
 use super::answer::{Asked, Refusal, ToldOrNothing, change, read};
 use super::status::Nothing;
 use super::who::{Caller, Said};
+use crate::config::Role;
 use crate::verify::{Inspector, Refused, Wish};
 use axum::Extension;
 use axum::Json;
@@ -20,9 +21,10 @@ const HISTORY: usize = 20;
 /// The run under way or the last one, and the newest runs.
 pub(super) async fn standing(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Value>, Refusal> {
-    told(parts.inspector).await.map(Json)
+    told(parts.inspector, &caller).await.map(Json)
 }
 
 /// What is asked for, and who asks.
@@ -44,7 +46,8 @@ pub(super) async fn start(
     let wish: Wish = serde_json::from_value(Value::Object(wanted.wish))
         .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))?;
     steered(&parts, Steer::Start(wish, who)).await?;
-    Ok((StatusCode::ACCEPTED, Json(told(parts.inspector).await?)))
+    let told = told(parts.inspector, &caller).await?;
+    Ok((StatusCode::ACCEPTED, Json(told)))
 }
 
 /// What an operator asks of the inspector.
@@ -82,7 +85,7 @@ pub(super) async fn pause(
 ) -> Result<Json<Value>, Refusal> {
     caller.says(body.who)?;
     steered(&parts, Steer::Pause).await?;
-    told(parts.inspector).await.map(Json)
+    told(parts.inspector, &caller).await.map(Json)
 }
 
 /// It goes on.
@@ -93,7 +96,7 @@ pub(super) async fn resume(
 ) -> Result<Json<Value>, Refusal> {
     caller.says(body.who)?;
     steered(&parts, Steer::Resume).await?;
-    told(parts.inspector).await.map(Json)
+    told(parts.inspector, &caller).await.map(Json)
 }
 
 /// It ends; what was found stays.
@@ -104,7 +107,7 @@ pub(super) async fn abort(
 ) -> Result<Json<Value>, Refusal> {
     let who = caller.says(body.who)?;
     steered(&parts, Steer::Abort(who)).await?;
-    told(parts.inspector).await.map(Json)
+    told(parts.inspector, &caller).await.map(Json)
 }
 
 /// Does it where one may wait for the disk, for the page too; the number of the run.
@@ -129,9 +132,11 @@ fn refusal(refused: Refused) -> Refusal {
     }
 }
 
-pub(super) async fn told(inspector: Arc<dyn Inspector>) -> Result<Value, Refusal> {
+/// How it stands, with the newest runs; the statements of a plan only for who could run them.
+pub(super) async fn told(inspector: Arc<dyn Inspector>, caller: &Caller) -> Result<Value, Refusal> {
+    let whole = caller.role() == Role::Operator;
     read(move || {
-        let mut told = inspector.standing();
+        let mut told = inspector.standing(whole);
         let history = json!(inspector.history(HISTORY)?);
         if let Some(told) = told.as_object_mut() {
             told.insert("history".to_owned(), history);

@@ -250,6 +250,8 @@ const MIGRATIONS: &[&str] = &[
 ",
     // When a table was tainted last: null where only the first time is known.
     "ALTER TABLE taints ADD COLUMN last TEXT;",
+    // A run's condition as it was written, where the wish has it without values: for as long as the run is under way.
+    "ALTER TABLE verifications ADD COLUMN condition TEXT;",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one. Two connections may do so at

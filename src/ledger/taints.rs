@@ -458,6 +458,7 @@ mod tests {
             shadow: "other".into(),
             who: "dba".into(),
             wish: "{}".into(),
+            condition: None,
             servers: "here".into(),
             alone: false,
         });

@@ -151,7 +151,7 @@ fn watched(
         if looks != 0 && verifier.figures().state != "ended" {
             continue;
         }
-        let told = verifier.standing();
+        let told = verifier.standing(true);
         if told.get("state").and_then(Value::as_str) == Some("ended") {
             return Ok(told);
         }
@@ -366,7 +366,7 @@ mod tests {
             *self.0.lock() = Some(who.to_owned());
             Ok(1)
         }
-        fn standing(&self) -> Value {
+        fn standing(&self, _whole: bool) -> Value {
             let by = self.0.lock().clone();
             json!({"state": if by.is_some() { "ended" } else { "running" }, "by": by})
         }

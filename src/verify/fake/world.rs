@@ -84,6 +84,8 @@ pub(in crate::verify) struct World {
     before: Arc<Mutex<Before>>,
     fake: Fake,
     pub(in crate::verify) around: Arc<Watched>,
+    /// The ledger keeps literals.
+    pub(in crate::verify) tells_keys: bool,
     dir: Arc<tempfile::TempDir>,
 }
 
@@ -303,6 +305,7 @@ impl World {
             before,
             fake,
             around: Arc::default(),
+            tells_keys: true,
             dir: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -358,7 +361,7 @@ impl World {
             roles,
             dial: Arc::new(self.fake.clone()),
             limits,
-            tells_keys: true,
+            tells_keys: self.tells_keys,
             around: Arc::clone(&self.around) as Arc<dyn Around>,
             records: Arc::new(self.records()),
             left_out: Vec::new(),
@@ -385,7 +388,7 @@ pub(in crate::verify) fn wish(tables: &[&str]) -> Wish {
 pub(in crate::verify) fn until(process: &Verifier, what: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();
     loop {
-        let told = process.standing();
+        let told = process.standing(true);
         if what(&told) {
             return told;
         }
