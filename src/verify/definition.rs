@@ -1,7 +1,7 @@
 //! What is known of a table before its rows are read: both definitions, where they differ, and how the rows are to
 //! be compared. Asked again at its end: what was read by one definition says nothing of another.
 
-use super::catalog;
+use super::catalog::{self, Led};
 use super::plan::{Plan, Way, plan};
 use super::prepare::on_shadow;
 use super::reader::{ReadError, Reader};
@@ -23,8 +23,8 @@ pub(super) struct Known {
     pub(super) engine: Option<String>,
     /// The shadow's, where it matters: in snapshot mode.
     pub(super) engine_there: Option<String>,
-    /// The keyspace to which a routing rule of the shadow's sends it, if one does.
-    pub(super) led_to: Option<String>,
+    /// Where the shadow reads it.
+    pub(super) led_to: Led,
 }
 
 impl TableRun<'_> {
@@ -44,7 +44,7 @@ impl TableRun<'_> {
             of: String::new(),
             engine: None,
             engine_there: None,
-            led_to: None,
+            led_to: Led::Here,
         };
         let of = self.digest((&primary, &shadow), (mine.as_ref(), theirs.as_ref()));
         let (mine, theirs) = match (mine, theirs) {
@@ -167,15 +167,15 @@ impl TableRun<'_> {
         Ok((mine, theirs))
     }
 
-    /// The keyspace to which a routing rule of the shadow's sends it, if one does, which is told.
+    /// Where the shadow reads it; a routing rule that sends it elsewhere is told.
     async fn led_to(
         &self,
         shadow: &mut Reader,
         there: &str,
         table: &Table,
-    ) -> Result<Option<String>, ReadError> {
+    ) -> Result<Led, ReadError> {
         let led_to = catalog::led_to(shadow, there, &table.name).await?;
-        if let Some(keyspace) = &led_to {
+        if let Led::To(keyspace) = &led_to {
             self.run.note(format!(
                 "{there}.{} is read in the keyspace {keyspace} on {}: a routing rule of Vitess sends it there",
                 table.name, self.run.servers.1

@@ -4,6 +4,7 @@
 //! its walk spans two processes, nobody here knows what was lost in between, and its taint stays.
 
 use super::board::{Found, Outcome, Stage, Standing};
+use super::catalog::Led;
 use super::cursor::Cursor;
 use super::definition::Known;
 use super::gate::Stopped;
@@ -282,10 +283,18 @@ impl TableRun<'_> {
     /// Other engines show what is there by the time of the statement, whatever transaction it is in.
     fn may_be_read_at_once(&self, known: &Known) -> Result<(), Ended> {
         let (primary, shadow) = &self.run.servers;
-        if let Some(keyspace) = &known.led_to {
-            return Err(Ended::Unread(format!(
-                "its rows were not read: a routing rule of {shadow} sends it to the keyspace {keyspace}, which is not part of the instant; take --mode chunks"
-            )));
+        match &known.led_to {
+            Led::Here => {}
+            Led::To(keyspace) => {
+                return Err(Ended::Unread(format!(
+                    "its rows were not read: a routing rule of {shadow} sends it to the keyspace {keyspace}, which is not part of the instant; take --mode chunks"
+                )));
+            }
+            Led::Unknown(why) => {
+                return Err(Ended::Unread(format!(
+                    "its rows were not read: whether a routing rule of {shadow} sends it to another keyspace, which is not part of the instant, is not known ({why}); take --mode chunks"
+                )));
+            }
         }
         let sides = [(primary, &known.engine), (shadow, &known.engine_there)];
         for (server, engine) in sides {
