@@ -496,14 +496,20 @@ impl std::fmt::Debug for Questions {
     }
 }
 
-/// What has a server of this version end a session's reads that take longer; `None` where it cannot.
-fn time_limit(version: &str, at_most: Duration) -> Option<String> {
-    let is_mariadb = version.contains("MariaDB");
-    // As MariaDB says it for the replicas of old.
+/// The number of a server's version, as its greeting says it.
+#[must_use]
+pub fn version_number(version: &str) -> (u32, u32, u32) {
+    // What MariaDB says before its own, for the replicas of old.
     let version = version.strip_prefix("5.5.5-").unwrap_or(version);
     let mut parts = version.split(|c: char| !c.is_ascii_digit());
     let mut next = || parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
-    let number: (u32, u32, u32) = (next(), next(), next());
+    (next(), next(), next())
+}
+
+/// What has a server of this version end a session's reads that take longer; `None` where it cannot.
+fn time_limit(version: &str, at_most: Duration) -> Option<String> {
+    let is_mariadb = version.contains("MariaDB");
+    let number = version_number(version);
     let ms = at_most.as_millis().max(1);
     match is_mariadb {
         true if number >= (10, 1, 1) => Some(format!(
