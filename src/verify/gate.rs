@@ -200,7 +200,47 @@ pub struct Gate {
     /// Rows that the cap allows for, up to when.
     paid_until: Mutex<Option<Instant>>,
     waits: Mutex<Option<String>>,
-    waited: Mutex<Duration>,
+    waited: Mutex<Waited>,
+}
+
+/// How long it has waited: whoever waits beside others waits with them.
+#[derive(Debug, Default)]
+struct Waited {
+    /// So many wait now, of which the first began then.
+    many: u32,
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Waited {
+    fn time(&self) -> Duration {
+        let now = self.since.map(|since| since.elapsed());
+        self.before + now.unwrap_or_default()
+    }
+}
+
+/// One that waits, until it is dropped.
+struct Waiting<'a>(&'a Mutex<Waited>);
+
+impl<'a> Waiting<'a> {
+    fn of(waited: &'a Mutex<Waited>) -> Self {
+        let mut all = waited.lock();
+        all.many += 1;
+        all.since.get_or_insert_with(Instant::now);
+        drop(all);
+        Self(waited)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut all = self.0.lock();
+        all.many = all.many.saturating_sub(1);
+        if all.many == 0 {
+            all.before = all.time();
+            all.since = None;
+        }
+    }
 }
 
 impl Gate {
@@ -213,7 +253,7 @@ impl Gate {
             pace,
             paid_until: Mutex::new(None),
             waits: Mutex::new(None),
-            waited: Mutex::new(Duration::ZERO),
+            waited: Mutex::default(),
         }
     }
 
@@ -229,10 +269,10 @@ impl Gate {
         self.waits.lock().clone()
     }
 
-    /// How long it has waited, all jobs together.
+    /// How long it has waited, whichever of its jobs did.
     #[must_use]
     pub fn waited(&self) -> Duration {
-        *self.waited.lock()
+        self.waited.lock().time()
     }
 
     /// Says why it waits, where something else than the gate holds it up.
@@ -258,10 +298,9 @@ impl Gate {
     /// # Errors
     /// It is to end.
     pub async fn pass_or(&self, lets_go: impl FnMut()) -> Result<(), Stopped> {
-        let began = Instant::now();
+        let _waiting = Waiting::of(&self.waited);
         let passed = self.open(lets_go).await;
         self.say(None);
-        *self.waited.lock() += began.elapsed();
         passed
     }
 

@@ -185,7 +185,7 @@ impl Run {
         }
     }
 
-    /// Why it waits, and how long it has waited, all its jobs together.
+    /// Why it waits, and how long it has waited, whichever of its jobs did.
     #[must_use]
     pub(super) fn waits(&self) -> (Option<String>, Duration) {
         let waits = self.gate.waits().filter(|_| self.end().is_none());

@@ -36,6 +36,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// Of these pauses a part is enough where the servers say that the shadow caught up.
 const SEEN_PART: u32 = 5;
 
+/// Looks at each key in a round, both servers together.
+const LOOKS: u64 = 3;
+
 /// Keys in one statement.
 pub(super) const KEYS_MAX: usize = 200;
 
@@ -177,6 +180,7 @@ pub(super) async fn settle(
     }
     let (mut spent, mut pause) = (Duration::ZERO, PAUSE);
     while !open.is_empty() {
+        let mut rested = Duration::ZERO;
         let mut keys: Vec<Key> = open.values().map(|one| one.key.clone()).collect();
         keys.sort_unstable();
         let mut seen = true;
@@ -193,6 +197,9 @@ pub(super) async fn settle(
             let concludes = some.iter().any(is_last);
             let round = round(pair, places, gate, (some, concludes)).await?;
             spent += began.elapsed();
+            // The walk goes on beside it, and each of them keeps its share.
+            rested = gate.owes(LOOKS * some.len() as u64, round.worked);
+            gate.rest_for(rested, || ()).await?;
             seen &= round.caught_up == Ok(CaughtUp::Seen);
             settled.why = round.caught_up.err().or(settled.why);
             for (canonical, look) in round.looks {
@@ -207,6 +214,7 @@ pub(super) async fn settle(
             break;
         }
         let wait = if seen { pause / SEEN_PART } else { pause };
+        let wait = wait.saturating_sub(rested);
         gate.sleep(wait).await?;
         spent += wait;
         pause = (pause * 3).min(PAUSE_MAX);
@@ -309,6 +317,8 @@ enum Look {
 struct Round {
     looks: Vec<(Box<[u8]>, Look)>,
     caught_up: Result<CaughtUp, String>,
+    /// What it took beside that.
+    worked: Duration,
 }
 
 async fn round(
@@ -317,12 +327,16 @@ async fn round(
     gate: &Gate,
     (keys, concludes): (&[Key], bool),
 ) -> Result<Round, Broke> {
+    let began = Instant::now();
     let before = here(&mut pair.primary, places, keys).await?;
+    let read = began.elapsed();
     let on = pair.on();
     let sought = Sought { on, concludes };
     let caught_up = gate.around().caught_up(places.table, sought).await;
+    let went_on = Instant::now();
     let mut on_shadow = there(&mut pair.shadow, places, keys).await?;
     let after = here(&mut pair.primary, places, keys).await?;
+    let worked = read + went_on.elapsed();
     let mut looks = Vec::with_capacity(keys.len());
     for key in keys {
         let (here, later) = (before.get(&key.canonical), after.get(&key.canonical));
@@ -338,7 +352,11 @@ async fn round(
         };
         looks.push((key.canonical.clone(), look));
     }
-    Ok(Round { looks, caught_up })
+    Ok(Round {
+        looks,
+        caught_up,
+        worked,
+    })
 }
 
 fn conclude(
