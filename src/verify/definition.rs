@@ -27,6 +27,22 @@ pub(super) struct Known {
     pub(super) led_to: Led,
 }
 
+impl Known {
+    /// Of a table of which no rows are to be compared.
+    const fn nothing() -> Self {
+        Self {
+            plan: None,
+            sharded: false,
+            routed: false,
+            indexed: true,
+            of: String::new(),
+            engine: None,
+            engine_there: None,
+            led_to: Led::Here,
+        }
+    }
+}
+
 impl TableRun<'_> {
     /// Both definitions, and how the rows are to be compared.
     pub(super) async fn definition(&self, table: &Table) -> Result<Known, ReadError> {
@@ -36,37 +52,9 @@ impl TableRun<'_> {
         let mut shadow = self.doors.shadow.open().await?;
         let mine = catalog::shape(&mut primary, database, &table.name).await?;
         let theirs = catalog::shape(&mut shadow, there, &table.name).await?;
-        let nothing = Known {
-            plan: None,
-            sharded: false,
-            routed: false,
-            indexed: true,
-            of: String::new(),
-            engine: None,
-            engine_there: None,
-            led_to: Led::Here,
-        };
         let of = self.digest((&primary, &shadow), (mine.as_ref(), theirs.as_ref()));
-        let (mine, theirs) = match (mine, theirs) {
-            (Some(mine), Some(theirs)) => (mine, theirs),
-            (None, _) => {
-                let gone = format!("the table is not there any more on {}", self.run.servers.0);
-                self.set(|one| one.not_covered = vec![gone]);
-                return Ok(nothing);
-            }
-            (Some(_), None) => {
-                let said = format!("the table is missing on {}", self.run.servers.1);
-                let differs = Difference {
-                    weight: Weight::Differs,
-                    what: "table".to_owned(),
-                    said,
-                };
-                self.set(|one| {
-                    one.schema = vec![differs];
-                    one.not_covered = vec!["its rows".to_owned()];
-                });
-                return Ok(nothing);
-            }
+        let Some((mine, theirs)) = self.both(mine, theirs) else {
+            return Ok(Known::nothing());
         };
         let (sequence, note) = self
             .sequence(&mut primary, &mut shadow, table, &mine, &theirs)
@@ -84,7 +72,7 @@ impl TableRun<'_> {
             self.set(|one| {
                 one.not_covered = vec!["its rows: both sides have no column in common".to_owned()]
             });
-            return Ok(nothing);
+            return Ok(Known::nothing());
         };
         let sharded = self.sharded.contains(there);
         let by = if sharded {
@@ -92,21 +80,8 @@ impl TableRun<'_> {
         } else {
             Vec::new()
         };
-        let key: Vec<&str> = planned
-            .key
-            .iter()
-            .filter_map(|at| planned.columns.get(*at))
-            .map(|column| column.on_shadow.as_str())
-            .collect();
-        let spread = spread(planned, &by);
-        let leads = |index: &Index| {
-            let first = index.columns.first();
-            first.is_some_and(|(name, _)| {
-                key.first()
-                    .is_some_and(|one| one.eq_ignore_ascii_case(name))
-            })
-        };
-        let way = planned.way;
+        let (spread, way) = (spread(planned, &by), planned.way);
+        let indexed = is_indexed(planned, &theirs);
         let (engine, engine_there) = self
             .engines(&mut primary, &mut shadow, (database, there), &table.name)
             .await?;
@@ -117,13 +92,36 @@ impl TableRun<'_> {
         Ok(Known {
             sharded,
             routed: spread.is_some(),
-            indexed: key.is_empty() || theirs.indexes.iter().any(leads),
+            indexed,
             engine,
             engine_there,
             led_to,
             of,
             plan: plan.map(|plan| Plan { spread, ..plan }),
         })
+    }
+
+    /// Both definitions; where one side has none, that is told.
+    fn both(&self, mine: Option<Shape>, theirs: Option<Shape>) -> Option<(Shape, Shape)> {
+        match (mine, theirs) {
+            (Some(mine), Some(theirs)) => return Some((mine, theirs)),
+            (None, _) => {
+                let gone = format!("the table is not there any more on {}", self.run.servers.0);
+                self.set(|one| one.not_covered = vec![gone]);
+            }
+            (Some(_), None) => {
+                let differs = Difference {
+                    weight: Weight::Differs,
+                    what: "table".to_owned(),
+                    said: format!("the table is missing on {}", self.run.servers.1),
+                };
+                self.set(|one| {
+                    one.schema = vec![differs];
+                    one.not_covered = vec!["its rows".to_owned()];
+                });
+            }
+        }
+        None
     }
 
     /// What a cursor, and an answer, is bound to: which servers these are, and both definitions.
@@ -228,6 +226,17 @@ impl TableRun<'_> {
         });
         Ok((true, note))
     }
+}
+
+/// Whether an index of the shadow's begins with the key's first column; so it is where there is no key.
+fn is_indexed(plan: &Plan, theirs: &Shape) -> bool {
+    let first = plan.key.first().and_then(|at| plan.columns.get(*at));
+    let Some(first) = first else { return true };
+    let leads = |index: &Index| {
+        let column = index.columns.first();
+        column.is_some_and(|(name, _)| first.on_shadow.eq_ignore_ascii_case(name))
+    };
+    theirs.indexes.iter().any(leads)
 }
 
 /// The key's column by which the rows are spread over shards. Of several columns a vtgate takes each list apart by the

@@ -10,7 +10,7 @@ use super::definition::Known;
 use super::gate::Stopped;
 use super::heap;
 use super::instants::Instants;
-use super::plan::Way;
+use super::plan::{Plan, Way};
 use super::prepare::{cursor_of, on_shadow};
 use super::reader::{Door, ReadError};
 use super::run::{Parts, Run, said};
@@ -183,16 +183,7 @@ impl TableRun<'_> {
         let Some(plan) = &known.plan else {
             return Ok(Some(false));
         };
-        self.set(|one| {
-            one.way = Some(plan.way.name());
-            one.not_covered.clear();
-            if known.sharded && !known.routed {
-                one.not_covered.push("whether each row is on the shard where its vindex puts it: the key does not say that".to_owned());
-            }
-            if !known.indexed {
-                one.why = Some("the shadow has no index of the key: each range reads much of the table".to_owned());
-            }
-        });
+        self.tell_way(plan, known);
         let database = table.database.as_deref().unwrap_or_default();
         let place = |side, database| Place {
             plan,
@@ -213,26 +204,7 @@ impl TableRun<'_> {
             run: self.run.id,
             names: (database, &table.name),
         };
-        let limits = &self.parts.limits;
-        let walk = Walk {
-            run: self.run.id,
-            meant: &self.run.meant,
-            primary: &self.doors.primary,
-            shadow: &self.doors.shadow,
-            instants: self.instants,
-            gate: &self.run.gate,
-            limits: Limits {
-                range_rows: limits.range_rows,
-                range_bytes: limits.range_bytes,
-                settle: limits.settle,
-                snapshot: limits.snapshot,
-                patience: limits.patience,
-                differences: limits.differences_max,
-            },
-            board: (&self.run.board, self.at),
-            book: &kept,
-            tells_keys: self.parts.tells_keys,
-        };
+        let walk = self.walk(&kept);
         if self.instants.is_some() {
             self.may_be_read_at_once(known)?;
         }
@@ -272,6 +244,44 @@ impl TableRun<'_> {
             self.repair(&walk, &places, walker).await?;
         }
         walked.map(|()| Some(spans))
+    }
+
+    /// Its walk, kept there.
+    fn walk<'b>(&'b self, kept: &'b Kept<'_>) -> Walk<'b> {
+        let limits = &self.parts.limits;
+        Walk {
+            run: self.run.id,
+            meant: &self.run.meant,
+            primary: &self.doors.primary,
+            shadow: &self.doors.shadow,
+            instants: self.instants,
+            gate: &self.run.gate,
+            limits: Limits {
+                range_rows: limits.range_rows,
+                range_bytes: limits.range_bytes,
+                settle: limits.settle,
+                snapshot: limits.snapshot,
+                patience: limits.patience,
+                differences: limits.differences_max,
+            },
+            board: (&self.run.board, self.at),
+            book: kept,
+            tells_keys: self.parts.tells_keys,
+        }
+    }
+
+    /// How its rows are to be compared, and what that does not cover.
+    fn tell_way(&self, plan: &Plan, known: &Known) {
+        self.set(|one| {
+            one.way = Some(plan.way.name());
+            one.not_covered.clear();
+            if known.sharded && !known.routed {
+                one.not_covered.push("whether each row is on the shard where its vindex puts it: the key does not say that".to_owned());
+            }
+            if !known.indexed {
+                one.why = Some("the shadow has no index of the key: each range reads much of the table".to_owned());
+            }
+        });
     }
 
     /// Whether both definitions, and both servers, still are what the walk was begun with.
