@@ -19,6 +19,7 @@ pub mod verifier;
 pub mod wish;
 
 mod batch;
+mod behind;
 mod board;
 mod buckets;
 mod catalog;
