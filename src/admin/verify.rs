@@ -5,6 +5,7 @@ use super::Parts;
 use super::answer::{Asked, Refusal, ToldOrNothing, change, read, read_afterwards, scrape};
 use super::status::Nothing;
 use super::who::{Caller, Said};
+use crate::config::Role;
 use crate::verify::{Inspector, Refused, Wish};
 use axum::Extension;
 use axum::Json;
@@ -20,9 +21,10 @@ const HISTORY: usize = 20;
 /// The run under way or the last one, and the newest runs.
 pub(super) async fn standing(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Value>, Refusal> {
-    told(parts.inspector).await.map(Json)
+    told(parts.inspector, &caller).await.map(Json)
 }
 
 /// What is asked for, and who asks.
@@ -44,7 +46,7 @@ pub(super) async fn start(
     let wish: Wish = serde_json::from_value(Value::Object(wanted.wish))
         .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))?;
     steered(&parts, Steer::Start(wish, who)).await?;
-    let told = told_afterwards(parts.inspector).await;
+    let told = told_afterwards(parts.inspector, &caller).await;
     Ok((StatusCode::ACCEPTED, Json(told)))
 }
 
@@ -83,7 +85,7 @@ pub(super) async fn pause(
 ) -> Result<Json<Value>, Refusal> {
     caller.says(body.who)?;
     steered(&parts, Steer::Pause).await?;
-    Ok(Json(told_afterwards(parts.inspector).await))
+    Ok(Json(told_afterwards(parts.inspector, &caller).await))
 }
 
 /// It goes on.
@@ -94,7 +96,7 @@ pub(super) async fn resume(
 ) -> Result<Json<Value>, Refusal> {
     caller.says(body.who)?;
     steered(&parts, Steer::Resume).await?;
-    Ok(Json(told_afterwards(parts.inspector).await))
+    Ok(Json(told_afterwards(parts.inspector, &caller).await))
 }
 
 /// It ends; what was found stays.
@@ -105,7 +107,7 @@ pub(super) async fn abort(
 ) -> Result<Json<Value>, Refusal> {
     let who = caller.says(body.who)?;
     steered(&parts, Steer::Abort(who)).await?;
-    Ok(Json(told_afterwards(parts.inspector).await))
+    Ok(Json(told_afterwards(parts.inspector, &caller).await))
 }
 
 /// Does it where one may wait for the disk, for the page too; the number of the run.
@@ -130,19 +132,21 @@ fn refusal(refused: Refused) -> Refusal {
     }
 }
 
-/// How it stands. Reads the ledger's file.
-pub(super) async fn told(inspector: Arc<dyn Inspector>) -> Result<Value, Refusal> {
-    read(move || stands(&*inspector)).await
+/// How it stands, with the newest runs; the statements of a plan only for who could run them.
+pub(super) async fn told(inspector: Arc<dyn Inspector>, caller: &Caller) -> Result<Value, Refusal> {
+    let whole = caller.role() == Role::Operator;
+    read(move || stands(&*inspector, whole)).await
 }
 
 /// The same once what was asked for was done: where it cannot be read, as far as it is known without.
-async fn told_afterwards(inspector: Arc<dyn Inspector>) -> Value {
+async fn told_afterwards(inspector: Arc<dyn Inspector>, caller: &Caller) -> Value {
+    let whole = caller.role() == Role::Operator;
     let known = Arc::clone(&inspector);
-    let unread = match read_afterwards(move || stands(&*inspector)).await {
+    let unread = match read_afterwards(move || stands(&*inspector, whole)).await {
         Ok(told) => return told,
         Err(why) => why,
     };
-    let standing = scrape(move || known.standing()).await;
+    let standing = scrape(move || known.standing(whole)).await;
     let mut told = standing.unwrap_or_else(|_| json!({"state": null, "run": null}));
     if let Some(told) = told.as_object_mut() {
         told.insert("history".to_owned(), json!([]));
@@ -154,8 +158,8 @@ async fn told_afterwards(inspector: Arc<dyn Inspector>) -> Value {
     told
 }
 
-fn stands(inspector: &dyn Inspector) -> Result<Value, String> {
-    let mut told = inspector.standing();
+fn stands(inspector: &dyn Inspector, whole: bool) -> Result<Value, String> {
+    let mut told = inspector.standing(whole);
     let history = json!(inspector.history(HISTORY)?);
     if let Some(told) = told.as_object_mut() {
         told.insert("history".to_owned(), history);

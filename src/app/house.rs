@@ -9,7 +9,7 @@ use crate::connect::TlsError;
 use crate::ledger::Ledger;
 use crate::relay::{Census, Relay};
 use crate::shadow::{self, Control, Early, Written};
-use crate::tee::{Receiver, Tee};
+use crate::tee::{Facts, Receiver, Tee};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -128,6 +128,11 @@ impl Running {
     /// Who is here.
     pub(super) fn census(&self) -> Census {
         self.relay.census()
+    }
+
+    /// Every open session, as it logged in last.
+    pub(super) fn open_sessions(&self) -> Vec<Arc<Facts>> {
+        self.relay.open_sessions()
     }
 
     /// The primary's numbers for the sessions.

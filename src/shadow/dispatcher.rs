@@ -545,7 +545,7 @@ impl Dispatcher {
         let lost = self.receiver.lost_unsaid();
         if lost > self.lost_unsaid {
             self.lost_unsaid = lost;
-            let cause = "commands of sessions past all limits were lost";
+            let cause = "commands of sessions past all limits were lost, or went through a tunnel that nobody observed";
             self.shared.taint(&Scope::All, "", &cause.into());
         }
     }

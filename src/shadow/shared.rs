@@ -542,6 +542,7 @@ mod tests {
                 table: name.to_owned(),
                 cause: "lost".into(),
                 since: jiff::Timestamp::UNIX_EPOCH,
+                last: jiff::Timestamp::UNIX_EPOCH,
             };
             assert_eq!(is_of(&taint, &read), is, "{database:?} {name}");
             assert!(is_of(&taint, &Scope::All));

@@ -42,8 +42,8 @@ impl Inspector for Scripted {
         self.heard(format!("abort by {who}"))
     }
 
-    fn standing(&self) -> Value {
-        json!({"state": "running", "run": {"id": 3}})
+    fn standing(&self, whole: bool) -> Value {
+        json!({"state": "running", "run": {"id": 3, "whole": whole}})
     }
 
     fn figures(&self) -> Figures {
@@ -68,6 +68,7 @@ impl Inspector for Scripted {
             shadow: "vitess".into(),
             who: format!("at most {limit}"),
             wish: json!({"tables": ["a.b"]}),
+            condition: None,
             started: jiff::Timestamp::UNIX_EPOCH,
             ended: None,
             outcome: Some("equal".into()),
@@ -101,6 +102,24 @@ async fn how_it_stands_is_told_with_the_newest_runs() {
     assert_eq!(told["history"][0]["wish"]["tables"][0], "a.b");
     assert_eq!(told["history"][0]["who"], "at most 20");
     assert_eq!(door.get("/api/v1/verify?x=1").await.0, 400);
+}
+
+/// Finding: the statements of a plan hold what rows hold, and were told to whoever may look.
+#[tokio::test]
+async fn only_an_operator_is_told_all_of_it() {
+    use super::roles::{ALICE, FILE, GRAFANA};
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), FILE).expect("written");
+    let config = format!("[admin]\ntokens_file = {:?}\n", file.path());
+    let door = Door::open_for(&config, None, Arc::new(Scripted::default())).await;
+    for (token, whole) in [(ALICE, true), (GRAFANA, false)] {
+        let (status, told) = door.ask("GET", "/api/v1/verify", token, "").await;
+        assert_eq!(
+            (status, &told["run"]["whole"]),
+            (200, &json!(whole)),
+            "{token}"
+        );
+    }
 }
 
 #[tokio::test]
