@@ -69,6 +69,11 @@ answers() {
 understudy() {
   case " $* " in
     " serve "*) serve "$@" ;;
+    " cutover --to "*)
+      # Latency is judged of what was timed since the process began.
+      traffic
+      "$program" "$@"
+      ;;
     " tail "*) watched 'SELECT id FROM orders' understudy "$@" ;;
     " status --watch "*) on_a_terminal "$@" ;;
     " verify --config "*)
