@@ -221,7 +221,7 @@ mod tests {
         let unmanned = Unmanned::new("nobody is here", Some(Arc::new(records)), None);
         assert_eq!(unmanned.state(), State::Aborted);
         assert_eq!(unmanned.record(), Some(second));
-        assert_eq!(unmanned.records(9).unwrap().len(), 4);
+        assert_eq!(unmanned.records(9).unwrap().len(), 5);
         let last = unmanned.last_switched().unwrap().unwrap();
         assert_eq!(last.id, back_again, "whatever came after it");
         assert_eq!(unmanned.kept(back_again).unwrap().unwrap(), last);
