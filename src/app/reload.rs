@@ -45,6 +45,8 @@ pub(super) struct Reload {
     ledger: Ledger,
     /// One at a time.
     turn: Mutex<()>,
+    /// Whether nothing is taken, as another process is about to take over.
+    rests: Mutex<bool>,
     taken: AtomicU64,
     refused: AtomicU64,
 }
@@ -56,6 +58,7 @@ impl Reload {
             mirror,
             ledger,
             turn: Mutex::new(()),
+            rests: Mutex::new(false),
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
@@ -91,6 +94,13 @@ impl Reload {
         if dry_run {
             return Ok(self.config.differences(&read));
         }
+        // What another process was told holds until it has taken over, or has not.
+        let rests = self.rests.lock();
+        if *rests {
+            return Err(not_now(
+                "another process is about to take over: once it has, it is the one to ask",
+            ));
+        }
         let before = Copied::of(&self.config);
         let found = self.config.follow(&read);
         if found.needs_restart.is_empty() {
@@ -99,6 +109,11 @@ impl Reload {
             self.tell(&before);
         }
         Ok(found)
+    }
+
+    /// From here on nothing is taken; or it may be again. Waits for what is being taken at this moment.
+    pub(super) fn set_rests(&self, rests: bool) {
+        *self.rests.lock() = rests;
     }
 
     /// Tells those that keep a copy. A switch that an operator has set stays, unless the file says another word now.
@@ -158,7 +173,8 @@ pub(super) fn at_signal(house: &Arc<Running>, supervisor: &Arc<Supervisor>) {
         if tells {
             supervisor.reloading();
         }
-        let reading = tokio::task::spawn_blocking(move || house.reload(false, SIGNAL));
+        let asked = Arc::clone(&house);
+        let reading = tokio::task::spawn_blocking(move || asked.reload(false, SIGNAL));
         let refused = match reading.await {
             Ok(Ok(found)) if found.needs_restart.is_empty() => Ok(format!(
                 "{} keys of the config were changed",
@@ -172,8 +188,11 @@ pub(super) fn at_signal(house: &Arc<Running>, supervisor: &Arc<Supervisor>) {
             tracing::error!("{SIGNAL}: nothing of the config was changed: {why}");
             "nothing of the config was changed, the log says why".to_owned()
         });
-        if tells {
-            supervisor.reloaded(&words);
+        match house.heir() {
+            _ if !tells => {}
+            None => supervisor.reloaded(&words),
+            // That is how it stands still.
+            Some(heir) => supervisor.reloaded_beside(heir),
         }
     }));
 }

@@ -110,6 +110,8 @@ pub(super) struct Dispatcher {
     first_look: Option<Instant>,
     /// What had passed by when that was said last.
     passed: u64,
+    /// By then all had been said that came before the mirror, and not all of it is done.
+    before: Option<Instant>,
 }
 
 impl Dispatcher {
@@ -140,6 +142,7 @@ impl Dispatcher {
             done: 0,
             first_look: None,
             passed: 0,
+            before: None,
         }
     }
 
@@ -148,6 +151,7 @@ impl Dispatcher {
     pub(super) fn begin_with(&mut self, before: Before) {
         let now = Instant::now();
         let limit = self.shared.config.mirror.breaker.now().lag;
+        self.before = Some(now);
         self.first_look = now.checked_add(FIRST_LOOK);
         self.lag_excused = now.checked_add(before.waited + limit + FIRST_LOOK);
         if before.is_full {
@@ -526,6 +530,7 @@ impl Dispatcher {
         }
         self.say_passed();
         self.say_lost();
+        self.say_caught_up();
         if self.shared.breaker(|breaker| breaker.wants_probe(now)) {
             self.probe = Some(task::spawn("probe", probe(Arc::clone(&self.shared))));
         }
@@ -547,6 +552,19 @@ impl Dispatcher {
             self.lost_unsaid = lost;
             let cause = "commands of sessions past all limits were lost";
             self.shared.taint(&Scope::All, "", &cause.into());
+        }
+    }
+
+    /// Where all is on the shadow, or tainted, that came before there was a mirror, a crash loses none of it any more.
+    fn say_caught_up(&mut self) {
+        let Some(before) = self.before else { return };
+        // What is still in the tee came before, too.
+        self.receive_some(TAKEN_MAX, true);
+        let shared = &self.shared;
+        let both = [shared.unread.since(), shared.line.oldest_open()];
+        if both.into_iter().flatten().all(|since| since > before) {
+            self.before = None;
+            shared.ledger.is_caught_up();
         }
     }
 

@@ -5,8 +5,9 @@
 //! systemd a main process that is not its own child is a stranger for good, of which it does not wait for the end
 //! before it kills all that is left.
 
-use super::porter::is_the_container;
-use super::{LETTER, kill};
+use super::LETTER;
+use super::container::is_the_container;
+use super::peer::Peer;
 use crate::task;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -43,7 +44,7 @@ impl Heirs {
             );
             return;
         }
-        if let Some(why) = is_the_container(std::process::id()) {
+        if let Some(why) = is_the_container() {
             tracing::error!("SIGUSR2: no new process was started: {why}; this one goes on");
             return;
         }
@@ -98,7 +99,7 @@ async fn attend(
                     "process {heir} was to take over and has not within {} s: it is ended, and this one goes on",
                     patience.as_secs()
                 );
-                kill(heir);
+                let _ended = Peer::new(heir).kill();
             }
             false
         }
