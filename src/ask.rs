@@ -35,6 +35,12 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// utf8mb4_general_ci, which every server since 5.5 knows.
 const COLLATION: u16 = 45;
 
+/// By which of these a server says which it is: MariaDB knows no server_uuid.
+pub const IDENTITIES: [&str; 2] = [
+    "SELECT @@GLOBAL.server_uuid",
+    "SELECT concat(@@GLOBAL.hostname, '/', @@GLOBAL.server_id)",
+];
+
 /// A row of texts; `None` is NULL.
 pub type Row = Vec<Option<String>>;
 
@@ -143,6 +149,24 @@ impl Asker {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.connection.server_version
+    }
+
+    /// Which server it is, by its own word; none where it has none to tell: a vtgate, which stands for many.
+    ///
+    /// # Errors
+    /// As [`Asker::ask`], but for a refusal.
+    pub async fn identity(&mut self) -> Result<Option<String>, AskError> {
+        if self.connection.is_vitess() {
+            return Ok(None);
+        }
+        for ask in IDENTITIES {
+            match self.ask(ask).await {
+                Ok(rows) => return Ok(rows.into_iter().flatten().next().flatten()),
+                Err(AskError::Refused { .. }) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(None)
     }
 
     /// The number under which the server knows the connection.
@@ -472,14 +496,20 @@ impl std::fmt::Debug for Questions {
     }
 }
 
-/// What has a server of this version end a session's reads that take longer; `None` where it cannot.
-fn time_limit(version: &str, at_most: Duration) -> Option<String> {
-    let is_mariadb = version.contains("MariaDB");
-    // As MariaDB says it for the replicas of old.
+/// The number of a server's version, as its greeting says it.
+#[must_use]
+pub fn version_number(version: &str) -> (u32, u32, u32) {
+    // What MariaDB says before its own, for the replicas of old.
     let version = version.strip_prefix("5.5.5-").unwrap_or(version);
     let mut parts = version.split(|c: char| !c.is_ascii_digit());
     let mut next = || parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
-    let number: (u32, u32, u32) = (next(), next(), next());
+    (next(), next(), next())
+}
+
+/// What has a server of this version end a session's reads that take longer; `None` where it cannot.
+fn time_limit(version: &str, at_most: Duration) -> Option<String> {
+    let is_mariadb = version.contains("MariaDB");
+    let number = version_number(version);
     let ms = at_most.as_millis().max(1);
     match is_mariadb {
         true if number >= (10, 1, 1) => Some(format!(

@@ -5,6 +5,7 @@
 
 mod again;
 mod fault;
+mod file;
 mod holders;
 mod live;
 mod meaning;
@@ -73,6 +74,22 @@ impl Config {
                 "name a file with --config FILE",
             )
         })?;
+        Self::written(file, &text)
+    }
+
+    /// The same for a process that runs with what the file said before. It is somebody's who may be writing it just
+    /// now: what looks half written is not taken.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; and where the file is no regular one, is empty or does not end with a newline, or changes
+    /// meanwhile.
+    pub fn load_again(file: &Path) -> Result<Self, ConfigError> {
+        let text =
+            file::settled(file).map_err(|(wrong, right)| ConfigError::one(file, wrong, right))?;
+        Self::written(file, &text)
+    }
+
+    fn written(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let ours = |(name, text): (OsString, OsString)| {
             let name = name
                 .into_string()
@@ -81,7 +98,7 @@ impl Config {
             Some((name, text.to_string_lossy().into_owned()))
         };
         let variables: Vec<_> = std::env::vars_os().filter_map(ours).collect();
-        let read = Self::parse(&text, &variables).map_err(|faults| ConfigError {
+        let read = Self::parse(text, &variables).map_err(|faults| ConfigError {
             file: file.to_owned(),
             faults,
         })?;

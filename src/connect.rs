@@ -15,6 +15,7 @@ use std::pin::Pin;
 mod announce;
 mod dial;
 mod direct;
+mod expiry;
 mod login;
 mod packets;
 mod serving;
@@ -23,6 +24,7 @@ mod tls;
 
 pub(crate) use announce::dial_for;
 pub use dial::Tcp;
+pub(crate) use expiry::expires;
 pub(crate) use login::{greet, log_in, secure};
 pub(crate) use packets::{Packet, PacketReader, write as write_one};
 pub use serving::CertificateError;

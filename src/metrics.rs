@@ -52,13 +52,17 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// All metrics that this module reads by itself. The relay's own counters stand in [`RELAY`].
-pub const METRICS: [Metric; 33] = [
+pub const METRICS: [Metric; 34] = [
     gauge("understudy_build_info", "Always 1; labels: version."),
     gauge("understudy_uptime_seconds", "Time since the start."),
     gauge("understudy_ready", "1 while clients may be sent here."),
     counter(
         "understudy_audit_lost_total",
         "Requests that would change something and are missing in the ledger's audit; the process's log has them.",
+    ),
+    counter(
+        "understudy_admin_turned_away_total",
+        "Connections to the admin that were closed because all of its places were taken.",
     ),
     gauge(
         "understudy_tokens_file_refused",
@@ -534,6 +538,8 @@ impl Metrics {
         self.count("understudy_tee_samples_shed_total", &[], tee.samples_shed);
         let lost = parts.counters.audit_lost.load(Ordering::Relaxed);
         self.count("understudy_audit_lost_total", &[], lost);
+        let turned_away = parts.counters.turned_away.load(Ordering::Relaxed);
+        self.count("understudy_admin_turned_away_total", &[], turned_away);
         let refused = parts.counters.tokens_refused.load(Ordering::Relaxed) > 0;
         self.set("understudy_tokens_file_refused", &[], flag(refused));
         for (name, n) in parts.console.values() {

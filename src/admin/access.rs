@@ -3,9 +3,10 @@
 //! nothing else. A viewer's token opens what only asks.
 
 use super::answer::Refusal;
-use super::audit::Slip;
+use super::audit::{Peer, Slip};
 use super::holders::Holders;
 use super::page::{self, Page, Trouble, Visitor};
+use super::places::LetIn;
 use super::who::Caller;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
@@ -170,6 +171,12 @@ fn let_in(request: &mut Request, caller: &Caller) -> Result<(), Refusal> {
     if let Some(slip) = request.extensions().get::<Slip>() {
         slip.is_of(caller);
     }
+    // Whom anybody may be has proved nothing: a stranger who is shown the form to log in.
+    if let Some(place) = request.extensions().get::<LetIn>()
+        && !caller.name().is_empty()
+    {
+        place.set();
+    }
     let only_asks = request.method().is_safe() || page::is_way_in_or_out(request.uri().path());
     if !only_asks {
         caller.may_change()?;
@@ -204,6 +211,10 @@ async fn page_asked(access: &Access, page: &Page, mut request: Request, next: Ne
         Admitted::Again => return page::again(request.uri()).await,
         Admitted::Refused(refusal) => refusal,
     };
+    let guess = guess(&request, &refusal);
+    if let Some(from) = guess {
+        guessed(from).await;
+    }
     page::secured(Trouble::from(refusal).into_response()).await
 }
 
@@ -217,10 +228,18 @@ async fn api_asked(access: &Access, mut request: Request, next: Next) -> Respons
     let Err(refusal) = passes else {
         return next.run(request).await;
     };
-    if refusal.status() == WRONG_TOKEN && request.headers().contains_key(header::AUTHORIZATION) {
-        guessed().await;
+    let guess = guess(&request, &refusal);
+    if let Some(from) = guess {
+        guessed(from).await;
     }
     refusal.into_response()
+}
+
+/// Whoever was refused with a token in hand has guessed; from where.
+fn guess(request: &Request, refusal: &Refusal) -> Option<Option<SocketAddr>> {
+    let has_one = request.headers().contains_key(header::AUTHORIZATION);
+    let peer = request.extensions().get::<Peer>();
+    (refusal.status() == WRONG_TOKEN && has_one).then(|| peer.map(|peer| peer.0))
 }
 
 const WRONG_TOKEN: u16 = 401;
@@ -228,9 +247,10 @@ const WRONG_TOKEN: u16 = 401;
 /// Between two guesses that one connection may make.
 const GUESS: Duration = Duration::from_secs(1);
 
-/// A token was wrong: it is said, and whoever tries more of them waits. The right one never does.
-pub(super) async fn guessed() {
-    tracing::warn!("somebody gave the admin a wrong token");
+/// A token was wrong, at whichever door: it is said, and whoever tries more of them waits. The right one never does.
+pub(super) async fn guessed(from: Option<SocketAddr>) {
+    let from = from.map(tracing::field::display);
+    tracing::warn!(from, "somebody gave the admin a wrong token");
     tokio::time::sleep(GUESS).await;
 }
 

@@ -215,6 +215,32 @@ where
     }
 }
 
+/// Reads under way at once that tell an operator how it stands after what they asked for was done. They have places of
+/// their own: readers that hang must not make of what was done something that is not known.
+static AFTERWARDS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
+
+/// Such a read, its turn included, takes no longer than this: without it there is an answer, too.
+const AFTERWARDS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads how it stands, once what was asked for was done.
+///
+/// # Errors
+/// It cannot be read now, and why.
+pub(super) async fn read_afterwards<T, E>(
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let time = (AFTERWARDS_TIMEOUT, "the ledger did not answer in time");
+    match aside(&AFTERWARDS, time, read).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(refusal) => Err(refusal.message),
+    }
+}
+
 /// Changes of the ledger under way at once. They have places of their own, for readers that hang must
 /// not keep an operator's judgement from being written.
 static CHANGES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
@@ -293,5 +319,15 @@ mod tests {
         let _hang = READS.acquire_many(4).await.expect("places");
         let scraped = tokio::time::timeout(Duration::from_secs(10), scrape(|| 1)).await;
         assert_eq!(scraped.expect("in time").expect("looked"), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_it_stands_afterwards_is_not_kept_by_reads_that_hang() {
+        let _hang = READS.acquire_many(4).await.expect("places");
+        let told = read_afterwards(|| Ok::<_, String>(1)).await;
+        assert_eq!(told, Ok(1));
+        let _hang = AFTERWARDS.acquire_many(2).await.expect("places");
+        let late = read_afterwards(|| Ok::<_, String>(1)).await.unwrap_err();
+        assert!(late.contains("in time"), "{late}");
     }
 }

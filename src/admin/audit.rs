@@ -9,6 +9,7 @@ use super::answer::{Asked, Refusal, body, read};
 use super::page::{self, Trouble};
 use super::who::Caller;
 use super::{Counters, Parts};
+use crate::config;
 use crate::ledger::{Audited, Ledger};
 use crate::task;
 use crate::words::{brief, harmless, is_misleading};
@@ -39,8 +40,9 @@ const WRITTEN: Duration = Duration::from_secs(1);
 /// At the end, what waits is written within this time.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Of those who prove nothing so many requests are kept in each minute; the next one says how many were left out.
-const STRANGERS_MAX: u32 = 30;
+/// Of those who prove nothing so many requests are kept in each minute, and as many of viewers who were refused; the
+/// next one says how many were left out.
+const REFUSED_MAX: u32 = 30;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The status of who may not.
@@ -53,6 +55,9 @@ const FIELDS_MAX: usize = 200;
 const PATH_CHARS: usize = 200;
 const VALUE_CHARS: usize = 64;
 const BODY_CHARS: usize = 300;
+
+/// Of who somebody says that they are: a name, and no text.
+const NAME_CHARS: usize = 64;
 
 /// Entries of a list that are told.
 const LIST_MAX: usize = 10;
@@ -95,7 +100,7 @@ impl Slip {
         let who = told.iter().find(|(name, _)| name == "who");
         let who = who.and_then(|(_, who)| who.as_str());
         if let Some(said) = who.filter(|who| !who.is_empty()) {
-            let _first = self.0.said.set(brief(&harmless(said), PATH_CHARS));
+            let _first = self.0.said.set(name(said));
         }
         let _first = self.0.body.set(summary(&told));
     }
@@ -105,7 +110,10 @@ impl Slip {
 #[derive(Debug)]
 pub(super) struct Clerk {
     desk: mpsc::Sender<Handed>,
-    strangers: Mutex<Strangers>,
+    /// Of nobody's.
+    strangers: Mutex<Refused>,
+    /// Of those who proved who they are, and may not. Strangers, who are as many as they like, leave them their own.
+    viewers: Mutex<Refused>,
     counters: Arc<Counters>,
 }
 
@@ -132,6 +140,7 @@ impl Clerk {
         let clerk = Self {
             desk,
             strangers: Mutex::default(),
+            viewers: Mutex::default(),
             counters: Arc::clone(counters),
         };
         (Arc::new(clerk), task::spawn("audit", writes))
@@ -145,13 +154,18 @@ impl Clerk {
     /// Hands a request over; what it returns comes once it is written.
     fn take(&self, mut request: Audited) -> oneshot::Receiver<()> {
         let (written, when) = oneshot::channel();
-        // Who may change nothing is as many as they like, too.
-        if request.who.is_none() || request.status == Some(FORBIDDEN) {
-            match self.strangers.lock().one_more(Instant::now()) {
+        let bounded = match (&request.who, request.status) {
+            (None, _) => Some(&self.strangers),
+            (Some(_), Some(FORBIDDEN)) => Some(&self.viewers),
+            (Some(_), _) => None,
+        };
+        if let Some(bounded) = bounded {
+            match bounded.lock().one_more(Instant::now()) {
                 None => return when,
                 Some(0) => {}
                 Some(left_out) => {
-                    request.body = format!("and {left_out} more that are left out");
+                    let gap = format!("(and {left_out} more before it that are left out)");
+                    request.body = format!("{} {gap}", request.body).trim_start().to_owned();
                 }
             }
         }
@@ -185,15 +199,15 @@ fn lost(counters: &Counters, request: &Audited, fault: &str) {
     );
 }
 
-/// How many requests of nobody's there were in this minute.
+/// How many requests there were in this minute of those who were refused.
 #[derive(Debug, Default)]
-struct Strangers {
+struct Refused {
     since: Option<Instant>,
     kept: u32,
     left_out: u64,
 }
 
-impl Strangers {
+impl Refused {
     /// Whether one more is kept, and how many were left out before it.
     fn one_more(&mut self, now: Instant) -> Option<u64> {
         if self
@@ -202,7 +216,7 @@ impl Strangers {
         {
             (self.since, self.kept) = (Some(now), 0);
         }
-        if self.kept >= STRANGERS_MAX {
+        if self.kept >= REFUSED_MAX {
             self.left_out += 1;
             return None;
         }
@@ -363,6 +377,15 @@ fn summary(told: &[(String, Value)]) -> String {
     brief(&words.collect::<Vec<_>>().join(" "), BODY_CHARS)
 }
 
+/// Who somebody says that they are, where that could stand in a record.
+fn name(said: &str) -> String {
+    if config::said("who", said).is_ok() && said.chars().count() <= NAME_CHARS {
+        brief(&harmless(said), NAME_CHARS)
+    } else {
+        "…".to_owned()
+    }
+}
+
 /// A value, where it is a name, a word or a number.
 fn word(value: &Value) -> String {
     const HIDDEN: &str = "…";
@@ -463,6 +486,7 @@ mod tests {
         let clerk = Arc::new(Clerk {
             desk,
             strangers: Mutex::default(),
+            viewers: Mutex::default(),
             counters: Arc::default(),
         });
         let slip = Slip::default();
@@ -496,11 +520,72 @@ mod tests {
         assert!(waiting.try_recv().is_err(), "each once");
     }
 
+    fn clerk() -> (Clerk, mpsc::Receiver<Handed>) {
+        let (desk, waiting) = mpsc::channel(100);
+        let clerk = Clerk {
+            desk,
+            strangers: Mutex::default(),
+            viewers: Mutex::default(),
+            counters: Arc::default(),
+        };
+        (clerk, waiting)
+    }
+
+    fn refused(who: Option<&str>) -> Audited {
+        Audited {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            who: who.map(str::to_owned),
+            said: None,
+            from: String::new(),
+            what: "POST /api/v1/cutover".to_owned(),
+            body: "to=vitess".to_owned(),
+            status: Some(if who.is_some() { FORBIDDEN } else { 401 }),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_leave_a_viewers_refusal_its_line() {
+        let (clerk, mut waiting) = clerk();
+        let mut written = || {
+            let mut all = Vec::new();
+            while let Ok((one, _)) = waiting.try_recv() {
+                all.push((one.who, one.body));
+            }
+            all
+        };
+        for _ in 0..REFUSED_MAX + 5 {
+            drop(clerk.take(refused(None)));
+        }
+        drop(clerk.take(refused(Some("grafana"))));
+        let all = written();
+        assert_eq!(all.len(), 31);
+        let last = (Some("grafana".to_owned()), "to=vitess".to_owned());
+        assert_eq!(all.last(), Some(&last));
+        tokio::time::advance(MINUTE).await;
+        drop(clerk.take(refused(None)));
+        let told = "to=vitess (and 5 more before it that are left out)".to_owned();
+        assert_eq!(written(), [(None, told)]);
+    }
+
+    #[test]
+    fn who_somebody_says_that_they_are_is_a_name() {
+        let long = "n".repeat(NAME_CHARS + 1);
+        for (said, told) in [
+            ("bob", "bob"),
+            ("Zoë of the night shift", "Zoë of the night shift"),
+            (&*long, "…"),
+            (" ", "…"),
+            ("understudy", "…"),
+        ] {
+            assert_eq!(name(said), told);
+        }
+    }
+
     #[test]
     fn those_who_prove_nothing_have_so_many_lines_a_minute() {
-        let mut strangers = Strangers::default();
+        let mut strangers = Refused::default();
         let now = Instant::now();
-        for _ in 0..STRANGERS_MAX {
+        for _ in 0..REFUSED_MAX {
             assert_eq!(strangers.one_more(now), Some(0));
         }
         for _ in 0..7 {

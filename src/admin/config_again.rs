@@ -1,9 +1,8 @@
 //! `POST /api/v1/config/reload`: the config is read again, and what differs is taken: all of it, or nothing.
 
-use super::Parts;
 use super::answer::{Refusal, ToldOrNothing, change};
 use super::who::Caller;
-use crate::config::Differences;
+use super::{Parts, Reloaded};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -32,15 +31,15 @@ pub(super) async fn reload(
     let who = caller.says(wanted.who)?;
     let (dry_run, house) = (wanted.dry_run, parts.house);
     let reading = change(move || Ok::<_, Infallible>(house.reload(dry_run, &who)));
-    let found = reading.await?.map_err(|not| {
+    let all = reading.await?.map_err(|not| {
         Refusal::conflict(format!(
             "the config was not taken, and nothing was changed: {not}"
         ))
     })?;
-    Ok(told(dry_run, &found))
+    Ok(told(dry_run, &all))
 }
 
-fn told(dry_run: bool, found: &Differences) -> Response {
+fn told(dry_run: bool, Reloaded { found, switches }: &Reloaded) -> Response {
     let is_refused = !found.needs_restart.is_empty();
     if is_refused && !dry_run {
         let message = format!("nothing was changed: {}", found.refusal());
@@ -55,6 +54,7 @@ fn told(dry_run: bool, found: &Differences) -> Response {
         "taken": !dry_run,
         "changed": found.changed,
         "needs_restart": found.needs_restart,
+        "switches": switches,
     });
     (StatusCode::OK, Json(body)).into_response()
 }

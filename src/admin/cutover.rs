@@ -2,10 +2,10 @@
 //! /api/v1/cutover/replication_stopped`: how a cutover stands, and what an operator asks of it.
 
 use super::Parts;
-use super::answer::{Asked, Refusal, Told, ToldOrNothing, read};
+use super::answer::{Asked, Refusal, Told, ToldOrNothing, read, read_afterwards};
 use super::status::Nothing;
 use super::who::{Caller, Said};
-use crate::cutover::{GUARDS, Judged, Order, Refused, guards};
+use crate::cutover::{GUARDS, Judged, Order, Refused, guards, is_way_back};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -59,7 +59,7 @@ pub(super) async fn order(
 ) -> Result<Response, Refusal> {
     match ordered(&parts, &caller, wanted).await? {
         Ordered::Begun(id) => {
-            let told = told(parts, Some(id)).await?;
+            let told = told_afterwards(parts, Some(id)).await;
             Ok((StatusCode::ACCEPTED, Json(told)).into_response())
         }
         Ordered::Refused(guards) => Ok(refused(&guards)),
@@ -123,7 +123,7 @@ pub(super) async fn abort(
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
     let id = aborted(&parts, &caller, body.who).await?;
-    told(parts, Some(id)).await.map(Json)
+    Ok(Json(told_afterwards(parts, Some(id)).await))
 }
 
 /// Asks the helm for it, for the page too; the number of the record that has ended.
@@ -147,7 +147,7 @@ pub(super) async fn replication_stopped(
     ToldOrNothing(body): ToldOrNothing<Said>,
 ) -> Result<Json<Value>, Refusal> {
     stopped(&parts, &caller, body.who).await?;
-    told(parts, None).await.map(Json)
+    Ok(Json(told_afterwards(parts, None).await))
 }
 
 /// Gives the word to the helm, for the page too.
@@ -193,30 +193,53 @@ fn refused(guards: &[Judged]) -> Response {
 
 /// How it stands; with this record, or the one that the state is of. Reads the ledger's file.
 pub(super) async fn told(parts: Parts, id: Option<i64>) -> Result<Value, Refusal> {
-    read(move || {
-        let helm = &parts.helm;
-        // The state first: the records are then no older than it.
-        let state = helm.state();
-        let id = id.or_else(|| helm.record());
-        let primary = parts.roles.borrow().primary.name.clone();
-        let records = helm.records(HISTORY)?;
-        let known = records.iter().find(|record| Some(record.id) == id);
-        let record = match (known, id) {
-            (Some(record), _) => Some(record.clone()),
-            // It has long been in its soak, and many were refused since.
-            (None, Some(id)) => helm.kept(id)?,
-            (None, None) => None,
-        };
-        let last = helm.last_switched()?;
-        // Where an operator has said since who is primary, no switch leads back.
-        let way_back = last.filter(|last| last.to == primary).map(|last| last.from);
-        Ok::<_, String>(json!({
-            "state": state.name(),
-            "primary": primary,
-            "way_back": way_back,
-            "record": record,
-            "history": records,
-        }))
+    read(move || stands(&parts, id)).await
+}
+
+/// The same once what was asked for was done: where it cannot be read, as far as it is known without.
+async fn told_afterwards(parts: Parts, id: Option<i64>) -> Value {
+    let known = parts.clone();
+    let unread = match read_afterwards(move || stands(&parts, id)).await {
+        Ok(told) => return told,
+        Err(why) => why,
+    };
+    let primary = known.roles.borrow().primary.name.clone();
+    json!({
+        "state": known.helm.state().name(),
+        "primary": primary,
+        "way_back": null,
+        "record": id.map(|id| json!({"id": id})),
+        "history": [],
+        "unread": format!(
+            "what was asked for was done, and its record cannot be read now: {unread}; GET /api/v1/cutover tells it later"
+        ),
     })
-    .await
+}
+
+fn stands(parts: &Parts, id: Option<i64>) -> Result<Value, String> {
+    let helm = &parts.helm;
+    // The state first: the records are then no older than it.
+    let state = helm.state();
+    let id = id.or_else(|| helm.record());
+    let primary = parts.roles.borrow().primary.name.clone();
+    let records = helm.records(HISTORY)?;
+    let known = records.iter().find(|record| Some(record.id) == id);
+    let record = match (known, id) {
+        (Some(record), _) => Some(record.clone()),
+        // It has long been in its soak, and many were refused since.
+        (None, Some(id)) => helm.kept(id)?,
+        (None, None) => None,
+    };
+    let last = helm.last_switched()?;
+    // Where an operator has said since who is primary, no switch leads back.
+    let last = last.filter(|last| last.to == primary);
+    let way_back = last.filter(|last| is_way_back(Some(last), &last.from));
+    let way_back = way_back.map(|last| last.from);
+    Ok(json!({
+        "state": state.name(),
+        "primary": primary,
+        "way_back": way_back,
+        "record": record,
+        "history": records,
+    }))
 }

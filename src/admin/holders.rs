@@ -10,7 +10,7 @@ use crate::config::{self, Holder, Role, Secret, TOKEN_CHARS_MIN, TokenDigest, To
 use arc_swap::ArcSwap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::sync::CancellationToken;
 
 /// See the module.
@@ -19,8 +19,32 @@ pub(super) struct Holders {
     /// The one token of `admin.token`.
     one: Option<Secret>,
     file: Option<PathBuf>,
-    now: ArcSwap<Vec<Holder>>,
+    now: ArcSwap<Vec<Held>>,
+    /// Tokens that were given to somebody since the start.
+    given: AtomicU64,
     counters: Arc<Counters>,
+}
+
+/// Somebody who has a token.
+#[derive(Debug)]
+struct Held {
+    holder: Holder,
+    /// By its number it is told from the same token, once that was taken out and put back.
+    number: u64,
+}
+
+/// A token that somebody has shown, as it is known again for as long as nobody takes it out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    digest: TokenDigest,
+    number: u64,
+}
+
+impl Shown {
+    /// Whether both are of one token; in constant time.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.digest.is(&other.digest) && self.number == other.number
+    }
 }
 
 impl Holders {
@@ -36,6 +60,7 @@ impl Holders {
             one: admin.token.clone(),
             file: admin.tokens_file.as_ref().map(|file| file.path.clone()),
             now: ArcSwap::default(),
+            given: AtomicU64::new(0),
             counters: Arc::clone(counters),
         };
         let read = admin.tokens_file.as_ref().map(|file| file.holders.clone());
@@ -44,8 +69,19 @@ impl Holders {
     }
 
     fn take(&self, holders: Vec<Holder>) {
+        let before = self.now.load_full();
+        let held = |holder: Holder| {
+            let mut known = before.iter();
+            let known = known.find(|held| held.holder.digest.is(&holder.digest));
+            let number = known.map_or_else(
+                || self.given.fetch_add(1, Ordering::Relaxed),
+                |held| held.number,
+            );
+            Held { holder, number }
+        };
         let one = self.one.iter().map(Holder::of_the_one);
-        self.now.store(Arc::new(one.chain(holders).collect()));
+        let all = one.chain(holders).map(held).collect();
+        self.now.store(Arc::new(all));
     }
 
     /// Whether nobody needs a token.
@@ -58,31 +94,36 @@ impl Holders {
         self.file.is_some()
     }
 
-    /// Whose token this is. It is held against all of them, in constant time.
+    /// Whose token this is. It is held against all of them, in constant time. None at all is nobody's, whatever the
+    /// file says.
     pub(super) fn whose(self: &Arc<Self>, token: &[u8]) -> Option<Caller> {
-        self.still(&TokenDigest::of(token))
+        if token.is_empty() {
+            return None;
+        }
+        let given = TokenDigest::of(token);
+        self.caller(|held| held.holder.digest.is(&given))
     }
 
-    /// Who has the token of this digest now.
-    pub(super) fn still(self: &Arc<Self>, digest: &TokenDigest) -> Option<Caller> {
-        self.caller(|holder| holder.digest.is(digest))
+    /// Who has this token now, if it has not been taken out since it was shown.
+    pub(super) fn still(self: &Arc<Self>, shown: &Shown) -> Option<Caller> {
+        self.caller(|held| held.shown().is(shown))
     }
 
     /// Who has the token that a proof is made of; of those whose token is known, not its digest alone.
     pub(super) fn prove(self: &Arc<Self>, is_of: impl Fn(&Secret) -> bool) -> Option<Caller> {
-        self.caller(|holder| holder.token.as_ref().is_some_and(&is_of))
+        self.caller(|held| held.holder.token.as_ref().is_some_and(&is_of))
     }
 
-    fn caller(self: &Arc<Self>, is_it: impl Fn(&Holder) -> bool) -> Option<Caller> {
+    fn caller(self: &Arc<Self>, is_it: impl Fn(&Held) -> bool) -> Option<Caller> {
         let now = self.now.load();
         // No early end, for it would tell which.
         let mut found = None;
-        for holder in now.iter() {
-            if is_it(holder) {
-                found = Some(holder);
+        for held in now.iter() {
+            if is_it(held) {
+                found = Some(held);
             }
         }
-        found.map(|holder| Caller::holder(holder, self))
+        found.map(|held| Caller::holder(held, self))
     }
 
     /// Looks at the file until told to end.
@@ -112,9 +153,9 @@ impl Holders {
         let same = |one: &Holder, other: &Holder| {
             one.name == other.name && one.role == other.role && one.digest.is(&other.digest)
         };
-        let known = |all: &[Holder], one: &Holder| all.iter().any(|other| same(one, other));
+        let known = |one: &Holder| before.iter().any(|other| same(one, &other.holder));
         let of_file = before.len().saturating_sub(usize::from(self.one.is_some()));
-        let changed = of_file != holders.len() || !holders.iter().all(|one| known(&before, one));
+        let changed = of_file != holders.len() || !holders.iter().all(known);
         let told: Vec<String> = holders
             .iter()
             .map(|one| format!("{} ({})", one.name, one.role.name()))
@@ -129,13 +170,22 @@ impl Holders {
     }
 }
 
+impl Held {
+    const fn shown(&self) -> Shown {
+        Shown {
+            digest: self.holder.digest,
+            number: self.number,
+        }
+    }
+}
+
 impl Caller {
     /// The holder of a token.
-    fn holder(holder: &Holder, holders: &Arc<Holders>) -> Self {
+    fn holder(held: &Held, holders: &Arc<Holders>) -> Self {
         Self::known(
-            Arc::clone(&holder.name),
-            holder.role,
-            Some((holder.digest, Arc::clone(holders))),
+            Arc::clone(&held.holder.name),
+            held.holder.role,
+            Some((held.shown(), Arc::clone(holders))),
         )
     }
 
@@ -182,7 +232,23 @@ mod tests {
         for wrong in ["", "alice", "alice-alice-alice "] {
             assert_eq!(role(wrong), None, "{wrong:?}");
         }
-        let bob = holders.whose(b"bob-bob-bob-bob-bob").unwrap();
+        let nobodys = Holder {
+            name: "nobody".into(),
+            role: Role::Operator,
+            digest: TokenDigest::of(b""),
+            token: None,
+        };
+        let all = holders.now.load();
+        let before: Vec<Holder> = all.iter().skip(1).map(|it| it.holder.clone()).collect();
+        holders.change(vec![nobodys]);
+        assert_eq!(
+            role(""),
+            None,
+            "no token is nobody's, whatever the file says"
+        );
+        holders.change(before);
+        let shown = || holders.whose(b"bob-bob-bob-bob-bob");
+        let bob = shown().unwrap();
         let stop = CancellationToken::new();
         let watch = crate::task::spawn("holders", Arc::clone(&holders).watch(stop.clone()));
         // Wrong, and gone: who could ask still can.
@@ -201,6 +267,10 @@ mod tests {
         std::fs::write(&path, ALICE).unwrap();
         until(|| bob.is_over()).await;
         assert_eq!(role("alice-alice-alice"), Some(Role::Operator));
+        // Put back it is another one: what was opened by the one before stays shut.
+        std::fs::write(&path, format!("{ALICE}{BOB}")).unwrap();
+        until(|| shown().is_some()).await;
+        assert!(bob.is_over() && !shown().unwrap().is_over());
         stop.cancel();
         watch.await.unwrap();
     }

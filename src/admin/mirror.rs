@@ -1,12 +1,12 @@
 //! `PATCH /api/v1/mirror`: the mirror's switches, at run time. A restart brings the config's back.
 
+use super::Parts;
 use super::answer::{Refusal, Told, change as changed};
 use super::status::mirror_json;
 use super::who::Caller;
-use super::{Parts, may_write};
-use crate::config::Writes;
+use crate::config::{self, FedBy, Writes};
 use crate::ledger::Ledger;
-use crate::shadow::Control;
+pub(super) use crate::shadow::Control;
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde::Deserialize;
@@ -35,26 +35,22 @@ pub(super) async fn switch(
     Extension(caller): Extension<Caller>,
     Told(change): Told<Change>,
 ) -> Result<Json<Value>, Refusal> {
-    switched(&parts, &caller, change).await?;
+    switched(&parts, &caller, &change, |_, _| Ok(())).await?;
     Ok(Json(mirror_json(&parts)))
 }
 
-/// How the switches would be.
-///
-/// # Errors
-/// What cannot be, and why: nothing is changed.
-pub(super) fn meant(parts: &Parts, change: &Change) -> Result<Control, Refusal> {
-    let mut control = parts.house.mirror().control;
+/// How the switches would be that are so `now`.
+fn meant(now: &Control, change: &Change, config: &config::Config) -> Result<Control, Refusal> {
+    let mut control = *now;
     if let Some(word) = &change.writes {
         let writes = Writes::named(word).ok_or_else(|| {
             Refusal::bad(format!(
                 "writes: found {word:?}; it is one of apply, rollback, plan, off"
             ))
         })?;
-        if !may_write(parts, writes) {
-            return Err(Refusal::conflict(
-                "writes = \"apply\" would write every row twice, for the shadow is fed by replication",
-            ));
+        let is_new = writes != now.writes;
+        if is_new && writes == Writes::Apply && config.shadow.fed_by == FedBy::Replication {
+            return Err(Refusal::conflict(no_apply(now.flows_back, config)));
         }
         control.writes = writes;
     }
@@ -72,18 +68,43 @@ pub(super) fn meant(parts: &Parts, change: &Change) -> Result<Control, Refusal> 
     Ok(control)
 }
 
-/// Sets them, and writes down who did, for the page too. Where it cannot be written down they are set all the
-/// same: a full disk may be why somebody pauses.
+/// Why dark writes are not written by a word of an operator's, where the config has replication feed the shadow.
+fn no_apply(flows_back: bool, config: &config::Config) -> String {
+    let (primary, shadow) = (&config.primary.name, &config.shadow.name);
+    if flows_back {
+        format!(
+            "writes = \"apply\" would write rows to {primary} that replication may still carry to {shadow}, and they would come back: say that it has ended, and they flow (understudy cutover --replication-stopped, POST /api/v1/cutover/replication_stopped)"
+        )
+    } else {
+        format!(
+            "writes = \"apply\" would write every row twice, for {shadow} is fed by replication"
+        )
+    }
+}
+
+/// Sets them, and writes down who did, for the page too. `may` has them as they are and as they would be. Where it
+/// cannot be written down they are set all the same: a full disk may be why somebody pauses.
+///
+/// # Errors
+/// What cannot be, and why: nothing is changed.
 pub(super) async fn switched(
     parts: &Parts,
     caller: &Caller,
-    change: Change,
+    change: &Change,
+    may: impl Fn(&Control, &Control) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     not_in_vain(parts)?;
-    let control = meant(parts, &change)?;
-    let who = caller.says(change.who)?;
-    let before = parts.house.mirror().control;
-    parts.house.set_control(control);
+    let who = caller.says(change.who.clone())?;
+    let mut done = Err(Refusal::unavailable("the switches cannot be changed"));
+    parts.house.change_control(&mut |control| {
+        let before = *control;
+        done = meant(&before, change, &parts.config).and_then(|then| {
+            may(&before, &then)?;
+            *control = then;
+            Ok((before, then))
+        });
+    });
+    let (before, control) = done?;
     // The other process was told of the switches meanwhile, perhaps before.
     not_in_vain(parts)?;
     tracing::info!(

@@ -12,6 +12,7 @@ mod config_again;
 pub(crate) mod console;
 mod coverage;
 mod cutover;
+mod events;
 mod findings;
 mod fleet;
 mod health;
@@ -20,6 +21,7 @@ mod latency;
 mod mirror;
 mod openapi;
 mod page;
+mod places;
 mod proof;
 mod querylog;
 pub(crate) mod readiness;
@@ -42,16 +44,17 @@ mod tests;
 pub use server::serve;
 pub use tls::Tls;
 
-use crate::config::{self, Differences, Writes};
+use crate::config::{self, Differences};
 use crate::cutover::Helm;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::roles::RolesWatch;
-use crate::shadow::Control;
+use crate::shadow::{Control, Switch};
 use crate::verify::Inspector;
 use access::Access;
-use axum::Router;
 use axum::routing::{delete, get, patch, post};
+use axum::{Extension, Router};
+use events::Events;
 use holders::Holders;
 use page::Page;
 use std::sync::Arc;
@@ -63,8 +66,9 @@ pub trait House: Send + Sync + 'static {
     fn sessions(&self) -> Sessions;
     /// The mirror's state.
     fn mirror(&self) -> Mirror;
-    /// Sets the mirror's switches.
-    fn set_control(&self, control: Control);
+    /// Has the mirror's switches changed; nobody else changes them meanwhile. `change` is called once, and must wait
+    /// for nothing and ask neither the house nor for the roles.
+    fn change_control(&self, change: &mut dyn FnMut(&mut Control));
     /// What was last seen of a server, by its name.
     fn seen(&self, server: &str) -> Seen;
     /// How far the start has come.
@@ -74,7 +78,7 @@ pub trait House: Send + Sync + 'static {
     ///
     /// # Errors
     /// It was not read, or the file is wrong: nothing was changed.
-    fn reload(&self, _dry_run: bool, _who: &str) -> Result<Differences, NotReloaded> {
+    fn reload(&self, _dry_run: bool, _who: &str) -> Result<Reloaded, NotReloaded> {
         Err(NotReloaded::NotNow("there is no file here".to_owned()))
     }
     /// The process that has taken over, where this one only lets its sessions end.
@@ -85,6 +89,15 @@ pub trait House: Send + Sync + 'static {
     fn tee(&self) -> Tee;
     /// Every other counter: metric name and value.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// What came of it that the config was read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Which keys say something else.
+    pub found: Differences,
+    /// The mirror's switches of which the file does not say how they stand.
+    pub switches: Vec<Switch>,
 }
 
 /// Why the config was not read again.
@@ -209,6 +222,8 @@ pub struct Counters {
     pub audit_lost: AtomicU64,
     /// Times that the tokens' file was not taken over, since it was last.
     pub tokens_refused: AtomicU64,
+    /// Connections that were closed because all places were taken.
+    pub turned_away: AtomicU64,
 }
 
 /// Every route, and who may ask.
@@ -258,6 +273,7 @@ fn router(
         .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/fleet/forget", post(fleet::forget))
         .route("/api/v1/querylog", get(querylog::querylog))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/audit", get(audit::audit))
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/openapi.json", get(openapi::openapi))
@@ -265,6 +281,7 @@ fn router(
         .route("/api/v1/config/reload", post(config_again::reload))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
+        .layer(Extension(Arc::new(Events::new())))
         // The last one is the outermost.
         .layer(axum::middleware::from_fn(audit::note))
         .layer(axum::middleware::from_fn_with_state(
@@ -273,10 +290,4 @@ fn router(
         ))
         .layer(axum::middleware::from_fn_with_state(clerk, audit::watch))
         .with_state(parts)
-}
-
-/// Whether `writes` may be set while the shadow is fed as the roles say.
-fn may_write(parts: &Parts, writes: Writes) -> bool {
-    // After a cutover away from what replication fed, only the word that it has ended lets them flow back.
-    writes != Writes::Apply || parts.config.shadow.fed_by == config::FedBy::Mirror
 }

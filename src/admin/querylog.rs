@@ -5,7 +5,7 @@
 
 use super::Parts;
 use super::answer::{Asked, Refusal};
-use super::streams::{Stream, Streams};
+use super::streams::{Form, Stream, Streams};
 use super::who::Caller;
 use crate::ledger::{LISTENERS_MAX, Listener, QueryFilter, VERDICTS};
 use crate::sql::Class;
@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use http_body::Frame;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -86,7 +86,7 @@ pub(super) async fn querylog(
     headers: HeaderMap,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Refusal> {
-    let form = Form::asked(&headers);
+    let form = Form::asked(&headers, Form::Ndjson);
     let listener = listened(&parts, wanted.filter()?)?;
     let lines = Lines::new(listener, streams.begin(), form, caller);
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static(form.kind()));
@@ -104,54 +104,6 @@ pub(super) fn listened(parts: &Parts, filter: QueryFilter) -> Result<Listener, R
             "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
         ))
     })
-}
-
-/// How lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Ndjson,
-    Events,
-}
-
-impl Form {
-    fn asked(headers: &HeaderMap) -> Self {
-        let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
-        match accept {
-            Some(accept) if accept.contains("text/event-stream") => Self::Events,
-            _ => Self::Ndjson,
-        }
-    }
-
-    const fn kind(self) -> &'static str {
-        match self {
-            Self::Ndjson => "application/x-ndjson",
-            Self::Events => "text/event-stream",
-        }
-    }
-
-    fn line(self, into: &mut String, line: &Value) {
-        let text = line.to_string();
-        match self {
-            Self::Ndjson => into.extend([&*text, "\n"]),
-            Self::Events => into.extend(["data: ", &*text, "\n\n"]),
-        }
-    }
-
-    /// So many lines were let go.
-    fn dropped(self, into: &mut String, dropped: u64) {
-        if self == Self::Events {
-            into.push_str("event: dropped\n");
-        }
-        self.line(into, &json!({"dropped": dropped}));
-    }
-
-    /// Which every reader passes over.
-    const fn nothing(self) -> &'static str {
-        match self {
-            Self::Ndjson => "\n",
-            Self::Events => ":\n\n",
-        }
-    }
 }
 
 /// The answer's body.
@@ -188,7 +140,8 @@ impl Lines {
         }
         let dropped = self.listener.dropped();
         if dropped > 0 {
-            self.form.dropped(&mut piece, dropped);
+            let dropped = json!({"dropped": dropped});
+            self.form.event(&mut piece, "dropped", &dropped);
         }
         if piece.is_empty() && self.said.is_none_or(|at| at.elapsed() >= SIGN_OF_LIFE) {
             piece.push_str(self.form.nothing());

@@ -3,6 +3,7 @@
 use super::audit::{Clerk, Peer};
 use super::holders::Holders;
 use super::page::{self, Page};
+use super::places::{LetIn, Place, Places};
 use super::streams::Streams;
 use super::tls::Tls;
 use super::{Parts, console, readiness, router};
@@ -18,13 +19,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// Connections at once; one more is closed at once.
-pub(super) const CONNECTIONS_MAX: usize = 64;
 
 /// A request's head must arrive within this time, and an idle connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -78,8 +75,8 @@ async fn serve_http(
         .clone()
         .map(|tls| task::spawn("certificate", tls.watch(shutdown.clone())));
     let (clerk, writes) = Clerk::start(parts.ledger.clone(), &parts.counters);
+    let places = Places::new(Arc::clone(&parts.counters));
     let app = router(parts, page, holders, clerk);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -90,7 +87,7 @@ async fn serve_http(
         match accepted {
             Ok((stream, peer)) => {
                 // Where no place is free the stream is dropped, which closes it.
-                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                if let Some(place) = places.take(peer.ip()) {
                     let service = TowerToHyperService::new(app.clone());
                     let came = Came {
                         stream,
@@ -131,7 +128,7 @@ struct Came {
 async fn connection(
     came: Came,
     service: TowerToHyperService<axum::Router>,
-    _place: OwnedSemaphorePermit,
+    place: Place,
     shutdown: CancellationToken,
 ) {
     let Came { stream, peer, tls } = came;
@@ -144,6 +141,7 @@ async fn connection(
     let opened = tokio::select! {
         opened = opened => opened,
         () = shutdown.cancelled() => return,
+        () = place.is_lost() => return,
     };
     let stream = match opened {
         Ok(stream) => stream,
@@ -153,7 +151,7 @@ async fn connection(
         }
     };
     let streams = Streams::new(shutdown.clone());
-    let service = with(streams.clone(), peer, service);
+    let service = with((streams.clone(), peer, place.let_in().clone()), service);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -165,6 +163,7 @@ async fn connection(
     loop {
         tokio::select! {
             _ = served.as_mut() => return,
+            () = place.is_lost() => return,
             () = life.as_mut() => {
                 if !streams.go_on() {
                     return;
@@ -180,8 +179,7 @@ async fn connection(
 
 /// The routes, whose requests know their connection.
 fn with(
-    streams: Streams,
-    peer: Peer,
+    (streams, peer, let_in): (Streams, Peer, LetIn),
     routes: TowerToHyperService<axum::Router>,
 ) -> impl Service<
     Request<Incoming>,
@@ -192,6 +190,7 @@ fn with(
     service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(streams.clone());
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(let_in.clone());
         routes.call(request)
     })
 }

@@ -2,6 +2,8 @@
 //!
 //! They end with the process. How many there may be is for whoever gives them.
 
+use axum::http::{HeaderMap, header};
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
@@ -56,5 +58,59 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How its lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A JSON object a line.
+    Ndjson,
+    /// Server-sent events.
+    Events,
+}
+
+impl Form {
+    /// What the asker takes; what is usual there, where they do not say.
+    pub(super) fn asked(headers: &HeaderMap, usual: Self) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
+        let takes = |form: &Self| accept.is_some_and(|accept| accept.contains(form.kind()));
+        [Self::Events, Self::Ndjson]
+            .into_iter()
+            .find(takes)
+            .unwrap_or(usual)
+    }
+
+    /// The answer's content type.
+    pub(super) const fn kind(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Events => "text/event-stream",
+        }
+    }
+
+    /// One line.
+    pub(super) fn line(self, into: &mut String, line: &Value) {
+        let text = line.to_string();
+        match self {
+            Self::Ndjson => into.extend([&*text, "\n"]),
+            Self::Events => into.extend(["data: ", &*text, "\n\n"]),
+        }
+    }
+
+    /// One line, which listeners to events know by this name.
+    pub(super) fn event(self, into: &mut String, name: &str, line: &Value) {
+        if self == Self::Events {
+            into.extend(["event: ", name, "\n"]);
+        }
+        self.line(into, line);
+    }
+
+    /// Which every reader passes over.
+    pub(super) const fn nothing(self) -> &'static str {
+        match self {
+            Self::Ndjson => "\n",
+            Self::Events => ":\n\n",
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cutover;
+mod events;
 mod openapi;
 mod page;
 mod querylog;
@@ -12,6 +13,7 @@ mod watched;
 
 use super::*;
 use crate::compare::verdict::{Divergence, Example, Kind, Reason, Verdict};
+use crate::config::Writes;
 use crate::cutover::Unmanned;
 use crate::ledger::{Commands, Judged, Observation, Protocol, Side};
 use crate::roles::Roles;
@@ -19,6 +21,7 @@ use crate::sql::{Class, Table, TableSet};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -50,8 +53,8 @@ impl House for Cards {
         }
     }
 
-    fn set_control(&self, control: Control) {
-        *self.control.lock() = control;
+    fn change_control(&self, change: &mut dyn FnMut(&mut Control)) {
+        change(&mut self.control.lock());
     }
 
     fn seen(&self, server: &str) -> Seen {
@@ -631,9 +634,41 @@ async fn the_mirrors_switches_are_set_one_by_one() {
             writes: Writes::Plan,
             sample: 0.5,
             paused: true,
-            observe: false
+            observe: false,
+            flows_back: false,
         }
     );
+}
+
+#[tokio::test]
+async fn dark_writes_wait_for_the_word_that_replication_has_ended() {
+    let door =
+        Door::open("[shadow]\nfed_by = \"replication\"\n[mirror]\nwrites = \"rollback\"").await;
+    let switch = async |body: &str| {
+        let (status, answer) = door.ask("PATCH", "/api/v1/mirror", "", body).await;
+        let message = answer["error"]["message"].as_str();
+        (status, message.unwrap_or_default().to_owned())
+    };
+    let (status, why) = switch(r#"{"writes": "apply"}"#).await;
+    assert_eq!(status, 409);
+    assert!(why.contains("vitess is fed by replication"), "{why}");
+    // Behind a cutover.
+    door.cards.control.lock().flows_back = true;
+    let (status, why) = switch(r#"{"writes": "apply", "reads": false}"#).await;
+    assert_eq!(status, 409);
+    assert!(
+        why.contains("replication-stopped") && !why.contains("twice"),
+        "{why}"
+    );
+    assert!(door.cards.control.lock().reads, "nothing was changed");
+    // The word was given: they flow, and to say so once more is no change.
+    door.cards.control.lock().writes = Writes::Apply;
+    assert_eq!(
+        switch(r#"{"writes": "apply", "reads": false}"#).await.0,
+        200
+    );
+    let control = *door.cards.control.lock();
+    assert!(control.writes == Writes::Apply && !control.reads && control.flows_back);
 }
 
 #[tokio::test]
@@ -913,6 +948,51 @@ async fn one_that_never_ends_its_head_takes_nothing_from_others() {
         "{}",
         String::from_utf8_lossy(&answer)
     );
+}
+
+/// Asks by a connection that stays open; the status.
+async fn asked_on(stream: &mut TcpStream, at: SocketAddr) -> u16 {
+    let request = format!("GET /api/v1/status HTTP/1.1\r\nhost: {at}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let n = stream.read(&mut piece).await.expect("answered");
+        assert!(n > 0, "it was closed");
+        answer.extend_from_slice(&piece[..n]);
+        let text = String::from_utf8_lossy(&answer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let head = head.to_lowercase();
+        let (_, length) = head.split_once("content-length: ").expect("a length");
+        let length = length.lines().next().expect("a number");
+        if body.len() >= length.parse().expect("a number") {
+            return head
+                .get(9..12)
+                .and_then(|it| it.parse().ok())
+                .expect("a status");
+        }
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let door = Door::open("").await;
+    let mut kept = TcpStream::connect(door.at).await.expect("connected");
+    assert_eq!(asked_on(&mut kept, door.at).await, 200);
+    let mut silent = Vec::new();
+    for _ in 0..2 * places::CONNECTIONS_MAX {
+        silent.push(TcpStream::connect(door.at).await.expect("connected"));
+    }
+    for path in ["/readyz", "/healthz", "/api/v1/status"] {
+        assert_eq!(door.get(path).await.0, 200, "{path}");
+    }
+    assert_eq!(asked_on(&mut kept, door.at).await, 200, "it was let in");
+    let gone = silent[0].read(&mut [0]).await;
+    assert!(!matches!(gone, Ok(1..)), "{gone:?}");
+    let turned_away = door.parts.counters.turned_away.load(Ordering::Relaxed);
+    assert!(turned_away >= 64, "{turned_away}");
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 //! data at rest stands, and what an operator asks of it.
 
 use super::Parts;
-use super::answer::{Asked, Refusal, ToldOrNothing, change, read};
+use super::answer::{Asked, Refusal, ToldOrNothing, change, read, read_afterwards, scrape};
 use super::status::Nothing;
 use super::who::{Caller, Said};
+use crate::config::Role;
 use crate::verify::{Inspector, Refused, Wish};
 use axum::Extension;
 use axum::Json;
@@ -20,9 +21,10 @@ const HISTORY: usize = 20;
 /// The run under way or the last one, and the newest runs.
 pub(super) async fn standing(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Value>, Refusal> {
-    told(parts.inspector).await.map(Json)
+    told(parts.inspector, &caller).await.map(Json)
 }
 
 /// What is asked for, and who asks.
@@ -44,7 +46,8 @@ pub(super) async fn start(
     let wish: Wish = serde_json::from_value(Value::Object(wanted.wish))
         .map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))?;
     steered(&parts, Steer::Start(wish, who)).await?;
-    Ok((StatusCode::ACCEPTED, Json(told(parts.inspector).await?)))
+    let told = told_afterwards(parts.inspector, &caller).await;
+    Ok((StatusCode::ACCEPTED, Json(told)))
 }
 
 /// What an operator asks of the inspector.
@@ -82,7 +85,7 @@ pub(super) async fn pause(
 ) -> Result<Json<Value>, Refusal> {
     caller.says(body.who)?;
     steered(&parts, Steer::Pause).await?;
-    told(parts.inspector).await.map(Json)
+    Ok(Json(told_afterwards(parts.inspector, &caller).await))
 }
 
 /// It goes on.
@@ -93,7 +96,7 @@ pub(super) async fn resume(
 ) -> Result<Json<Value>, Refusal> {
     caller.says(body.who)?;
     steered(&parts, Steer::Resume).await?;
-    told(parts.inspector).await.map(Json)
+    Ok(Json(told_afterwards(parts.inspector, &caller).await))
 }
 
 /// It ends; what was found stays.
@@ -104,7 +107,7 @@ pub(super) async fn abort(
 ) -> Result<Json<Value>, Refusal> {
     let who = caller.says(body.who)?;
     steered(&parts, Steer::Abort(who)).await?;
-    told(parts.inspector).await.map(Json)
+    Ok(Json(told_afterwards(parts.inspector, &caller).await))
 }
 
 /// Does it where one may wait for the disk, for the page too; the number of the run.
@@ -129,14 +132,37 @@ fn refusal(refused: Refused) -> Refusal {
     }
 }
 
-pub(super) async fn told(inspector: Arc<dyn Inspector>) -> Result<Value, Refusal> {
-    read(move || {
-        let mut told = inspector.standing();
-        let history = json!(inspector.history(HISTORY)?);
-        if let Some(told) = told.as_object_mut() {
-            told.insert("history".to_owned(), history);
-        }
-        Ok::<_, String>(told)
-    })
-    .await
+/// How it stands, with the newest runs; the statements of a plan only for who could run them.
+pub(super) async fn told(inspector: Arc<dyn Inspector>, caller: &Caller) -> Result<Value, Refusal> {
+    let whole = caller.role() == Role::Operator;
+    read(move || stands(&*inspector, whole)).await
+}
+
+/// The same once what was asked for was done: where it cannot be read, as far as it is known without.
+async fn told_afterwards(inspector: Arc<dyn Inspector>, caller: &Caller) -> Value {
+    let whole = caller.role() == Role::Operator;
+    let known = Arc::clone(&inspector);
+    let unread = match read_afterwards(move || stands(&*inspector, whole)).await {
+        Ok(told) => return told,
+        Err(why) => why,
+    };
+    let standing = scrape(move || known.standing(whole)).await;
+    let mut told = standing.unwrap_or_else(|_| json!({"state": null, "run": null}));
+    if let Some(told) = told.as_object_mut() {
+        told.insert("history".to_owned(), json!([]));
+        let unread = format!(
+            "what was asked for was done, and the runs before cannot be read now: {unread}; GET /api/v1/verify tells them later"
+        );
+        told.insert("unread".to_owned(), json!(unread));
+    }
+    told
+}
+
+fn stands(inspector: &dyn Inspector, whole: bool) -> Result<Value, String> {
+    let mut told = inspector.standing(whole);
+    let history = json!(inspector.history(HISTORY)?);
+    if let Some(told) = told.as_object_mut() {
+        told.insert("history".to_owned(), history);
+    }
+    Ok(told)
 }

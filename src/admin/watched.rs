@@ -6,6 +6,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A file that changed so shortly before it was read may change once more within the clock's grain.
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// A look that takes longer hangs, at a file system that does not answer: that is wrong, too.
+const HANGS: Duration = Duration::from_secs(5);
 
 /// That a file is wrong is said again after so long.
 const REMINDER: Duration = Duration::from_secs(600);
@@ -30,6 +34,8 @@ pub(super) async fn keep<T: Send + 'static>(
     stop: CancellationToken,
 ) {
     let mut watched = Watched::new(files.clone());
+    // One that hangs, and goes on by itself: there is never a second one.
+    let mut under_way: Option<JoinHandle<Looked<T>>> = None;
     let mut wrong: Option<String> = None;
     let mut said: Option<Instant> = None;
     loop {
@@ -37,16 +43,33 @@ pub(super) async fn keep<T: Send + 'static>(
             () = tokio::time::sleep(LOOK) => {}
             () = stop.cancelled() => return,
         }
-        let read = read.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let found = watched.are_due().then(read);
-            (watched, found)
+        // Where one hung, and where one broke off, all is due at the next.
+        let looks = std::mem::replace(&mut watched, Watched::new(files.clone()));
+        let hung = under_way.is_some();
+        let mut looking = under_way.take().unwrap_or_else(|| {
+            let read = read.clone();
+            tokio::task::spawn_blocking(move || looks.look(read))
         });
-        let (back, found) = looked.await.unwrap_or_else(|broken| {
-            let why = format!("looking at it broke off: {broken}");
-            (Watched::new(files.clone()), Some(Err(why)))
-        });
-        watched = back;
+        let looked = tokio::select! {
+            looked = tokio::time::timeout(HANGS, &mut looking) => looked,
+            () = stop.cancelled() => return,
+        };
+        let found = match looked {
+            Ok(Ok((back, found))) => {
+                if !hung {
+                    watched = back;
+                }
+                found
+            }
+            Ok(Err(broken)) => Some(Err(format!("looking at it broke off: {broken}"))),
+            Err(_) => {
+                under_way = Some(looking);
+                let seconds = HANGS.as_secs();
+                Some(Err(format!(
+                    "its file system has not answered for more than {seconds} s"
+                )))
+            }
+        };
         match found {
             None => {}
             Some(Ok(good)) => {
@@ -70,6 +93,9 @@ pub(super) async fn keep<T: Send + 'static>(
     }
 }
 
+/// The files as they were looked at, and what they say where they were read.
+type Looked<T> = (Watched, Option<Result<T, String>>);
+
 /// Files, and how each was when it was read last.
 #[derive(Debug)]
 struct Watched {
@@ -87,6 +113,12 @@ impl Watched {
             read: None,
             settled: false,
         }
+    }
+
+    /// Reads them where they are due: not for a runtime's thread.
+    fn look<T>(mut self, read: impl FnOnce() -> Result<T, String>) -> Looked<T> {
+        let found = self.are_due().then(read);
+        (self, found)
     }
 
     /// Whether they are to be read: one has changed since the last time that this was so, or may have. Asks the file
@@ -145,6 +177,47 @@ mod tests {
         };
         keep(("a number", vec![path.clone()]), read, take, stop.clone()).await;
         assert_eq!(*taken.borrow(), [None, Some(42), None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_hangs_is_wrong_and_there_is_no_second_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("number");
+        std::fs::write(&path, "42").unwrap();
+        let (answers, answer) = std::sync::mpsc::sync_channel::<u32>(1);
+        let answer = std::sync::Arc::new(parking_lot::Mutex::new(answer));
+        let looks = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = std::sync::Arc::clone(&looks);
+        let count = || looks.load(std::sync::atomic::Ordering::SeqCst);
+        let read = move || {
+            let before = counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let hangs = || answer.lock().recv().map_err(|error| error.to_string());
+            if before == 0 { hangs() } else { Ok(42) }
+        };
+        let taken = std::cell::RefCell::new(Vec::new());
+        let stop = CancellationToken::new();
+        let take = |found: Option<u32>| taken.borrow_mut().push(found);
+        let files = ("a number", vec![path]);
+        let keeps = keep(files, read, take, stop.clone());
+        let steers = async {
+            // A thread that hangs keeps the paused clock from going on by itself.
+            let until = async |what: &dyn Fn(&[Option<u32>]) -> bool| {
+                while !what(&taken.borrow()) {
+                    tokio::time::advance(Duration::from_millis(500)).await;
+                    tokio::task::yield_now().await;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            };
+            until(&|taken| taken.len() >= 3).await;
+            assert!(taken.borrow().iter().all(Option::is_none));
+            assert_eq!(count(), 1, "one look hangs");
+            answers.send(41).unwrap();
+            // What it saw may be long past: it is read once more.
+            until(&|taken| taken.last() == Some(&Some(42))).await;
+            assert_eq!(count(), 2);
+            stop.cancel();
+        };
+        tokio::join!(keeps, steers);
     }
 
     #[test]

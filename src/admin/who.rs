@@ -1,8 +1,8 @@
 //! Who asks, as a token proves it; and who is to be recorded for what changes something, as the body tells it.
 
 use super::answer::Refusal;
-use super::holders::Holders;
-use crate::config::{self, Role, SOMEBODY, TokenDigest};
+use super::holders::{Holders, Shown};
+use crate::config::{self, Role, SOMEBODY};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct Caller {
     name: Arc<str>,
     role: Role,
     /// By which token; none where none is needed.
-    token: Option<(TokenDigest, Arc<Holders>)>,
+    token: Option<(Shown, Arc<Holders>)>,
 }
 
 impl Caller {
@@ -27,7 +27,7 @@ impl Caller {
     pub(super) const fn known(
         name: Arc<str>,
         role: Role,
-        token: Option<(TokenDigest, Arc<Holders>)>,
+        token: Option<(Shown, Arc<Holders>)>,
     ) -> Self {
         Self { name, role, token }
     }
@@ -43,8 +43,8 @@ impl Caller {
     }
 
     /// What their token is known by; nothing where none is needed.
-    pub(super) fn token(&self) -> Option<TokenDigest> {
-        self.token.as_ref().map(|(digest, _)| *digest)
+    pub(super) fn token(&self) -> Option<Shown> {
+        self.token.as_ref().map(|(shown, _)| *shown)
     }
 
     /// Whether the name is theirs alone.
@@ -55,7 +55,7 @@ impl Caller {
     /// Whether their token is one no more.
     pub(super) fn is_over(&self) -> bool {
         let token = self.token.as_ref();
-        token.is_some_and(|(digest, all)| all.still(digest).is_none())
+        token.is_some_and(|(shown, all)| all.still(shown).is_none())
     }
 
     /// They may change what the admin can change.

@@ -3,13 +3,13 @@
 use super::front::Front;
 use super::reload::Reload;
 use super::runtime::Threads;
-use crate::admin::{House, Mirror, NotReloaded, Ready, Seen, Sessions, Tee as TeeCounts};
-use crate::config::{Config, Differences};
+use crate::admin::{House, Mirror, NotReloaded, Ready, Reloaded, Seen, Sessions, Tee as TeeCounts};
+use crate::config::Config;
 use crate::connect::TlsError;
 use crate::ledger::Ledger;
 use crate::relay::{Census, Relay};
 use crate::shadow::{self, Control, Early, Written};
-use crate::tee::{Receiver, Tee};
+use crate::tee::{Facts, Receiver, Tee};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -136,6 +136,11 @@ impl Running {
         self.relay.census()
     }
 
+    /// Every open session, as it logged in last.
+    pub(super) fn open_sessions(&self) -> Vec<Arc<Facts>> {
+        self.relay.open_sessions()
+    }
+
     /// The primary's numbers for the sessions.
     pub(super) fn threads(&self) -> BTreeSet<u32> {
         let unheld = self.relay.census().unheld.into_iter();
@@ -197,8 +202,8 @@ impl House for Running {
         }
     }
 
-    fn set_control(&self, control: Control) {
-        self.mirror.set_control(control);
+    fn change_control(&self, change: &mut dyn FnMut(&mut Control)) {
+        self.mirror.change_control(change);
     }
 
     fn seen(&self, server: &str) -> Seen {
@@ -219,7 +224,7 @@ impl House for Running {
         (process > 0).then_some(process)
     }
 
-    fn reload(&self, dry_run: bool, who: &str) -> Result<Differences, NotReloaded> {
+    fn reload(&self, dry_run: bool, who: &str) -> Result<Reloaded, NotReloaded> {
         if let Some(process) = self.heir() {
             return Err(NotReloaded::NotNow(format!(
                 "process {process} has taken over: it is the one to ask"

@@ -74,7 +74,12 @@ impl Rest {
             .inspect_err(|_| ledger.close())
             .map_err(|error| AppError::Config(format!("[shadow]: {error}")))?;
         let (relay, tee) = (front.relay.clone(), front.tee.clone());
-        let reload = Reload::new(Arc::clone(config), Arc::clone(&mirror), ledger.clone());
+        let reload = Reload::new(
+            Arc::clone(config),
+            relay.clone(),
+            Arc::clone(&mirror),
+            ledger.clone(),
+        );
         let house = Arc::new(Running::new(relay, Arc::clone(&mirror), tee, reload));
         house.set_ledger_open();
         if serves {

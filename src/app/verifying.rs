@@ -8,6 +8,7 @@ mod others;
 mod repairs;
 mod strain;
 
+use self::flight::Flight;
 pub use self::locked::{held, of};
 use self::strain::Strain;
 use super::house::Running;
@@ -19,8 +20,8 @@ use crate::roles::{Roles, RolesWatch};
 use crate::shadow::Mirror;
 use crate::sql::Table;
 use crate::verify::{
-    Absent, Around, By, CaughtUp, Held, Inspector, NoPlace, Opening, Place, Soon, Still, Verifier,
-    VerifierParts,
+    Absent, Around, By, CaughtUp, Held, Inspector, NoPlace, Opening, Place, Soon, Sought, Still,
+    Verifier, VerifierParts,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub(super) struct Surroundings {
     strain: Mutex<Strain>,
     replicated: Mutex<Option<Arc<Replicated>>>,
     standstill: Option<Standstill>,
+    /// Commands under way on the primary that were waited for, and only read.
+    long_reads: Mutex<Flight>,
     /// The main thread.
     main: Handle,
 }
@@ -74,6 +77,7 @@ pub(super) fn verifier(
         strain: Mutex::default(),
         replicated: Mutex::default(),
         standstill,
+        long_reads: Mutex::default(),
         main: Handle::current(),
     };
     ledger.is_kept().then(|| {
@@ -139,9 +143,15 @@ impl Around for Surroundings {
         self.strain.lock().share(most)
     }
 
-    /// The rounds of looks stay apart where the mirror feeds the shadow, too: with semi-sync a commit may be seen on the
-    /// primary for longer than is waited here before its answer, and so its exchange, comes through the tee.
-    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
+    /// The rounds of looks stay apart where the mirror feeds the shadow, too: a commit may be seen on the primary for
+    /// longer than is waited here before its answer, and so its exchange, comes through the tee (semi-sync, a command of
+    /// several statements). Before anything is concluded, what is under way is waited for; not each time, for every
+    /// session is asked for it.
+    fn caught_up<'a>(
+        &'a self,
+        table: &'a Table,
+        sought: Sought<'a>,
+    ) -> Soon<'a, Result<CaughtUp, String>> {
         Box::pin(async move {
             tokio::time::sleep(QUIET).await;
             let roles = self.roles.borrow().clone();
@@ -149,6 +159,9 @@ impl Around for Surroundings {
                 let replicated = self.replicated(roles);
                 replicated.wait(CATCH_UP).await?;
                 return Ok(sureness(&replicated));
+            }
+            if sought.concludes {
+                self.landed().await?;
             }
             match self.mirror.caught_up(table, CATCH_UP).await {
                 Ok(true) => Ok(CaughtUp::Waited),

@@ -261,6 +261,14 @@ fn shown(standing: &Value, now: jiff::Timestamp) -> String {
         format!("primary   {}", text(standing, "/primary")),
     ];
     let record = standing.get("record").unwrap_or(&Value::Null);
+    let unread = text(standing, "/unread");
+    if !unread.is_empty() {
+        if !record.is_null() {
+            lines.push(format!("cutover   {}", number(record, "/id")));
+        }
+        lines.push(unread.to_owned());
+        return lines.join("\n");
+    }
     if record.is_null() {
         lines.push("no cutover yet".to_owned());
     } else {

@@ -59,9 +59,25 @@ fn shown(answer: &Value) -> String {
         words.push("`understudy serve --take-over` has a new process take over with this config, and no client notices (docs/upgrade.md)".to_owned());
     }
     if words.is_empty() {
-        return "the config says nothing new".to_owned();
+        words.push("the config says nothing new".to_owned());
+    }
+    let switches: Vec<String> = listed(answer, "switches").map(switch).collect();
+    if !switches.is_empty() {
+        words.push("of the mirror's switches, which were set at run time:".to_owned());
+        words.extend(switches);
     }
     words.join("\n")
+}
+
+fn switch(one: &Value) -> String {
+    let (key, file, why) = (text(one, "/key"), text(one, "/file"), text(one, "/why"));
+    let (was, is) = (text(one, "/was"), text(one, "/is"));
+    let stands = if was == is {
+        format!("stays {is}, the file says {file}")
+    } else {
+        format!("{was} → {is}")
+    };
+    format!("  {key}  {stands} ({why})")
 }
 
 fn listed<'a>(answer: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
@@ -97,5 +113,12 @@ mod tests {
         assert!(dry.contains("  listen.address  1 → 2\n"), "{dry}");
         let nothing = json!({"taken": true, "changed": [], "needs_restart": []});
         assert_eq!(shown(&nothing), "the config says nothing new");
+        let switch = |was: &str, is: &str| json!({"key": "mirror.reads", "file": "true", "was": was, "is": is, "why": "W"});
+        let mut switched = nothing;
+        switched["switches"] = json!([switch("false", "false"), switch("false", "true")]);
+        assert_eq!(
+            shown(&switched),
+            "the config says nothing new\nof the mirror's switches, which were set at run time:\n  mirror.reads  stays false, the file says true (W)\n  mirror.reads  false → true (W)"
+        );
     }
 }

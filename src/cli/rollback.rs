@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
     let to = text(&standing, "/way_back");
     if to.is_empty() {
         return Err(Trouble::failed(format!(
-            "there is nothing to roll back: no cutover made {primary} the primary; `understudy cutover --to NAME` makes another server the primary"
+            "there is nothing to roll back: no cutover made {primary} the primary, or the last one was a rollback itself; `understudy cutover --to NAME` makes another server the primary, with all guards"
         )));
     }
     ask(&client, to, &arguments.wish, arguments.remote.format)

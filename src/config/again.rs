@@ -67,6 +67,10 @@ const LIVE: &[(&str, Take)] = live! {
     "admin.console_timeout_ms" => admin.console_timeout,
 };
 
+/// Files that stay the same ones while it runs, and whose content is taken where it is another one: by whoever reads
+/// the config again, for no value of the config has it. Of all others that are read once, that needs a restart.
+const CONTENTS: [&str; 2] = ["listen.tls_cert", "listen.tls_key"];
+
 /// Lists whose entries are not told one by one.
 const WHOLE: [&str; 1] = ["compare.rules"];
 
@@ -103,6 +107,18 @@ impl fmt::Display for Difference {
 }
 
 impl Differences {
+    /// One more, and whether it can change while the process runs.
+    fn add(&mut self, (difference, is_taken): (Difference, bool)) {
+        let list = if is_taken {
+            &mut self.changed
+        } else {
+            &mut self.needs_restart
+        };
+        if !list.contains(&difference) {
+            list.push(difference);
+        }
+    }
+
     /// Why nothing of it can be taken, and what to do.
     #[must_use]
     pub fn refusal(&self) -> String {
@@ -129,7 +145,13 @@ impl Config {
         let mut found = Differences::default();
         for name in names {
             let (from, to) = (ours.0.get(name), theirs.0.get(name));
-            if from.map(|one| &one.meant) == to.map(|one| &one.meant) {
+            let means_same = from.map(|one| &one.meant) == to.map(|one| &one.meant);
+            let has_same = from.map(|one| one.content) == to.map(|one| one.content);
+            if means_same && !has_same {
+                found.add(content(name, shown(from)));
+                continue;
+            }
+            if means_same {
                 continue;
             }
             let whole = WHOLE.into_iter().find(|list| is_in(name, list));
@@ -139,14 +161,8 @@ impl Config {
                 to: whole.map_or_else(|| shown(to), |_| "another list".to_owned()),
                 why: self.too_far(read, name),
             };
-            let list = if Self::is_live(name) && difference.why.is_none() {
-                &mut found.changed
-            } else {
-                &mut found.needs_restart
-            };
-            if !list.contains(&difference) {
-                list.push(difference);
-            }
+            let is_taken = Self::is_live(name) && difference.why.is_none();
+            found.add((difference, is_taken));
         }
         found
     }
@@ -171,6 +187,19 @@ impl Config {
             "this is more than twice what the process was started with, and laid out for",
         )
     }
+}
+
+/// The same file has another content.
+fn content(key: &str, path: String) -> (Difference, bool) {
+    let is_taken = CONTENTS.contains(&key);
+    let why = "it is read at the start alone, and what is in it has changed";
+    let difference = Difference {
+        key: key.to_owned(),
+        from: path,
+        to: "the same file with another content".to_owned(),
+        why: (!is_taken).then_some(why),
+    };
+    (difference, is_taken)
 }
 
 fn takes(key: &str) -> impl Iterator<Item = Take> {
@@ -200,6 +229,8 @@ pub(super) struct Said {
     /// What it means. Two that mean the same say the same, however they are written.
     pub(super) meant: String,
     pub(super) written: Written,
+    /// Where it names a file that is read once: what that file's content is known by.
+    pub(super) content: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for Said {

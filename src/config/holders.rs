@@ -23,6 +23,10 @@ pub const TOKEN_CHARS_MIN: usize = 16;
 /// The file's bytes at most.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
+/// What `printf %s TOKEN | sha256sum` hashes where nobody puts a token there, or a variable that is not set; and the
+/// same with `echo`.
+const NO_TOKENS: [&[u8]; 4] = [b"", b"\n", b"TOKEN", b"TOKEN\n"];
+
 /// Bytes of a name at most.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -64,6 +68,11 @@ impl TokenDigest {
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
+    }
+
+    /// Whether it is of no token at all.
+    fn is_of_none(&self) -> bool {
+        NO_TOKENS.iter().any(|none| self.is(&Self::of(none)))
     }
 
     /// As `sha256sum` writes it.
@@ -225,9 +234,16 @@ fn holder(mut section: Section<'_>, name: &str) -> Option<Holder> {
         }
         (None, Some(digest)) => {
             let read = TokenDigest::written(&digest.0);
-            if read.is_none() {
-                let right = "write 64 hexadecimal digits, such as what `printf %s TOKEN | sha256sum` prints";
-                section.fault("sha256", "this is no SHA-256", right);
+            let wrong = match &read {
+                None => Some("this is no SHA-256"),
+                Some(read) if read.is_of_none() => Some(
+                    "this is the SHA-256 of no token, but of an empty text, a newline or the word TOKEN: anybody could ask",
+                ),
+                Some(_) => None,
+            };
+            if let Some(wrong) = wrong {
+                let right = "write 64 hexadecimal digits, such as what `printf %s TOKEN | sha256sum` prints with the token in TOKEN's place";
+                section.fault("sha256", wrong, right);
             }
             read
         }
@@ -362,6 +378,29 @@ mod tests {
             &known.replace('b', "ö"),
         ] {
             assert!(TokenDigest::written(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_digest_of_no_token_opens_nothing() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let newline = "01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b";
+        let hexadecimal = |text: &[u8]| {
+            let digest = TokenDigest::of(text).0;
+            digest.map(|byte| format!("{byte:02x}")).concat()
+        };
+        assert_eq!(
+            (hexadecimal(b""), hexadecimal(b"\n")),
+            (empty.to_owned(), newline.to_owned())
+        );
+        for digest in NO_TOKENS.map(hexadecimal) {
+            for digest in [digest.to_uppercase(), digest] {
+                let told = wrong(&format!("[a]\nrole = \"viewer\"\nsha256 = \"{digest}\""));
+                assert!(
+                    told.starts_with("t.toml:3: a.sha256: this is the SHA-256 of no token"),
+                    "{told}"
+                );
+            }
         }
     }
 

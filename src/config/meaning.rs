@@ -11,7 +11,7 @@ use super::source::{self, Table};
 use super::{
     Admin, Breaker, CatchUp, Compare, Config, Cutover, FedBy, Fleet, LatencyLimits, Ledger, Listen,
     Literals, Live, Log, Measure, Mirror, ProxyProtocol, Readiness, Recheck, Secret, Server,
-    SoakAction, Stuck, TlsMode, TokensFile, Verify, Writes,
+    SoakAction, Stuck, TOKEN_CHARS_MIN, TlsMode, TokensFile, Verify, Writes,
 };
 use crate::compare::verdict::{Kind, Tolerance, Tolerances};
 use std::collections::BTreeMap;
@@ -101,9 +101,13 @@ fn beside(written: PathBuf, ledger: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Certificate chain and key of a section; both or neither.
-fn certificate(section: &mut Section<'_>, of: &str) -> Option<(PathBuf, PathBuf)> {
-    match (section.path("tls_cert"), section.path("tls_key")) {
+/// Certificate chain and key of a section, as they are written; both or neither.
+fn certificate(
+    section: &mut Section<'_>,
+    of: &str,
+    written: (Option<PathBuf>, Option<PathBuf>),
+) -> Option<(PathBuf, PathBuf)> {
+    match written {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         (Some(_), None) => {
@@ -122,7 +126,8 @@ fn certificate(section: &mut Section<'_>, of: &str) -> Option<(PathBuf, PathBuf)
 fn listen(root: &mut Table, reading: &mut Reading) -> Listen {
     let mut section = Section::take(root, "listen", reading);
     let address = section.address("address", loopback(3306));
-    let tls = certificate(&mut section, "listen");
+    let written = (section.file("tls_cert"), section.file("tls_key"));
+    let tls = certificate(&mut section, "listen", written);
     let threads = section.count("threads", 0, 0..=1024);
     let listen = Listen {
         address,
@@ -196,7 +201,7 @@ fn server(root: &mut Table, reading: &mut Reading, role: &Role) -> Server {
     }
     let (host, port) = section.host("address", "127.0.0.1", role.port);
     let tls = section.choice("tls", TlsMode::Preferred, &TLS_MODES);
-    let tls_ca = section.path("tls_ca");
+    let tls_ca = section.file("tls_ca");
     if tls_ca.is_some() && !matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyIdentity) {
         section.fault(
             "tls_ca",
@@ -627,10 +632,11 @@ fn fleet(root: &mut Table, reading: &mut Reading) -> Fleet {
         *url = url.trim_end_matches('/').to_owned();
     }
     let is_secure = |url: &String| url.starts_with("https://");
-    if let Some(wrong) = etcd.iter().find(|url| !is_url(url)) {
+    if let Some(at) = etcd.iter().position(|url| !is_url(url)) {
+        // It is not shown: there may be a password in it.
         section.fault(
             "etcd",
-            format!("found {wrong:?}"),
+            format!("no. {} in the list is no URL without a path", at + 1),
             "write etcd's client URLs, such as [\"http://127.0.0.1:2379\"]",
         );
     }
@@ -656,7 +662,7 @@ fn fleet(root: &mut Table, reading: &mut Reading) -> Fleet {
             "write a prefix of this deployment's own, such as \"/understudy/\"",
         );
     }
-    let tls_ca = section.path("tls_ca");
+    let tls_ca = section.file("tls_ca");
     if tls_ca.is_none() && etcd.iter().any(is_secure) {
         section.fault(
             "tls_ca",
@@ -664,7 +670,7 @@ fn fleet(root: &mut Table, reading: &mut Reading) -> Fleet {
             "name the CA's file (PEM)",
         );
     }
-    let tls = match (section.path("tls_cert"), section.path("tls_key")) {
+    let tls = match (section.file("tls_cert"), section.file("tls_key")) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         _ => {
@@ -717,13 +723,29 @@ fn admin(root: &mut Table, reading: &mut Reading) -> Admin {
             "set admin.token_file, or listen on 127.0.0.1",
         );
     }
-    let tls = certificate(&mut section, "admin");
+    // Its files are looked at all the time.
+    let written = (section.path("tls_cert"), section.path("tls_key"));
+    let tls = certificate(&mut section, "admin", written);
     let console = section.address_or_none("console", loopback(8307));
     if let Some(console) = console.filter(|at| !asks && !at.ip().is_loopback()) {
         section.fault(
             "console",
             format!("{console} can be reached from elsewhere, and there is no token"),
             "set admin.token_file, or listen on 127.0.0.1",
+        );
+    }
+    let doors = [Some(address), console];
+    let is_elsewhere = |at: &&SocketAddr| !at.ip().is_loopback();
+    let is_short = |token: &Secret| token.0.len() < TOKEN_CHARS_MIN;
+    if let Some(at) = doors.iter().flatten().find(is_elsewhere)
+        && token.as_ref().is_some_and(is_short)
+    {
+        section.fault(
+            "token_file",
+            format!(
+                "the token has fewer than {TOKEN_CHARS_MIN} characters, and {at} can be reached from elsewhere"
+            ),
+            "write a longer one, such as what `openssl rand -hex 32` prints, or listen on 127.0.0.1",
         );
     }
     let admin = Admin {

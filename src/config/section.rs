@@ -2,11 +2,13 @@
 //!
 //! A key that is wrong leaves a fault and yields its default, so that one run names all faults.
 
+mod named;
+
 use super::again::{Said, Written as Told};
 use super::fault::{Fault, Place};
 use super::source::{Node, Table, Value};
 use super::units;
-use super::{Account, RULES_MAX, Rule, Secret, Written};
+use super::{Account, Secret, file};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -136,7 +138,12 @@ impl<'a> Section<'a> {
     /// Notes what a key says; it may be one of the operator's own, below one of the section's.
     fn says(&mut self, key: &str, meant: String, written: Told) {
         let name = format!("{}.{key}", self.name);
-        self.reading.said.insert(name, Said { meant, written });
+        let said = Said {
+            meant,
+            written,
+            content: None,
+        };
+        self.reading.said.insert(name, said);
     }
 
     /// The same of one that is noted already, where it means the same however it is written.
@@ -176,7 +183,7 @@ impl<'a> Section<'a> {
             return meant;
         }
         let wrong = match value {
-            Value::Text(text) | Value::Untyped(text) => format!("found {text:?}"),
+            Value::Text(text) | Value::Untyped(text) => found(text),
             Value::Integer(n) => format!("found {n}"),
             Value::Float(n) => format!("found {n}"),
             Value::Bool(flag) => format!("found {flag}"),
@@ -208,6 +215,17 @@ impl<'a> Section<'a> {
         let path = path.filter(|path| !path.is_empty());
         self.means(key, &path);
         path.map(PathBuf::from)
+    }
+
+    /// The path of a file that is read once, so that its content matters, too; see [`Section::path`].
+    pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = self.path(key);
+        let content = path.as_deref().and_then(file::digest);
+        let name = format!("{}.{key}", self.name);
+        if let Some(said) = self.reading.said.get_mut(&name) {
+            said.content = content;
+        }
+        path
     }
 
     /// A path with a default; an empty one is for none.
@@ -412,47 +430,26 @@ impl<'a> Section<'a> {
         let read = host_and_port(&given);
         if read.is_none() {
             let right = "write a host and a port, such as \"127.0.0.1:3306\"";
-            self.fault(key, format!("found {given:?}"), right);
+            self.fault(key, found(&given), right);
         }
         read
     }
 
-    /// A list of texts. What stands in it is never shown.
+    /// A list of texts. What stands in it is never shown, right or wrong: it may be a command's arguments, or a URL
+    /// with a password.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
-        let texts = self.read(
-            key,
-            None,
-            "write a list of texts, such as [\"one\", \"two\"]",
-            |value| match value {
-                Value::List(list) => list
-                    .iter()
-                    .map(|node| text(&node.value).map(str::to_owned))
-                    .collect::<Option<Vec<_>>>()
-                    .map(Some),
-                Value::Untyped(line) => match super::source::parse(&format!("x = {line}"))
-                    .ok()?
-                    .remove("x")?
-                    .value
-                {
-                    Value::List(list) => list
-                        .iter()
-                        .map(|node| text(&node.value).map(str::to_owned))
-                        .collect::<Option<Vec<_>>>()
-                        .map(Some),
-                    _ => None,
-                },
-                Value::Text(_)
-                | Value::Integer(_)
-                | Value::Float(_)
-                | Value::Bool(_)
-                | Value::Table(_)
-                | Value::Other(_) => None,
-            },
-        );
-        // It may be a command's arguments, or a URL with a password.
-        match &texts {
-            Some(texts) => self.says(key, format!("{texts:?}"), Told::Hidden),
-            None => self.means(key, &[""; 0]),
+        let value = self.value(key);
+        let texts = value.as_ref().and_then(list);
+        let meant = texts.as_deref().unwrap_or_default();
+        let written = texts.as_ref().map_or(Told::Nowhere, |_| Told::Hidden);
+        self.says(key, format!("{meant:?}"), written);
+        if let (Some(value), None) = (&value, &texts) {
+            let wrong = match value {
+                Value::List(_) => "found other things than texts in it".to_owned(),
+                other => format!("found {}", other.kind()),
+            };
+            let right = "write a list of texts, such as [\"one\", \"two\"]";
+            self.fault(key, wrong, right);
         }
         texts
     }
@@ -593,183 +590,44 @@ impl<'a> Section<'a> {
             (None, None) => None,
         }
     }
-
-    /// The tables of a section whose keys are names of the operator's own.
-    pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Node)> {
-        match self.value(key) {
-            None => Vec::new(),
-            Some(Value::Table(table)) => table.into_iter().collect(),
-            Some(other) => {
-                let right = format!(
-                    "write [{}.{key}] and below it a line for each name",
-                    self.name
-                );
-                self.fault(
-                    key,
-                    format!("this is {}, not a section", other.kind()),
-                    right,
-                );
-                Vec::new()
-            }
-        }
-    }
-
-    /// A table of names to texts.
-    pub(super) fn names(
-        &mut self,
-        key: &'static str,
-    ) -> std::collections::BTreeMap<String, String> {
-        let mut names = std::collections::BTreeMap::new();
-        for (name, node) in self.named(key) {
-            match text(&node.value).filter(|text| !text.is_empty()) {
-                Some(meant) => {
-                    let written = Told::of(Some(&node.value));
-                    self.says(&format!("{key}.{name}"), meant.to_owned(), written);
-                    names.insert(name, meant.to_owned());
-                }
-                None => self.reading.faults.push(Fault {
-                    place: node.place,
-                    key: format!("{}.{key}.{name}", self.name),
-                    wrong: format!("found {}", node.value.kind()),
-                    right: "write a name in quotes".to_owned(),
-                }),
-            }
-        }
-        names
-    }
-
-    /// A list of tables, each a rule.
-    pub(super) fn rules(&mut self, key: &'static str) -> Vec<Rule> {
-        let right = "write [[compare.rules]] and below it name, state, who, and what it takes";
-        let list = match self.value(key) {
-            None => return Vec::new(),
-            Some(Value::List(list)) => list,
-            Some(other) => {
-                self.fault(key, format!("found {}", other.kind()), right);
-                return Vec::new();
-            }
-        };
-        if list.len() > RULES_MAX {
-            let wrong = format!("found {} rules", list.len());
-            self.fault(key, wrong, format!("write at most {RULES_MAX}"));
-            return Vec::new();
-        }
-        let mut rules: Vec<Rule> = Vec::new();
-        for (at, node) in list.into_iter().enumerate() {
-            let number = at + 1;
-            let place = node.place.clone();
-            let path = format!("{}.{key}.{number}", self.name);
-            let mut alone = Table::from([(path.clone(), node)]);
-            let faults = self.reading.faults.len();
-            let mut section = Section::take(&mut alone, &path, self.reading);
-            let written = section.rule();
-            section.finish();
-            let fault = match written.meant() {
-                Ok(rule) if rules.iter().any(|known| known.name == rule.name) => {
-                    let wrong = format!("there are two rules {:?}", rule.name);
-                    ("name", wrong, "give each a name of its own".to_owned())
-                }
-                Ok(rule) => {
-                    rules.push(rule);
-                    continue;
-                }
-                Err(fault) => (fault.key, fault.wrong, fault.right),
-            };
-            // A key of another type has its fault already, and is missing for that reason alone.
-            if self.reading.faults.len() == faults {
-                self.reading.faults.push(Fault {
-                    place,
-                    key: format!("{path}.{}", fault.0),
-                    wrong: fault.1,
-                    right: fault.2,
-                });
-            }
-        }
-        rules
-    }
-
-    fn rule(&mut self) -> Written {
-        Written {
-            name: self.text("name"),
-            fingerprint: self.text("fingerprint"),
-            table: self.text("table"),
-            kind: self.text("kind"),
-            column: self.text("column"),
-            state: self.text("state"),
-            who: self.text("who"),
-            why: self.text("why"),
-            until: self.text("until"),
-        }
-    }
-
-    /// A table of names to counts.
-    pub(super) fn numbers(
-        &mut self,
-        key: &'static str,
-        is_name: impl Fn(&str) -> bool,
-        names_are: &str,
-    ) -> std::collections::BTreeMap<String, u64> {
-        let mut numbers = std::collections::BTreeMap::new();
-        for (name, node) in self.named(key) {
-            let (wrong, right) = match integer(&node.value) {
-                Some(number) if is_name(&name) => {
-                    let written = Told::of(Some(&node.value));
-                    self.says(&format!("{key}.{name}"), number.to_string(), written);
-                    numbers.insert(name, number);
-                    continue;
-                }
-                Some(_) => (format!("{name:?} is no such name"), names_are.to_owned()),
-                None => (
-                    format!("found {}", node.value.kind()),
-                    "write a count".to_owned(),
-                ),
-            };
-            self.reading.faults.push(Fault {
-                place: node.place,
-                key: format!("{}.{key}.{name}", self.name),
-                wrong,
-                right,
-            });
-        }
-        numbers
-    }
-
-    /// A table of names to logins.
-    pub(super) fn accounts(
-        &mut self,
-        key: &'static str,
-    ) -> std::collections::BTreeMap<String, Account> {
-        let mut accounts = std::collections::BTreeMap::new();
-        for (name, node) in self.named(key) {
-            let path = format!("{}.{key}.{name}", self.name);
-            let place = node.place.clone();
-            let mut alone = Table::from([(path.clone(), node)]);
-            let mut section = Section::take(&mut alone, &path, self.reading);
-            let account = section.account();
-            section.finish();
-            match account {
-                Some(account) => {
-                    accounts.insert(name, account);
-                }
-                None if self
-                    .reading
-                    .faults
-                    .iter()
-                    .any(|fault| fault.key.starts_with(&path)) => {}
-                None => self.reading.faults.push(Fault {
-                    place,
-                    key: path,
-                    wrong: "a login without a user".to_owned(),
-                    right: "write { user = \"…\", password_file = \"…\" }".to_owned(),
-                }),
-            }
-        }
-        accounts
-    }
 }
 
 fn listened(written: &str) -> Option<SocketAddr> {
     written.replace("localhost:", "127.0.0.1:").parse().ok()
+}
+
+/// What was found, where there can be no password in it, as in a URL or before an @.
+fn found(text: &str) -> String {
+    if text.contains('@') || text.contains("://") {
+        "found a text that is not shown, as there may be a password in it".to_owned()
+    } else {
+        format!("found {text:?}")
+    }
+}
+
+/// The texts of a list, which a variable writes as the file does.
+fn list(value: &Value) -> Option<Vec<String>> {
+    let texts = |list: &[Node]| {
+        let texts = list.iter();
+        let texts = texts.map(|node| text(&node.value).map(str::to_owned));
+        texts.collect()
+    };
+    match value {
+        Value::List(list) => texts(list),
+        Value::Untyped(line) => {
+            let mut written = super::source::parse(&format!("x = {line}")).ok()?;
+            match written.remove("x")?.value {
+                Value::List(list) => texts(&list),
+                _ => None,
+            }
+        }
+        Value::Text(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Bool(_)
+        | Value::Table(_)
+        | Value::Other(_) => None,
+    }
 }
 
 fn text(value: &Value) -> Option<&str> {
@@ -796,6 +654,7 @@ fn integer(value: &Value) -> Option<u64> {
         | Value::Other(_) => None,
     }
 }
+
 /// A host and a port, from a text such as `db:3306` or `[::1]:3306`.
 fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;

@@ -88,10 +88,11 @@ pub fn restored(last: Option<&Record>) -> State {
     }
 }
 
-/// Whether a cutover to this server goes back to the one that was primary before the last switch.
+/// Whether a cutover to this server undoes the last switch. What was a way back itself is not undone: after a rehearsal
+/// the next switch is a cutover like the first one, with all its guards.
 #[must_use]
 pub fn is_way_back(last_switched: Option<&Record>, to: &str) -> bool {
-    last_switched.is_some_and(|last| last.from == to)
+    last_switched.is_some_and(|last| !last.is_back && last.from == to)
 }
 
 /// Nobody steers: there can be no cutover, and why. What was recorded earlier is told.
@@ -186,37 +187,43 @@ mod tests {
             let last = records.last_switched().unwrap();
             ["legacy", "vitess"].map(|to| is_way_back(last.as_ref(), to))
         };
-        let begin = |dry_run| {
+        let begin = |dry_run, is_back| {
             let begun = Begun {
                 from: "legacy".into(),
                 to: "vitess".into(),
                 dry_run,
-                is_back: true,
+                is_back,
                 forced: Vec::new(),
                 who: "dba".into(),
             };
             records.begin(&begun).unwrap()
         };
         assert_eq!((state(), back()), (State::Idle, [false; 2]));
-        begin(true);
+        begin(true, false);
         assert_eq!(state(), State::Idle, "a dry run does nothing");
-        let first = begin(false);
+        let first = begin(false, false);
         records.switch(first).unwrap();
-        let soak = Soak { is_back: true };
+        let soak = Soak { is_back: false };
         assert_eq!(state(), State::Soaking(soak));
         assert_eq!(back(), [true, false]);
         records.end(first, Outcome::Done.name(), "").unwrap();
         assert_eq!(state(), State::Done);
-        let second = begin(false);
+        begin(false, true);
         records.take_over().unwrap();
         assert_eq!(state(), State::Aborted);
         assert_eq!(back(), [true, false]);
+        let back_again = begin(false, true);
+        records.switch(back_again).unwrap();
+        records.end(back_again, Outcome::Done.name(), "").unwrap();
+        assert_eq!(back(), [false; 2], "a way back is not undone");
+        let second = begin(false, false);
+        records.take_over().unwrap();
         let unmanned = Unmanned::new("nobody is here", Some(Arc::new(records)), None);
         assert_eq!(unmanned.state(), State::Aborted);
         assert_eq!(unmanned.record(), Some(second));
-        assert_eq!(unmanned.records(9).unwrap().len(), 3);
+        assert_eq!(unmanned.records(9).unwrap().len(), 5);
         let last = unmanned.last_switched().unwrap().unwrap();
-        assert_eq!(last.id, first, "whatever came after it");
-        assert_eq!(unmanned.kept(first).unwrap().unwrap(), last);
+        assert_eq!(last.id, back_again, "whatever came after it");
+        assert_eq!(unmanned.kept(back_again).unwrap().unwrap(), last);
     }
 }

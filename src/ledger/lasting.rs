@@ -55,12 +55,12 @@ impl Lasting {
         }
     }
 
-    /// Takes what the file lacks; the tallies, which change with every command, only
-    /// when it is time.
+    /// Takes what the file lacks; the tallies, which change with every command, and when a table was tainted
+    /// last, only when it is time.
     pub(super) fn take(&self, with_tallies: bool) -> Unsaved {
         // The taints first: what followed before one was cleared is then stored with the clearance
         // or before it, and never taken for a relapse.
-        let taints = self.taints.take();
+        let taints = self.taints.take(with_tallies);
         Unsaved {
             amended: self.followed.take_amended(),
             followed: self.followed.take(),

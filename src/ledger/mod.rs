@@ -406,9 +406,14 @@ impl Ledger {
         self.read(|connection| findings::open(connection, self.inner.floor.as_ref()))
     }
 
-    /// Findings that were new since then, and what was said since. Reads the file.
+    /// Findings that were new since then, and what was said since, newest first. Reads the file.
     pub fn recent(&self, since: jiff::Timestamp) -> Result<Recent, String> {
         self.read(|connection| recent::since(connection, since))
+    }
+
+    /// The same since a mark, oldest first, with the mark to ask from the next time; of many, the first. Reads the file.
+    pub fn recent_after(&self, mark: Mark) -> Result<(Recent, Mark), String> {
+        self.read(|connection| recent::after(connection, mark))
     }
 
     /// Where the file stands: it moves with every new finding and every word on one. Reads the file.

@@ -248,6 +248,10 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX requests_nobodys ON requests (id) WHERE (who IS NULL OR status IS 403);
     CREATE INDEX requests_somebodys ON requests (id) WHERE who IS NOT NULL AND status IS NOT 403;
 ",
+    // When a table was tainted last: null where only the first time is known.
+    "ALTER TABLE taints ADD COLUMN last TEXT;",
+    // A run's condition as it was written, where the wish has it without values: for as long as the run is under way.
+    "ALTER TABLE verifications ADD COLUMN condition TEXT;",
 ];
 
 /// Brings the file to this version; an error if it is of a newer one. Two connections may do so at

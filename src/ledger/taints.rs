@@ -6,6 +6,8 @@ use super::cause::Cause;
 use crate::sql::Table;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Tables that are kept apart; one more taints everything, as `*`.
 const TAINTS_MAX: usize = 10_000;
@@ -15,6 +17,9 @@ const CLEARANCES_MAX: usize = 1_000;
 
 /// Tables that the record of one clearance names.
 const NAMES_MAX: usize = 50;
+
+/// That what is tainted was tainted once more is brought to the file no more often: it may be so with every command.
+const MOVED_PAUSE: Duration = Duration::from_secs(1);
 
 /// A tainted table, and why. A name of `*` stands for every table of its database, or of all
 /// where it has none.
@@ -28,6 +33,8 @@ pub struct Taint {
     pub cause: Cause,
     /// When it was first tainted.
     pub since: jiff::Timestamp,
+    /// When it was tainted last: what was found equal before then may be so no more.
+    pub last: jiff::Timestamp,
 }
 
 impl serde::Serialize for Taint {
@@ -62,9 +69,18 @@ impl Taint {
 #[derive(Debug, Default)]
 pub(super) struct Taints {
     tables: RwLock<BTreeMap<Table, Taint>>,
-    /// When each was tainted last: the taint itself tells of the first time alone.
-    latest: Mutex<BTreeMap<Table, jiff::Timestamp>>,
-    unsaved: Mutex<Option<Cleared>>,
+    unsaved: Mutex<Lacks>,
+}
+
+/// What the file lacks.
+#[derive(Debug, Default)]
+struct Lacks {
+    /// Which tables are tainted, and why; with the clearances since.
+    changed: Option<Cleared>,
+    /// When some were tainted last.
+    moved: bool,
+    /// When it was taken last.
+    taken: Option<Instant>,
 }
 
 /// Clearances that are to be kept for good: what was cleared, by whom, why.
@@ -93,19 +109,24 @@ impl Taints {
     pub(super) fn load(&self, known: Vec<Taint>) {
         let mut tables = self.tables.write();
         for taint in known {
-            tables.insert(taint.key(), taint);
+            let key = taint.key();
+            let last = tables
+                .get(&key)
+                .map_or(taint.last, |newer| newer.last.max(taint.last));
+            tables.insert(key, Taint { last, ..taint });
         }
     }
 
     /// Taints tables; whether one was not tainted before. The first cause stays.
     pub(super) fn add(&self, tables: &[Table], cause: &Cause, now: jiff::Timestamp) -> bool {
         let mut known = self.tables.write();
-        let mut any = false;
+        let (mut any, mut moved) = (false, false);
         for table in tables {
             let full = known.len() >= TAINTS_MAX;
             let key = if full { everything() } else { table.clone() };
-            self.latest.lock().insert(key.clone(), now);
-            if known.contains_key(&key) {
+            if let Some(taint) = known.get_mut(&key) {
+                taint.last = taint.last.max(now);
+                moved = true;
                 continue;
             }
             let taint = Taint {
@@ -113,14 +134,21 @@ impl Taints {
                 table: key.name.clone(),
                 cause: cause.clone(),
                 since: now,
+                last: now,
             };
             known.insert(key, taint);
             any = true;
         }
-        if any {
-            self.unsaved.lock().get_or_insert_default();
-        }
+        self.lacks(any, moved);
         any
+    }
+
+    fn lacks(&self, changed: bool, moved: bool) {
+        let mut unsaved = self.unsaved.lock();
+        unsaved.moved |= moved;
+        if changed {
+            unsaved.changed.get_or_insert_default();
+        }
     }
 
     /// Gives the taints of one cause, since then, another; whether there was one.
@@ -133,9 +161,7 @@ impl Taints {
                 any = true;
             }
         }
-        if any {
-            self.unsaved.lock().get_or_insert_default();
-        }
+        self.lacks(any, false);
         any
     }
 
@@ -176,28 +202,27 @@ impl Taints {
 
     /// Whether a table, its database, or everything was tainted since then.
     pub(super) fn since(&self, table: &Table, since: jiff::Timestamp) -> bool {
-        let latest = self.latest.lock();
+        let known = self.tables.read();
         let whole = Table {
             database: table.database.clone(),
             name: "*".to_owned(),
         };
         [table, &whole, &everything()]
             .into_iter()
-            .any(|one| latest.get(one).is_some_and(|at| *at >= since))
+            .any(|one| known.get(one).is_some_and(|taint| taint.last >= since))
     }
 
     /// Whether a table that was read from then on, and was the same, may be so no more: it is tainted, whenever that
     /// was (what is read clears its taint), or its database, or everything, was since.
     pub(super) fn belies(&self, table: &Table, began: jiff::Timestamp) -> bool {
-        let (known, latest) = (self.tables.read(), self.latest.lock());
+        let known = self.tables.read();
         let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
         known.iter().any(|(one, taint)| {
             let database = match (&one.database, &table.database) {
                 (Some(one), Some(database)) => same(one, database),
                 (None, _) | (_, None) => true,
             };
-            let at = latest.get(one).copied().unwrap_or(taint.since);
-            database && (same(&one.name, &table.name) || (one.name == "*" && at >= began))
+            database && (same(&one.name, &table.name) || (one.name == "*" && taint.last >= began))
         })
     }
 
@@ -209,10 +234,7 @@ impl Taints {
         who: &str,
         why: &str,
     ) -> bool {
-        let is_it = |taint: &Taint| {
-            let latest = self.latest.lock().get(table).copied();
-            taint.key() == *table && latest.unwrap_or(taint.since) < before
-        };
+        let is_it = |taint: &Taint| taint.key() == *table && taint.last < before;
         !self.clear_those(is_it, who, why).is_empty()
     }
 
@@ -221,13 +243,12 @@ impl Taints {
         let cleared: Vec<Taint> = known.values().filter(|taint| of(taint)).cloned().collect();
         for taint in &cleared {
             known.remove(&taint.key());
-            self.latest.lock().remove(&taint.key());
         }
         if !cleared.is_empty() {
             let left: BTreeSet<u64> = known.values().map(|taint| taint.cause.digest()).collect();
             let over: BTreeSet<u64> = cleared.iter().map(|taint| taint.cause.digest()).collect();
             let mut unsaved = self.unsaved.lock();
-            let clearances = unsaved.get_or_insert_default();
+            let clearances = unsaved.changed.get_or_insert_default();
             clearances.push_back(Clearance {
                 at: jiff::Timestamp::now(),
                 who: who.to_owned(),
@@ -240,10 +261,20 @@ impl Taints {
         cleared
     }
 
-    /// What the file lacks. It is given the taints whole: they are few and change rarely, and so
-    /// no change can be missed, whatever became of the one before.
-    pub(super) fn take(&self) -> Option<Change> {
-        let cleared = self.unsaved.lock().take()?;
+    /// What the file lacks; where that is only when some were tainted last, and not `all` is wanted, a while later.
+    /// It is given the taints whole: they are few and change rarely, and so no change can be missed, whatever became
+    /// of the one before.
+    pub(super) fn take(&self, all: bool) -> Option<Change> {
+        let mut unsaved = self.unsaved.lock();
+        let rests = |taken: Instant| taken.elapsed() < MOVED_PAUSE;
+        let waits = !all && unsaved.taken.is_some_and(rests);
+        if unsaved.changed.is_none() && (!unsaved.moved || waits) {
+            return None;
+        }
+        let cleared = unsaved.changed.take().unwrap_or_default();
+        unsaved.moved = false;
+        unsaved.taken = Some(Instant::now());
+        drop(unsaved);
         Some(Change {
             taints: self.all(),
             cleared,
@@ -254,9 +285,9 @@ impl Taints {
     pub(super) fn give_back(&self, change: Change) {
         let mut unsaved = self.unsaved.lock();
         let mut cleared = change.cleared;
-        cleared.extend(unsaved.take().unwrap_or_default());
+        cleared.extend(unsaved.changed.take().unwrap_or_default());
         bound(&mut cleared);
-        *unsaved = Some(cleared);
+        unsaved.changed = Some(cleared);
     }
 }
 
@@ -360,19 +391,98 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_asked_for_again() {
         let taints = Taints::default();
-        assert!(taints.take().is_none());
+        assert!(taints.take(true).is_none());
         taints.add(
             &[table("a")],
             &"dropped".into(),
             jiff::Timestamp::UNIX_EPOCH,
         );
-        let change = taints.take().unwrap();
-        assert!(taints.take().is_none());
+        let change = taints.take(false).unwrap();
+        assert!(taints.take(true).is_none());
         taints.clear(&["a".into()], "dba", "copied");
         taints.give_back(change);
-        let change = taints.take().unwrap();
+        let change = taints.take(false).unwrap();
         assert!(change.taints.is_empty());
         assert_eq!(change.cleared[0].what, "cleared the taint of app.a");
+    }
+
+    /// Finding: a file knew when a table was first tainted alone, and after a restart what was found equal before it was
+    /// tainted once more was equal again.
+    #[tokio::test(start_paused = true)]
+    async fn when_it_was_tainted_last_is_kept_too_and_not_with_every_command() {
+        let taints = Taints::default();
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        taints.add(&[everything()], &"unobserved".into(), at(10));
+        let first = taints.take(false).unwrap();
+        assert_eq!(
+            (first.taints[0].since, first.taints[0].last),
+            (at(10), at(10))
+        );
+        assert!(!taints.add(&[everything()], &"unobserved".into(), at(11)));
+        assert!(taints.take(false).is_none(), "it was just written");
+        tokio::time::advance(MOVED_PAUSE).await;
+        let later = taints.take(false).unwrap();
+        assert_eq!(
+            (later.taints[0].since, later.taints[0].last),
+            (at(10), at(11))
+        );
+        // At a stop nothing waits, and what could not be written is asked for again.
+        taints.add(&[everything()], &"unobserved".into(), at(12));
+        let last = taints.take(true).unwrap();
+        assert!(taints.take(true).is_none());
+        taints.give_back(last);
+        let last = taints.take(false).unwrap();
+        let again = Taints::default();
+        again.add(&[everything()], &"orphaned".into(), at(9));
+        again.load(last.taints);
+        assert!(again.belies(&table("t"), at(12)) && !again.belies(&table("t"), at(13)));
+        assert_eq!(again.any_cause(), Some("unobserved".into()));
+    }
+
+    /// The same through a file, as a restart finds it.
+    #[test]
+    fn what_was_equal_before_all_was_tainted_once_more_is_not_so_after_a_restart() {
+        use crate::ledger::store_tests::{config, open};
+        use crate::ledger::{Ledger, Listed, RunBegun, TableEnd, Verifications};
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let told = |ledger: &Ledger| {
+            let known = ledger.at_rest(["legacy", "other"], "here").unwrap();
+            known.tables[0].outcome.clone().unwrap()
+        };
+        let ledger = open(&config);
+        ledger.taint(&[everything()], &"unobserved".into());
+        let records = Verifications::at(&config.path);
+        let run = records.begin(&RunBegun {
+            primary: "legacy".into(),
+            shadow: "other".into(),
+            who: "dba".into(),
+            wish: "{}".into(),
+            condition: None,
+            servers: "here".into(),
+            alone: false,
+        });
+        let run = run.unwrap();
+        let listed = Listed {
+            database: "app".into(),
+            name: "t".into(),
+            asked: true,
+            rows_about: None,
+        };
+        records.tables(run, &[listed]).unwrap();
+        records.table_begins(run, ("app", "t")).unwrap();
+        let end = TableEnd {
+            outcome: "equal",
+            rows: (1, 1),
+            standing: "{}",
+        };
+        records.table_ends(run, ("app", "t"), &end).unwrap();
+        records.end(run, "equal", None).unwrap();
+        assert_eq!(told(&ledger), "equal", "it was tainted before");
+        ledger.taint(&[everything()], &"unobserved".into());
+        assert_eq!(told(&ledger), "tainted");
+        ledger.close();
+        assert_eq!(told(&open(&config)), "tainted");
     }
 
     #[test]
@@ -396,7 +506,7 @@ mod tests {
         taints.add(&[table("a"), table("b")], &cause, now);
         taints.clear(&["a".into()], "dba", "copied");
         taints.clear(&["b".into()], "dba", "copied");
-        let cleared = taints.take().unwrap().cleared;
+        let cleared = taints.take(false).unwrap().cleared;
         let over: Vec<_> = cleared.iter().map(|one| one.over.clone()).collect();
         assert_eq!(over, [vec![], vec![cause.digest()]]);
     }

@@ -55,12 +55,13 @@ impl Verifications {
     pub fn begin(&self, begun: &RunBegun) -> Result<i64, VerificationError> {
         self.write(|transaction| {
             transaction.execute(
-                "UPDATE verifications SET ended = ?1, outcome = 'aborted', why = 'another one began' WHERE ended IS NULL",
+                "UPDATE verifications SET ended = ?1, outcome = 'aborted', why = 'another one began', condition = NULL
+                 WHERE ended IS NULL",
                 [now()],
             )?;
             transaction.execute(
-                "INSERT INTO verifications (primary_server, shadow_server, who, wish, started, servers, alone)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO verifications (primary_server, shadow_server, who, wish, started, servers, alone, condition)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     begun.primary,
                     begun.shadow,
@@ -68,7 +69,8 @@ impl Verifications {
                     begun.wish,
                     now(),
                     begun.servers,
-                    begun.alone
+                    begun.alone,
+                    begun.condition
                 ],
             )?;
             let id = transaction.last_insert_rowid();
@@ -107,7 +109,7 @@ impl Verifications {
         }
         self.write(|transaction| {
             transaction.execute(
-                "UPDATE verifications SET ended = ?1, outcome = 'aborted', why = 'its process ended in its midst'
+                "UPDATE verifications SET ended = ?1, outcome = 'aborted', why = 'its process ended in its midst', condition = NULL
                  WHERE ended IS NULL AND alone",
                 [now()],
             )?;
@@ -332,7 +334,8 @@ impl Verifications {
     pub fn end(&self, run: i64, outcome: &str, why: Option<&str>) -> Result<(), VerificationError> {
         self.write(|transaction| {
             transaction.execute(
-                "UPDATE verifications SET ended = ?2, outcome = ?3, why = ?4 WHERE id = ?1 AND ended IS NULL",
+                "UPDATE verifications SET ended = ?2, outcome = ?3, why = ?4, condition = NULL
+                 WHERE id = ?1 AND ended IS NULL",
                 params![run, now(), outcome, why],
             )?;
             transaction.execute(

@@ -111,10 +111,11 @@ fn mark(connection: &Connection, clean: char) -> rusqlite::Result<()> {
 
 fn taints(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Taint>> {
     let mut statement =
-        transaction.prepare("SELECT database, name, cause, since, cause_key FROM taints")?;
+        transaction.prepare("SELECT database, name, cause, since, cause_key, last FROM taints")?;
     let rows = statement.query_map((), |row| {
         let (text, since): (String, String) = (row.get(2)?, row.get(3)?);
-        let key: Option<String> = row.get(4)?;
+        let (key, last): (Option<String>, Option<String>) = (row.get(4)?, row.get(5)?);
+        let since = since.parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         Ok(Taint {
             database: named(row.get(0)?),
             table: row.get(1)?,
@@ -122,7 +123,8 @@ fn taints(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Taint>> {
                 text: text.into(),
                 finding: key.and_then(|key| key.parse().ok()),
             },
-            since: since.parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+            since,
+            last: last.and_then(|last| last.parse().ok()).unwrap_or(since),
         })
     })?;
     rows.collect()
@@ -503,8 +505,8 @@ pub(super) fn with_ids(item: &Value, id: i64, finding: i64) -> Value {
 
 fn taint(transaction: &Transaction<'_>, taints: &[Taint]) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(
-        "INSERT OR IGNORE INTO taints (database, name, cause, since, cause_key)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR IGNORE INTO taints (database, name, cause, since, cause_key, last)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for taint in taints {
         let database = taint.database.as_deref().unwrap_or_default();
@@ -513,7 +515,8 @@ fn taint(transaction: &Transaction<'_>, taints: &[Taint]) -> rusqlite::Result<()
             taint.table,
             taint.cause.text,
             taint.since.to_string(),
-            taint.cause.finding.map(|key| key.to_string())
+            taint.cause.finding.map(|key| key.to_string()),
+            taint.last.to_string()
         ])?;
     }
     Ok(())

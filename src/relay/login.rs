@@ -262,7 +262,8 @@ async fn listen(
         let (true, Some(acceptor)) = (offers_tls, &shared.acceptor) else {
             return Err(Unheard::Nonsense(Box::new(client), seq));
         };
-        client = connect::accept(acceptor, client)
+        let acceptor = acceptor.load_full();
+        client = connect::accept(&acceptor, client)
             .await
             .map_err(|_| Unheard::Left)?;
         packet = first_packet(&mut client).await?;

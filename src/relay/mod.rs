@@ -49,6 +49,7 @@ use crate::roles::RolesWatch;
 use crate::tee::{Facts, Tee};
 use crate::wire::capability::Capabilities;
 use crate::wire::proxied::Addresses;
+use arc_swap::ArcSwap;
 use census::Roster;
 use counters::Gauge;
 use drain::Drain;
@@ -155,7 +156,8 @@ struct Limits {
 /// What all sessions share.
 struct Shared {
     limits: Limits,
-    acceptor: Option<TlsAcceptor>,
+    /// TLS with clients; none where they are offered none.
+    acceptor: Option<ArcSwap<TlsAcceptor>>,
     /// TLS towards each server, by its name.
     contexts: BTreeMap<String, TlsContext>,
     roles: RolesWatch,
@@ -223,7 +225,10 @@ impl Relay {
     /// Reads certificates and makes the relay; binds nothing yet.
     pub fn new(parts: RelayParts) -> Result<Self, RelayError> {
         let acceptor = match &parts.listen.tls {
-            Some((chain, key)) => Some(connect::acceptor("listen", chain, key)?),
+            Some((chain, key)) => {
+                let read = connect::acceptor("listen", chain, key)?;
+                Some(ArcSwap::from_pointee(read))
+            }
             None => None,
         };
         let contexts = contexts(&parts.roles)?;
@@ -266,6 +271,14 @@ impl Relay {
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// Has clients that ask for TLS from now on be served with this certificate. Where they are offered none at all
+    /// it changes nothing.
+    pub(crate) fn renew(&self, certificate: TlsAcceptor) {
+        if let Some(acceptor) = &self.shared.acceptor {
+            acceptor.store(Arc::new(certificate));
+        }
     }
 
     /// Serves one client to its end, whatever it came by.

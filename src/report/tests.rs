@@ -112,6 +112,7 @@ fn report() -> Report {
             table: HOSTILE.into(),
             cause: HOSTILE.into(),
             since: now,
+            last: now,
         }],
         never_statements: vec![row.clone()],
         never_tables: vec![row.clone()],

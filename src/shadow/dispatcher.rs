@@ -151,7 +151,6 @@ impl Dispatcher {
     pub(super) fn begin_with(&mut self, before: Before) {
         let now = Instant::now();
         let limit = self.shared.config.mirror.breaker.now().lag;
-        self.before = Some(now);
         self.first_look = now.checked_add(FIRST_LOOK);
         self.lag_excused = now.checked_add(before.waited + limit + FIRST_LOOK);
         if before.is_full {
@@ -172,6 +171,11 @@ impl Dispatcher {
             Arc::clone(&self.shared.loads),
             Arc::clone(&self.shared.reach),
         );
+        if self.first_look.is_some() {
+            // What is still in the tee came before, too.
+            self.receive_some(TAKEN_MAX, true);
+            self.before = Some(Instant::now());
+        }
         loop {
             let first_look = self.first_look.unwrap_or_else(Instant::now);
             tokio::select! {
@@ -550,7 +554,7 @@ impl Dispatcher {
         let lost = self.receiver.lost_unsaid();
         if lost > self.lost_unsaid {
             self.lost_unsaid = lost;
-            let cause = "commands of sessions past all limits were lost";
+            let cause = "commands of sessions past all limits were lost, or went through a tunnel that nobody observed";
             self.shared.taint(&Scope::All, "", &cause.into());
         }
     }
@@ -558,8 +562,6 @@ impl Dispatcher {
     /// Where all is on the shadow, or tainted, that came before there was a mirror, a crash loses none of it any more.
     fn say_caught_up(&mut self) {
         let Some(before) = self.before else { return };
-        // What is still in the tee came before, too.
-        self.receive_some(TAKEN_MAX, true);
         let shared = &self.shared;
         let both = [shared.unread.since(), shared.line.oldest_open()];
         if both.into_iter().flatten().all(|since| since > before) {

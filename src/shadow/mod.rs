@@ -83,7 +83,7 @@ mod unread;
 #[cfg(feature = "simulation")]
 mod model;
 
-pub use control::{Control, Switched};
+pub use control::{Control, Switch, Switched};
 
 pub use beside::Written;
 pub use carry::{Carried, CarryError, Parts, Unprepared};
@@ -291,9 +291,10 @@ impl Mirror {
         self.current.load().control()
     }
 
-    /// Sets the switches: they hold from each session's next transaction on.
-    pub fn set_control(&self, control: Control) {
-        self.current.load().set_control(control);
+    /// Has the switches changed: they hold so from each session's next transaction on. Nobody else changes them
+    /// between a look at them and the change; `change` must wait for nothing, and not ask the mirror.
+    pub fn change_control<T>(&self, change: impl FnOnce(&mut Control) -> T) -> T {
+        self.current.load_full().change_control(change)
     }
 
     /// Whether commands pass by, where nothing is mirrored and nothing is to be observed: not before the

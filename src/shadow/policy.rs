@@ -151,6 +151,7 @@ mod tests {
                     sample: 1.0,
                     paused: false,
                     observe: true,
+                    flows_back: false,
                 };
                 let situation = Situation {
                     in_transaction,
@@ -192,6 +193,7 @@ mod tests {
                 sample: 1.0,
                 paused: false,
                 observe: true,
+                flows_back: false,
             };
             let situation = Situation {
                 in_transaction,
@@ -213,6 +215,7 @@ mod tests {
             sample: 0.4,
             paused: false,
             observe: true,
+            flows_back: false,
         };
         let outside = of(Class::Read);
         assert_eq!(
@@ -244,6 +247,7 @@ mod tests {
             sample: 1.0,
             paused: false,
             observe: true,
+            flows_back: false,
         }
     }
 

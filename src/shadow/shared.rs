@@ -361,17 +361,19 @@ impl Lasting {
         *self.control.lock()
     }
 
-    /// Sets the switches: from each session's next transaction on.
-    pub(super) fn set_control(&self, control: Control) {
+    /// Has the switches changed, from each session's next transaction on. Nobody else changes them meanwhile; `change`
+    /// must wait for nothing, and not ask for them.
+    pub(super) fn change_control<T>(&self, change: impl FnOnce(&mut Control) -> T) -> T {
         let mut current = self.control.lock();
-        *current = control;
-        let (told, wanted) = (self.appraisal.told(), control.regard());
+        let changed = change(&mut current);
+        let (told, wanted) = (self.appraisal.told(), current.regard());
         if wanted > told {
             self.appraisal.set(wanted);
         }
         if wanted > told && told == Regard::Nothing {
             tracing::info!("commands pass by no more");
         }
+        changed
     }
 
     /// Whether the relay tells more than anybody who begins anew wants to know.
@@ -540,6 +542,7 @@ mod tests {
                 table: name.to_owned(),
                 cause: "lost".into(),
                 since: jiff::Timestamp::UNIX_EPOCH,
+                last: jiff::Timestamp::UNIX_EPOCH,
             };
             assert_eq!(is_of(&taint, &read), is, "{database:?} {name}");
             assert!(is_of(&taint, &Scope::All));

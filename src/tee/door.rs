@@ -171,6 +171,12 @@ impl Tee {
                 end,
             });
             self.ring();
+        } else if end == End::Tunnelled {
+            // Of one that never entered nobody is told, and what goes through its tunnel may be any write.
+            self.door
+                .counters
+                .lost_sessions
+                .fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -210,8 +216,8 @@ impl Tee {
         self.door.bell.woken()
     }
 
-    /// Losses of sessions for which there was no room at all, so that not even a
-    /// [`Handed::Lost`] could tell of them. Any table may be affected.
+    /// Losses of sessions for which there was no room at all, so that not even a [`Handed::Lost`] could tell of them;
+    /// and sessions that became a tunnel before anything of them was handed over. Any table may be affected.
     #[must_use]
     pub fn lost_unsaid(&self) -> u64 {
         self.door.counters.lost_sessions.load(Ordering::Relaxed)

@@ -324,6 +324,19 @@ fn what_passes_by_is_counted_and_told_once_when_somebody_wants_to_know_again() {
     );
 }
 
+/// Finding: a session of which nothing was ever handed over became a tunnel, and nobody heard of it.
+#[test]
+fn a_tunnel_of_one_that_never_entered_is_a_loss() {
+    let (tee, mut receiver) = door(Limits::default());
+    receiver.appraisal().set(Regard::Nothing);
+    let of = |session| Facts::plain(session, &Arc::default());
+    tee.closed(&of(1), End::Left);
+    assert_eq!(tee.lost_unsaid(), 0, "it is gone");
+    tee.closed(&of(2), End::Tunnelled);
+    assert_eq!((tee.lost_unsaid(), receiver.lost_unsaid()), (1, 1));
+    assert!(drain(&mut receiver).is_empty());
+}
+
 #[test]
 fn a_loss_is_told_of_though_it_waits_to_be_told_that_others_passed_by() {
     let limits = Limits {

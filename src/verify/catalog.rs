@@ -237,18 +237,28 @@ pub(super) async fn sequence_of(
     }
 }
 
-/// The keyspace in which a vtgate reads this table, where that is another than is named: a routing rule sends it there.
-/// `None` too where it does not say.
+/// Where a server reads a table that is named with its database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Led {
+    /// There.
+    Here,
+    /// In this keyspace: a routing rule of a vtgate's sends it there.
+    To(String),
+    /// It does not say, and why.
+    Unknown(String),
+}
+
+/// Where a server reads this table.
 ///
 /// # Errors
-/// As [`Reader::all`].
+/// As [`Reader::all`]; what it refuses for now, too.
 pub(super) async fn led_to(
     reader: &mut Reader,
     keyspace: &str,
     table: &str,
-) -> Result<Option<String>, ReadError> {
+) -> Result<Led, ReadError> {
     if !reader.is_vitess() {
-        return Ok(None);
+        return Ok(Led::Here);
     }
     // It is planned, not run: of the rules themselves a vtgate tells nothing by SQL.
     let ask = format!(
@@ -257,14 +267,32 @@ pub(super) async fn led_to(
         quoted(table)
     );
     match reader.all(&ask).await {
-        Ok(rows) => {
-            let plan = rows.first().and_then(|row| cell(row, 0));
-            let plan = plan.and_then(|plan| serde_json::from_str(plan).ok());
-            Ok(plan.and_then(|plan| keyspaces_in(&plan).into_iter().find(|one| one != keyspace)))
-        }
-        Err(ReadError::Refused { .. }) => Ok(None),
-        Err(fault) => Err(fault),
+        Ok(rows) => Ok(led_by(rows.first().and_then(|row| cell(row, 0)), keyspace)),
+        Err(fault) => not_led(fault),
     }
+}
+
+/// What it means that it does not tell. A tablet that is away comes back; a vtgate that has no VEXPLAIN has none later.
+fn not_led(fault: ReadError) -> Result<Led, ReadError> {
+    match &fault {
+        ReadError::Refused { message, .. }
+            if !fault.may_pass() || message.contains("syntax error") =>
+        {
+            Ok(Led::Unknown(fault.to_string()))
+        }
+        _ => Err(fault),
+    }
+}
+
+/// Where a plan leads to.
+fn led_by(plan: Option<&str>, keyspace: &str) -> Led {
+    let plan = plan.and_then(|plan| serde_json::from_str(plan).ok());
+    let keyspaces = plan.as_ref().map(keyspaces_in).unwrap_or_default();
+    if keyspaces.is_empty() {
+        return Led::Unknown("its plan names no keyspace".to_owned());
+    }
+    let other = keyspaces.into_iter().find(|one| one != keyspace);
+    other.map_or(Led::Here, Led::To)
 }
 
 /// The keyspaces that a plan goes to.
@@ -436,9 +464,36 @@ mod tests {
             (limit, &["app", "customer"]),
             ("[1, null, \"Keyspace\"]".to_owned(), &[]),
         ] {
-            let plan = serde_json::from_str(&plan).unwrap();
-            let found: Vec<String> = keyspaces_in(&plan).into_iter().collect();
+            let parsed = serde_json::from_str(&plan).unwrap();
+            let found: Vec<String> = keyspaces_in(&parsed).into_iter().collect();
             assert_eq!(found, names);
+            let led = led_by(Some(&plan), "app");
+            assert_eq!(led == Led::Here, names == ["app"], "{led:?}");
+            assert_eq!(led == Led::To("customer".into()), names.len() == 2);
+        }
+        assert!(matches!(led_by(None, "app"), Led::Unknown(_)));
+    }
+
+    /// Finding: a tablet that was away for a moment was taken for a vtgate without such a rule.
+    #[test]
+    fn what_is_refused_says_nothing_of_where_a_table_is() {
+        let refused = |code, message: &str| {
+            not_led(ReadError::Refused {
+                server: "vitess".into(),
+                code,
+                message: message.into(),
+            })
+        };
+        for (code, message) in [(1105, "no healthy tablet"), (1203, "pool"), (2013, "")] {
+            assert!(refused(code, message).is_err(), "{code}");
+        }
+        for (code, message) in [
+            (1105, "syntax error at position ? near '?'"),
+            (1064, "syntax error"),
+            (1142, "denied"),
+        ] {
+            let led = refused(code, message).unwrap();
+            assert!(matches!(led, Led::Unknown(_)), "{code}: {led:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is known of a table before its rows are read: both definitions, where they differ, and how the rows are to
 //! be compared. Asked again at its end: what was read by one definition says nothing of another.
 
-use super::catalog;
+use super::catalog::{self, Led};
 use super::plan::{Plan, Way, plan};
 use super::prepare::on_shadow;
 use super::reader::{ReadError, Reader};
@@ -23,8 +23,24 @@ pub(super) struct Known {
     pub(super) engine: Option<String>,
     /// The shadow's, where it matters: in snapshot mode.
     pub(super) engine_there: Option<String>,
-    /// The keyspace to which a routing rule of the shadow's sends it, if one does.
-    pub(super) led_to: Option<String>,
+    /// Where the shadow reads it.
+    pub(super) led_to: Led,
+}
+
+impl Known {
+    /// Of a table of which no rows are to be compared.
+    const fn nothing() -> Self {
+        Self {
+            plan: None,
+            sharded: false,
+            routed: false,
+            indexed: true,
+            of: String::new(),
+            engine: None,
+            engine_there: None,
+            led_to: Led::Here,
+        }
+    }
 }
 
 impl TableRun<'_> {
@@ -36,41 +52,9 @@ impl TableRun<'_> {
         let mut shadow = self.doors.shadow.open().await?;
         let mine = catalog::shape(&mut primary, database, &table.name).await?;
         let theirs = catalog::shape(&mut shadow, there, &table.name).await?;
-        let nothing = Known {
-            plan: None,
-            sharded: false,
-            routed: false,
-            indexed: true,
-            of: String::new(),
-            engine: None,
-            engine_there: None,
-            led_to: None,
-        };
-        let of = self.digest(
-            (&mut primary, &mut shadow),
-            (mine.as_ref(), theirs.as_ref()),
-        );
-        let of = of.await?;
-        let (mine, theirs) = match (mine, theirs) {
-            (Some(mine), Some(theirs)) => (mine, theirs),
-            (None, _) => {
-                let gone = format!("the table is not there any more on {}", self.run.servers.0);
-                self.set(|one| one.not_covered = vec![gone]);
-                return Ok(nothing);
-            }
-            (Some(_), None) => {
-                let said = format!("the table is missing on {}", self.run.servers.1);
-                let differs = Difference {
-                    weight: Weight::Differs,
-                    what: "table".to_owned(),
-                    said,
-                };
-                self.set(|one| {
-                    one.schema = vec![differs];
-                    one.not_covered = vec!["its rows".to_owned()];
-                });
-                return Ok(nothing);
-            }
+        let of = self.digest((&primary, &shadow), (mine.as_ref(), theirs.as_ref()));
+        let Some((mine, theirs)) = self.both(mine, theirs) else {
+            return Ok(Known::nothing());
         };
         let (sequence, note) = self
             .sequence(&mut primary, &mut shadow, table, &mine, &theirs)
@@ -88,7 +72,7 @@ impl TableRun<'_> {
             self.set(|one| {
                 one.not_covered = vec!["its rows: both sides have no column in common".to_owned()]
             });
-            return Ok(nothing);
+            return Ok(Known::nothing());
         };
         let sharded = self.sharded.contains(there);
         let by = if sharded {
@@ -96,21 +80,8 @@ impl TableRun<'_> {
         } else {
             Vec::new()
         };
-        let key: Vec<&str> = planned
-            .key
-            .iter()
-            .filter_map(|at| planned.columns.get(*at))
-            .map(|column| column.on_shadow.as_str())
-            .collect();
-        let spread = spread(planned, &by);
-        let leads = |index: &Index| {
-            let first = index.columns.first();
-            first.is_some_and(|(name, _)| {
-                key.first()
-                    .is_some_and(|one| one.eq_ignore_ascii_case(name))
-            })
-        };
-        let way = planned.way;
+        let (spread, way) = (spread(planned, &by), planned.way);
+        let indexed = is_indexed(planned, &theirs);
         let (engine, engine_there) = self
             .engines(&mut primary, &mut shadow, (database, there), &table.name)
             .await?;
@@ -121,7 +92,7 @@ impl TableRun<'_> {
         Ok(Known {
             sharded,
             routed: spread.is_some(),
-            indexed: key.is_empty() || theirs.indexes.iter().any(leads),
+            indexed,
             engine,
             engine_there,
             led_to,
@@ -130,18 +101,41 @@ impl TableRun<'_> {
         })
     }
 
+    /// Both definitions; where one side has none, that is told.
+    fn both(&self, mine: Option<Shape>, theirs: Option<Shape>) -> Option<(Shape, Shape)> {
+        match (mine, theirs) {
+            (Some(mine), Some(theirs)) => return Some((mine, theirs)),
+            (None, _) => {
+                let gone = format!("the table is not there any more on {}", self.run.servers.0);
+                self.set(|one| one.not_covered = vec![gone]);
+            }
+            (Some(_), None) => {
+                let differs = Difference {
+                    weight: Weight::Differs,
+                    what: "table".to_owned(),
+                    said: format!("the table is missing on {}", self.run.servers.1),
+                };
+                self.set(|one| {
+                    one.schema = vec![differs];
+                    one.not_covered = vec!["its rows".to_owned()];
+                });
+            }
+        }
+        None
+    }
+
     /// What a cursor, and an answer, is bound to: which servers these are, and both definitions.
-    async fn digest(
+    fn digest(
         &self,
-        (primary, shadow): (&mut Reader, &mut Reader),
+        (primary, shadow): (&Reader, &Reader),
         shapes: (Option<&Shape>, Option<&Shape>),
-    ) -> Result<String, ReadError> {
+    ) -> String {
         let roles = &self.parts.roles;
         let at = |server: &Server| format!("{} {}:{}", server.name, server.host, server.port);
         let servers = [at(&roles.primary), at(&roles.shadow)];
-        let identities = (primary.identity().await?, shadow.identity().await?);
+        let identities = (primary.identity(), shadow.identity());
         let all = format!("{servers:?} {identities:?} {shapes:?}");
-        Ok(format!("{:032x}", value::digest(all.as_bytes())))
+        format!("{:032x}", value::digest(all.as_bytes()))
     }
 
     /// The same, as both sides are now.
@@ -152,11 +146,7 @@ impl TableRun<'_> {
         let mine = catalog::shape(&mut primary, database, &table.name).await?;
         let mut shadow = self.doors.shadow.open().await?;
         let theirs = catalog::shape(&mut shadow, there, &table.name).await?;
-        self.digest(
-            (&mut primary, &mut shadow),
-            (mine.as_ref(), theirs.as_ref()),
-        )
-        .await
+        Ok(self.digest((&primary, &shadow), (mine.as_ref(), theirs.as_ref())))
     }
 
     /// The engines on both sides; the shadow's where it matters.
@@ -175,15 +165,15 @@ impl TableRun<'_> {
         Ok((mine, theirs))
     }
 
-    /// The keyspace to which a routing rule of the shadow's sends it, if one does, which is told.
+    /// Where the shadow reads it; a routing rule that sends it elsewhere is told.
     async fn led_to(
         &self,
         shadow: &mut Reader,
         there: &str,
         table: &Table,
-    ) -> Result<Option<String>, ReadError> {
+    ) -> Result<Led, ReadError> {
         let led_to = catalog::led_to(shadow, there, &table.name).await?;
-        if let Some(keyspace) = &led_to {
+        if let Led::To(keyspace) = &led_to {
             self.run.note(format!(
                 "{there}.{} is read in the keyspace {keyspace} on {}: a routing rule of Vitess sends it there",
                 table.name, self.run.servers.1
@@ -236,6 +226,17 @@ impl TableRun<'_> {
         });
         Ok((true, note))
     }
+}
+
+/// Whether an index of the shadow's begins with the key's first column; so it is where there is no key.
+fn is_indexed(plan: &Plan, theirs: &Shape) -> bool {
+    let first = plan.key.first().and_then(|at| plan.columns.get(*at));
+    let Some(first) = first else { return true };
+    let leads = |index: &Index| {
+        let column = index.columns.first();
+        column.is_some_and(|(name, _)| first.on_shadow.eq_ignore_ascii_case(name))
+    };
+    theirs.indexes.iter().any(leads)
 }
 
 /// The key's column by which the rows are spread over shards. Of several columns a vtgate takes each list apart by the

@@ -39,7 +39,11 @@ pub trait Around: Send + Sync + 'static {
     ///
     /// # Errors
     /// It is not known, and why.
-    fn caught_up<'a>(&'a self, table: &'a Table) -> Soon<'a, Result<CaughtUp, String>>;
+    fn caught_up<'a>(
+        &'a self,
+        table: &'a Table,
+        sought: Sought<'a>,
+    ) -> Soon<'a, Result<CaughtUp, String>>;
 
     /// A place in the mirror's order for repairs of this table on this server, which must be the shadow.
     ///
@@ -86,6 +90,16 @@ pub trait Around: Send + Sync + 'static {
     /// # Errors
     /// The primary does not say.
     fn others<'a>(&'a self, time: Duration) -> Soon<'a, Result<Vec<String>, String>>;
+}
+
+/// What a catch-up is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sought<'a> {
+    /// The servers on which rows are read.
+    pub on: On<'a>,
+    /// What differs behind it is said to differ: a commit that is seen already, and whose command goes on, must have
+    /// been waited for by then.
+    pub concludes: bool,
 }
 
 /// How it is known that the shadow has what the primary had.
@@ -186,7 +200,47 @@ pub struct Gate {
     /// Rows that the cap allows for, up to when.
     paid_until: Mutex<Option<Instant>>,
     waits: Mutex<Option<String>>,
-    waited: Mutex<Duration>,
+    waited: Mutex<Waited>,
+}
+
+/// How long it has waited: whoever waits beside others waits with them.
+#[derive(Debug, Default)]
+struct Waited {
+    /// So many wait now, of which the first began then.
+    many: u32,
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Waited {
+    fn time(&self) -> Duration {
+        let now = self.since.map(|since| since.elapsed());
+        self.before + now.unwrap_or_default()
+    }
+}
+
+/// One that waits, until it is dropped.
+struct Waiting<'a>(&'a Mutex<Waited>);
+
+impl<'a> Waiting<'a> {
+    fn of(waited: &'a Mutex<Waited>) -> Self {
+        let mut all = waited.lock();
+        all.many += 1;
+        all.since.get_or_insert_with(Instant::now);
+        drop(all);
+        Self(waited)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut all = self.0.lock();
+        all.many = all.many.saturating_sub(1);
+        if all.many == 0 {
+            all.before = all.time();
+            all.since = None;
+        }
+    }
 }
 
 impl Gate {
@@ -199,7 +253,7 @@ impl Gate {
             pace,
             paid_until: Mutex::new(None),
             waits: Mutex::new(None),
-            waited: Mutex::new(Duration::ZERO),
+            waited: Mutex::default(),
         }
     }
 
@@ -215,10 +269,10 @@ impl Gate {
         self.waits.lock().clone()
     }
 
-    /// How long it has waited, all jobs together.
+    /// How long it has waited, whichever of its jobs did.
     #[must_use]
     pub fn waited(&self) -> Duration {
-        *self.waited.lock()
+        self.waited.lock().time()
     }
 
     /// Says why it waits, where something else than the gate holds it up.
@@ -244,10 +298,9 @@ impl Gate {
     /// # Errors
     /// It is to end.
     pub async fn pass_or(&self, lets_go: impl FnMut()) -> Result<(), Stopped> {
-        let began = Instant::now();
+        let _waiting = Waiting::of(&self.waited);
         let passed = self.open(lets_go).await;
         self.say(None);
-        *self.waited.lock() += began.elapsed();
         passed
     }
 
@@ -326,10 +379,15 @@ impl Gate {
         self.rest_for(self.owes(rows, worked), || ()).await
     }
 
+    /// The share of the time in which it works now.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.around.share(self.pace.share).clamp(0.01, 1.0)
+    }
+
     /// How long it is to rest after so much work.
     pub fn owes(&self, rows: u64, worked: Duration) -> Duration {
-        let share = self.around.share(self.pace.share).clamp(0.01, 1.0);
-        let rest = worked.mul_f64(1.0 / share - 1.0);
+        let rest = worked.mul_f64(1.0 / self.share() - 1.0);
         let owed = |per_second| self.owed(rows, per_second, worked, Instant::now());
         rest.max(self.pace.rows_per_second.map_or(Duration::ZERO, owed))
     }
@@ -397,7 +455,11 @@ pub(super) mod tests {
             most
         }
 
-        fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
+        fn caught_up<'a>(
+            &'a self,
+            _table: &'a Table,
+            _sought: Sought<'a>,
+        ) -> Soon<'a, Result<CaughtUp, String>> {
             Box::pin(std::future::ready(Ok(CaughtUp::Waited)))
         }
 

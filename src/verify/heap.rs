@@ -12,7 +12,7 @@
 
 use super::board::Stage;
 use super::buckets::{Buckets, Counted, bucket};
-use super::gate::Stopped;
+use super::gate::{On, Sought, Stopped};
 use super::instants::Instants;
 use super::reader::{ReadError, Reader};
 use super::rows::{How, Row};
@@ -192,7 +192,15 @@ impl Readings<'_, '_> {
         let (board, at) = self.walk.board;
         board.set(at, |one| one.stage = Stage::Settling);
         let around = self.walk.gate.around();
-        if around.caught_up(self.places.table).await.is_err() {
+        let (primary, shadow) = (self.walk.primary.first(), self.walk.shadow.first());
+        let sought = Sought {
+            on: On {
+                primary: primary.as_deref(),
+                shadow: shadow.as_deref(),
+            },
+            concludes: self.last.is_some(),
+        };
+        if around.caught_up(self.places.table, sought).await.is_err() {
             self.last = None;
             return Ok(false);
         }

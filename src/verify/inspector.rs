@@ -79,8 +79,9 @@ pub trait Inspector: Send + Sync + 'static {
     /// # Errors
     /// There is none.
     fn abort(&self, who: &str) -> Result<i64, Refused>;
-    /// How it stands: the run under way, or the last one of this process, without its history.
-    fn standing(&self) -> Value;
+    /// How it stands: the run under way, or the last one of this process, without its history. Where it is not told
+    /// whole, and the ledger keeps no literals, the statements of a plan are left out: they hold what rows hold.
+    fn standing(&self, whole: bool) -> Value;
     /// The same in figures, for metrics.
     fn figures(&self) -> Figures;
     /// The newest runs, newest first. Reads the file.
@@ -118,7 +119,7 @@ impl Inspector for Absent {
         Self::refused()
     }
 
-    fn standing(&self) -> Value {
+    fn standing(&self, _whole: bool) -> Value {
         json!({"state": "idle", "run": null})
     }
 

@@ -497,14 +497,8 @@ impl<'a> Instants<'a> {
     }
 
     /// Asks for one instant.
-    async fn ask(&self, of: &Table, mut pair: Pair) -> Result<Asked, ReadError> {
-        let on = match self.by() {
-            By::Gate => (None, None),
-            By::Lock => (
-                pair.primary.identity().await?,
-                pair.shadow.identity().await?,
-            ),
-        };
+    async fn ask(&self, of: &Table, pair: Pair) -> Result<Asked, ReadError> {
+        let on = [&pair.primary, &pair.shadow].map(|one| one.identity().map(str::to_owned));
         let place = Arc::new(Mutex::new((Some(pair), None)));
         let opening = {
             let place = Arc::clone(&place);
@@ -526,7 +520,7 @@ impl<'a> Instants<'a> {
         let still = match self.by() {
             By::Gate => Still::Sessions,
             By::Lock => {
-                let (primary, shadow) = (on.0.as_deref(), on.1.as_deref());
+                let [primary, shadow] = on.each_ref().map(Option::as_deref);
                 Still::Table(of, On { primary, shadow })
             }
         };

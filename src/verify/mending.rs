@@ -74,7 +74,8 @@ impl TableRun<'_> {
         walk.gate.pass().await.map_err(Ended::Stopped)?;
         let planned = async {
             let mut pair = walk.pair().await?;
-            let shadow = (&self.parts.dial, &self.parts.roles.shadow);
+            let shadow = &self.parts.roles.shadow;
+            let shadow = (&self.parts.dial, shadow, walk.tells_keys);
             repair::plan(&mut pair, places, shadow, different, &self.run.bytes_told).await
         };
         let planned = planned.await.map_err(Ended::Fault)?;

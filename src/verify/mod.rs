@@ -19,6 +19,7 @@ pub mod verifier;
 pub mod wish;
 
 mod batch;
+mod behind;
 mod board;
 mod buckets;
 mod catalog;
@@ -50,7 +51,7 @@ mod value;
 mod walk;
 
 pub use board::Outcome;
-pub use gate::{Around, By, CaughtUp, Held, On, Opening, Soon, Still};
+pub use gate::{Around, By, CaughtUp, Held, On, Opening, Soon, Sought, Still};
 pub use inspector::{Absent, Figures, Inspector, Refused};
 pub use instants::HoldFigures;
 pub use place::{NoPlace, Place};

@@ -26,26 +26,7 @@ impl Run {
         let mut primary = doors.primary.open().await?;
         let mut shadow = doors.shadow.open().await?;
         let sharded = catalog::sharded(&mut shadow).await?;
-        let mut all = Vec::new();
-        for database in catalog::databases(&mut primary).await? {
-            let listed = catalog::tables(&mut primary, &database).await?;
-            self.left_out(&database, &listed.others);
-            for name in listed.tables {
-                all.push(Table {
-                    database: Some(database.clone()),
-                    name,
-                });
-            }
-            if all.len() > catalog::TABLES_MAX {
-                let most = catalog::TABLES_MAX;
-                self.lower(
-                    Outcome::Unfinished,
-                    format!("only the first {most} tables are looked at"),
-                );
-                all.truncate(catalog::TABLES_MAX);
-                break;
-            }
-        }
+        let mut all = self.listed(&mut primary).await?;
         let cut = all.len() >= catalog::TABLES_MAX;
         let cut = cut.then(|| "not all tables were listed".to_owned());
         let mut unseen: Vec<String> = cut.into_iter().collect();
@@ -69,7 +50,7 @@ impl Run {
         let there = self.extra_tables(parts, &mut shadow, &all).await?;
         self.unseen(parts, &mut primary, &all, &there, &mut unseen)
             .await?;
-        let identities = (primary.identity().await?, shadow.identity().await?);
+        let identities = (primary.identity(), shadow.identity());
         let gone: Vec<(String, String)> = mirrored(parts)
             .into_iter()
             .filter(|table| table.name != "*" && !has(&all, table) && !has(&there, table))
@@ -90,11 +71,47 @@ impl Run {
         if asked.is_empty() {
             self.note("no table of the primary's is asked for".to_owned());
         }
-        let mut standings = Vec::with_capacity(asked.len());
+        Ok((sharded, self.put(parts, &asked, &about, left)))
+    }
+
+    /// The primary's tables, as far as they are looked at.
+    async fn listed(&self, primary: &mut Reader) -> Result<Vec<Table>, ReadError> {
+        let mut all = Vec::new();
+        for database in catalog::databases(primary).await? {
+            let listed = catalog::tables(primary, &database).await?;
+            self.left_out(&database, &listed.others);
+            for name in listed.tables {
+                all.push(Table {
+                    database: Some(database.clone()),
+                    name,
+                });
+            }
+            if all.len() > catalog::TABLES_MAX {
+                let most = catalog::TABLES_MAX;
+                self.lower(
+                    Outcome::Unfinished,
+                    format!("only the first {most} tables are looked at"),
+                );
+                all.truncate(catalog::TABLES_MAX);
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Puts the tables that are asked for on the board, each as an earlier process left it; what that left of each.
+    fn put(
+        &self,
+        parts: &Parts,
+        asked: &[Table],
+        about: &About,
+        left: &[TableLeft],
+    ) -> Vec<Option<TableLeft>> {
+        let mut had = 0_u64;
         let mut lefts = Vec::with_capacity(asked.len());
-        for table in &asked {
+        for (at, table) in asked.iter().enumerate() {
             let mut standing = Standing::waiting(table);
-            standing.rows_expected = about_of(&about, table);
+            standing.rows_expected = about_of(about, table);
             let is_it = |one: &&TableLeft| {
                 one.name == table.name && Some(&one.database) == table.database.as_ref()
             };
@@ -102,18 +119,13 @@ impl Run {
             if let Some(left) = &left {
                 self.restore(parts, left, &mut standing);
             }
-            standings.push(standing);
+            had += standing.rows_primary;
+            self.board.put(at, standing);
             lefts.push(left);
         }
-        let had: u64 = standings.iter().map(|one| one.rows_primary).sum();
-        self.had.store(
-            usize::try_from(had).unwrap_or(usize::MAX),
-            Ordering::Relaxed,
-        );
-        for (at, standing) in standings.into_iter().enumerate() {
-            self.board.put(at, standing);
-        }
-        Ok((sharded, lefts))
+        let had = usize::try_from(had).unwrap_or(usize::MAX);
+        self.had.store(had, Ordering::Relaxed);
+        lefts
     }
 
     /// What is not compared is told: views, and what Vitess keeps for itself.

@@ -216,6 +216,7 @@ impl<'a> Walker<'a> {
             }
         }
         suspects.extend(twice(&keys));
+        let bytes = keys.iter().map(|key| key.canonical.len() as u64).sum();
         let mut known = HashSet::new();
         for some in keys.chunks(KEYS_MAX) {
             pair.primary.ask(&places.primary.lookup_keys(some)).await?;
@@ -233,6 +234,7 @@ impl<'a> Walker<'a> {
         }
         self.suspect(suspects);
         self.cursor.rows_shadow += read;
+        self.fit(read, bytes);
         self.move_to(to);
         Ok(read)
     }

@@ -5,10 +5,14 @@
 //! nothing but SELECT and SHOW, and where the server can it says that its session only reads. A connection
 //! that failed, or an answer that was not read to its end, is not used again: what the server still does for it is
 //! ended by a KILL QUERY of another connection's, before the next one is opened and before a run ends.
+//!
+//! All connections of a run to one side are to one server: behind a name, or a balancer, of several, what one has
+//! says nothing of what another has.
 
-use crate::ask::{AskError, Asker, Manner};
+use crate::ask::{AskError, Asker, IDENTITIES, Manner};
 use crate::config::Server;
 use crate::connect::{self, ConnectError, Connection, Dial, Login, TlsContext, TlsError};
+use crate::sql;
 use crate::wire::command::Command;
 use crate::wire::packet::{CHUNK_MAX, HEADER_LEN, Header, write_packet};
 use crate::wire::reply;
@@ -99,6 +103,18 @@ pub(super) enum ReadError {
     /// It cannot show one moment.
     #[error("{0} cannot be read as it is at one moment: {1}")]
     NoView(String, String),
+    /// Another server than before.
+    #[error(
+        "{server}'s address led to several servers: first to {first}, then to {then}, and what one has says nothing of what the other has; give the address of one"
+    )]
+    Another {
+        /// The server's name.
+        server: String,
+        /// What the first said of itself.
+        first: String,
+        /// And this one.
+        then: String,
+    },
     /// It does not speak MySQL's protocol, or a row is longer than is looked at.
     #[error("{0}: an answer that cannot be read, or a row of more than {mib} MiB", mib = ROW_BYTES_MAX >> 20)]
     Answer(String),
@@ -121,7 +137,11 @@ impl ReadError {
                 *code,
                 1040 | 1053 | 1105 | 1203 | 1205 | 1213 | 1317 | 1969 | 2006 | 2013 | 3024 | 4031
             ),
-            Self::Account(_) | Self::Tls(..) | Self::Answer(_) | Self::NoView(..) => false,
+            Self::Account(_)
+            | Self::Tls(..)
+            | Self::Answer(_)
+            | Self::NoView(..)
+            | Self::Another { .. } => false,
         }
     }
 
@@ -144,6 +164,10 @@ pub(super) type Cells<'a> = Vec<Option<&'a [u8]>>;
 pub(super) struct Door {
     dial: Arc<dyn Dial>,
     server: Arc<Server>,
+    /// The ledger keeps literals: so may what the server says.
+    tells: bool,
+    /// The server that the first connection led to, by its own identity.
+    first: Arc<Mutex<Option<String>>>,
     given_up: GivenUp,
 }
 
@@ -159,12 +183,14 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    /// The way to a server.
+    /// The way to a server. What it refuses is told without values, unless `tells`.
     #[must_use]
-    pub(super) fn new(dial: Arc<dyn Dial>, server: Arc<Server>) -> Self {
+    pub(super) fn new(dial: Arc<dyn Dial>, server: Arc<Server>, tells: bool) -> Self {
         Self {
             dial,
             server,
+            tells,
+            first: Arc::default(),
             given_up: GivenUp::default(),
         }
     }
@@ -179,6 +205,11 @@ impl Door {
         let ending = async {
             let manner = Manner::default();
             let mut asker = Asker::open(&*self.dial, &self.server, account, &manner).await?;
+            let first = self.first();
+            if first.is_some() && asker.identity().await? != first {
+                // There the numbers are of others.
+                return Err(AskError::Answer);
+            }
             for thread in &threads {
                 match asker.ask(&format!("KILL QUERY {thread}")).await {
                     // It has ended by itself.
@@ -224,6 +255,8 @@ impl Door {
             is_vitess: connection.is_vitess(),
             connection,
             name,
+            identity: None,
+            tells: self.tells,
             buffer: Vec::new(),
             taken: 0,
             end: 0,
@@ -233,7 +266,31 @@ impl Door {
             given_up: Arc::clone(&self.given_up),
         };
         reader.set_session().await?;
+        reader.identity = reader.says_who().await?;
+        self.is_the_first(&reader)?;
         Ok(reader)
+    }
+
+    /// The server that the first connection led to, by its own identity; none where it has none to tell.
+    pub(super) fn first(&self) -> Option<String> {
+        self.first.lock().clone()
+    }
+
+    /// Whether it is the server that was read first.
+    fn is_the_first(&self, reader: &Reader) -> Result<(), ReadError> {
+        let Some(now) = &reader.identity else {
+            return Ok(());
+        };
+        let mut first = self.first.lock();
+        let first = first.get_or_insert_with(|| now.clone());
+        if first == now {
+            return Ok(());
+        }
+        Err(ReadError::Another {
+            server: self.server.name.clone(),
+            first: first.clone(),
+            then: now.clone(),
+        })
     }
 }
 
@@ -243,6 +300,9 @@ pub(super) struct Reader {
     connection: Connection,
     name: String,
     is_vitess: bool,
+    identity: Option<String>,
+    /// See [`Door`].
+    tells: bool,
     /// What was read, of which `taken` bytes are behind us; the packet that is looked at ends at `end`.
     buffer: Vec<u8>,
     taken: usize,
@@ -297,18 +357,15 @@ impl Reader {
 
     /// Which server it is, so that what one said is not held for what another says: its own identity, or none
     /// where it has none to tell (a vtgate, which stands for many).
-    ///
-    /// # Errors
-    /// As [`Reader::all`].
-    pub(super) async fn identity(&mut self) -> Result<Option<String>, ReadError> {
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
+    async fn says_who(&mut self) -> Result<Option<String>, ReadError> {
         if self.is_vitess {
             return Ok(None);
         }
-        // MariaDB knows no server_uuid.
-        for ask in [
-            "SELECT @@GLOBAL.server_uuid",
-            "SELECT concat(@@GLOBAL.hostname, '/', @@GLOBAL.server_id)",
-        ] {
+        for ask in IDENTITIES {
             match self.all(ask).await {
                 Ok(rows) => {
                     let cell = rows.into_iter().next();
@@ -503,10 +560,15 @@ impl Reader {
 
     fn refused(&self, payload: &[u8]) -> ReadError {
         let failure = reply::parse_err(payload);
+        let message = String::from_utf8_lossy(&failure.message);
         ReadError::Refused {
             server: self.name.clone(),
             code: failure.code,
-            message: String::from_utf8_lossy(&failure.message).into_owned(),
+            message: if self.tells {
+                message.into_owned()
+            } else {
+                sql::redact_error(&message)
+            },
         }
     }
 }

@@ -129,7 +129,7 @@ fn can(how: How, places: &Places<'_>) -> Result<(), &'static str> {
 pub(super) async fn plan(
     pair: &mut Pair,
     places: &Places<'_>,
-    (dial, shadow): (&Arc<dyn Dial>, &Arc<Server>),
+    (dial, shadow, tells): (&Arc<dyn Dial>, &Arc<Server>, bool),
     rows: &[Differs],
     bytes_told: &AtomicUsize,
 ) -> Result<Vec<Result<Option<String>, String>>, ReadError> {
@@ -163,7 +163,8 @@ pub(super) async fn plan(
             let mut strays = Ok(Vec::new());
             if may_stray(one, &look, places.sharded && places.routed) {
                 if seeker.is_none() {
-                    seeker = Some(Seeker::open(dial, shadow, places.shadow.database).await);
+                    let keyspace = places.shadow.database;
+                    seeker = Some(Seeker::open(dial, shadow, keyspace, tells).await);
                 }
                 strays = match &mut seeker {
                     Some(Ok(seeker)) => seeker.strays(&places.shadow, &one.key).await,

@@ -185,7 +185,7 @@ impl Run {
         }
     }
 
-    /// Why it waits, and how long it has waited, all its jobs together.
+    /// Why it waits, and how long it has waited, whichever of its jobs did.
     #[must_use]
     pub(super) fn waits(&self) -> (Option<String>, Duration) {
         let waits = self.gate.waits().filter(|_| self.end().is_none());
@@ -326,9 +326,16 @@ impl Run {
     }
 
     async fn all(&self, parts: &Parts, left: Vec<TableLeft>) -> Result<(), Ended> {
+        let door = |server| {
+            Door::new(
+                Arc::clone(&parts.dial),
+                Arc::clone(server),
+                parts.tells_keys,
+            )
+        };
         let doors = Doors {
-            primary: Door::new(Arc::clone(&parts.dial), Arc::clone(&parts.roles.primary)),
-            shadow: Door::new(Arc::clone(&parts.dial), Arc::clone(&parts.roles.shadow)),
+            primary: door(&parts.roles.primary),
+            shadow: door(&parts.roles.shadow),
         };
         let went = self.all_tables(parts, &doors, left).await;
         // A server goes on with what was given up, unless it is told.

@@ -4,7 +4,8 @@
 //! once more. Where the primary had the same before and after, the shadow had everything that made it so: if it
 //! has something else, that is a difference, but for a row that was changed and changed back. So it must be the
 //! same difference in several rounds. What does not come to rest in time is *unsettled*: it is neither equal
-//! nor different.
+//! nor different. The last of these rounds waits for every command that is under way on the primary, too: what it
+//! wrote may be seen there long before it ends, and comes to the shadow behind that.
 //!
 //! How far apart the rounds are depends on how it is known that the shadow caught up ([`CaughtUp`]). Where the servers
 //! themselves say so, nothing is on its way when the shadow is read: the next round tells something new at once, and
@@ -13,7 +14,7 @@
 //!
 //! All that is looked at shares a round's waits, and `walk` goes on reading meanwhile.
 
-use super::gate::{CaughtUp, Gate, Stopped};
+use super::gate::{CaughtUp, Gate, On, Sought, Stopped};
 use super::instants::View;
 use super::plan::Plan;
 use super::reader::{ReadError, Reader};
@@ -35,6 +36,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// Of these pauses a part is enough where the servers say that the shadow caught up.
 const SEEN_PART: u32 = 5;
 
+/// Looks at each key in a round, both servers together.
+const LOOKS: u64 = 3;
+
 /// Keys in one statement.
 pub(super) const KEYS_MAX: usize = 200;
 
@@ -50,6 +54,16 @@ pub(super) struct Pair {
     pub(super) shadow: Reader,
     /// They show both servers at one instant; none where each shows what it has by now.
     pub(super) view: Option<View>,
+}
+
+impl Pair {
+    /// Which servers these are.
+    pub(super) fn on(&self) -> On<'_> {
+        On {
+            primary: self.primary.identity(),
+            shadow: self.shadow.identity(),
+        }
+    }
 }
 
 /// Where a table is on both sides.
@@ -166,6 +180,7 @@ pub(super) async fn settle(
     }
     let (mut spent, mut pause) = (Duration::ZERO, PAUSE);
     while !open.is_empty() {
+        let mut rested = Duration::ZERO;
         let mut keys: Vec<Key> = open.values().map(|one| one.key.clone()).collect();
         keys.sort_unstable();
         let mut seen = true;
@@ -175,8 +190,16 @@ pub(super) async fn settle(
                 break;
             }
             let began = Instant::now();
-            let round = round(pair, places, gate, some).await?;
+            let is_last = |key: &Key| {
+                let one = open.get(&key.canonical);
+                one.is_some_and(|one| one.times + 1 >= ROUNDS)
+            };
+            let concludes = some.iter().any(is_last);
+            let round = round(pair, places, gate, (some, concludes)).await?;
             spent += began.elapsed();
+            // The walk goes on beside it, and each of them keeps its share.
+            rested = gate.owes(LOOKS * some.len() as u64, round.worked);
+            gate.rest_for(rested, || ()).await?;
             seen &= round.caught_up == Ok(CaughtUp::Seen);
             settled.why = round.caught_up.err().or(settled.why);
             for (canonical, look) in round.looks {
@@ -191,6 +214,7 @@ pub(super) async fn settle(
             break;
         }
         let wait = if seen { pause / SEEN_PART } else { pause };
+        let wait = wait.saturating_sub(rested);
         gate.sleep(wait).await?;
         spent += wait;
         pause = (pause * 3).min(PAUSE_MAX);
@@ -293,18 +317,26 @@ enum Look {
 struct Round {
     looks: Vec<(Box<[u8]>, Look)>,
     caught_up: Result<CaughtUp, String>,
+    /// What it took beside that.
+    worked: Duration,
 }
 
 async fn round(
     pair: &mut Pair,
     places: &Places<'_>,
     gate: &Gate,
-    keys: &[Key],
+    (keys, concludes): (&[Key], bool),
 ) -> Result<Round, Broke> {
+    let began = Instant::now();
     let before = here(&mut pair.primary, places, keys).await?;
-    let caught_up = gate.around().caught_up(places.table).await;
+    let read = began.elapsed();
+    let on = pair.on();
+    let sought = Sought { on, concludes };
+    let caught_up = gate.around().caught_up(places.table, sought).await;
+    let went_on = Instant::now();
     let mut on_shadow = there(&mut pair.shadow, places, keys).await?;
     let after = here(&mut pair.primary, places, keys).await?;
+    let worked = read + went_on.elapsed();
     let mut looks = Vec::with_capacity(keys.len());
     for key in keys {
         let (here, later) = (before.get(&key.canonical), after.get(&key.canonical));
@@ -320,7 +352,11 @@ async fn round(
         };
         looks.push((key.canonical.clone(), look));
     }
-    Ok(Round { looks, caught_up })
+    Ok(Round {
+        looks,
+        caught_up,
+        worked,
+    })
 }
 
 fn conclude(

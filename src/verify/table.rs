@@ -4,12 +4,13 @@
 //! its walk spans two processes, nobody here knows what was lost in between, and its taint stays.
 
 use super::board::{Found, Outcome, Stage, Standing};
+use super::catalog::Led;
 use super::cursor::Cursor;
 use super::definition::Known;
 use super::gate::Stopped;
 use super::heap;
 use super::instants::Instants;
-use super::plan::Way;
+use super::plan::{Plan, Way};
 use super::prepare::{cursor_of, on_shadow};
 use super::reader::{Door, ReadError};
 use super::run::{Parts, Run, said};
@@ -182,16 +183,7 @@ impl TableRun<'_> {
         let Some(plan) = &known.plan else {
             return Ok(Some(false));
         };
-        self.set(|one| {
-            one.way = Some(plan.way.name());
-            one.not_covered.clear();
-            if known.sharded && !known.routed {
-                one.not_covered.push("whether each row is on the shard where its vindex puts it: the key does not say that".to_owned());
-            }
-            if !known.indexed {
-                one.why = Some("the shadow has no index of the key: each range reads much of the table".to_owned());
-            }
-        });
+        self.tell_way(plan, known);
         let database = table.database.as_deref().unwrap_or_default();
         let place = |side, database| Place {
             plan,
@@ -212,26 +204,7 @@ impl TableRun<'_> {
             run: self.run.id,
             names: (database, &table.name),
         };
-        let limits = &self.parts.limits;
-        let walk = Walk {
-            run: self.run.id,
-            meant: &self.run.meant,
-            primary: &self.doors.primary,
-            shadow: &self.doors.shadow,
-            instants: self.instants,
-            gate: &self.run.gate,
-            limits: Limits {
-                range_rows: limits.range_rows,
-                range_bytes: limits.range_bytes,
-                settle: limits.settle,
-                snapshot: limits.snapshot,
-                patience: limits.patience,
-                differences: limits.differences_max,
-            },
-            board: (&self.run.board, self.at),
-            book: &kept,
-            tells_keys: self.parts.tells_keys,
-        };
+        let walk = self.walk(&kept);
         if self.instants.is_some() {
             self.may_be_read_at_once(known)?;
         }
@@ -273,6 +246,44 @@ impl TableRun<'_> {
         walked.map(|()| Some(spans))
     }
 
+    /// Its walk, kept there.
+    fn walk<'b>(&'b self, kept: &'b Kept<'_>) -> Walk<'b> {
+        let limits = &self.parts.limits;
+        Walk {
+            run: self.run.id,
+            meant: &self.run.meant,
+            primary: &self.doors.primary,
+            shadow: &self.doors.shadow,
+            instants: self.instants,
+            gate: &self.run.gate,
+            limits: Limits {
+                range_rows: limits.range_rows,
+                range_bytes: limits.range_bytes,
+                settle: limits.settle,
+                snapshot: limits.snapshot,
+                patience: limits.patience,
+                differences: limits.differences_max,
+            },
+            board: (&self.run.board, self.at),
+            book: kept,
+            tells_keys: self.parts.tells_keys,
+        }
+    }
+
+    /// How its rows are to be compared, and what that does not cover.
+    fn tell_way(&self, plan: &Plan, known: &Known) {
+        self.set(|one| {
+            one.way = Some(plan.way.name());
+            one.not_covered.clear();
+            if known.sharded && !known.routed {
+                one.not_covered.push("whether each row is on the shard where its vindex puts it: the key does not say that".to_owned());
+            }
+            if !known.indexed {
+                one.why = Some("the shadow has no index of the key: each range reads much of the table".to_owned());
+            }
+        });
+    }
+
     /// Whether both definitions, and both servers, still are what the walk was begun with.
     async fn is_as_it_was(&self, table: &Table, known: &Known) -> Result<bool, Ended> {
         let now = self.patiently(|| self.digest_now(table)).await?;
@@ -282,10 +293,18 @@ impl TableRun<'_> {
     /// Other engines show what is there by the time of the statement, whatever transaction it is in.
     fn may_be_read_at_once(&self, known: &Known) -> Result<(), Ended> {
         let (primary, shadow) = &self.run.servers;
-        if let Some(keyspace) = &known.led_to {
-            return Err(Ended::Unread(format!(
-                "its rows were not read: a routing rule of {shadow} sends it to the keyspace {keyspace}, which is not part of the instant; take --mode chunks"
-            )));
+        match &known.led_to {
+            Led::Here => {}
+            Led::To(keyspace) => {
+                return Err(Ended::Unread(format!(
+                    "its rows were not read: a routing rule of {shadow} sends it to the keyspace {keyspace}, which is not part of the instant; take --mode chunks"
+                )));
+            }
+            Led::Unknown(why) => {
+                return Err(Ended::Unread(format!(
+                    "its rows were not read: whether a routing rule of {shadow} sends it to another keyspace, which is not part of the instant, is not known ({why}); take --mode chunks"
+                )));
+            }
         }
         let sides = [(primary, &known.engine), (shadow, &known.engine_there)];
         for (server, engine) in sides {

@@ -13,7 +13,7 @@ use crate::config::{self, FedBy};
 use crate::connect::Dial;
 use crate::ledger::{RunBegun, RunRecord, TableLeft, Verifications};
 use crate::roles::{Roles, RolesWatch};
-use crate::sql::Table;
+use crate::sql::{self, Dialect, Table};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -178,7 +178,8 @@ impl Verifier {
         let left = records.left(&roles.primary.name, &roles.shadow.name);
         let left = left.inspect_err(|fault| tracing::warn!(%fault, "what was left is not known"));
         let left = left.ok().flatten()?;
-        let wish: Wish = serde_json::from_value(left.wish.clone()).ok()?;
+        let mut wish: Wish = serde_json::from_value(left.wish.clone()).ok()?;
+        wish.condition = left.condition.clone().or(wish.condition);
         let meant = wish.meant().ok()?;
         if let Err(why) = self.may_begin(&meant, &roles) {
             tracing::warn!("verification {} does not go on: {why}", left.id);
@@ -306,11 +307,17 @@ impl Inspector for Verifier {
                 known.run.id
             )));
         }
+        let tells = self.parts.tells_keys;
+        let told = Wish {
+            condition: wish.condition.as_deref().map(|one| in_shape(tells, one)),
+            ..wish.clone()
+        };
         let begun = RunBegun {
             primary: roles.primary.name.clone(),
             shadow: roles.shadow.name.clone(),
             who: who.to_owned(),
-            wish: json!(wish).to_string(),
+            wish: json!(told).to_string(),
+            condition: wish.condition.clone().filter(|_| !tells),
             servers: between(&roles),
             alone: self.parts.alone,
         };
@@ -343,7 +350,8 @@ impl Inspector for Verifier {
         self.tell(|run| run.abort(format!("{who} ended it")))
     }
 
-    fn standing(&self) -> Value {
+    fn standing(&self, whole: bool) -> Value {
+        let tells = self.parts.tells_keys;
         let run = self
             .current
             .lock()
@@ -351,7 +359,7 @@ impl Inspector for Verifier {
             .map(|known| Arc::clone(&known.run));
         json!({
             "state": run.as_ref().map_or("idle", |run| run.state()),
-            "run": run.as_ref().map(|run| shown(run)),
+            "run": run.as_ref().map(|run| shown(run, tells, whole)),
         })
     }
 
@@ -376,10 +384,24 @@ impl Inspector for Verifier {
     }
 
     fn history(&self, limit: usize) -> Result<Vec<RunRecord>, String> {
-        self.parts
-            .records
-            .runs(limit)
-            .map_err(|fault| fault.to_string())
+        let runs = self.parts.records.runs(limit);
+        let mut runs = runs.map_err(|fault| fault.to_string())?;
+        // What was kept while literals were is hidden on the way out.
+        for run in runs.iter_mut().filter(|_| !self.parts.tells_keys) {
+            if let Some(Value::String(condition)) = run.wish.get_mut("where") {
+                *condition = in_shape(false, condition);
+            }
+        }
+        Ok(runs)
+    }
+}
+
+/// A condition as it is told: without values, unless the ledger keeps literals.
+fn in_shape(tells: bool, condition: &str) -> String {
+    if tells {
+        condition.to_owned()
+    } else {
+        sql::redact(condition.as_bytes(), Dialect::default())
     }
 }
 
@@ -428,10 +450,21 @@ fn conduct(run: &Run, parts: &Parts, left: Vec<TableLeft>, mut roles: RolesWatch
     });
 }
 
-/// A run as the API tells it.
-fn shown(run: &Run) -> Value {
+/// Instead of a statement that is told to others.
+const HIDDEN: &str = "-- there is one, which holds the row's values: it is told to the role operator alone (ledger.literals = \"redact\")";
+
+/// A run as the API tells it: with values where the ledger `tells` them, and a plan's statements where it does, or to
+/// whom it is told `whole`.
+fn shown(run: &Run, tells: bool, whole: bool) -> Value {
     let (waits, waited) = run.waits();
     let (speed, end) = (run.speed(), run.end());
+    let mut tables = run.tables();
+    if !tells && !whole {
+        let rows = tables.iter_mut().flat_map(|table| &mut table.rows);
+        let repairs = rows.filter_map(|row| row.repair.as_mut());
+        repairs.for_each(|repair| HIDDEN.clone_into(repair));
+    }
+    let condition = run.meant.condition.as_deref();
     json!({
         "id": run.id,
         "who": run.who,
@@ -445,7 +478,7 @@ fn shown(run: &Run) -> Value {
         "mode": run.meant.mode,
         "lock": run.meant.by == By::Lock,
         "instants": run.instants(),
-        "where": run.meant.condition,
+        "where": condition.map(|one| in_shape(tells, one)),
         "sample": run.meant.sample,
         "repair": run.meant.repair,
         "waits": waits,
@@ -455,7 +488,7 @@ fn shown(run: &Run) -> Value {
         "rows_per_second": speed.per_second,
         "eta_s": speed.eta_s,
         "notes": run.notes(),
-        "tables": run.tables(),
+        "tables": tables,
     })
 }
 

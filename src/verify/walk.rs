@@ -13,6 +13,7 @@
 //! that does not help, what was met is settled and the table is left with those words.
 
 use super::batch::{Batch, Looked};
+use super::behind::Behind;
 use super::board::{Board, Found, Stage};
 use super::cursor::Cursor;
 use super::gate::{Gate, Stopped};
@@ -27,14 +28,8 @@ use super::wish::{Meant, Repair};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Suspects that are settled together; the walk waits where so many are collected while others are settled.
-const SUSPECTS_MAX: usize = 500;
-
 /// Ranges of a table that may be read again because too much looked different in them.
 const CROWDS_MAX: u32 = 8;
-
-/// They are not kept waiting for longer: the cursor is behind them.
-const SUSPECTS_WAIT: Duration = Duration::from_secs(10);
 
 /// A cursor is kept no more often.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
@@ -45,6 +40,10 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Rows of the first range at least, where a range may have so many.
 const RANGE_ROWS_MIN: u64 = 50;
+
+/// Where a walk rests between its ranges, one takes about so long: a transaction that is under way meanwhile is held up
+/// for no longer, and short rests behind short ranges cost nothing but a few round trips.
+const RANGE_TIME: Duration = Duration::from_millis(10);
 
 const RESTLESS: &str = "so many rows did not stay the same for long enough to be judged that the rest of the table was not read";
 
@@ -138,12 +137,9 @@ pub(super) struct Walker<'a> {
     pub(super) pass: u8,
     pub(super) ahead: Option<Ahead>,
     pub(super) range_rows: u64,
-    suspects: Vec<Suspect>,
-    /// Others are looked at again: the cursor is behind them.
-    looks: bool,
-    /// The connections by which they were, the last time.
+    behind: Behind<'a>,
+    /// The connections by which some were looked at again, the last time.
     spare: Option<Pair>,
-    since: Instant,
     kept: Instant,
     /// Ranges in which too much looked different.
     crowds: u32,
@@ -172,7 +168,6 @@ impl<'a> Walker<'a> {
     #[must_use]
     pub(super) fn new(of: &'a Walk<'a>, places: Places<'a>, cursor: Cursor) -> Self {
         let plan = places.primary.plan;
-        let now = Instant::now();
         let after = cursor.after(plan);
         Self {
             of,
@@ -187,11 +182,9 @@ impl<'a> Walker<'a> {
                 .min(of.limits.range_rows.max(1)),
             lap: Lap::default(),
             unread: None,
-            suspects: Vec::new(),
-            looks: false,
+            behind: Behind::default(),
             spare: None,
-            since: now,
-            kept: now,
+            kept: Instant::now(),
             crowds: 0,
             crowded: false,
             different: Vec::new(),
@@ -212,11 +205,10 @@ impl<'a> Walker<'a> {
     /// It did not come there.
     pub(super) async fn run(&mut self) -> Result<(), Ended> {
         let (mut failing, mut pause): (Option<Instant>, _) = (None, RETRY);
-        let mut batch: Option<Batch<'a>> = None;
-        while !self.done || !self.suspects.is_empty() || batch.is_some() {
+        while !self.done || !self.behind.is_nothing() {
             let gate = self.of.gate;
             // It only reads: it may be dropped in its midst.
-            let went = Box::pin(gate.unless_stopped(self.go_on(&mut batch))).await;
+            let went = Box::pin(gate.unless_stopped(self.go_on())).await;
             match went.map_err(Ended::Stopped)? {
                 Ok(()) => {
                     (failing, pause) = (None, RETRY);
@@ -230,7 +222,7 @@ impl<'a> Walker<'a> {
                     if let Some(why) = self.unread.take() {
                         return Err(Ended::Unread(why));
                     }
-                    if self.crowded && self.suspects.is_empty() && batch.is_none() {
+                    if self.crowded && self.behind.is_nothing() {
                         return Err(Ended::Unread(CROWDED.to_owned()));
                     }
                 }
@@ -259,34 +251,39 @@ impl<'a> Walker<'a> {
 
     /// The next range, while what looked different before is looked at again; where there is none, or no room for what
     /// it may bring, that alone.
-    async fn go_on(&mut self, batch: &mut Option<Batch<'a>>) -> Result<(), Broke> {
+    async fn go_on(&mut self) -> Result<(), Broke> {
         if let Some(instants) = self.of.instants {
             return Box::pin(self.go_on_in(instants)).await;
         }
-        let full = self.suspects.len() >= SUSPECTS_MAX;
-        let waits = self.done || self.crowded || full;
-        let waited = waits || self.since.elapsed() >= SUSPECTS_WAIT;
-        if batch.is_none() && waited && !self.suspects.is_empty() {
-            *batch = Some(self.look_again());
+        if self.behind.is_due(self.ends()) {
+            let batch = self.look_again();
+            self.behind.look(Box::new(batch));
         }
-        let Some(looking) = batch.as_mut() else {
+        let Some(mut looking) = self.behind.lend() else {
             return self.read_on().await;
         };
         // What it took made room.
-        let waits = self.done || self.crowded || self.suspects.len() >= SUSPECTS_MAX;
-        let went = if waits {
+        let went = if self.ends() || self.behind.is_full() {
             let (board, at) = self.of.board;
             board.set(at, |one| one.stage = Stage::Settling);
             looking.looks_on().await;
             Ok(())
         } else {
-            looking.beside(self.read_on()).await
+            Box::pin(looking.beside(self.read_on())).await
         };
-        if let Some(looked) = looking.outcome() {
-            *batch = None;
-            self.take_in(looked)?;
+        match looking.outcome() {
+            Some(looked) => {
+                self.behind.looked();
+                self.take_in(looked)?;
+            }
+            None => self.behind.look(looking),
         }
         went
+    }
+
+    /// No more is read: what waits is settled, and that is all.
+    const fn ends(&self) -> bool {
+        self.done || self.crowded
     }
 
     async fn read_on(&mut self) -> Result<(), Broke> {
@@ -295,6 +292,7 @@ impl<'a> Walker<'a> {
         let rows = self.step().await?;
         let worked = began.elapsed();
         self.keep();
+        self.fit_time(rows, worked);
         self.of.gate.rest(rows, worked).await?;
         Ok(())
     }
@@ -337,6 +335,7 @@ impl<'a> Walker<'a> {
         }
         let worked = began.elapsed();
         self.keep();
+        self.fit_time(rows, worked);
         self.rest_in(instants, self.of.gate.owes(rows, worked))
             .await
     }
@@ -360,16 +359,13 @@ impl<'a> Walker<'a> {
 
     async fn step_at_once(&mut self) -> Result<u64, Broke> {
         let rows = self.step().await?;
-        if !self.suspects.is_empty() {
-            let suspects = std::mem::take(&mut self.suspects);
+        if self.behind.waits() {
+            let suspects = self.behind.all();
             let (places, enough) = (self.places.clone(), self.of.limits.differences);
             let pair = self.pair().await?;
             let settled = settle_at_once(pair, &places, suspects, enough).await?;
             self.take_settled(settled);
-            // While others wait the cursor stays where it was: they are behind it.
-            if self.suspects.is_empty() && !self.crowded {
-                self.keep_now();
-            }
+            self.keep_now();
             self.show();
         }
         Ok(rows)
@@ -387,7 +383,7 @@ impl<'a> Walker<'a> {
 
     /// Nothing was read since.
     fn go_back(&mut self, mark: Mark) {
-        self.suspects.clear();
+        self.behind.all();
         self.unread = None;
         self.cursor = mark.cursor;
         self.after = mark.after;
@@ -406,10 +402,7 @@ impl<'a> Walker<'a> {
     }
 
     pub(super) fn suspect(&mut self, suspects: Vec<Suspect>) {
-        if self.suspects.is_empty() {
-            self.since = Instant::now();
-        }
-        self.suspects.extend(suspects);
+        self.behind.add(suspects);
     }
 
     /// So much looked different in a range that its rest was not read: it is read again in smaller ones, or it is
@@ -439,33 +432,37 @@ impl<'a> Walker<'a> {
         self.range_rows = fitting.clamp(1, most.max(1));
     }
 
+    /// So many rows that a range takes about as long as it may. `rows` are both servers'.
+    fn fit_time(&mut self, rows: u64, worked: Duration) {
+        if self.of.gate.share() < 1.0 {
+            self.range_rows = self.range_rows.min(rows_in_time(rows / 2, worked));
+        }
+    }
+
     /// Some suspects, which are taken out of what waits.
     fn look_again(&mut self) -> Batch<'a> {
-        let some = self.suspects.len().min(SUSPECTS_MAX);
-        let suspects: Vec<Suspect> = self.suspects.drain(..some).collect();
-        let all = self.suspects.is_empty() && !self.crowded && !self.done;
+        let suspects = self.behind.some();
+        let all = self.behind.is_nothing() && !self.ends();
         let behind = all.then(|| self.cursor_now());
         // Where the walk has ended its own connections are free.
-        let free = self.done || self.crowded;
+        let free = self.ends();
         let pair = self.spare.take();
         let pair = pair.or_else(|| self.pair.take_if(|_| free));
-        self.looks = true;
         Batch::new((self.of, self.places.clone()), suspects, pair, behind)
     }
 
     /// What became of them.
     fn take_in(&mut self, looked: Looked) -> Result<(), Broke> {
-        self.looks = false;
         let settled = match looked.became {
             Ok(settled) => settled,
             Err((broke, suspects)) => {
-                self.suspects.splice(0..0, suspects);
+                self.behind.again(suspects);
                 return Err(broke);
             }
         };
         self.spare = looked.pair;
         self.take_settled(settled);
-        if self.suspects.is_empty() && !self.crowded {
+        if self.behind.is_nothing() && !self.crowded {
             self.keep_now();
         } else if let Some(mut behind) = looked.behind {
             // Since it stood there nothing else was settled.
@@ -514,18 +511,22 @@ impl<'a> Walker<'a> {
     }
 
     fn keep(&mut self) {
-        if self.suspects.is_empty() && !self.looks && self.kept.elapsed() >= KEEP_EVERY {
+        if self.kept.elapsed() >= KEEP_EVERY {
             self.keep_now();
         }
         self.show();
     }
 
+    /// Keeps a cursor where the walk stands, if one may stand there.
     fn keep_now(&mut self) {
-        if self.done {
+        if self.ends() {
             // There is no key behind the last one: a cursor without one would begin anew.
             return;
         }
-        self.cursor = self.cursor_now();
+        let Some(cursor) = self.behind.cursor(self.cursor_now()) else {
+            return;
+        };
+        self.cursor = cursor;
         self.of.book.keep(&self.cursor);
         self.kept = Instant::now();
         self.show();
@@ -548,5 +549,30 @@ impl<'a> Walker<'a> {
             one.unsettled = self.cursor.unsettled;
             one.settled = self.cursor.settled;
         });
+    }
+}
+
+/// Of `rows` that took so long, as many as may be read at a time between two rests.
+fn rows_in_time(rows: u64, worked: Duration) -> u64 {
+    let a_row = worked.as_nanos() / u128::from(rows.max(1));
+    let rows = RANGE_TIME.as_nanos() / a_row.max(1);
+    u64::try_from(rows).unwrap_or(u64::MAX).max(RANGE_ROWS_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_between_rests_is_as_long_as_it_may_be() {
+        let rows = |rows, ms| rows_in_time(rows, Duration::from_millis(ms));
+        assert_eq!(rows(2000, 80), 250);
+        assert_eq!(rows(250, 10), 250);
+        // It grows again where rows take less time.
+        assert_eq!(rows(250, 5), 500);
+        // What a range costs by itself would be all that there is of it.
+        assert_eq!(rows(50, 2000), RANGE_ROWS_MIN);
+        assert_eq!(rows(0, 3), RANGE_ROWS_MIN);
+        assert_eq!(rows(1, 0), 10_000_000);
     }
 }

@@ -69,7 +69,12 @@ answers() {
 understudy() {
   case " $* " in
     " serve "*) serve "$@" ;;
-    " tail "*) watched understudy "$@" ;;
+    " cutover --to "*)
+      # Latency is judged of what was timed since the process began.
+      traffic
+      "$program" "$@"
+      ;;
+    " tail "*) watched 'SELECT id FROM orders' understudy "$@" ;;
     " status --watch "*) on_a_terminal "$@" ;;
     " verify --config "*)
       # With no understudy running.
@@ -97,14 +102,15 @@ traffic() {
   done
 }
 
-# watched PROGRAM ARGUMENT…: what prints until it is ended, while there is something to print.
+# watched WORD PROGRAM ARGUMENT…: what prints until it is ended, while there is something to print, and this among it.
 watched() {
-  local code=0
+  local code=0 word=$1
+  shift
   traffic &
   timeout 4 "$@" >"$DOCS_WORK/watched" || code=$?
   wait $!
   [ $code -eq 124 ]
-  grep -q 'SELECT id FROM orders' "$DOCS_WORK/watched"
+  grep -q "$word" "$DOCS_WORK/watched"
 }
 
 # A dashboard, left with q.
@@ -115,7 +121,8 @@ on_a_terminal() {
 
 curl() {
   case " $* " in
-    *" -sN "*) watched curl "$@" ;;
+    *" -sN "*/events*) watched '^event: roles' curl "$@" ;;
+    *" -sN "*) watched 'SELECT id FROM orders' curl "$@" ;;
     *" -sf "*) command curl "$@" ;;
     *) command curl --fail-with-body "$@" ;;
   esac

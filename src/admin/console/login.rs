@@ -9,6 +9,7 @@ use super::ask::Fault;
 use super::chatter;
 use super::session::{Ended, Line};
 use super::{Shared, count};
+use crate::admin::access::guessed;
 use crate::admin::who::Caller;
 use crate::config::Secret;
 use crate::wire::capability::Capabilities;
@@ -77,6 +78,7 @@ pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Res
         let is_of = |token: &Secret| is_proof(plugin, &proof, &nonce, token);
         let Some(caller) = shared.holders.prove(is_of) else {
             count(&shared.counters.denied);
+            guessed(line.peer()).await;
             return refuse(line, seq, &Fault::new(1045, b"28000", DENIED)).await;
         };
         caller

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use rusqlite::types::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,6 +66,11 @@ impl Line {
     /// What is to be sent next.
     pub(super) const fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
+    }
+
+    /// Who is at its other end.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.stream.get_ref().peer_addr().ok()
     }
 
     /// Sends it.

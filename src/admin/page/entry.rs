@@ -7,7 +7,7 @@ use super::{Page, secured};
 use crate::admin::Parts;
 use crate::admin::access::guessed;
 use crate::admin::answer::Refusal;
-use crate::admin::audit::Slip;
+use crate::admin::audit::{Peer, Slip};
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -78,6 +78,7 @@ pub(super) async fn login(
     Extension(page): Extension<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
     Extension(slip): Extension<Slip>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, Trouble> {
@@ -91,7 +92,7 @@ pub(super) async fn login(
     let given = sent.text("token").unwrap_or_default();
     let whose = page.seats.holders().whose(given.as_bytes());
     let Some((caller, by)) = whose.and_then(|caller| caller.token().map(|by| (caller, by))) else {
-        guessed().await;
+        guessed(Some(peer.0)).await;
         let again = asked(&visitor, &to, Some("The token is wrong."));
         return Ok((StatusCode::UNAUTHORIZED, again).into_response());
     };

@@ -6,7 +6,7 @@ use super::seats::Visitor;
 use super::trouble::{Trouble, status_of};
 use super::{Page, Wanted};
 use crate::admin::answer::Refusal;
-use crate::admin::mirror::{Change, meant, switched};
+use crate::admin::mirror::{Change, Control, switched};
 use crate::admin::{House, Parts};
 use crate::config::{FedBy, Writes};
 use axum::Extension;
@@ -24,11 +24,12 @@ pub(super) struct Answered {
 }
 
 /// Whether writes reach the shadow by the mirror, so that one which is left out leaves other rows there.
-fn carries(parts: &Parts) -> bool {
-    let house: &dyn House = &*parts.house;
-    let control = house.mirror().control;
-    let fed_by = parts.roles.borrow().shadow.fed_by;
+fn carries(control: &Control, fed_by: FedBy) -> bool {
     fed_by == FedBy::Mirror && control.writes == Writes::Apply && !control.paused
+}
+
+fn fed_by(parts: &Parts) -> FedBy {
+    parts.roles.borrow().shadow.fed_by
 }
 
 /// The form. It is made anew where somebody sets the switches; else what is typed there stays.
@@ -65,7 +66,7 @@ pub(super) fn switches(parts: &Parts, visitor: &Visitor, answered: &Answered) ->
                     div { label for="switch-who" { "Who says so" }
                         input type="text" id="switch-who" name="who" maxlength="200" required autocomplete="nickname" value=(answered.who); }
                 }
-                @if carries(parts) {
+                @if carries(&control, fed_by(parts)) {
                     label class="choice" { input type="checkbox" name="sure" value="yes";
                         span { "Pausing, or dark writes other than apply: I know that every table written meanwhile is tainted, as the shadow lacks those rows." } }
                 }
@@ -156,19 +157,20 @@ async fn set(
     was: Option<&str>,
     is_sure: bool,
 ) -> Result<(), Refusal> {
-    let house: &dyn House = &*parts.house;
-    let now = format!("{:?}", house.mirror().control);
-    if was.is_some_and(|was| was != now) {
-        return Err(Refusal::conflict(
-            "nothing was changed: somebody else has set the switches since this form was made; look at it again, and send it once more",
-        ));
-    }
-    let then = meant(parts, change)?;
-    let stops = carries(parts) && (then.paused || then.writes != Writes::Apply);
-    if stops && !is_sure {
-        return Err(Refusal::conflict(
-            "nothing was changed: dark writes would stop, and every table written meanwhile be tainted; tick the box below if that is meant",
-        ));
-    }
-    switched(parts, &visitor.caller, change.clone()).await
+    let fed_by = fed_by(parts);
+    let may = |now: &Control, then: &Control| {
+        if was.is_some_and(|was| was != format!("{now:?}")) {
+            return Err(Refusal::conflict(
+                "nothing was changed: somebody else has set the switches since this form was made; look at it again, and send it once more",
+            ));
+        }
+        let stops = carries(now, fed_by) && (then.paused || then.writes != Writes::Apply);
+        if stops && !is_sure {
+            return Err(Refusal::conflict(
+                "nothing was changed: dark writes would stop, and every table written meanwhile be tainted; tick the box below if that is meant",
+            ));
+        }
+        Ok(())
+    };
+    switched(parts, &visitor.caller, change, may).await
 }

@@ -3,9 +3,9 @@
 //! A seat's id is no secret of the operators': who has it has the page until the seat ends, and never the
 //! token itself. Seats are few, live in memory alone, end by themselves, and with the token that they were taken by.
 
-use crate::admin::holders::Holders;
+use crate::admin::holders::{Holders, Shown};
 use crate::admin::who::Caller;
-use crate::config::{Role, TokenDigest};
+use crate::config::Role;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
@@ -59,7 +59,7 @@ struct Seat {
     id: [u8; BYTES],
     form_token: Arc<str>,
     /// By which token it was taken.
-    by: TokenDigest,
+    by: Shown,
     since: Instant,
     seen: Instant,
 }
@@ -107,7 +107,7 @@ impl Seats {
 
     /// A new seat's id, as it stands in the cookie, for who has shown this token; none where the machine gives no
     /// random bytes.
-    pub(super) fn take(&self, by: TokenDigest) -> Option<String> {
+    pub(super) fn take(&self, by: Shown) -> Option<String> {
         let (id, token) = (random()?, random()?);
         let now = Instant::now();
         let mut taken = self.taken.lock();
@@ -194,14 +194,15 @@ mod tests {
         Seats::new(Holders::new(&admin, &Arc::default()))
     }
 
-    fn by() -> TokenDigest {
-        TokenDigest::of(TOKEN.as_bytes())
+    fn by(seats: &Seats) -> Shown {
+        let caller = seats.holders().whose(TOKEN.as_bytes());
+        caller.unwrap().token().unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_seat_ends_when_it_is_idle_and_at_the_latest_after_a_week() {
         let seats = seats();
-        let id = seats.take(by()).unwrap();
+        let id = seats.take(by(&seats)).unwrap();
         assert!(seats.at(&id).unwrap().seated);
         let mut left = LIFE;
         while left > IDLE {
@@ -216,7 +217,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_seat_is_over() {
         let seats = seats();
-        let id = seats.take(by()).unwrap();
+        let id = seats.take(by(&seats)).unwrap();
         tokio::time::advance(IDLE).await;
         assert!(seats.at(&id).is_none());
     }
@@ -226,11 +227,11 @@ mod tests {
         let seats = seats();
         let mut ids = Vec::new();
         for _ in 0..SEATS_MAX {
-            ids.push(seats.take(by()).unwrap());
+            ids.push(seats.take(by(&seats)).unwrap());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert!(seats.at(&ids[0]).is_some(), "seen again");
-        let more = seats.take(by()).unwrap();
+        let more = seats.take(by(&seats)).unwrap();
         assert!(seats.at(&more).is_some() && seats.at(&ids[0]).is_some());
         assert!(seats.at(&ids[1]).is_none());
         assert_eq!(seats.taken.lock().len(), SEATS_MAX);
@@ -239,12 +240,15 @@ mod tests {
     #[tokio::test]
     async fn nobody_sits_where_nobody_sat_down() {
         let seats = seats();
-        let id = seats.take(by()).unwrap();
+        let id = seats.take(by(&seats)).unwrap();
         for wrong in ["", "x", &"A".repeat(43), &format!("{id}A")] {
             assert!(seats.at(wrong).is_none(), "{wrong:?}");
         }
         seats.leave(&id);
         assert!(seats.at(&id).is_none());
-        assert_ne!(seats.take(by()).unwrap(), seats.take(by()).unwrap());
+        assert_ne!(
+            seats.take(by(&seats)).unwrap(),
+            seats.take(by(&seats)).unwrap()
+        );
     }
 }

@@ -53,7 +53,7 @@ async fn shown(
     wanted: &Wanted,
     answered: &Answered,
 ) -> Result<Markup, Trouble> {
-    let standing = told(Arc::clone(&parts.inspector)).await?;
+    let standing = told(Arc::clone(&parts.inspector), &visitor.caller).await?;
     let content = html! {
         @if wanted.whole() { h1 { "Verification" } }
         @if wanted.has("run") {
@@ -181,11 +181,10 @@ fn differences(table: &Value) -> Markup {
     if schema.is_empty() && uncovered.is_empty() && rows.is_empty() {
         return html! {};
     }
-    let repairs: Vec<&str> = rows
-        .iter()
-        .map(|row| text(row, "/repair"))
-        .filter(|repair| !repair.is_empty())
-        .collect();
+    let repairs = rows.iter().map(|row| text(row, "/repair"));
+    let mut repairs: Vec<&str> = repairs.filter(|repair| !repair.is_empty()).collect();
+    // Whoever may not see them is told so once.
+    repairs.dedup();
     html! {
         details open[!rows.is_empty()] { summary { "What differs in " strong { (harmless(&name)) } }
             @for one in schema { p { (tag(if text(one, "/weight") == "differs" { Tone::Bad } else { Tone::Calm }, text(one, "/weight"))) " " (text(one, "/what")) " " span class="soft" { (harmless(text(one, "/said"))) } } }

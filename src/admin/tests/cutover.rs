@@ -24,6 +24,8 @@ struct Wheel {
     orders: Mutex<Vec<Order>>,
     /// Who said that replication has stopped.
     stopped: Mutex<Vec<String>>,
+    /// Its records cannot be read.
+    unread: Mutex<bool>,
 }
 
 impl Wheel {
@@ -35,6 +37,7 @@ impl Wheel {
             record: Mutex::default(),
             orders: Mutex::default(),
             stopped: Mutex::default(),
+            unread: Mutex::default(),
         })
     }
 
@@ -81,6 +84,9 @@ impl Helm for Wheel {
     }
 
     fn records(&self, limit: usize) -> Result<Vec<Record>, String> {
+        if *self.unread.lock() {
+            return Err("the disk hangs".to_owned());
+        }
         self.records
             .cutovers(limit)
             .map_err(|fault| fault.to_string())
@@ -249,6 +255,36 @@ async fn a_cutover_that_has_left_rest_is_answered_with_its_record() {
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn what_was_done_is_said_though_its_record_cannot_be_read() {
+    let (door, wheel) = manned().await;
+    *wheel.unread.lock() = true;
+    assert_eq!(door.get("/api/v1/cutover").await.0, 503);
+    let (status, told) = post(&door, "", r#"{"to": "vitess"}"#).await;
+    let id = wheel.record.lock().expect("a record");
+    assert_eq!(
+        (status, &told["state"], &told["record"]),
+        (202, &json!("preparing"), &json!({"id": id})),
+        "{told}"
+    );
+    let (status, told) = post(&door, "/abort", "").await;
+    assert_eq!(
+        (status, &told["state"], &told["record"]),
+        (200, &json!("aborted"), &json!({"id": id}))
+    );
+    let (status, told) = post(&door, "/replication_stopped", "").await;
+    assert_eq!((status, &told["record"]), (200, &Value::Null));
+    let unread = told["unread"].as_str().expect("a word");
+    assert!(
+        unread.contains("was done") && unread.contains("the disk hangs"),
+        "{unread}"
+    );
+    *wheel.unread.lock() = false;
+    let (_, told) = door.get("/api/v1/cutover").await;
+    assert_eq!(told["record"]["outcome"], "aborted");
+    assert_eq!(told.get("unread"), None);
 }
 
 #[tokio::test]

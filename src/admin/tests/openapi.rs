@@ -59,8 +59,8 @@ async fn each_path_takes_the_methods_that_are_described_and_no_other() {
     let door = Door::open("").await;
     let document = described();
     for (path, methods) in document["paths"].as_object().expect("paths") {
-        if path == "/api/v1/querylog" {
-            // Its answer has no end; its method is asked for below, by an unknown parameter.
+        if ["/api/v1/querylog", "/api/v1/events"].contains(&&**path) {
+            // Their answers have no end; their method is asked for below, by an unknown parameter.
             continue;
         }
         for method in METHODS {

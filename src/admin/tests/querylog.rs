@@ -5,15 +5,19 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 
 /// Somebody who listens.
-struct Ear(Lines<BufReader<TcpStream>>);
+pub(super) struct Ear(Lines<BufReader<TcpStream>>);
 
 impl Ear {
-    /// Has asked, and read the head.
+    /// Has asked for the live log, and read the head.
     async fn open(door: &Door, query: &str, headers: &str) -> (Self, Vec<String>) {
+        Self::ask(door, &format!("/api/v1/querylog{query}"), headers).await
+    }
+
+    /// The same of an answer without an end at any path.
+    pub(super) async fn ask(door: &Door, path: &str, headers: &str) -> (Self, Vec<String>) {
         let mut stream = TcpStream::connect(door.at).await.expect("connected");
         let at = door.at;
-        let request =
-            format!("GET /api/v1/querylog{query} HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut ear = Self(BufReader::new(stream).lines());
         let mut head = Vec::new();
@@ -32,7 +36,7 @@ impl Ear {
     }
 
     /// The next that begins so.
-    async fn beginning(&mut self, with: &str) -> String {
+    pub(super) async fn beginning(&mut self, with: &str) -> String {
         loop {
             let line = self.line().await.expect("more");
             if line.starts_with(with) {
@@ -42,7 +46,7 @@ impl Ear {
     }
 
     /// It has ended in order.
-    async fn until_its_end(mut self) {
+    pub(super) async fn until_its_end(mut self) {
         while self.line().await.is_some() {}
     }
 }

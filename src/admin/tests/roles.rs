@@ -3,9 +3,9 @@
 use super::page::{asked, logged_in_by};
 use super::*;
 
-const ALICE: &str = "authorization: Bearer alice-alice-alice\r\n";
-const GRAFANA: &str = "authorization: Bearer grafana-grafana-1\r\n";
-const FILE: &str = "[alice]\nrole = \"operator\"\ntoken = \"alice-alice-alice\"\n\n[grafana]\nrole = \"viewer\"\ntoken = \"grafana-grafana-1\"\n";
+pub(super) const ALICE: &str = "authorization: Bearer alice-alice-alice\r\n";
+pub(super) const GRAFANA: &str = "authorization: Bearer grafana-grafana-1\r\n";
+pub(super) const FILE: &str = "[alice]\nrole = \"operator\"\ntoken = \"alice-alice-alice\"\n\n[grafana]\nrole = \"viewer\"\ntoken = \"grafana-grafana-1\"\n";
 
 /// Every request that changes something.
 const CHANGES: [(&str, &str); 14] = [

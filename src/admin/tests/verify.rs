@@ -10,6 +10,8 @@ struct Scripted {
     refuses: Mutex<Option<Refused>>,
     asked: Mutex<Vec<String>>,
     wishes: Mutex<Vec<Wish>>,
+    /// Its records cannot be read.
+    unread: Mutex<bool>,
 }
 
 impl Scripted {
@@ -40,8 +42,8 @@ impl Inspector for Scripted {
         self.heard(format!("abort by {who}"))
     }
 
-    fn standing(&self) -> Value {
-        json!({"state": "running", "run": {"id": 3}})
+    fn standing(&self, whole: bool) -> Value {
+        json!({"state": "running", "run": {"id": 3, "whole": whole}})
     }
 
     fn figures(&self) -> Figures {
@@ -57,12 +59,16 @@ impl Inspector for Scripted {
     }
 
     fn history(&self, limit: usize) -> Result<Vec<RunRecord>, String> {
+        if *self.unread.lock() {
+            return Err("the disk hangs".to_owned());
+        }
         Ok(vec![RunRecord {
             id: 2,
             primary: "legacy".into(),
             shadow: "vitess".into(),
             who: format!("at most {limit}"),
             wish: json!({"tables": ["a.b"]}),
+            condition: None,
             started: jiff::Timestamp::UNIX_EPOCH,
             ended: None,
             outcome: Some("equal".into()),
@@ -98,6 +104,24 @@ async fn how_it_stands_is_told_with_the_newest_runs() {
     assert_eq!(door.get("/api/v1/verify?x=1").await.0, 400);
 }
 
+/// Finding: the statements of a plan hold what rows hold, and were told to whoever may look.
+#[tokio::test]
+async fn only_an_operator_is_told_all_of_it() {
+    use super::roles::{ALICE, FILE, GRAFANA};
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), FILE).expect("written");
+    let config = format!("[admin]\ntokens_file = {:?}\n", file.path());
+    let door = Door::open_for(&config, None, Arc::new(Scripted::default())).await;
+    for (token, whole) in [(ALICE, true), (GRAFANA, false)] {
+        let (status, told) = door.ask("GET", "/api/v1/verify", token, "").await;
+        assert_eq!(
+            (status, &told["run"]["whole"]),
+            (200, &json!(whole)),
+            "{token}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_run_is_begun_as_it_was_asked_for() {
     let (door, scripted) = opened().await;
@@ -119,6 +143,28 @@ async fn a_run_is_begun_as_it_was_asked_for() {
         *scripted.asked.lock(),
         ["start for dba", "start for operator"]
     );
+}
+
+#[tokio::test]
+async fn what_was_done_is_said_though_the_runs_before_cannot_be_read() {
+    let (door, scripted) = opened().await;
+    *scripted.unread.lock() = true;
+    assert_eq!(door.get("/api/v1/verify").await.0, 503);
+    for (path, status) in [
+        ("", 202),
+        ("/pause", 200),
+        ("/resume", 200),
+        ("/abort", 200),
+    ] {
+        let (told, answer) = post(&door, path, "").await;
+        assert_eq!(told, status, "{path}: {answer}");
+        assert_eq!(
+            (&answer["state"], &answer["history"]),
+            (&json!("running"), &json!([]))
+        );
+        let unread = answer["unread"].as_str().expect("a word");
+        assert!(unread.contains("the disk hangs"), "{unread}");
+    }
 }
 
 #[tokio::test]

@@ -171,6 +171,7 @@ fn told_by_fleet(name: &str, cutover: Option<&str>) -> Primary {
     Primary {
         name: name.into(),
         cutover: cutover.map(str::to_owned),
+        is_back: false,
         at: jiff::Timestamp::now(),
     }
 }

@@ -153,6 +153,12 @@ fn how_it_stands_is_shown_with_its_steps_and_what_was_before() {
         shown(&none, now),
         "state     idle\nprimary   legacy\nno cutover yet"
     );
+    let mut unread = standing(&json!({"id": 3}));
+    unread["unread"] = json!("what was asked for was done");
+    assert_eq!(
+        shown(&unread, now),
+        "state     holding\nprimary   legacy\ncutover   3\nwhat was asked for was done"
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::ledger::{Commands, Judged, Ledger, Recorded, Verifications, recorded}
 use crate::roles::Roles;
 use crate::sql::Table;
 use crate::verify::{
-    Around, By, CaughtUp, Held, Inspector, NoPlace, Opening, Place, Soon, Still, Verifier,
+    Around, By, CaughtUp, Held, Inspector, NoPlace, Opening, Place, Soon, Sought, Still, Verifier,
     VerifierParts, Wish,
 };
 use serde_json::Value;
@@ -151,7 +151,7 @@ fn watched(
         if looks != 0 && verifier.figures().state != "ended" {
             continue;
         }
-        let told = verifier.standing();
+        let told = verifier.standing(true);
         if told.get("state").and_then(Value::as_str) == Some("ended") {
             return Ok(told);
         }
@@ -249,15 +249,19 @@ impl Around for Alone {
         })
     }
 
-    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
-        Box::pin(async {
+    fn caught_up<'a>(
+        &'a self,
+        _table: &'a Table,
+        sought: Sought<'a>,
+    ) -> Soon<'a, Result<CaughtUp, String>> {
+        Box::pin(async move {
             if let Some(replicated) = &self.replicated {
                 tokio::time::sleep(QUIET).await;
                 replicated.wait(REPLICATION_MAX).await?;
                 return Ok(app::sureness(replicated));
             }
             match &self.still {
-                Some(still) if still.lasts(CATCH_UP).await => return Ok(CaughtUp::Seen),
+                Some(still) if still.lasts(sought.on, CATCH_UP).await => return Ok(CaughtUp::Seen),
                 Some(_) => {}
                 None => tokio::time::sleep(CATCH_UP).await,
             }
@@ -362,7 +366,7 @@ mod tests {
             *self.0.lock() = Some(who.to_owned());
             Ok(1)
         }
-        fn standing(&self) -> Value {
+        fn standing(&self, _whole: bool) -> Value {
             let by = self.0.lock().clone();
             json!({"state": if by.is_some() { "ended" } else { "running" }, "by": by})
         }

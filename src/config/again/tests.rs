@@ -181,6 +181,107 @@ fn nothing_secret_is_told() {
 }
 
 #[test]
+fn no_fault_shows_what_may_be_secret() {
+    let file = |text: &str| meaning::read(text, &[]).expect("TOML").1;
+    let variable = |name: &str, value: &str| {
+        let variable = [(format!("UNDERSTUDY__{name}"), value.to_owned())];
+        meaning::read("", &variable).expect("TOML").1
+    };
+    for (faults, key) in [
+        (
+            file("[cutover]\nbefore_hold = \"curl -H 'Authorization: hunter2'\""),
+            "cutover.before_hold",
+        ),
+        (
+            file("[cutover]\nafter_switch = [\"curl\", [\"hunter2\"]]"),
+            "cutover.after_switch",
+        ),
+        (
+            variable("CUTOVER__BEFORE_HOLD", "curl -H hunter2"),
+            "cutover.before_hold",
+        ),
+        (file("[shadow]\ninit = \"SET hunter2\""), "shadow.init"),
+        (
+            file("[fleet]\nname = \"a\"\netcd = [\"http://root:hunter2@etcd:2379/v3\"]"),
+            "fleet.etcd",
+        ),
+        (
+            file("[primary]\naddress = \"mysql://root:hunter2@db\""),
+            "primary.address",
+        ),
+        (
+            file("[compare]\nrecheck = \"replica\"\nrecheck_replica = \"root:hunter2@db\""),
+            "compare.recheck_replica",
+        ),
+        (
+            file("[primary]\nuser = \"u\"\npassword = [\"hunter2\"]"),
+            "primary.password",
+        ),
+        (
+            file("[admin]\ntoken = \"hunter2\"\naddress = \"0.0.0.0:8306\""),
+            "admin.token_file",
+        ),
+    ] {
+        assert!(
+            faults.iter().any(|fault| fault.key == key),
+            "{key}: {faults:?}"
+        );
+        assert!(!format!("{faults:?}").contains("hunter2"), "{faults:?}");
+    }
+}
+
+#[test]
+fn a_files_other_content_is_taken_or_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(path(name), text).expect("written");
+    let of = |text: &str| {
+        let text = text.replace("DIR", &dir.path().display().to_string());
+        meaning::read(&text, &[]).expect("TOML").0
+    };
+    let served = "[listen]\ntls_cert = \"DIR/cert\"\ntls_key = \"DIR/key\"";
+    write("cert", "1");
+    write("key", "1");
+    let running = of(served);
+    assert_eq!(running.differences(&of(served)), Differences::default());
+    write("cert", "2");
+    write("key", "2");
+    let found = running.follow(&of(served));
+    assert_eq!(names(&found.needs_restart), [""; 0]);
+    assert_eq!(names(&found.changed), ["listen.tls_cert", "listen.tls_key"]);
+    assert_eq!(found.changed[0].to, "the same file with another content");
+    assert_eq!(running.differences(&of(served)), Differences::default());
+    // Another file of the same content is another one.
+    write("other", "2");
+    let other = of(&served.replace("DIR/cert", "DIR/other"));
+    let found = running.follow(&other);
+    assert_eq!(names(&found.needs_restart), ["listen.tls_cert"]);
+
+    for (key, section) in [
+        ("primary.tls_ca", "[primary]\ntls = \"verify-ca\""),
+        ("shadow.tls_ca", "[shadow]\ntls = \"verify-ca\""),
+        ("fleet.tls_ca", "[fleet]"),
+    ] {
+        let text = format!("{section}\ntls_ca = \"DIR/{key}\"");
+        write(key, "1");
+        let running = of(&text);
+        assert_eq!(running.differences(&of(&text)), Differences::default());
+        write(key, "2");
+        let found = running.follow(&of(&text));
+        assert_eq!(names(&found.needs_restart), [key]);
+        assert!(
+            found.refusal().contains("what is in it has changed"),
+            "{found:?}"
+        );
+    }
+    // These are looked at all the time.
+    let admin = "[admin]\ntls_cert = \"DIR/cert\"\ntls_key = \"DIR/key\"";
+    let running = of(admin);
+    write("cert", "3");
+    assert_eq!(running.differences(&of(admin)), Differences::default());
+}
+
+#[test]
 fn connections_are_at_most_twice_what_was_laid_out() {
     let running = read("[listen]\nmax_connections = 10");
     let found = running.follow(&read("[listen]\nmax_connections = 21"));

@@ -104,7 +104,7 @@ fn a_wrong_config_is_told_where_what_and_what_would_be_right() {
         ),
         (
             "[fleet]\nname = \"a\"\netcd = [\"127.0.0.1:2379\"]",
-            "c.toml:3: fleet.etcd: found \"127.0.0.1:2379\"; write etcd's client URLs, such as [\"http://127.0.0.1:2379\"]",
+            "c.toml:3: fleet.etcd: no. 1 in the list is no URL without a path; write etcd's client URLs, such as [\"http://127.0.0.1:2379\"]",
         ),
         (
             "[fleet]\nname = \"a\"\netcd = [\"http://127.0.0.1:2379/\"]",
@@ -402,7 +402,7 @@ fn a_wrong_variable_is_named() {
 #[test]
 fn a_secret_is_read_from_its_file_and_never_shown() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "hush\n").expect("written");
+    std::fs::write(file.path(), "hush-hush-hush-hush\n").expect("written");
     let text = format!(
         "[admin]\naddress = \"0.0.0.0:1\"\ntoken_file = {:?}\n",
         file.path()
@@ -410,7 +410,7 @@ fn a_secret_is_read_from_its_file_and_never_shown() {
     let config = Config::parse(&text, &[]).expect("sound");
     assert_eq!(
         config.admin.token.as_ref().map(|token| token.0.as_str()),
-        Some("hush")
+        Some("hush-hush-hush-hush")
     );
     assert!(!format!("{config:?}").contains("hush"));
 }

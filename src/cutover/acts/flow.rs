@@ -5,6 +5,7 @@ use super::Run;
 use crate::config::{FedBy, Writes};
 use crate::cutover::helm::Refused;
 use crate::roles::Roles;
+use crate::shadow::Control;
 use serde_json::json;
 
 /// The figure of a record that says that forward replication has ended.
@@ -20,10 +21,17 @@ impl Run {
             && self.parts.roles.borrow().shadow.fed_by == FedBy::Mirror
     }
 
-    pub(super) fn set_writes(&self, writes: Writes) {
-        let mut control = self.parts.mirror.control();
-        control.writes = writes;
-        self.parts.mirror.set_control(control);
+    fn set_writes(&self, writes: Writes) {
+        let set = |control: &mut Control| control.writes = writes;
+        self.parts.mirror.change_control(set);
+    }
+
+    /// Dark writes go back to where replication came from; what becomes of them nobody else says from now on.
+    fn flow_back(&self, writes: Writes) {
+        self.parts.mirror.change_control(|control| {
+            control.writes = writes;
+            control.flows_back = true;
+        });
     }
 
     /// Whether dark writes wait for the word that forward replication has ended.
@@ -47,15 +55,18 @@ impl Run {
     /// Dark writes go another way with these roles.
     pub(super) fn redirect(&mut self, roles: &Roles) {
         if self.parts.config.shadow.fed_by == FedBy::Replication {
-            // What flows forward would come back.
-            let writes = if roles.shadow.fed_by == FedBy::Replication {
-                self.parts.config.mirror.writes.now()
-            } else if self.halt.take() {
-                Writes::Apply
+            if roles.shadow.fed_by == FedBy::Replication {
+                let config = &self.parts.config.mirror;
+                self.parts.mirror.change_control(|control| {
+                    // Asked for in here: who reads the config again changes it first, and then the switches.
+                    control.writes = config.writes.now();
+                    control.flows_back = false;
+                });
             } else {
-                Writes::Off
-            };
-            self.set_writes(writes);
+                // What flows forward would come back.
+                let stopped = self.halt.take();
+                self.flow_back(if stopped { Writes::Apply } else { Writes::Off });
+            }
         }
         self.parts.ledger.is_fed_by(roles.shadow.fed_by);
     }
@@ -100,7 +111,7 @@ impl Run {
         }
         let last = self.recorder.last_switched().await.ok().flatten();
         let stopped = last.is_some_and(|last| last.figures.get(STOPPED) == Some(&json!(true)));
-        self.set_writes(if stopped { Writes::Apply } else { Writes::Off });
+        self.flow_back(if stopped { Writes::Apply } else { Writes::Off });
     }
 
     /// An operator says that forward replication has ended.

@@ -28,6 +28,9 @@ pub struct Primary {
     pub name: String,
     /// The cutover that made it so; none where the first proxy of the fleet said it.
     pub cutover: Option<String>,
+    /// That cutover was a way back: it is not undone.
+    #[serde(default)]
+    pub is_back: bool,
     /// Since when.
     pub at: jiff::Timestamp,
 }

@@ -56,10 +56,8 @@ impl Fleet {
                 return Err(FleetError::No(why));
             }
             // Of two servers the other one was primary before a switch.
-            let switched = board
-                .primary
-                .as_ref()
-                .and_then(|told| told.cutover.as_ref());
+            let switched = board.primary.as_ref();
+            let is_undone = switched.is_some_and(|told| told.cutover.is_some() && !told.is_back);
             let members = board.members.iter();
             let call = Call {
                 id: id.to_owned(),
@@ -68,7 +66,7 @@ impl Fleet {
                 to: order.to.clone(),
                 who: order.who.clone(),
                 dry_run: order.dry_run,
-                is_back: is_back || switched.is_some(),
+                is_back: is_back || is_undone,
                 force: order.force.iter().map(|name| (*name).to_owned()).collect(),
                 members: members
                     .map(|(name, member)| (name.clone(), member.instance.clone()))

@@ -51,6 +51,7 @@ impl Fleet {
         let primary = Primary {
             name: call.to.clone(),
             cutover: Some(call.id.clone()),
+            is_back: call.is_back,
             at: jiff::Timestamp::now(),
         };
         let switched = Call {

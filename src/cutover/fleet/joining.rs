@@ -136,6 +136,7 @@ impl Fleet {
             let primary = Primary {
                 name: name.to_owned(),
                 cutover: None,
+                is_back: false,
                 at: jiff::Timestamp::now(),
             };
             let change = Change {

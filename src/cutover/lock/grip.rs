@@ -11,7 +11,7 @@
 //! dropped too: a server does not see that nobody waits for its answer any more. It is killed by the number that the
 //! server itself gives it, and only where who kills talks to the same server.
 
-use crate::ask::{AskError, Asker, Manner};
+use crate::ask::{AskError, Asker, Manner, version_number};
 use crate::config::{Account, Server};
 use crate::connect::{ConnectError, Dial};
 use crate::cutover::position::whole_seconds;
@@ -175,12 +175,11 @@ async fn which(asker: &mut Asker) -> Result<(u64, String), Unready> {
     connection.zip(cells.next()).ok_or(Unready::Unknown)
 }
 
-/// Whether this is a MySQL before 5.7, whose lock of a table may have it end somebody's transaction.
+/// Whether this is a MySQL before 5.7, whose lock of a table may have it end somebody's transaction. A MariaDB is none,
+/// whatever its greeting says of it to replicas of old (`5.5.5-10.11.6-MariaDB`).
 pub(super) fn is_older(version: &str) -> bool {
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
-    let mut next = || numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let version: (u32, u32) = (next(), next());
-    version < (5, 7)
+    let (major, minor, _) = version_number(version);
+    (major, minor) < (5, 7) && !version.contains("MariaDB")
 }
 
 impl Wait {
@@ -227,6 +226,8 @@ mod tests {
             ("8.0.36", false),
             ("9.7.4-2", false),
             ("10.11.6-MariaDB", false),
+            ("5.5.5-10.11.6-MariaDB", false),
+            ("5.5.68-MariaDB", false),
         ] {
             assert_eq!(is_older(version), older, "{version}");
         }

@@ -2,9 +2,9 @@
 //! looks that say whether it would be had in time.
 
 use super::barred::barred;
-use super::grip::{Grip, is_older};
+use super::grip::Grip;
 use super::names::{Table, named, texts};
-use super::{Barred, Lock};
+use super::{Barred, Lock, never_locks};
 use crate::ask::{AskError, Asker, Manner, Row};
 use crate::config::Account;
 use crate::cutover::position::{Follower, Position};
@@ -52,13 +52,7 @@ impl Lock {
         let opened = Asker::open(&*self.dial, primary, self.account()?, &manner).await;
         let failed = |fault: &dyn Display| Barred::now(format!("{}: {fault}", primary.name));
         let mut asker = opened.map_err(|fault| failed(&fault))?;
-        if asker.version().contains("Vitess") {
-            let name = &primary.name;
-            return Err(Barred::now(format!(
-                "{name} is a vtgate, which locks no tables; take --mode chunks"
-            )));
-        }
-        too_old(asker.version(), &primary.name)?;
+        locks(asker.version(), &primary.name)?;
         Position::of(&mut asker, &primary.name).await?;
         let told = asker
             .ask("SHOW GRANTS")
@@ -101,7 +95,7 @@ impl Lock {
         let mut grip = ready.map_err(|fault| failed(&fault))?;
         is_the_one(&primary.name, grip.server(), on.as_deref())?;
         let aside = grip.aside().map_err(|fault| failed(&fault))?;
-        too_old(aside.version(), &primary.name)?;
+        locks(aside.version(), &primary.name)?;
         let bounds = aside.ask(BOUNDS).await.map_err(|fault| failed(&fault))?;
         too_long(&bounds, at_most)?;
         if let Some(rules) = cascades(aside, table)
@@ -207,25 +201,21 @@ fn too_long(bounds: &[Row], at_most: Duration) -> Result<(), Barred> {
     }
 }
 
-fn too_old(version: &str, name: &str) -> Result<(), Barred> {
-    if !is_older(version) {
-        return Ok(());
+/// Whether a server of this version can lock a table at all.
+fn locks(version: &str, name: &str) -> Result<(), Barred> {
+    match never_locks(version) {
+        None => Ok(()),
+        Some(why) => Err(Barred {
+            why: format!("{name} ({version}) cannot be locked: {why}; take --mode chunks"),
+            hopeless: true,
+        }),
     }
-    Err(Barred {
-        why: format!(
-            "{name} is a MySQL {version}, and before 5.7 a lock of a table may have the server end a transaction of somebody who writes to it (error 1213); take --mode chunks"
-        ),
-        hopeless: true,
-    })
 }
 
 /// What a foreign key changes in this table past its lock: before MySQL 8 a lock of the server's does not cover that.
 async fn cascades(aside: &mut Asker, table: &Table) -> Result<Option<String>, AskError> {
-    let major = aside
-        .version()
-        .split('.')
-        .next()
-        .and_then(|n| n.parse().ok());
+    let major = aside.version().split('.').next();
+    let major = major.and_then(|n| n.parse().ok());
     if major.is_some_and(|major: u32| major >= 8) {
         return Ok(None);
     }

@@ -253,6 +253,13 @@ async fn where_a_lock_may_cost_production_something_it_is_not_asked_for() {
         may.contains("5.6.24") && may.contains("--mode chunks"),
         "{may}"
     );
+    // Finding: a MariaDB was refused as an old MySQL, for what its greeting says to replicas of old.
+    let scene = Scene::of("5.5.5-10.11.6-MariaDB", |_, _| None);
+    let may = scene.lock.may(&["app".to_owned()]).await.unwrap_err();
+    assert!(
+        may.contains("no GTIDs of MySQL's") && !may.contains("5.7"),
+        "{may}"
+    );
     // What a foreign key changes before MySQL 8 no lock of the server's keeps.
     let scene = Scene::of("5.7.44", |_, statement| {
         let asks = statement.contains("referential_constraints");

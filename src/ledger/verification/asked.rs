@@ -231,7 +231,7 @@ fn since(connection: &Connection, run: i64) -> rusqlite::Result<Vec<Verified>> {
     rows.collect()
 }
 
-const RUN: &str = "id, primary_server, shadow_server, who, wish, started, ended, outcome, why, paused, resumed, instants";
+const RUN: &str = "id, primary_server, shadow_server, who, wish, started, ended, outcome, why, paused, resumed, instants, condition";
 
 fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let wish: String = row.get(4)?;
@@ -242,6 +242,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         shadow: row.get(2)?,
         who: row.get(3)?,
         wish: serde_json::from_str(&wish).unwrap_or_default(),
+        condition: row.get(12)?,
         started: time(row.get(5)?),
         ended: row.get::<_, Option<i64>>(6)?.map(time),
         outcome: row.get(7)?,

@@ -23,8 +23,10 @@ pub struct RunBegun {
     pub shadow: String,
     /// Who asked for it.
     pub who: String,
-    /// What was asked for, as it was written.
+    /// What was asked for, as it is told.
     pub wish: String,
+    /// The condition as it was written, where the wish tells it without values: kept until the run ends.
+    pub condition: Option<String>,
     /// Where both servers are: of a server of the same name elsewhere it says nothing.
     pub servers: String,
     /// There is no understudy around it: no other process goes on with it.
@@ -64,8 +66,11 @@ pub struct RunRecord {
     pub shadow: String,
     /// Who asked for it.
     pub who: String,
-    /// What was asked for.
+    /// What was asked for, as it is told.
     pub wish: Value,
+    /// The condition as it was written, of a run that has not ended, where the wish tells it without values.
+    #[serde(skip)]
+    pub condition: Option<String>,
     /// When it began.
     pub started: jiff::Timestamp,
     /// When it ended.

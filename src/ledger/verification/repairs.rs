@@ -166,6 +166,7 @@ mod tests {
                 shadow: "vitess".into(),
                 who: "dba".into(),
                 wish: "{}".into(),
+                condition: None,
                 servers: String::new(),
                 alone: false,
             })

@@ -8,6 +8,7 @@ fn begun() -> RunBegun {
         shadow: "vitess".into(),
         who: "dba".into(),
         wish: "{\"tables\": []}".into(),
+        condition: Some("id > 5".into()),
         servers: "here".into(),
         alone: false,
     }
@@ -56,7 +57,7 @@ fn a_run_that_was_left_goes_on_where_it_was() {
     // Another process.
     let later = Verifications::at(&kept.path);
     let left = later.left("legacy", "vitess").unwrap().unwrap();
-    assert_eq!(left.id, run);
+    assert_eq!((left.id, left.condition.as_deref()), (run, Some("id > 5")));
     assert_eq!(
         later.left("vitess", "legacy").unwrap(),
         None,

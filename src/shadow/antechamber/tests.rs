@@ -11,6 +11,7 @@ const CAME: Came = Came {
         sample: 1.0,
         paused: false,
         observe: true,
+        flows_back: false,
     },
     journal_unknown: false,
 };

@@ -11,6 +11,7 @@ const CONTROL: Control = Control {
     sample: 1.0,
     paused: false,
     observe: true,
+    flows_back: false,
 };
 
 /// Room for a few commands, and for a few that are cut.

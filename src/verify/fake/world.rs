@@ -5,7 +5,7 @@ use crate::config::{Config, Verify};
 use crate::ledger::{TableLeft, Verifications};
 use crate::roles::Roles;
 use crate::sql::Table;
-use crate::verify::gate::{Around, By, CaughtUp, Held, Opening, Soon, Still};
+use crate::verify::gate::{Around, By, CaughtUp, Held, Opening, Soon, Sought, Still};
 use crate::verify::{Inspector, NoPlace, Place, Verifier, VerifierParts, Wish};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -84,6 +84,8 @@ pub(in crate::verify) struct World {
     before: Arc<Mutex<Before>>,
     fake: Fake,
     pub(in crate::verify) around: Arc<Watched>,
+    /// The ledger keeps literals.
+    pub(in crate::verify) tells_keys: bool,
     dir: Arc<tempfile::TempDir>,
 }
 
@@ -93,6 +95,8 @@ pub(in crate::verify) struct Watched {
     pub(in crate::verify) verified: Mutex<Vec<String>>,
     pub(in crate::verify) holds: Mutex<Option<String>>,
     pub(in crate::verify) behind: Mutex<Option<String>>,
+    /// Commands of which it is not known what they wrote.
+    pub(in crate::verify) under_way: Mutex<Option<String>>,
     /// How long the shadow is waited for.
     pub(in crate::verify) catches_up_in: Mutex<Duration>,
     /// How often it was.
@@ -139,8 +143,14 @@ impl Around for Watched {
         most
     }
 
-    fn caught_up<'a>(&'a self, _table: &'a Table) -> Soon<'a, Result<CaughtUp, String>> {
+    fn caught_up<'a>(
+        &'a self,
+        _table: &'a Table,
+        sought: Sought<'a>,
+    ) -> Soon<'a, Result<CaughtUp, String>> {
         let behind = self.behind.lock().clone();
+        let under_way = self.under_way.lock().clone();
+        let behind = behind.or(under_way.filter(|_| sought.concludes));
         let time = *self.catches_up_in.lock();
         *self.catch_ups.lock() += 1;
         Box::pin(async move {
@@ -295,6 +305,7 @@ impl World {
             before,
             fake,
             around: Arc::default(),
+            tells_keys: true,
             dir: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -350,7 +361,7 @@ impl World {
             roles,
             dial: Arc::new(self.fake.clone()),
             limits,
-            tells_keys: true,
+            tells_keys: self.tells_keys,
             around: Arc::clone(&self.around) as Arc<dyn Around>,
             records: Arc::new(self.records()),
             left_out: Vec::new(),
@@ -377,7 +388,7 @@ pub(in crate::verify) fn wish(tables: &[&str]) -> Wish {
 pub(in crate::verify) fn until(process: &Verifier, what: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();
     loop {
-        let told = process.standing();
+        let told = process.standing(true);
         if what(&told) {
             return told;
         }

@@ -20,6 +20,8 @@ fn reader(bytes: Vec<u8>, piece: usize) -> Reader {
         },
         name: "legacy".into(),
         is_vitess: false,
+        identity: None,
+        tells: false,
         buffer: Vec::new(),
         taken: 0,
         end: 0,
@@ -84,6 +86,23 @@ async fn an_error_behind_rows_is_no_end() {
     let fault = reader.next().await.unwrap_err();
     assert!(fault.may_pass());
     assert_eq!(fault.to_string(), "legacy: killed (1317)");
+}
+
+/// Finding: what a server says of a row was told, and kept, whatever the config says of literals.
+#[tokio::test]
+async fn what_a_server_refuses_is_told_without_values() {
+    let said = "#HY000target: app.-80.primary: vttablet: Duplicate entry 'alice@x' for key 't.a' (errno 1062) (sqlstate 23000) (CallerID: app): Sql: \"select 1 from t where a = 'alice@x'\", BindVars: {a: \"alice@x\"}";
+    let refusal = [&b"\xFF\x51\x04"[..], said.as_bytes()].concat();
+    for tells in [false, true] {
+        let mut reader = reader(packets(&[&refusal]), 64);
+        reader.tells = tells;
+        let fault = reader.next().await.unwrap_err().to_string();
+        assert_eq!(fault.contains("alice"), tells, "{fault}");
+        assert!(
+            fault.contains("for key 't.a'") && fault.ends_with("(1105)"),
+            "{fault}"
+        );
+    }
 }
 
 #[test]

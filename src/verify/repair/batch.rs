@@ -5,7 +5,7 @@ use super::super::place::{NoPlace, Place};
 use super::super::reader::ReadError;
 use super::super::rows::{How, Key};
 use super::super::settle::{Differs, Pair};
-use super::hand::{Hand, Wrote};
+use super::hand::{Hand, Who, Wrote};
 use super::look::Look;
 use super::strays::{Seeker, aimed};
 use super::{Became, QUIET, Repairs, Tools, Tried, can, lossy};
@@ -181,7 +181,12 @@ impl Repairs<'_> {
                 Err(ReadError::Refused { .. }) => None,
                 Err(fault) => return Err(fault.into()),
             };
-            let hand = Hand::open(self.dial, self.shadow, uuid.as_deref()).await;
+            let who = Who {
+                primary: uuid.as_deref(),
+                shadow: pair.shadow.identity(),
+                tells: self.tells,
+            };
+            let hand = Hand::open(self.dial, self.shadow, who).await;
             tools.hand = Some(hand.map_err(Fault::Hand)?);
         }
         tools.pair = Some(pair);
@@ -197,7 +202,7 @@ impl Repairs<'_> {
         let shadow = &self.places.shadow;
         let mut seeker = match tools.seeker.take() {
             Some(seeker) => seeker,
-            None => Seeker::open(self.dial, self.shadow, shadow.database).await?,
+            None => Seeker::open(self.dial, self.shadow, shadow.database, self.tells).await?,
         };
         let strays = seeker.strays(shadow, key).await?;
         tools.seeker = Some(seeker);

@@ -8,6 +8,7 @@ use super::super::statements::quoted;
 use crate::ask::{AskError, Asker, Manner};
 use crate::config::{Account, Server};
 use crate::connect::Dial;
+use crate::sql;
 use crate::wire::answer::Outcome;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
@@ -58,17 +59,29 @@ pub(super) struct Hand {
     dial: Arc<dyn Dial>,
     server: Arc<Server>,
     account: Account,
+    tells: bool,
+}
+
+/// What must be known to open a [`Hand`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Who<'a> {
+    /// The primary's `@@server_uuid`, where it has one.
+    pub(super) primary: Option<&'a str>,
+    /// The identity of the server that the shadow's rows are read on, where it has one.
+    pub(super) shadow: Option<&'a str>,
+    /// The ledger keeps literals: so may what the server says.
+    pub(super) tells: bool,
 }
 
 impl Hand {
-    /// Opens it, before any place is taken. `primary` is the primary's `@@server_uuid`, where it has one.
+    /// Opens it, before any place is taken.
     ///
     /// # Errors
-    /// It cannot be opened, or the server is the primary by another name.
+    /// It cannot be opened, or the server is the primary by another name, or another than the shadow's rows are read on.
     pub(super) async fn open(
         dial: &Arc<dyn Dial>,
         server: &Arc<Server>,
-        primary: Option<&str>,
+        who: Who<'_>,
     ) -> Result<Self, String> {
         let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", server.name);
         let account = server.account.clone();
@@ -86,13 +99,21 @@ impl Hand {
                 asker.ask(statement).await?;
             }
             let uuid = uuid(&mut asker).await?;
-            Ok::<_, AskError>((asker, uuid))
+            let identity = asker.identity().await?;
+            Ok::<_, AskError>((asker, uuid, identity))
         };
         let opened = tokio::time::timeout(OPEN_MAX, opened).await;
-        let (asker, uuid) = opened
+        let (asker, uuid, identity) = opened
             .map_err(|_| failed(&"it did not open in time"))?
             .map_err(|fault| failed(&fault))?;
-        if uuid.is_some() && uuid.as_deref() == primary {
+        if let (Some(identity), Some(read)) = (identity, who.shadow)
+            && identity != read
+        {
+            return Err(failed(&format!(
+                "its address led to several servers: nothing is written to {identity} where rows are read on {read}; give the address of one"
+            )));
+        }
+        if uuid.is_some() && uuid.as_deref() == who.primary {
             return Err(failed(
                 &"it is the same server as the primary, and nothing is repaired there",
             ));
@@ -103,6 +124,7 @@ impl Hand {
             dial: Arc::clone(dial),
             server: Arc::clone(server),
             account,
+            tells: who.tells,
         })
     }
 
@@ -121,14 +143,17 @@ impl Hand {
             until.saturating_duration_since(Instant::now()),
         );
         let (work, commit) = (now + left / 2, now + left * 3 / 4);
-        let wrote = tokio::time::timeout_at(work, write(&mut asker, statements)).await;
-        let wrote = match wrote {
+        let wrote = write(&mut asker, statements, self.tells);
+        let wrote = match tokio::time::timeout_at(work, wrote).await {
             Ok(Ok(None)) => None,
             Ok(Ok(Some(wrote))) => Some(wrote),
-            Ok(Err(fault)) => return self.gave_up(until, &fault, Wrote::Passing).await,
+            Ok(Err(fault)) => {
+                let fault = told(&fault, self.tells);
+                return self.gave_up(until, &fault, Wrote::Passing).await;
+            }
             Err(_) => {
                 let slow = "no answer in time";
-                return self.gave_up(until, &slow, Wrote::Passing).await;
+                return self.gave_up(until, slow, Wrote::Passing).await;
             }
         };
         let end = if wrote.is_some() {
@@ -137,7 +162,8 @@ impl Hand {
             "COMMIT"
         };
         let ended = tokio::time::timeout_at(commit, asker.ask(end)).await;
-        match (ended.unwrap_or(Err(AskError::Timeout)), wrote) {
+        let ended = ended.unwrap_or(Err(AskError::Timeout));
+        match (ended.map_err(|fault| told(&fault, self.tells)), wrote) {
             (Ok(_), wrote) => {
                 self.asker = Some(asker);
                 wrote.unwrap_or(Wrote::Done)
@@ -175,7 +201,7 @@ impl Hand {
         let aimed = tokio::time::timeout_at(until, asker.ask(&aim)).await;
         aimed
             .unwrap_or(Err(AskError::Timeout))
-            .map_err(|fault| failed(&fault))?;
+            .map_err(|fault| failed(&told(&fault, self.tells)))?;
         self.asker = Some(asker);
         Ok(())
     }
@@ -183,7 +209,7 @@ impl Hand {
     async fn gave_up(
         &self,
         until: Instant,
-        fault: &(dyn std::fmt::Display + Sync),
+        fault: &str,
         wrote: impl FnOnce(String) -> Wrote,
     ) -> Wrote {
         let ended = tokio::time::timeout_at(until, async {
@@ -201,18 +227,20 @@ impl Hand {
 }
 
 /// Within a transaction; `None` where it is to be committed.
-async fn write(asker: &mut Asker, statements: &[String]) -> Result<Option<Wrote>, AskError> {
+async fn write(
+    asker: &mut Asker,
+    statements: &[String],
+    tells: bool,
+) -> Result<Option<Wrote>, AskError> {
     asker.ask("BEGIN").await?;
     for statement in statements {
         let payload = [&[Command::QUERY.0], statement.as_bytes()].concat();
         let answer = asker.answer(&payload).await?;
         if let Some(failure) = answer.error() {
-            let why = format!(
-                "{} ({})",
-                String::from_utf8_lossy(&failure.message),
-                failure.code
-            );
-            return Ok(Some(judged(failure.code, why)));
+            let message = String::from_utf8_lossy(&failure.message).into_owned();
+            let code = failure.code;
+            let why = told(&AskError::Refused { code, message }, tells);
+            return Ok(Some(judged(code, why)));
         }
         match answer.results.first() {
             Some(Outcome::Ok(done)) if done.affected_rows == 1 => {}
@@ -226,6 +254,16 @@ async fn write(asker: &mut Asker, statements: &[String]) -> Result<Option<Wrote>
         }
     }
     Ok(None)
+}
+
+/// A fault in words: what a server refuses may hold what rows hold.
+pub(super) fn told(fault: &AskError, tells: bool) -> String {
+    match fault {
+        AskError::Refused { code, message } if !tells => {
+            format!("{} ({code})", sql::redact_error(message))
+        }
+        _ => fault.to_string(),
+    }
 }
 
 /// What a refusal means.
@@ -269,9 +307,12 @@ mod tests {
 
     async fn written(to_update: Say, to_commit: Say) -> (Wrote, Vec<String>, bool) {
         let (fake, dial, server) = shadow(to_update, to_commit);
-        let mut hand = Hand::open(&dial, &server, Some("of the primary"))
-            .await
-            .unwrap();
+        let who = Who {
+            primary: Some("of the primary"),
+            shadow: Some("of the shadow"),
+            tells: false,
+        };
+        let mut hand = Hand::open(&dial, &server, who).await.unwrap();
         let until = Instant::now() + Duration::from_secs(1);
         let wrote = hand.write(&["UPDATE t".to_owned()], until).await;
         let asked = fake.asked("vitess");
@@ -333,7 +374,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn its_session_is_set_and_it_is_not_the_primarys() {
         let (fake, dial, server) = shadow(Say::Done, Say::Done);
-        Hand::open(&dial, &server, None).await.unwrap();
+        Hand::open(&dial, &server, Who::default()).await.unwrap();
         let asked = fake.asked("vitess");
         for setting in SESSION {
             assert!(
@@ -341,8 +382,36 @@ mod tests {
                 "{setting}: {asked:?}"
             );
         }
-        let same = Hand::open(&dial, &server, Some("of the shadow")).await;
-        let why = same.err().unwrap_or_default();
+        let same = Who {
+            primary: Some("of the shadow"),
+            ..Who::default()
+        };
+        let why = Hand::open(&dial, &server, same).await.err();
+        let why = why.unwrap_or_default();
         assert!(why.contains("same server as the primary"), "{why}");
+        let another = Who {
+            shadow: Some("of another"),
+            ..Who::default()
+        };
+        let why = Hand::open(&dial, &server, another).await.err();
+        let why = why.unwrap_or_default();
+        assert!(
+            why.contains("of the shadow where rows are read on of another"),
+            "{why}"
+        );
+    }
+
+    /// Finding: what the shadow refused stood in the ledger with the row's values.
+    #[test]
+    fn a_refusal_is_told_without_values() {
+        let fault = AskError::Refused {
+            code: 1062,
+            message: "Duplicate entry 'alice@x' for key 't.email'".to_owned(),
+        };
+        assert_eq!(
+            told(&fault, false),
+            "Duplicate entry '?' for key 't.email' (1062)"
+        );
+        assert!(told(&fault, true).contains("alice@x"));
     }
 }

@@ -5,8 +5,8 @@
 
 use super::super::rows::Key;
 use super::super::statements::Place;
-use super::hand::SESSION;
-use crate::ask::{Asker, Manner, Row};
+use super::hand::{SESSION, told};
+use crate::ask::{AskError, Asker, Manner, Row};
 use crate::config::Server;
 use crate::connect::Dial;
 use std::sync::Arc;
@@ -20,10 +20,11 @@ pub(super) struct Seeker {
     asker: Asker,
     /// The keyspace's shards: `80-` and the like.
     shards: Vec<String>,
+    tells: bool,
 }
 
 impl Seeker {
-    /// Opens a connection, and learns of the shards.
+    /// Opens a connection, and learns of the shards. What the server refuses is told without values, unless `tells`.
     ///
     /// # Errors
     /// It cannot, and why.
@@ -31,6 +32,7 @@ impl Seeker {
         dial: &Arc<dyn Dial>,
         server: &Server,
         keyspace: &str,
+        tells: bool,
     ) -> Result<Self, String> {
         let account = server.account.as_ref();
         let account =
@@ -41,7 +43,7 @@ impl Seeker {
                 asker.ask(statement).await?;
             }
             let rows = asker.ask("SHOW VITESS_SHARDS").await?;
-            Ok::<_, crate::ask::AskError>((asker, rows))
+            Ok::<_, AskError>((asker, rows))
         };
         let opened = tokio::time::timeout(OPEN_MAX, opened).await;
         let (asker, rows) = opened
@@ -49,7 +51,11 @@ impl Seeker {
             .map_err(|fault| format!("{}: {fault}", server.name))?;
         let shards = shards(&rows, keyspace);
         if is_whole(&shards) {
-            Ok(Self { asker, shards })
+            Ok(Self {
+                asker,
+                shards,
+                tells,
+            })
         } else {
             Err(format!(
                 "the shards of {keyspace} are {}, which is not all of it once: is it being resharded?",
@@ -67,7 +73,8 @@ impl Seeker {
         place: &Place<'_>,
         key: &Key,
     ) -> Result<Vec<String>, String> {
-        let failed = |fault: crate::ask::AskError| fault.to_string();
+        let tells = self.tells;
+        let failed = |fault: AskError| told(&fault, tells);
         self.aim(place.database).await?;
         let routed = self.asker.ask(&place.route(key)).await.map_err(failed)?;
         let home = home(&routed).ok_or("its key does not say on which shard it belongs")?;
@@ -88,7 +95,7 @@ impl Seeker {
     async fn aim(&mut self, target: &str) -> Result<(), String> {
         let aim = format!("USE {}", super::super::statements::quoted(target));
         let aimed = self.asker.ask(&aim).await;
-        aimed.map(drop).map_err(|fault| fault.to_string())
+        aimed.map(drop).map_err(|fault| told(&fault, self.tells))
     }
 }
 

@@ -210,6 +210,79 @@ fn a_plan_is_told_up_to_its_bytes_and_counts_on() {
     assert_eq!(untold.count() + statements.count(), 10);
 }
 
+/// Finding: the statements of a plan, with all that its rows hold, were told to whoever may look, and a run's condition
+/// was kept with its values, whatever the config says of literals.
+#[test]
+fn where_the_ledger_keeps_no_literals_a_plan_is_told_to_operators_alone() {
+    let mut world = world();
+    world.tells_keys = false;
+    let plan = Wish {
+        repair: Some("plan".to_owned()),
+        condition: Some("v <> 'alice@x'".to_owned()),
+        ..repairing()
+    };
+    let process = world.process(|_| ());
+    process.start(&plan, "dba").unwrap();
+    let whole = ended(&process);
+    let repair = |told: &Value| told["run"]["tables"][0]["rows"][0]["repair"].to_string();
+    assert!(repair(&whole).contains("UPDATE `app`.`t`"), "{whole:#}");
+    let part = process.standing(false);
+    let hidden = repair(&part);
+    assert!(
+        hidden.contains("the role operator") && !hidden.contains("UPDATE"),
+        "{hidden}"
+    );
+    let history = json!(process.history(5).unwrap());
+    for told in [whole, part, history] {
+        let told = told.to_string();
+        assert!(told.contains("v <> ?") && !told.contains("alice"), "{told}");
+    }
+    assert!(
+        world
+            .asked("legacy")
+            .iter()
+            .any(|one| one.contains("(v <> 'alice@x')"))
+    );
+    // Where it keeps them, everybody is told.
+    world.tells_keys = true;
+    let process = world.process(|_| ());
+    process.start(&plan, "dba").unwrap();
+    ended(&process);
+    let told = process.standing(false);
+    assert!(repair(&told).contains("UPDATE `app`.`t`"), "{told:#}");
+    assert_eq!(told["run"]["where"], "v <> 'alice@x'");
+}
+
+/// It is needed until the run ends, and no longer.
+#[test]
+fn a_condition_without_its_values_is_gone_on_with_as_it_was_written() {
+    let mut world = world();
+    world.tells_keys = false;
+    *world.around.holds.lock() = Some("production is slow".to_owned());
+    let asked = Wish {
+        condition: Some("v <> 'alice@x'".to_owned()),
+        ..wish(&["app.t"])
+    };
+    let process = world.process(|_| ());
+    process.start(&asked, "dba").unwrap();
+    process.leave();
+    let left = world.records().left("legacy", "other").unwrap().unwrap();
+    assert_eq!(left.wish["where"], "v <> ?");
+    assert_eq!(left.condition, asked.condition);
+    *world.around.holds.lock() = None;
+    let process = world.process(|_| ());
+    assert_eq!(process.go_on(), Some(1));
+    assert_eq!(ended(&process)["run"]["where"], "v <> ?");
+    assert!(
+        world
+            .asked("legacy")
+            .iter()
+            .any(|one| one.contains("(v <> 'alice@x')"))
+    );
+    let kept = world.records().runs(1).unwrap();
+    assert_eq!(kept[0].condition, None);
+}
+
 /// Finding: two proxies without a fleet repaired and mirrored at once.
 #[test]
 fn where_others_are_seen_to_write_nothing_is_repaired_unless_forced() {

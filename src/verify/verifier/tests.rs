@@ -391,7 +391,7 @@ fn a_run_that_was_paused_stays_paused_in_the_next_process() {
     let process = world.process(|_| ());
     assert_eq!(process.go_on(), Some(1));
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(process.standing()["state"], "paused");
+    assert_eq!(process.standing(true)["state"], "paused");
     process.resume().unwrap();
     assert_eq!(ended(&process)["run"]["outcome"], "equal");
 }
@@ -450,7 +450,7 @@ fn a_run_that_repairs_goes_on_only_where_an_operator_says_so() {
         let process = world.process(|_| ());
         assert_eq!(process.go_on(), Some(1));
         std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(process.standing()["state"], "paused");
+        assert_eq!(process.standing(true)["state"], "paused");
         process.leave();
     }
     let process = world.process(|_| ());

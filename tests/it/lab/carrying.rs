@@ -10,7 +10,7 @@ use understudy::config::{Config, Server};
 use understudy::connect::{self, Login, Stream, Tcp, TlsContext};
 use understudy::ledger::{Commands, Ledger};
 use understudy::roles::Roles;
-use understudy::shadow::{Control, Mirror, MirrorParts, Stuck};
+use understudy::shadow::{Mirror, MirrorParts, Stuck};
 use understudy::tee::{self, Limits, Tee};
 use understudy::wire::answer::{Answer, AnswerTracker, Outcome};
 use understudy::wire::capability::Capabilities;
@@ -156,10 +156,7 @@ async fn the_types_of_parameters_move_to_a_mysql_97_with_nothing_run_there() {
     }
     let (mirror, tee, _ledger) = mirror(&config);
     // What the mirror would run there is not what is asked about.
-    mirror.set_control(Control {
-        paused: true,
-        ..mirror.control()
-    });
+    mirror.change_control(|control| control.paused = true);
     let mut session = Session::new(1, log_in(&config.primary).await, CAPABILITIES, &tee);
     let mut ids = Vec::new();
     for (text, times) in TYPED {

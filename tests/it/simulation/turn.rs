@@ -16,9 +16,7 @@ use understudy::connect::{Dial, Dialing, Stream};
 use understudy::ledger::{Commands, Ledger};
 use understudy::planted;
 use understudy::roles::Roles;
-use understudy::shadow::{
-    Carried, CarryError, Control, Mirror, MirrorParts, SessionState, Stuck, Values,
-};
+use understudy::shadow::{Carried, CarryError, Mirror, MirrorParts, SessionState, Stuck, Values};
 use understudy::tee::{self, Limits, Regard, Tee};
 use understudy::wire::answer::{AnswerTracker, Outcome};
 use understudy::wire::capability::Capabilities;
@@ -345,11 +343,10 @@ fn a_reset_and_a_pause_go_through_a_turn() {
         let fresh = house.mirror.prepare(&state).await.expect("prepared");
         let none = Values::default();
         assert_eq!(whole(carried, &none).await, whole(fresh, &none).await);
-        let control = Control {
-            paused: true,
-            ..house.mirror.control()
-        };
-        house.mirror.set_control(control);
+        let control = house.mirror.change_control(|control| {
+            control.paused = true;
+            *control
+        });
         let opened = house.mirror.figures().opened;
         house
             .mirror
@@ -587,12 +584,7 @@ fn a_session_whose_last_transaction_was_not_mirrored_is_parted_from_its_replay()
         let mut session = house.log_in(1).await;
         session.query("SELECT 1").await;
         house.mirror.drained().await.expect("a mirror");
-        let control = house.mirror.control();
-        let paused = Control {
-            paused: true,
-            ..control
-        };
-        house.mirror.set_control(paused);
+        house.mirror.change_control(|control| control.paused = true);
         for text in ["BEGIN", "SELECT 1"] {
             session.query(text).await;
         }
@@ -601,7 +593,9 @@ fn a_session_whose_last_transaction_was_not_mirrored_is_parted_from_its_replay()
         session.query("COMMIT").await;
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(house.mirror.figures().replays, 0);
-        house.mirror.set_control(control);
+        house
+            .mirror
+            .change_control(|control| control.paused = false);
         session.query("SELECT 1").await;
         house.mirror.drained().await.expect("a mirror");
         assert_eq!(house.mirror.figures().replays, 1);
@@ -619,10 +613,7 @@ fn a_transaction_that_is_open_when_the_mirror_is_paused_is_compared_to_its_end()
             session.query(text).await;
         }
         house.mirror.drained().await.expect("a mirror");
-        house.mirror.set_control(Control {
-            paused: true,
-            ..house.mirror.control()
-        });
+        house.mirror.change_control(|control| control.paused = true);
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(
             house.tee.regard() == Regard::Compare,
@@ -646,10 +637,8 @@ fn answers_are_compared_from_the_moment_the_mirror_is_switched_on() {
         let mut session = house.log_in(1).await;
         let control = house.mirror.control();
         for _ in 0..3 {
-            house.mirror.set_control(Control {
-                reads: false,
-                writes: Writes::Off,
-                ..control
+            house.mirror.change_control(|control| {
+                (control.reads, control.writes) = (false, Writes::Off);
             });
             session.query("SELECT 1").await;
             house.mirror.drained().await.expect("a mirror");
@@ -657,7 +646,7 @@ fn answers_are_compared_from_the_moment_the_mirror_is_switched_on() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(house.tee.regard(), Regard::Follow);
             session.query("SELECT 1").await;
-            house.mirror.set_control(control);
+            house.mirror.change_control(|now| *now = control);
             assert!(house.tee.regard() == Regard::Compare);
             // The dispatcher may see the one before by the switches of now.
             session.query("SELECT 1").await;
@@ -680,11 +669,9 @@ fn what_passed_by_is_off_and_its_session_is_taken_up_once_it_has_reconnected() {
         let house = House::build();
         let mut session = house.log_in(1).await;
         let control = house.mirror.control();
-        house.mirror.set_control(Control {
-            reads: false,
-            writes: Writes::Off,
-            observe: false,
-            ..control
+        house.mirror.change_control(|control| {
+            (control.reads, control.writes) = (false, Writes::Off);
+            control.observe = false;
         });
         // The transactions of before come to their end first.
         while house.tee.regard() != Regard::Nothing {
@@ -710,7 +697,7 @@ fn what_passed_by_is_off_and_its_session_is_taken_up_once_it_has_reconnected() {
         // Its transaction is open when the mirror comes back: nobody knows what it will commit.
         session.query("BEGIN").await;
         wait_for_taint().await;
-        house.mirror.set_control(control);
+        house.mirror.change_control(|now| *now = control);
         session.query("SELECT 1").await;
         house.log_in(2).await.query("SELECT 1").await;
         house.mirror.drained().await.expect("a mirror");

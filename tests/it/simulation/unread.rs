@@ -17,7 +17,7 @@ use understudy::connect::{Dial, Dialing, Stream};
 use understudy::ledger::{Commands, Ledger};
 use understudy::planted;
 use understudy::roles::Roles;
-use understudy::shadow::{Control, Mirror, MirrorParts};
+use understudy::shadow::{Mirror, MirrorParts};
 use understudy::tee::{self, End, Limits, Regard, Tee};
 use understudy::wire::capability::Capabilities;
 
@@ -531,12 +531,9 @@ fn switches_hold_for_what_comes_from_then_on() {
         house.hang([0]);
         house.say(0, WRITE, 20).await;
         let control = house.mirror.control();
-        house.mirror.set_control(Control {
-            paused: true,
-            ..control
-        });
+        house.mirror.change_control(|control| control.paused = true);
         house.say(0, READ, 5).await;
-        house.mirror.set_control(control);
+        house.mirror.change_control(|now| *now = control);
         house.say(0, READ, 5).await;
         assert!(house.unread() > 20);
         house.ends().await;
@@ -553,10 +550,7 @@ fn answers_are_digested_while_a_transaction_of_before_the_switch_lies_unread() {
         house.hang([0]);
         house.say(0, READ, 10).await;
         house.say(0, "BEGIN", 1).await;
-        house.mirror.set_control(Control {
-            paused: true,
-            ..house.mirror.control()
-        });
+        house.mirror.change_control(|control| control.paused = true);
         sleep(Duration::from_secs(1)).await;
         assert!(house.unread() > 0 && house.tee.regard() == Regard::Compare);
         house.say(0, READ, 1).await;
@@ -675,10 +669,7 @@ fn a_stop_that_looks_slowly_at_what_lies_there_ends_in_time_and_taints() {
 fn it_is_drained_once_all_was_looked_at() {
     run(async {
         let mut house = House::of(1, Limits::default()).await;
-        house.mirror.set_control(Control {
-            paused: true,
-            ..house.mirror.control()
-        });
+        house.mirror.change_control(|control| control.paused = true);
         for _ in 0..2_000 {
             house.sessions[0].says_again();
         }

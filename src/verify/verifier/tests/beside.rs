@@ -53,6 +53,59 @@ fn a_walk_goes_on_beside_and_its_cursor_does_not() {
     );
 }
 
+/// Finding: behind an address of two servers the walk read one that had lost rows, and what looked different was looked
+/// at again on the other, which had them.
+#[test]
+fn what_one_server_has_says_nothing_of_another_at_the_same_address() {
+    let world = World::new(&[("t", Data::of(3_000))]);
+    let mut state = world.state.lock();
+    state.table("other", "t").rows.retain(|id, _| *id > 600);
+    drop(state);
+    let mut read = false;
+    world.before(move |server, statement, state| {
+        if server == "other" && super::is_range(statement) {
+            read = true;
+        } else if server == "other" && read && statement == crate::ask::IDENTITIES[0] {
+            // Whoever connects from here on comes to its twin.
+            state.identity.insert("other", "its twin".into());
+            state.table("other", "t").rows = Data::of(3_000).rows;
+        }
+        None
+    });
+    let process = world.process(|limits| limits.range_rows = 50);
+    process.start(&wish(&[]), "dba").unwrap();
+    let told = ended(&process);
+    let one = table(&told);
+    assert_eq!(one["outcome"], "unfinished", "{told:#}");
+    let why = one["not_covered"].to_string();
+    let words = "first to uuid of other, then to its twin";
+    assert!(
+        why.contains(words) && why.contains("give the address of one"),
+        "{why}"
+    );
+}
+
+/// Finding: a row that was committed by a command which went on for longer than three looks was told as different.
+#[test]
+fn what_a_command_under_way_may_have_written_is_not_said_to_differ() {
+    let world = World::new(&[("t", Data::of(300))]);
+    world.state.lock().table("other", "t").rows.remove(&7);
+    *world.around.under_way.lock() = Some("a command is under way".to_owned());
+    let process = world.process(|limits| limits.settle = Duration::from_millis(500));
+    process.start(&wish(&[]), "dba").unwrap();
+    let told = ended(&process);
+    let one = table(&told);
+    assert_eq!(
+        (&one["outcome"], &one["unsettled"], &one["why"]),
+        (
+            &json!("unfinished"),
+            &json!(1),
+            &json!("a command is under way")
+        ),
+        "{told:#}"
+    );
+}
+
 /// What is the same after all is no difference, whether or not more came while it was looked at.
 #[test]
 fn a_cursor_is_kept_where_the_walk_stood_when_it_looked() {

@@ -278,7 +278,7 @@ fn what_nobody_reads_in_is_not_kept_open() {
             std::thread::sleep(Duration::from_millis(5));
         }
         // Its range of this moment may be at its end, and no other is read before a rest.
-        assert!(of(&process.standing(), "b", "outcome").is_null());
+        assert!(of(&process.standing(true), "b", "outcome").is_null());
         process.abort("dba").unwrap();
         ended(&process);
         none_is_open(&world);
@@ -297,7 +297,7 @@ fn a_rest_is_not_rested_in_a_view_that_is_of_no_use_behind_it() {
     process.start(&snapshot(&["t"]), "dba").unwrap();
     until(&process, |told| table(told)["rows_primary"] == 50);
     none_is_open(&world);
-    let told = process.standing();
+    let told = process.standing(true);
     assert_eq!(table(&told)["rows_primary"], 50, "{told:#}");
     process.abort("dba").unwrap();
     ended(&process);

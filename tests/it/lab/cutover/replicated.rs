@@ -12,6 +12,7 @@ use std::time::Duration;
 
 const OFF: &str = "writes = \"off\"";
 const REHEARSED: &str = "writes = \"rollback\"";
+const PLANNED: &str = "writes = \"plan\"";
 
 fn writes(proxy: &Proxy) -> String {
     let status = proxy.get("/api/v1/status");
@@ -60,6 +61,15 @@ fn is_there(file: &Path) -> Result<(), Value> {
     file.exists()
         .then_some(())
         .ok_or(json!(file.display().to_string()))
+}
+
+/// The config says another word, and is read again: what came of it.
+fn another_word(proxy: &Proxy, from: &str, to: &str) -> Value {
+    let file = proxy.file("understudy.toml");
+    let text = std::fs::read_to_string(&file).expect("the config");
+    assert!(text.contains(from), "{text}");
+    std::fs::write(&file, text.replace(from, to)).expect("written");
+    proxy.send("POST", "/api/v1/config/reload", &json!({"who": "a test"}))
 }
 
 async fn open(pair: &Pair, setup: &Setup, load: Load) -> Scene {
@@ -118,6 +128,18 @@ async fn by_a_heartbeat_and_the_way_back_waits_for_an_operators_word() {
     assert_eq!(writes(&scene.proxy), "apply");
     let (again, _) = scene.proxy.ask("POST", said, &json!({}));
     assert_eq!(again, 409, "nothing waits for it any more");
+    let reloaded = another_word(&scene.proxy, REHEARSED, PLANNED);
+    assert_eq!(
+        writes(&scene.proxy),
+        "apply",
+        "the config waits: {reloaded:#}"
+    );
+    assert_eq!(reloaded["changed"][0]["key"], "mirror.writes");
+    let told = &reloaded["switches"][0];
+    assert_eq!(
+        (&told["is"], &told["file"]),
+        (&json!("\"apply\""), &json!("\"plan\""))
+    );
     // What was written meanwhile is missing on the legacy, and is not forgotten.
     let refused = refusal(&scene.proxy, "legacy");
     assert!(refused.contains("\"taint\""), "{refused}");
@@ -137,7 +159,7 @@ async fn by_a_heartbeat_and_the_way_back_waits_for_an_operators_word() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let record = flip(&scene.proxy, "legacy").await;
     println!("the way back: hold_us {}", hold_us(&record));
-    assert_eq!(writes(&scene.proxy), "rollback", "as before");
+    assert_eq!(writes(&scene.proxy), "plan", "as the config says by now");
     let lab = scene.lab.clone();
     let (_proxy, report) = stop(scene).await;
     // Of what the legacy has taken since nothing is on the other: nobody replicates. All that came
