@@ -103,7 +103,7 @@ impl Ending<'_> {
                 }
                 signal = signals.any() => match signal {
                     Told::End(signal) => return Ok(Some(signal)),
-                    Told::HandOver => heirs.start(self.giving.handed()),
+                    Told::HandOver => heirs.start(self.giving.handed(), self.supervisor),
                     Told::Reload => reload::at_signal(&self.house, self.supervisor),
                 },
                 () = self.giving.emptied(&self.front.relay, at_most) => {

@@ -142,7 +142,7 @@ impl Ready {
             supervisor.takes_over();
         }
         tracing::info!(
-            "clients are served on {}; process {} ends its sessions, and until it has, nothing is mirrored and there is no admin",
+            "clients are served on {}; process {} ends its sessions, and until it has, nothing is mirrored, and operators are answered by that one",
             doors.at.clients,
             taken.process()
         );

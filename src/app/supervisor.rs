@@ -165,6 +165,11 @@ impl Supervisor {
         self.say("STATUS=serving clients");
     }
 
+    /// Says that this process goes on serving, for none could take over that SIGUSR2 had it start.
+    pub(super) fn keeps(&self) {
+        self.say("STATUS=serving clients; no process took over at SIGUSR2, the log says why");
+    }
+
     /// The last word: another process is the main one.
     pub(super) fn leaves_to(&self, heir: u32) {
         self.say(&format!("MAINPID={heir}"));
