@@ -9,6 +9,7 @@
 //! one has left it the ledger.
 
 mod doors;
+mod ending;
 mod fleet;
 mod front;
 mod handover;
@@ -20,6 +21,7 @@ mod probe;
 mod reload;
 mod rest;
 mod runtime;
+mod signals;
 mod succession;
 mod supervisor;
 mod verifying;
@@ -30,25 +32,25 @@ pub use logging::log_to_stderr;
 pub use verifying::{held, left_out, of, sureness};
 
 use crate::config::{Config, Server};
+use crate::cutover::Fleet;
 use crate::cutover::fleet::Primary;
-use crate::cutover::{Cutovers, Fleet};
 use crate::ledger::{AskCommands, Commands, Floor, Judged, Ledger};
 use crate::relay::Offer;
 use crate::roles::{Roles, RolesWatch};
 use crate::tee::{self, Receiver, Tee};
 use doors::{Doors, Operators, Places};
+use ending::Ending;
 use front::Front;
-use futures_util::FutureExt as _;
-use handover::{Estate, Giving, Heirs};
+use handover::{Estate, Giving};
 use house::{Feed, Running};
 use primary::Start;
 use rest::{Materials, Rest};
 use runtime::Threads;
+use signals::Signals;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Supervisor;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 /// Why it does not serve, or does not any more.
@@ -268,7 +270,7 @@ impl Serving {
     async fn serve_to_the_end(self, threads: &Threads, at: Places) -> Result<(), AppError> {
         let Self {
             config,
-            signals,
+            mut signals,
             supervisor,
             fleet,
             front,
@@ -281,13 +283,13 @@ impl Serving {
         let ending = Ending {
             config: &config,
             supervisor: &supervisor,
-            house: &rest.house,
-            cutovers: rest.cutovers.as_ref(),
+            house: Arc::clone(&rest.house),
+            cutovers: rest.cutovers.clone(),
             front: &front,
             giving: &giving,
         };
         let ended = tokio::select! {
-            ended = ending.until_told(signals, relay) => ended,
+            ended = ending.until_told(&mut signals, relay) => ended,
             why = fleet::lost(fleet.as_ref(), is_steered, &front.roles, &front.relay) => {
                 ending.begin();
                 Err(AppError::Failed(why))
@@ -295,30 +297,10 @@ impl Serving {
             never = attend(&supervisor, &rest.house, &front.roles, threads) => match never {},
             () = threads.relay.broken() => Err(broken()),
         };
-        let falls = async {
-            rest.fall(&giving, &front.roles, fleet.as_ref()).await;
-            leave(&giving, &supervisor).await;
-        };
         tokio::select! {
-            () = falls => ended,
+            () = ending.fall(rest, fleet.as_ref(), &mut signals) => ended,
             never = supervisor.feed(threads.relay.handles()) => match never {},
         }
-    }
-}
-
-/// The last that a process does which another one has taken over from. Where both end it is the last of both, for to a
-/// supervisor its end is the service's; else the other one is named, and goes on.
-async fn leave(giving: &Giving, supervisor: &Supervisor) {
-    let Some(heir) = giving.heir() else {
-        return;
-    };
-    if !giving.ends_both() {
-        supervisor.leaves_to(heir);
-    } else if tokio::time::timeout(handover::CATCH_UP + FALL, giving.until_gone())
-        .await
-        .is_err()
-    {
-        tracing::error!("process {heir} was told to end, and has not: it is not waited for");
     }
 }
 
@@ -370,65 +352,6 @@ fn open_ledger(
     })
 }
 
-/// SIGTERM and SIGINT; SIGUSR2, for another process to take over; and SIGHUP, for the config to be read again. One
-/// that comes before anybody asks for it waits until then.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hand_over: tokio::signal::unix::Signal,
-    reload: tokio::signal::unix::Signal,
-}
-
-/// What a signal has a process that serves do.
-enum Told {
-    /// End; the signal's name.
-    End(&'static str),
-    HandOver,
-    Reload,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hand_over: signal(SignalKind::user_defined2())?,
-            reload: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Lets a SIGUSR2 go that came too early.
-    fn forget_hand_over(&mut self) {
-        if self.hand_over.recv().now_or_never().is_some() {
-            tracing::warn!(
-                "SIGUSR2 came while this process was itself being handed over to, and is let go: send it again"
-            );
-        }
-    }
-
-    /// The next that has it end.
-    ///
-    /// Cancel-safe.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    /// The next that has it do something.
-    ///
-    /// Cancel-safe.
-    async fn any(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::End("SIGTERM"),
-            _ = self.interrupt.recv() => Told::End("SIGINT"),
-            _ = self.hand_over.recv() => Told::HandOver,
-            _ = self.reload.recv() => Told::Reload,
-        }
-    }
-}
-
 /// Tells the supervisor how it stands, for as long as it serves.
 async fn attend(
     supervisor: &Supervisor,
@@ -440,100 +363,6 @@ async fn attend(
     let ready = house.until_primary_answered();
     let relay = threads.relay.handles();
     supervisor.attend(ready, &primary, relay).await
-}
-
-/// The way to the end.
-struct Ending<'a> {
-    config: &'a Config,
-    supervisor: &'a Arc<Supervisor>,
-    house: &'a Arc<Running>,
-    cutovers: Option<&'a Cutovers>,
-    front: &'a Front,
-    giving: &'a Giving,
-}
-
-impl Ending<'_> {
-    /// Whoever asks is told that it drains, and the supervisor how long that takes at most, from here to the
-    /// process's end; where another one has taken over, and ends too, to the end of both.
-    fn begin(&self) {
-        let drain = self.config.listen.drain_timeout.now() + CUTOVER_STOP;
-        let falls = if self.giving.ends_both() {
-            handover::BOTH_END
-        } else {
-            FALL
-        };
-        self.house.set_draining();
-        self.supervisor.stopping(drain + falls);
-    }
-
-    /// Waits for a reason to end, and then for the drain; a second signal ends the drain.
-    async fn until_told(
-        &self,
-        mut signals: Signals,
-        mut relay: JoinHandle<()>,
-    ) -> Result<(), AppError> {
-        let Some(signal) = self.reason(&mut signals, &mut relay).await? else {
-            // Where the process that has taken over goes on, nobody is sent elsewhere.
-            if self.giving.ends_both() {
-                self.begin();
-            }
-            tracing::info!("the sessions of this process have ended, or their time is up: it ends");
-            self.drained(&mut signals, &mut relay).await;
-            return Ok(());
-        };
-        self.giving.close(false).await;
-        self.begin();
-        tracing::info!("{signal}: no new connections; transactions may end, idle sessions close");
-        if let Some(cutovers) = self.cutovers {
-            tokio::select! {
-                stopped = tokio::time::timeout(CUTOVER_STOP, cutovers.stop()) => {
-                    if stopped.is_err() {
-                        tracing::error!("the cutover under way did not end in time; its record says how far it came");
-                    }
-                }
-                signal = signals.next() => tracing::warn!("{signal} again: the cutover under way is not waited for"),
-            }
-        }
-        self.drained(&mut signals, &mut relay).await;
-        Ok(())
-    }
-
-    /// Why it is to end: a signal; or `None`, where another process has taken over and no session is left here.
-    async fn reason(
-        &self,
-        signals: &mut Signals,
-        relay: &mut JoinHandle<()>,
-    ) -> Result<Option<&'static str>, AppError> {
-        let mut heirs = Heirs::default();
-        let at_most = &self.config.listen.handover_time;
-        loop {
-            tokio::select! {
-                ended = &mut *relay => {
-                    let why = ended.err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string());
-                    return Err(AppError::Failed(format!("the relay broke: {why}")));
-                }
-                signal = signals.any() => match signal {
-                    Told::End(signal) => return Ok(Some(signal)),
-                    Told::HandOver => heirs.start(self.giving.handed()),
-                    Told::Reload => reload::at_signal(self.house, self.supervisor),
-                },
-                () = self.giving.emptied(&self.front.relay, at_most) => {
-                    // Unless that process has ended just now.
-                    if self.giving.close(true).await {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-    }
-
-    async fn drained(&self, signals: &mut Signals, relay: &mut JoinHandle<()>) {
-        self.front.drain.cancel();
-        tokio::select! {
-            _ = relay => tracing::info!("every session has ended"),
-            signal = signals.next() => tracing::warn!("{signal} again: sessions are cut off"),
-        }
-    }
 }
 
 fn say_started(config: &Config, roles: &Roles, places: Places) {

@@ -93,6 +93,7 @@ pub(super) async fn switched(
     change: &Change,
     may: impl Fn(&Control, &Control) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
+    not_in_vain(parts)?;
     let who = caller.says(change.who.clone())?;
     let mut done = Err(Refusal::unavailable("the switches cannot be changed"));
     parts.house.change_control(&mut |control| {
@@ -104,6 +105,8 @@ pub(super) async fn switched(
         });
     });
     let (before, control) = done?;
+    // The other process was told of the switches meanwhile, perhaps before.
+    not_in_vain(parts)?;
     tracing::info!(
         who,
         reads = control.reads,
@@ -120,6 +123,16 @@ pub(super) async fn switched(
     let (ledger, what) = (parts.ledger.clone(), format!("mirror: {}", what.join(", ")));
     noted(ledger, who, what).await;
     Ok(())
+}
+
+/// A process that another one has taken over from ends with its switches.
+fn not_in_vain(parts: &Parts) -> Result<(), Refusal> {
+    match parts.house.heir() {
+        None => Ok(()),
+        Some(process) => Err(Refusal::conflict(format!(
+            "process {process} has taken over, with switches of its own, and mirrors once this one has ended: switch it there, where it will answer at this address then (docs/upgrade.md)"
+        ))),
+    }
 }
 
 /// Has the ledger write down who did what; waits a moment for it.

@@ -5,8 +5,8 @@
 //! new: hello     who it is, and what of its config must be as the old one's
 //! old: offer     the listeners, who is primary, what clients are offered; or why it does not hand over
 //! new: ready     all that it takes to serve is built
-//! old: yours     it accepts no more, and the new one begins to; none of those that come meanwhile is refused, for
-//!                they wait in the one socket that both have
+//! old: yours     it accepts no more, and the new one begins to, with the mirror switched as it is; none of those that
+//!                come meanwhile is refused, for they wait in the one socket that both have
 //!                … its sessions go on in it until their clients end them, listen.handover_s at most …
 //! new: beat      again and again: its threads turn. Where that stops the old one ends it, and serves again
 //! old: ended     the shadow has all of it; what its sessions wrote meanwhile. It closes the ledger, and ends
@@ -17,13 +17,16 @@
 //! supervisor the old one is the main process to its own end, and speaks for both: its last word names the new one.
 //!
 //! Until `yours` the old one serves as if nothing had happened, whatever becomes of the new one; and where that ends
-//! later, before the old one has, the old one serves again. Refuses to hand over while anything is under way
+//! later, while sessions are left in the old one, the old one serves again: never before the other is dead, for two that
+//! serve, one of them unmirrored, is what must not be. Refuses to hand over while anything is under way
 //! that one process alone may do: a cutover, its watch, a verification.
 
 mod beat;
+mod container;
 mod giving;
 mod heir;
 mod letters;
+mod peer;
 mod porter;
 mod post;
 mod taking;
@@ -31,9 +34,8 @@ mod taking;
 pub(super) use giving::{Estate, Giving};
 pub(super) use heir::Heirs;
 pub use heir::detach;
-pub(super) use taking::{Taken, Word, ask, until_free};
+pub(super) use taking::{Taken, Word, ask, is_freed};
 
-use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 
 /// The other process has this time for each of its letters.
@@ -47,19 +49,6 @@ const MARGIN: Duration = Duration::from_secs(30);
 
 /// Both processes end, one after the other, within this time beside their sessions' drain.
 pub(super) const BOTH_END: Duration = CATCH_UP.saturating_add(super::FALL).saturating_mul(2);
-
-/// Ends a process at once. Whoever says so knows that it lives, as a connection of its is open: the number is no
-/// other's by now.
-fn kill(process: u32) {
-    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
-    let pid = pid.filter(|_| process != std::process::id());
-    let killed = pid.map(|pid| kill_process(pid, Signal::KILL));
-    match killed {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::error!("process {process} cannot be ended: {error}"),
-        None => tracing::error!("the process that hangs cannot be ended: it has no number here"),
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -107,6 +107,12 @@ impl Running {
         self.heir.store(process.unwrap_or(0), Ordering::Release);
     }
 
+    /// Nothing of the config is taken any more, for another process is about to take over, which knows what holds; or it
+    /// may be again.
+    pub(super) fn set_reload_rests(&self, rests: bool) {
+        self.reload.set_rests(rests);
+    }
+
     pub(super) fn seen_of(&self, server: &str) -> Seen {
         self.seen.lock().get(server).cloned().unwrap_or_default()
     }

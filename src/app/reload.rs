@@ -55,6 +55,8 @@ pub(super) struct Reload {
     ledger: Ledger,
     /// One at a time: since when it is being read.
     turn: Mutex<Option<Instant>>,
+    /// Whether nothing is taken, as another process is about to take over.
+    rests: Mutex<bool>,
     taken: AtomicU64,
     refused: AtomicU64,
 }
@@ -96,6 +98,7 @@ impl Reload {
             mirror,
             ledger,
             turn: Mutex::default(),
+            rests: Mutex::new(false),
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
@@ -143,6 +146,14 @@ impl Reload {
                 switches: Vec::new(),
             });
         }
+        // What another process was told holds until it has taken over, or has not.
+        let rests = self.rests.lock();
+        if *rests {
+            return Err(NotReloaded::NotNow(
+                "another process is about to take over: once it has, it is the one to ask"
+                    .to_owned(),
+            ));
+        }
         // Before the switches: a rollback meanwhile brings back what the config says by then.
         let _known = self.config.follow(&read);
         let switches = self.switch(&before.switches);
@@ -151,6 +162,11 @@ impl Reload {
         tracing::info!(who, "the config was read again; {}", words(&all));
         self.tell(&before, renewed);
         Ok(all)
+    }
+
+    /// From here on nothing is taken; or it may be again. Waits for what is being taken at this moment.
+    pub(super) fn set_rests(&self, rests: bool) {
+        *self.rests.lock() = rests;
     }
 
     /// Has the mirror's switches follow the file. One that an operator has set stays, unless the file says another
@@ -251,15 +267,17 @@ pub(super) fn at_signal(house: &Arc<Running>, supervisor: &Arc<Supervisor>) {
     drop(task::spawn("reload", async move {
         // Who is not ready yet, or does not speak any more, says nothing of a reload either.
         let tells = house.ready().is_ready();
-        let told = |words: &str| {
-            if tells {
-                supervisor.reloaded(words);
-            }
+        let told = |words: &str| match house.heir() {
+            _ if !tells => {}
+            None => supervisor.reloaded(words),
+            // That is how it stands still.
+            Some(heir) => supervisor.reloaded_beside(heir),
         };
         if tells {
             supervisor.reloading();
         }
-        let mut reading = tokio::task::spawn_blocking(move || house.reload(false, SIGNAL));
+        let asked = Arc::clone(&house);
+        let mut reading = tokio::task::spawn_blocking(move || asked.reload(false, SIGNAL));
         let read = match tokio::time::timeout(HANGS, &mut reading).await {
             Ok(read) => read,
             Err(_) => {

@@ -152,14 +152,22 @@ impl Supervisor {
 
     /// Says that another process serves who comes.
     pub(super) fn hands_over(&self, heir: u32) {
-        self.say(&format!(
-            "STATUS=process {heir} has taken over; sessions go on here until their clients end them"
-        ));
+        self.say(&beside(heir));
+    }
+
+    /// Says that the config was read again, or not, beside a process that serves who comes.
+    pub(super) fn reloaded_beside(&self, heir: u32) {
+        self.say(&format!("READY=1\n{}", beside(heir)));
     }
 
     /// Says that this process serves again, for the one that had taken over has ended.
     pub(super) fn serves_again(&self) {
         self.say("STATUS=serving clients");
+    }
+
+    /// Says that this process goes on serving, for none could take over that SIGUSR2 had it start.
+    pub(super) fn keeps(&self) {
+        self.say("STATUS=serving clients; no process took over at SIGUSR2, the log says why");
     }
 
     /// The last word: another process is the main one.
@@ -186,6 +194,12 @@ impl Supervisor {
             tracing::warn!("systemd could not be told {words:?}: {error}");
         }
     }
+}
+
+fn beside(heir: u32) -> String {
+    format!(
+        "STATUS=process {heir} has taken over; sessions go on here until their clients end them"
+    )
 }
 
 /// Which supervisor this process has and as a part of what, in words that are another's for every other process but
@@ -362,7 +376,11 @@ mod tests {
         let said = ear.heard().unwrap();
         assert!(said.starts_with(&own) && said.contains("READY=1"), "{said}");
         supervisor.hands_over(7);
-        assert!(ear.heard().unwrap().starts_with("STATUS=process 7"));
+        let status = ear.heard().unwrap();
+        assert!(status.starts_with("STATUS=process 7"), "{status}");
+        // Finding: a reload meanwhile said that this one served clients.
+        supervisor.reloaded_beside(7);
+        assert_eq!(ear.heard().unwrap(), format!("READY=1\n{status}"));
         supervisor.leaves_to(7);
         assert_eq!(ear.heard().unwrap(), "MAINPID=7");
     }

@@ -124,7 +124,7 @@ impl Differences {
     pub fn refusal(&self) -> String {
         let keys: Vec<String> = self.needs_restart.iter().map(ToString::to_string).collect();
         format!(
-            "a running process cannot change {}; `understudy serve --take-over` has a new one take over with it and no client notice (docs/upgrade.md), or put the file back",
+            "a running process cannot change {}; a new one takes over with it and no client notices, by `understudy serve --take-over` or, under systemd, by SIGUSR2 (docs/upgrade.md); or put the file back",
             keys.join(", ")
         )
     }

@@ -18,7 +18,8 @@ const CLEAN: &str = "clean";
 /// And after one that left the ledger to a process which serves already; its token follows.
 const HEIR: &str = "heir ";
 
-/// And while such a process serves beside the one that still has the ledger.
+/// And while such a process serves beside the one that still has the ledger, or has it and has not yet taken in what its
+/// clients said before: should it end now, nobody knows what they wrote.
 const LENT: &str = "lent ";
 
 /// The lock, held until it is dropped.
@@ -67,7 +68,8 @@ pub(super) struct Held {
 
 impl Guard {
     /// Takes the lock of the ledger at this path, and writes down that it is in use. `heir` is the token by which it
-    /// was left to this process.
+    /// was left to this process, whose clients have written already: until [`Guard::set_lent`] says otherwise that is
+    /// what stands there.
     pub(super) fn take(ledger: &Path, heir: Option<&str>) -> Result<Self, Held> {
         let path = beside(ledger);
         let file = match open(&path) {
@@ -89,7 +91,7 @@ impl Guard {
             file: Some(file),
             left: Left::of(&word, heir),
         };
-        guard.set_lent(None);
+        guard.set_lent(heir);
         Ok(guard)
     }
 
@@ -220,7 +222,14 @@ mod tests {
         Guard::take(&path, None).unwrap().set_clean(Some(token));
         let ours = Guard::take(&path, Some(token)).unwrap();
         assert!(!ours.was_unclean() && !ours.was_orphaned());
-        // It cannot use the file: what its clients wrote is lost.
+        // Finding: had it ended before it had taken in what its clients had said, only known tables were tainted.
+        drop(ours);
+        let next = Guard::take(&path, None).unwrap();
+        assert!(next.was_unclean() && next.was_orphaned());
+        next.set_clean(Some(token));
+        drop(next);
+        // Nor can it use the file: what its clients wrote is lost.
+        let ours = Guard::take(&path, Some(token)).unwrap();
         ours.give_back();
         drop(ours);
         for token in [None, Some("another")] {

@@ -231,6 +231,14 @@ impl Ledger {
         }
     }
 
+    /// What this process' clients said before the ledger was left to it is on the shadow by now, or tainted. Until then a
+    /// crash taints everything, for nobody would know what they wrote.
+    pub fn is_caught_up(&self) {
+        if let Some(store) = &self.inner.store {
+            store.is_caught_up();
+        }
+    }
+
     /// Writes what waits and sets the mark of a clean stop. Waits for the writer; later records
     /// are counted, not kept.
     pub fn close(&self) {

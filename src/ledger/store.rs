@@ -196,6 +196,8 @@ pub(super) struct Vitals {
     fault: Mutex<Option<String>>,
     /// The token of the process that the ledger is left to.
     heir: Mutex<Option<String>>,
+    /// The token by which it was left to this one, until all is taken in that its clients said before.
+    own: Mutex<Option<String>>,
 }
 
 impl Vitals {
@@ -211,6 +213,12 @@ impl Vitals {
     /// To whom it is left.
     pub(super) fn heir(&self) -> Option<String> {
         self.heir.lock().clone()
+    }
+
+    /// The token of the process whose clients write what nobody has taken in: should this one end now, nobody would know
+    /// what.
+    pub(super) fn lent(&self) -> Option<String> {
+        self.heir().or_else(|| self.own.lock().clone())
     }
 }
 
@@ -241,7 +249,10 @@ impl Store {
                 |pid| format!("another understudy (process {pid})"),
             ),
         })?;
-        let vitals = Arc::new(Vitals::default());
+        let vitals = Arc::new(Vitals {
+            own: Mutex::new(heir.map(str::to_owned)),
+            ..Vitals::default()
+        });
         let mut writer = Writer::new(
             config,
             feeds,
@@ -373,6 +384,11 @@ impl Store {
     /// The process with this token goes on with it once it is closed.
     pub(super) fn is_left_to(&self, heir: Option<&str>) {
         *self.vitals.heir.lock() = heir.map(str::to_owned);
+    }
+
+    /// All is taken in that this process' clients said before it had the ledger.
+    pub(super) fn is_caught_up(&self) {
+        *self.vitals.own.lock() = None;
     }
 
     /// Writes what waits, sets the mark of a clean stop and ends the writer.

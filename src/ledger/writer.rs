@@ -55,7 +55,7 @@ pub(super) struct Writer {
     unpruned: u64,
     /// Rules that ended have more to give back, which does not wait for its time.
     gives_back: bool,
-    /// By the lock's word, this process serves clients beside this one.
+    /// By the lock's word, the clients of the process with this token write what nobody has taken in.
     lent: Option<String>,
 }
 
@@ -71,6 +71,7 @@ impl Writer {
         vitals: Arc<Vitals>,
     ) -> Self {
         let log = limits.log.as_ref();
+        let lent = vitals.lent();
         Self {
             file: File::new(&limits.path),
             log: log.map(|path| Log::new(path, limits.log_bytes.clone(), limits.log_files.clone())),
@@ -84,7 +85,7 @@ impl Writer {
             pruned: Instant::now(),
             unpruned: 0,
             gives_back: false,
-            lent: None,
+            lent,
         }
     }
 
@@ -129,7 +130,7 @@ impl Writer {
     pub(super) fn run(mut self, receiver: &Receiver<Message>) {
         loop {
             let (messages, end) = collect(receiver);
-            self.lend();
+            let is_over = self.lend();
             let waited = messages.len() as u64;
             let asked = messages
                 .iter()
@@ -140,6 +141,11 @@ impl Writer {
                 let _waiting = reply.try_send(());
             }
             self.vitals.queued.fetch_sub(waited, Ordering::Relaxed);
+            // What came of it is in the file.
+            if is_over && self.vitals.fault().is_none() {
+                self.guard.set_lent(None);
+                self.lent = None;
+            }
             match end {
                 None => {}
                 Some(Message::Close) => return self.mark(),
@@ -148,13 +154,15 @@ impl Writer {
         }
     }
 
-    /// Writes down beside whom this process serves, where that is new.
-    fn lend(&mut self) {
-        let heir = self.vitals.heir();
-        if self.lent != heir {
-            self.guard.set_lent(heir.as_deref());
-            self.lent = heir;
+    /// Writes down whose clients write what nobody has taken in, where that is new. Whether nobody's do any more, which is
+    /// not written down yet.
+    fn lend(&mut self) -> bool {
+        let lent = self.vitals.lent();
+        if lent.is_some() && self.lent != lent {
+            self.guard.set_lent(lent.as_deref());
+            self.lent.clone_from(&lent);
         }
+        lent.is_none() && self.lent.is_some()
     }
 
     /// Sets the mark of a clean stop, if the file has all that must last.

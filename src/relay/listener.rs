@@ -6,6 +6,7 @@ use super::{Relay, session};
 use crate::connect::Stream;
 use crate::task;
 use crate::wire::proxied::Addresses;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -74,6 +75,11 @@ impl Relay {
                 Ok((stream, peer)) => {
                     pause = PAUSE_MIN;
                     self.admit(stream, peer);
+                }
+                // Of the two processes that have it one has shut it down, for both end: nobody comes any more.
+                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                    shutdown.cancelled().await;
+                    break;
                 }
                 Err(error) => {
                     if pause == PAUSE_MIN {

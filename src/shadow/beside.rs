@@ -10,7 +10,7 @@ use super::scope::Scope;
 use crate::sql::Table;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -47,11 +47,27 @@ impl Written {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Beside {
-    /// Most of the time nobody is, and then this is all that is looked at.
-    is_any: AtomicBool,
+    born: Instant,
+    /// Commands that began up to then may have to do with others: [`NOBODY`], [`ANYBODY`], or in nanoseconds since birth.
+    /// Most of the time this is all that is looked at, and so it is again once an old process is gone whose last commit
+    /// came before all that is said.
+    until: AtomicU64,
     who: Mutex<Who>,
+}
+
+const NOBODY: u64 = 0;
+const ANYBODY: u64 = u64::MAX;
+
+impl Default for Beside {
+    fn default() -> Self {
+        Self {
+            born: Instant::now(),
+            until: AtomicU64::new(NOBODY),
+            who: Mutex::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +103,11 @@ impl Commits {
                 self.any = self.any.max(Some(acked));
             }
         }
+    }
+
+    /// The last of all.
+    fn last(&self) -> Option<Instant> {
+        self.tables.values().copied().max().max(self.any)
     }
 
     /// Whether a commit on one of these tables was acknowledged after this.
@@ -131,14 +152,32 @@ impl Beside {
     }
 
     fn set(&self, who: Who) {
-        let is_any = !matches!(who, Who::Nobody);
+        let until = match &who {
+            Who::Nobody => NOBODY,
+            Who::Heir { .. } => ANYBODY,
+            Who::Old { commits } => commits.last().map_or(NOBODY, |last| self.nanos(last)),
+        };
         *self.who.lock() = who;
-        self.is_any.store(is_any, Ordering::Release);
+        self.until.store(until, Ordering::Release);
+    }
+
+    /// What was before its birth is as it. Never [`NOBODY`], nor [`ANYBODY`].
+    fn nanos(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.born).as_nanos();
+        u64::try_from(since)
+            .unwrap_or(ANYBODY)
+            .clamp(NOBODY + 1, ANYBODY - 1)
+    }
+
+    /// Whether what began then has to do with nobody else.
+    fn is_alone(&self, began: Instant) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        until == NOBODY || (until != ANYBODY && self.nanos(began) > until)
     }
 
     /// A session of ours committed to these tables.
     pub(super) fn note(&self, scope: &Scope, acked: Instant) {
-        if !self.is_any.load(Ordering::Acquire) {
+        if self.until.load(Ordering::Acquire) != ANYBODY {
             return;
         }
         if let Who::Heir { since, commits } = &mut *self.who.lock()
@@ -170,7 +209,7 @@ impl Beside {
     /// Whether sessions of another process may have changed what a command on these tables saw, which ran on the
     /// primary in this time, and the shadow had it before or after.
     pub(super) fn may_explain(&self, scope: &Scope, began: Instant, acked: Instant) -> bool {
-        if !self.is_any.load(Ordering::Acquire) {
+        if self.is_alone(began) {
             return false;
         }
         match &*self.who.lock() {
@@ -182,7 +221,7 @@ impl Beside {
 
     /// Whether a write to these tables that began then may stand on the shadow behind one that came after it.
     pub(super) fn may_be_swapped(&self, scope: &Scope, began: Instant) -> bool {
-        if !self.is_any.load(Ordering::Acquire) {
+        if self.is_alone(began) {
             return false;
         }
         match &*self.who.lock() {
@@ -240,6 +279,8 @@ mod tests {
         }
         assert!(new.may_be_swapped(&Scope::All, at(4)));
         assert!(!new.may_be_swapped(&Scope::All, at(6)));
+        // Finding: what began after the old one's end was looked up to this process' own end.
+        assert!(new.is_alone(at(6)) && !new.is_alone(at(5)));
         assert!(!new.may_be_swapped(&Scope::none(), at(1)));
     }
 

@@ -110,6 +110,8 @@ pub(super) struct Dispatcher {
     first_look: Option<Instant>,
     /// What had passed by when that was said last.
     passed: u64,
+    /// By then all had been said that came before the mirror, and not all of it is done.
+    before: Option<Instant>,
 }
 
 impl Dispatcher {
@@ -140,6 +142,7 @@ impl Dispatcher {
             done: 0,
             first_look: None,
             passed: 0,
+            before: None,
         }
     }
 
@@ -168,6 +171,11 @@ impl Dispatcher {
             Arc::clone(&self.shared.loads),
             Arc::clone(&self.shared.reach),
         );
+        if self.first_look.is_some() {
+            // What is still in the tee came before, too.
+            self.receive_some(TAKEN_MAX, true);
+            self.before = Some(Instant::now());
+        }
         loop {
             let first_look = self.first_look.unwrap_or_else(Instant::now);
             tokio::select! {
@@ -526,6 +534,7 @@ impl Dispatcher {
         }
         self.say_passed();
         self.say_lost();
+        self.say_caught_up();
         if self.shared.breaker(|breaker| breaker.wants_probe(now)) {
             self.probe = Some(task::spawn("probe", probe(Arc::clone(&self.shared))));
         }
@@ -547,6 +556,17 @@ impl Dispatcher {
             self.lost_unsaid = lost;
             let cause = "commands of sessions past all limits were lost, or went through a tunnel that nobody observed";
             self.shared.taint(&Scope::All, "", &cause.into());
+        }
+    }
+
+    /// Where all is on the shadow, or tainted, that came before there was a mirror, a crash loses none of it any more.
+    fn say_caught_up(&mut self) {
+        let Some(before) = self.before else { return };
+        let shared = &self.shared;
+        let both = [shared.unread.since(), shared.line.oldest_open()];
+        if both.into_iter().flatten().all(|since| since > before) {
+            self.before = None;
+            shared.ledger.is_caught_up();
         }
     }
 

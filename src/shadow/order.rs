@@ -198,6 +198,11 @@ impl Order {
         self.waiting.first_key_value().map(|(_, acked)| *acked)
     }
 
+    /// When the primary acknowledged the oldest of those that are not yet completed. Looks at each of them.
+    pub(super) fn oldest_open(&self) -> Option<Instant> {
+        self.open.values().map(|request| request.acked).min()
+    }
+
     /// Sessions with a command that waits and that the primary acknowledged before then.
     pub(super) fn sessions_behind(&self, then: Instant) -> BTreeSet<u64> {
         let behind = self.waiting.iter().filter(|(_, acked)| **acked < then);

@@ -41,14 +41,30 @@ pub(in crate::app) struct Estate {
 pub(super) enum Stand {
     /// This process serves.
     Alone,
-    /// Another one does, since then. `hurries`: one of both was told to end, and both do.
+    /// Another one does, since then, whose sessions' drain takes so long. `hurries`: one of both was told to end, and
+    /// both do.
     Handed {
         heir: u32,
         since: Instant,
+        drain: Duration,
         hurries: bool,
     },
     /// Another one did, and ended while this one was ending.
     Bereft,
+}
+
+impl Stand {
+    /// Whether another process has taken over, and both end.
+    pub(super) const fn hurries(&self) -> bool {
+        matches!(self, Self::Handed { hurries: true, .. })
+    }
+
+    /// Where another process has taken over, both end.
+    pub(super) const fn hurry(&mut self) {
+        if let Self::Handed { hurries, .. } = self {
+            *hurries = true;
+        }
+    }
 }
 
 pub(super) enum Order {
@@ -111,7 +127,16 @@ impl Giving {
 
     /// Whether another process has taken over, and both end.
     pub(in crate::app) fn ends_both(&self) -> bool {
-        matches!(*self.stand.borrow(), Stand::Handed { hurries: true, .. })
+        self.stand.borrow().hurries()
+    }
+
+    /// So long the sessions' drain takes at most where it takes this process so long: where another one has taken over,
+    /// and has longer by its config, that long.
+    pub(in crate::app) fn drain(&self, own: Duration) -> Duration {
+        match *self.stand.borrow() {
+            Stand::Handed { drain, .. } => own.max(drain),
+            Stand::Alone | Stand::Bereft => own,
+        }
     }
 
     /// Resolves once another process has taken over.

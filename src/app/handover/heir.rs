@@ -5,13 +5,16 @@
 //! systemd a main process that is not its own child is a stranger for good, of which it does not wait for the end
 //! before it kills all that is left.
 
-use super::porter::is_the_container;
-use super::{LETTER, kill};
+use super::LETTER;
+use super::container::is_the_container;
+use super::peer::Peer;
+use crate::app::supervisor::Supervisor;
 use crate::task;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
@@ -35,40 +38,52 @@ pub(in crate::app) struct Heirs {
 }
 
 impl Heirs {
-    /// Starts one, unless the last one lives. `handed` resolves once another process has taken over.
-    pub(in crate::app) fn start(&mut self, handed: impl Future<Output = ()> + Send + 'static) {
+    /// Starts one, unless the last one lives. `handed` resolves once another process has taken over. Where none does, the
+    /// supervisor is told.
+    pub(in crate::app) fn start(
+        &mut self,
+        handed: impl Future<Output = ()> + Send + 'static,
+        supervisor: &Arc<Supervisor>,
+    ) {
         if self.last.as_ref().is_some_and(|last| !last.is_finished()) {
             tracing::warn!(
                 "SIGUSR2: the process that the last one started lives: there is no second"
             );
             return;
         }
-        if let Some(why) = is_the_container(std::process::id()) {
+        if let Some(why) = is_the_container() {
             tracing::error!("SIGUSR2: no new process was started: {why}; this one goes on");
+            supervisor.keeps();
             return;
         }
         match spawn() {
             Ok((between, line)) => {
-                let attending = attend(between, line, PATIENCE, handed);
+                let supervisor = Arc::clone(supervisor);
+                let attending = async move {
+                    if !attend(between, line, PATIENCE, handed).await {
+                        supervisor.keeps();
+                    }
+                };
                 self.last = Some(task::spawn("heir", attending));
             }
             Err(error) => {
                 tracing::error!(
                     "SIGUSR2: no new process could be started: {error}; this one goes on. Is the program still at its path?"
                 );
+                supervisor.keeps();
             }
         }
     }
 }
 
-/// Stays with it to its end, should that come before this process' own. Where it has not taken over in time, that is
-/// now.
+/// Stays with it to its end, should that come before this process' own; whether it had taken over. Where it has not in
+/// time, its end is now.
 async fn attend(
     mut between: Child,
     line: UnixStream,
     patience: Duration,
     handed: impl Future<Output = ()>,
-) {
+) -> bool {
     let mut line = BufReader::new(line);
     let started = timeout(patience, started(&mut between, &mut line)).await;
     let heir = match started.unwrap_or_else(|_| Err("it hangs, and was ended".to_owned())) {
@@ -78,7 +93,7 @@ async fn attend(
             tracing::error!(
                 "SIGUSR2: no new process could be started: {why}; this one goes on. Its own log says more"
             );
-            return;
+            return false;
         }
     };
     tracing::info!(
@@ -90,23 +105,28 @@ async fn attend(
         let _ended = line.read_line(&mut String::new()).await;
     };
     tokio::pin!(ended);
-    let is_over = tokio::select! {
-        () = &mut ended => true,
-        handed = timeout(patience, handed) => {
-            if handed.is_err() {
-                tracing::error!(
-                    "process {heir} was to take over and has not within {} s: it is ended, and this one goes on",
-                    patience.as_secs()
-                );
-                kill(heir);
-            }
-            false
-        }
+    let handed = tokio::select! {
+        () = &mut ended => None,
+        handed = timeout(patience, handed) => Some(handed.is_ok()),
     };
-    if !is_over {
-        ended.await;
+    match handed {
+        // What its end means then is for whoever handed over to say.
+        Some(true) => {
+            ended.await;
+            return true;
+        }
+        Some(false) => {
+            tracing::error!(
+                "process {heir} was to take over and has not within {} s: it is ended, and this one goes on",
+                patience.as_secs()
+            );
+            let _ended = Peer::new(heir).kill();
+            ended.await;
+        }
+        None => {}
     }
     tracing::warn!("process {heir}, which was to take over, has ended; its own log says why");
+    false
 }
 
 /// The new process' number, once the one in between has ended.
@@ -199,7 +219,7 @@ mod tests {
         for script in ["exec sleep 600", "exec 3<&0; sleep 600 & echo $! >&3"] {
             let (between, line) = shell(script);
             let over = attend(between, line, short, std::future::pending());
-            timeout(long, over).await.expect("it was ended");
+            assert!(!timeout(long, over).await.expect("it was ended"));
         }
     }
 
@@ -207,7 +227,7 @@ mod tests {
     async fn one_that_has_taken_over_is_let_be_to_its_end() {
         let (between, line) = shell("exec 3<&0; sleep 2 & echo $! >&3");
         let start = tokio::time::Instant::now();
-        attend(between, line, Duration::from_secs(1), async {}).await;
+        assert!(attend(between, line, Duration::from_secs(1), async {}).await);
         assert!(start.elapsed() >= Duration::from_millis(1900));
     }
 }

@@ -11,7 +11,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The form of these letters. Two processes that write different ones do not hand over.
-pub(super) const FORM: u32 = 2;
+pub(super) const FORM: u32 = 3;
+
+/// The longest drain that a config may say.
+const DRAIN_MAX_S: u64 = 3600;
+
+/// A drain that a letter tells.
+pub(super) fn drain(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.min(DRAIN_MAX_S))
+}
 
 /// What the new process says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +43,9 @@ pub(super) enum FromOld {
     Refused(String),
     /// What the new one needs; the listeners come with it.
     Offer(Offer),
-    /// It accepts no more: the new one does, from here on.
-    Yours,
+    /// It accepts no more: the new one does, from here on, with the mirror switched otherwise than the config says as
+    /// it is at this moment.
+    Yours(Switched),
     /// It was told to end, and asks the new one to end too.
     End,
     /// Its last session is over and the shadow has all of it; it closes the ledger.
@@ -56,6 +65,9 @@ pub(super) struct Hello {
     pub(super) servers: Vec<String>,
     /// Its supervisor, where it has one ([`supervisor::whose`]).
     pub(super) supervisor: Option<String>,
+    /// Its `listen.drain_timeout_s`, which may differ: where both end, each counts with the longer one.
+    #[serde(default)]
+    pub(super) drain_s: u64,
 }
 
 impl Hello {
@@ -69,6 +81,7 @@ impl Hello {
                 .map(|server| format!("{} at {}:{}", server.name, server.host, server.port))
                 .to_vec(),
             supervisor: supervisor::whose(),
+            drain_s: config.listen.drain_timeout.now().as_secs(),
         }
     }
 
@@ -144,9 +157,8 @@ pub(super) struct Offer {
     pub(super) console: bool,
     /// A supervisor watches it, and hears of both processes from it alone, to its end.
     pub(super) supervised: bool,
-    /// How its mirror is switched otherwise than its config says.
-    #[serde(default)]
-    pub(super) switched: Switched,
+    /// Its `listen.drain_timeout_s`: see [`Hello`].
+    pub(super) drain_s: u64,
 }
 
 /// What the old process' sessions wrote while the new one served.

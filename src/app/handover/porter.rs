@@ -1,14 +1,19 @@
 //! The old process' end of the talk: it listens beside the ledger, says what it hands over or why it does not, and hears
 //! the new process to the end of either.
 
-use super::beat::Pulse;
+mod closing;
+mod handed;
+
+use super::container::is_the_container;
 use super::giving::{Estate, Order, Stand};
-use super::letters::{FromNew, FromOld, Hello, Offer};
+use super::letters::{self, FromNew, FromOld, Hello, Offer};
+use super::peer::Peer;
 use super::post::Post;
-use super::{CATCH_UP, LETTER, kill};
+use super::{CATCH_UP, LETTER};
 use crate::admin::House;
 use crate::app::FALL;
-use crate::task;
+use closing::Closing;
+use handed::{Left, Talk};
 use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
@@ -17,8 +22,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 /// After a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,10 +33,6 @@ const BACKLOG: i32 = 16;
 
 /// A process that comes too late is told so within this time.
 const SHORT: Duration = Duration::from_secs(1);
-
-/// Why it taints where the new process ended.
-const LOST_HEIR: &str =
-    "the process that had taken over ended, and what its clients wrote was not mirrored";
 
 /// Listens at this path, which may be left from a process that is gone.
 pub(super) async fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -69,14 +70,13 @@ enum Then {
     Close,
 }
 
-/// How a hand-over ended here.
-enum Left {
-    /// The new process is gone: this one serves.
-    Back,
-    /// No session is left here, and the new process waits for the ledger.
-    Closing(Post),
-    /// Nobody gives orders any more.
-    Gone,
+/// A new process that can serve.
+struct Ready {
+    peer: Peer,
+    /// By which the ledger knows it.
+    token: String,
+    /// Its sessions' drain, at most.
+    drain: Duration,
 }
 
 impl Porter {
@@ -124,11 +124,11 @@ impl Porter {
                         post.process()
                     );
                 }
-                Ok(token) => match self.handed(post, &token, &listener, &mut orders).await {
+                Ok(ready) => match self.handed(post, ready, &listener, &mut orders).await {
                     Left::Back => {}
-                    Left::Closing(post) => {
+                    Left::Closing(talk) => {
                         drop(listener);
-                        return self.close(post, orders).await;
+                        return self.close(talk, orders).await;
                     }
                     // The path is the new process' by now.
                     Left::Gone => return,
@@ -139,8 +139,8 @@ impl Porter {
         let _gone_already = std::fs::remove_file(&self.path);
     }
 
-    /// Offers it all; the new process' token, once that is ready. Given up, [`Porter::rest_is_over`] takes it back.
-    async fn offer(&self, post: &mut Post) -> Result<String, String> {
+    /// Offers it all, and returns once the new process can serve. Given up, [`Porter::rest_is_over`] takes it back.
+    async fn offer(&self, post: &mut Post) -> Result<Ready, String> {
         let said = |error: io::Error| error.to_string();
         let hello = match post.read_within(LETTER).await.map_err(said)? {
             Some(FromNew::Hello(hello)) => hello,
@@ -148,7 +148,8 @@ impl Porter {
                 return Err("it said nothing".to_owned());
             }
         };
-        if let Err(why) = self.may(&hello).await {
+        let peer = Peer::new(post.process());
+        if let Err(why) = self.may(&hello, &peer).await {
             let refused = FromOld::Refused(why.clone());
             post.send(&refused, &[], LETTER).await.map_err(said)?;
             return Err(why);
@@ -156,9 +157,9 @@ impl Porter {
         let token = token();
         let estate = &self.estate;
         let listen = &estate.config.listen;
-        let ends = listen.handover_time.now() + listen.drain_timeout.now() + CATCH_UP + FALL;
+        let drain = listen.drain_timeout.now();
+        let ends = listen.handover_time.now() + drain + CATCH_UP + FALL;
         let doors = &estate.doors;
-        let control = estate.house.shadow_side().control();
         let offer = FromOld::Offer(Offer {
             process: std::process::id(),
             primary: estate.roles.borrow().primary.name.clone(),
@@ -167,13 +168,17 @@ impl Porter {
             ends_s: ends.as_secs(),
             console: doors.console.is_some(),
             supervised: estate.supervisor.is_there(),
-            switched: control.switched(&estate.config.mirror),
+            drain_s: drain.as_secs(),
         });
         let mut given: Vec<BorrowedFd<'_>> = vec![doors.clients.as_fd(), doors.admin.as_fd()];
         given.extend(doors.console.as_ref().map(AsFd::as_fd));
         post.send(&offer, &given, LETTER).await.map_err(said)?;
         match post.read_within(LETTER).await.map_err(said)? {
-            Some(FromNew::Ready) => Ok(token),
+            Some(FromNew::Ready) => Ok(Ready {
+                peer,
+                token,
+                drain: letters::drain(hello.drain_s),
+            }),
             Some(FromNew::Hello(_) | FromNew::Beat | FromNew::End) => {
                 Err("it said something else".to_owned())
             }
@@ -182,13 +187,16 @@ impl Porter {
     }
 
     /// Whether this process may hand over now; if so, it begins nothing that would be in the way.
-    async fn may(&self, hello: &Hello) -> Result<(), String> {
+    async fn may(&self, hello: &Hello, peer: &Peer) -> Result<(), String> {
         let estate = &self.estate;
         if let Some(why) = hello.is_wrong_for(&estate.config) {
             return Err(why);
         }
-        if let Some(why) = is_the_container(std::process::id()) {
+        if let Some(why) = is_the_container() {
             return Err(why.to_owned());
+        }
+        if !peer.is_in_reach() {
+            return Err("the new process has no number here, so it could not be ended should it hang: start it where this one runs, and not in another container".to_owned());
         }
         let ready = estate.house.ready();
         if ready.draining {
@@ -210,195 +218,39 @@ impl Porter {
         self.rest().await
     }
 
-    /// No cutover and no verification begins from here on.
+    /// From here on no cutover and no verification begins, and what holds of the config is what is offered.
     async fn rest(&self) -> Result<(), String> {
-        if let Some(cutovers) = &self.estate.cutovers {
+        let estate = &self.estate;
+        estate.house.set_reload_rests(true);
+        if let Some(cutovers) = &estate.cutovers {
             cutovers.rest().await?;
         }
-        match &self.estate.verifier {
+        match &estate.verifier {
             Some(verifier) => verifier.rest(),
             None => Ok(()),
         }
     }
 
-    /// They may begin again.
+    /// All of that may be again.
     fn rest_is_over(&self) {
-        if let Some(cutovers) = &self.estate.cutovers {
+        let estate = &self.estate;
+        if let Some(cutovers) = &estate.cutovers {
             cutovers.rest_is_over();
         }
-        if let Some(verifier) = &self.estate.verifier {
+        if let Some(verifier) = &estate.verifier {
             verifier.rest_is_over();
         }
+        estate.house.set_reload_rests(false);
     }
 
-    /// The new process serves, to the end of this one, or to its own: then this one serves again.
-    async fn handed(
-        &self,
-        mut post: Post,
-        token: &str,
-        listener: &UnixListener,
-        orders: &mut mpsc::Receiver<Order>,
-    ) -> Left {
-        self.hand(&post, token);
-        // Where it does not hear that, its end is seen here.
-        let _said = post.send(&FromOld::Yours, &[], SHORT).await;
-        let (mut pulse, mut was_killed) = (Pulse::new(), false);
-        loop {
-            tokio::select! {
-                biased;
-                order = orders.recv() => match order {
-                    Some(Order::Close { if_handed, to }) => {
-                        if !if_handed {
-                            self.hurry();
-                            let _it_ends_already = post.send(&FromOld::End, &[], SHORT).await;
-                        }
-                        let _ = to.send(true);
-                        return Left::Closing(post);
-                    }
-                    Some(Order::Ended(_, to) | Order::Gone(to)) => {
-                        let _ = to.send(());
-                    }
-                    None => return Left::Gone,
-                },
-                said = post.read::<FromNew>() => match said {
-                    Ok(Some(FromNew::End)) => self.hurry(),
-                    Ok(Some(FromNew::Hello(_) | FromNew::Ready | FromNew::Beat)) => pulse.beats(),
-                    // It has let the listener go by then.
-                    Ok(None) | Err(_) if self.hurries() => return Left::Closing(post),
-                    Ok(None) | Err(_) => {
-                        self.take_back(post.process()).await;
-                        return Left::Back;
-                    }
-                },
-                () = pulse.stops(), if !self.hurries() => {
-                    // Its end shows as any other's; one that cannot even end serves nobody.
-                    if was_killed {
-                        self.take_back(post.process()).await;
-                        return Left::Back;
-                    }
-                    tracing::error!(
-                        "process {}, which had taken over, hangs: it is ended, and this one serves again",
-                        post.process()
-                    );
-                    kill(post.process());
-                    was_killed = true;
-                }
-                came = listener.accept() => match came {
-                    // It is not waited for: the orders are, and the new process' end.
-                    Ok((stream, _)) => drop(task::spawn("refusal", refuse(stream, post.process()))),
-                    Err(_) => sleep(PAUSE).await,
-                },
-            }
-        }
-    }
-
-    /// No session is left: the rest of it is told, and the path is free for the new process. So are the listeners,
-    /// should that one be replaced before this one has ended.
-    async fn close(self, mut post: Post, mut orders: mpsc::Receiver<Order>) {
+    /// No session is left: the path is free for the new process. So are the listeners, should that one be replaced
+    /// before this one has ended.
+    async fn close(self, talk: Talk, orders: mpsc::Receiver<Order>) {
         let Self { estate, told, path } = self;
         let _gone_already = std::fs::remove_file(&path);
         drop(estate);
-        let (mut is_there, mut was_told, mut waits) = (true, false, None::<oneshot::Sender<()>>);
-        loop {
-            let order = tokio::select! {
-                biased;
-                order = orders.recv() => order,
-                said = post.read::<FromNew>(), if is_there => {
-                    if matches!(said, Ok(Some(_))) {
-                        continue;
-                    }
-                    is_there = false;
-                    if let Some(to) = waits.take() {
-                        let _ = to.send(());
-                    }
-                    // Behind this one's last word it ends when it is told to.
-                    if !was_told {
-                        told.send_replace(Stand::Bereft);
-                        tracing::error!(
-                            "process {}, which had taken over, has ended while this one was ending: nobody serves until the next start, for which this process makes way",
-                            post.process()
-                        );
-                    }
-                    continue;
-                }
-            };
-            let Some(order) = order else { return };
-            match order {
-                Order::Close { to, .. } => {
-                    let _ = to.send(true);
-                }
-                Order::Ended(written, to) => {
-                    let ended = FromOld::Ended(written.into());
-                    if is_there && let Err(error) = post.send(&ended, &[], LETTER).await {
-                        tracing::error!(
-                            "the process that has taken over does not hear that this one ends: {error}"
-                        );
-                    }
-                    was_told = true;
-                    let _ = to.send(());
-                }
-                Order::Gone(to) if is_there => waits = Some(to),
-                Order::Gone(to) => {
-                    let _ = to.send(());
-                }
-            }
-        }
+        Closing::new(talk, told).run(orders).await;
     }
-
-    /// From here on the new process serves who comes.
-    fn hand(&self, post: &Post, token: &str) {
-        let (estate, process) = (&self.estate, post.process());
-        estate.relay.set_accepts(false);
-        estate.house.shadow_side().is_beside_an_heir(true);
-        estate.house.set_heir(Some(process));
-        estate.ledger.is_left_to(Some(token));
-        estate.supervisor.hands_over(process);
-        self.told.send_replace(Stand::Handed {
-            heir: process,
-            since: Instant::now(),
-            hurries: false,
-        });
-        let sessions = estate.relay.sessions().open;
-        let most = estate.config.listen.handover_time.now().as_secs();
-        tracing::info!(
-            "process {process} has taken over; {sessions} sessions go on here until their clients end them, {most} s at most"
-        );
-    }
-
-    /// The new process has ended: this one serves again.
-    async fn take_back(&self, process: u32) {
-        let estate = &self.estate;
-        estate.relay.set_accepts(true);
-        estate.supervisor.serves_again();
-        estate.house.set_heir(None);
-        estate.house.shadow_side().is_beside_an_heir(false);
-        estate.ledger.is_left_to(None);
-        estate.house.shadow_side().taint_all(LOST_HEIR);
-        self.rest_is_over();
-        self.told.send_replace(Stand::Alone);
-        tracing::error!(
-            "process {process}, which had taken over, has ended: this one accepts clients again. What the other's clients wrote was not mirrored, so all tables count as tainted"
-        );
-    }
-
-    fn hurries(&self) -> bool {
-        matches!(*self.told.borrow(), Stand::Handed { hurries: true, .. })
-    }
-
-    fn hurry(&self) {
-        self.told.send_modify(|stand| {
-            if let Stand::Handed { hurries, .. } = stand {
-                *hurries = true;
-            }
-        });
-    }
-}
-
-/// Why a process of this number has no heir; none where it may have one.
-pub(super) fn is_the_container(process: u32) -> Option<&'static str> {
-    (process == 1).then_some(
-        "it is process 1, whose end is its container's, and the new process' with it: start a second container beside this one, and stop this one (docs/upgrade.md)",
-    )
 }
 
 /// An order while nobody has taken over.
@@ -423,17 +275,6 @@ fn alone(order: Option<Order>) -> Then {
     }
 }
 
-/// Another process has come first.
-async fn refuse(stream: UnixStream, first: u32) {
-    let why = format!("process {first} has taken over already, and waits for this one's end");
-    let mut post = Post::new(stream);
-    if !post.is_trusted() {
-        return;
-    }
-    let _hello = post.read_within::<FromNew>(SHORT).await;
-    let _gone = post.send(&FromOld::Refused(why), &[], SHORT).await;
-}
-
 /// What no other process has. It is no secret.
 fn token() -> String {
     let now = jiff::Timestamp::now().as_microsecond();
@@ -444,12 +285,6 @@ fn token() -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn the_process_whose_end_is_the_containers_has_no_heir() {
-        assert!(is_the_container(1).is_some());
-        assert!(is_the_container(2).is_none());
-    }
 
     #[tokio::test]
     async fn a_path_that_is_left_is_taken_and_one_that_is_used_is_not() {

@@ -1,7 +1,7 @@
 //! The new process' side.
 
 use super::beat::Beats;
-use super::letters::{FromNew, FromOld, Hello, Offer};
+use super::letters::{self, FromNew, FromOld, Hello, Offer};
 use super::post::Post;
 use super::{LETTER, MARGIN};
 use crate::app::AppError;
@@ -26,14 +26,20 @@ pub(in crate::app) struct Taken {
     post: Post,
     offer: Offer,
     given: Option<Given>,
+    /// How the old process' mirror is switched otherwise than its config says, by its word.
+    switched: Switched,
     beats: Beats,
+    /// It has said that it ended.
+    ended: Option<Written>,
 }
 
 /// What the old process says once clients are served here.
 #[derive(Debug)]
 pub(in crate::app) enum Word {
-    /// It has ended its last session, with what its sessions wrote; or it is gone.
+    /// It has ended its last session, with what its sessions wrote.
     Ended(Written),
+    /// It has closed the connection: it is gone, and any table may have been written; or it serves again.
+    Gone,
     /// It was told to end, and this one is to end too.
     End,
 }
@@ -99,7 +105,7 @@ impl Taken {
                     "the process that serves does not hand over, and goes on: {why}"
                 ));
             }
-            Some(FromOld::Yours | FromOld::End | FromOld::Ended(_)) | None => {
+            Some(FromOld::Yours(_) | FromOld::End | FromOld::Ended(_)) | None => {
                 return Err("the process that serves has not answered the question".to_owned());
             }
         };
@@ -116,7 +122,9 @@ impl Taken {
                 admin,
                 console,
             }),
+            switched: Switched::default(),
             beats: Beats::new(),
+            ended: None,
         })
     }
 
@@ -135,9 +143,14 @@ impl Taken {
         Capabilities(self.offer.dialect)
     }
 
-    /// How the old process' mirror is switched otherwise than its config says.
+    /// How the old process' mirror is switched otherwise than its config says, once it has given its word.
     pub(in crate::app) const fn switched(&self) -> &Switched {
-        &self.offer.switched
+        &self.switched
+    }
+
+    /// So long the old process' sessions drain at most.
+    pub(in crate::app) fn drain(&self) -> Duration {
+        letters::drain(self.offer.drain_s)
     }
 
     /// The old process' number.
@@ -176,7 +189,10 @@ impl Taken {
         let sent = self.post.send(&FromNew::Ready, &[], LETTER).await;
         sent.map_err(|error| failed(error.to_string()))?;
         match self.post.read_within(LETTER).await {
-            Ok(Some(FromOld::Yours)) => Ok(()),
+            Ok(Some(FromOld::Yours(switched))) => {
+                self.switched = switched;
+                Ok(())
+            }
             Ok(Some(_)) => Err(failed("it said something else".to_owned())),
             Ok(None) => Err(failed("it has closed the connection".to_owned())),
             Err(error) => Err(failed(error.to_string())),
@@ -193,23 +209,31 @@ impl Taken {
         told.is_ok()
     }
 
-    /// Resolves with what the old process says, and tells it meanwhile that this one lives, by these threads.
+    /// Resolves with what the old process says, and tells it meanwhile that this one lives, by these threads. That it has
+    /// ended it says again whenever it is asked.
     ///
     /// Cancel-safe.
     pub(in crate::app) async fn heard(&mut self, relay: &[Handle]) -> Word {
         let process = self.offer.process;
+        if let Some(written) = &self.ended {
+            return Word::Ended(written.clone());
+        }
         loop {
             tokio::select! {
                 biased;
                 letter = self.post.read() => match letter {
-                    Ok(Some(FromOld::Ended(wrote))) => return Word::Ended(wrote.into()),
+                    Ok(Some(FromOld::Ended(wrote))) => {
+                        let written = Written::from(wrote);
+                        self.ended = Some(written.clone());
+                        return Word::Ended(written);
+                    }
                     Ok(Some(FromOld::End)) => return Word::End,
-                    Ok(Some(FromOld::Refused(_) | FromOld::Offer(_) | FromOld::Yours)) => {}
+                    Ok(Some(FromOld::Refused(_) | FromOld::Offer(_) | FromOld::Yours(_))) => {}
                     Ok(None) | Err(_) => {
                         tracing::error!(
-                            "process {process} has ended without a word: what its sessions wrote meanwhile may have been any table"
+                            "process {process} has closed the connection without a word: what its sessions wrote meanwhile may have been any table"
                         );
-                        return Word::Ended(Written::anything());
+                        return Word::Gone;
                     }
                 },
                 () = self.beats.due(relay) => self.post.drop_in(&FromNew::Beat),
@@ -218,19 +242,13 @@ impl Taken {
     }
 }
 
-/// Returns once no process has the ledger.
-///
-/// # Errors
-/// One still has it at this moment.
-pub(in crate::app) async fn until_free(path: &Path, deadline: Instant) -> Result<(), AppError> {
+/// Resolves once no process has the ledger: true; or at this moment, where one still has it.
+pub(in crate::app) async fn is_freed(path: &Path, deadline: Instant) -> bool {
     while ledger::is_in_use(path) {
         if Instant::now() >= deadline {
-            return Err(AppError::Failed(format!(
-                "the process that handed over still has the ledger {}: this is a fault of understudy's. Stop that one, and start again",
-                path.display()
-            )));
+            return false;
         }
         sleep(LOOK).await;
     }
-    Ok(())
+    true
 }
