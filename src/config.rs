@@ -20,7 +20,7 @@ pub use holders::{Holder, Role, SOMEBODY, TOKEN_CHARS_MIN, TokenDigest, TokensFi
 pub use live::Live;
 pub use rules::{OURSELVES, RULES_MAX, Rule, RuleState, Written, Wrong, said};
 
-use crate::compare::verdict::Tolerances;
+use crate::compare::verdict::{Tolerance, Tolerances};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -365,6 +365,18 @@ pub struct Measure {
     pub example_cell_bytes: usize,
     /// How far columns filled by the clock may differ.
     pub clock: Duration,
+}
+
+impl Measure {
+    /// The same, where that is tolerated; else nothing.
+    #[must_use]
+    pub const fn clock_tolerated(&self) -> Duration {
+        if self.tolerate.has(Tolerance::Clock) {
+            self.clock
+        } else {
+            Duration::ZERO
+        }
+    }
 }
 
 /// Where a differing read is run again before it is called a divergence. Each includes the ones

@@ -582,6 +582,7 @@ async fn taints_are_told_and_cleared_by_somebody_for_a_reason() {
     let (_, body) = door.get("/api/v1/taints").await;
     let taint = &body["items"][0];
     assert_eq!(taint["cause"], "a write was dropped");
+    assert_eq!(taint["name"], "shop.t", "as findings say it");
     assert_eq!(taint["finding_id"], Value::Null);
     assert_eq!(taint["followed"], json!({"count": 0, "last": null}));
     for (body, status) in [

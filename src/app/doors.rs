@@ -5,6 +5,7 @@ use super::runtime::Threads;
 use crate::admin;
 use crate::config::Config;
 use crate::relay;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl Operators {
     pub(super) fn bind(config: &Config) -> Result<Self, AppError> {
         let at = config.admin.address;
         let tls = certificate(config)?;
-        let failed = || AppError::failed(taken("admin.address", at));
+        let failed = || taken("admin.address", at);
         let admin = std::net::TcpListener::bind(at).map_err(failed())?;
         admin.set_nonblocking(true).map_err(failed())?;
         let at = admin.local_addr().map_err(failed())?;
@@ -58,8 +59,18 @@ fn certificate(config: &Config) -> Result<Option<Arc<admin::Tls>>, AppError> {
     admin::Tls::open(&config.admin).map_err(|error| AppError::Config(error.to_string()))
 }
 
-fn taken(key: &str, at: SocketAddr) -> String {
-    format!("{key} {at} cannot be listened on")
+/// What a port that somebody has is refused with: most often that is the process which serves already.
+fn taken(key: &str, at: SocketAddr) -> impl FnOnce(std::io::Error) -> AppError {
+    let what = format!("{key} {at} cannot be listened on");
+    move |error| {
+        let hint = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "; is another understudy serving there? `understudy serve --take-over` takes over from it"
+            }
+            _ => "",
+        };
+        AppError::Failed(format!("{what}: {error}{hint}"))
+    }
 }
 
 impl Doors {
@@ -69,7 +80,7 @@ impl Doors {
         operators: Operators,
     ) -> Result<Self, AppError> {
         let at = config.listen.address;
-        let failed = || AppError::failed(taken("listen.address", at));
+        let failed = || taken("listen.address", at);
         let _on_the_first = threads.relay.handles().first().map(Handle::enter);
         let clients = relay::bind(at).map_err(failed())?;
         let client_at = clients.local_addr().map_err(failed())?;

@@ -189,6 +189,10 @@ impl Around for Surroundings {
             .taint(std::slice::from_ref(table), &cause.into());
     }
 
+    fn clock(&self) -> Duration {
+        self.config.compare.measure.now().clock_tolerated()
+    }
+
     fn lost_since(&self, table: &Table, since: jiff::Timestamp) -> bool {
         self.ledger.tainted_since(table, since)
     }

@@ -21,6 +21,7 @@ mod rules;
 mod serve;
 mod status;
 mod tail;
+mod taints;
 mod verify;
 mod watch;
 mod whole;
@@ -63,6 +64,8 @@ enum Command {
     Findings(findings::Arguments),
     /// Rules that judge divergences beforehand, and what each has taken.
     Rules(rules::Arguments),
+    /// Tables that may lack a write on the shadow, and why; and what you say of them.
+    Taints(taints::Arguments),
     /// Print a script that repeats a divergence on both servers.
     Repro(repro::Arguments),
     /// How long both servers took, side by side.
@@ -185,6 +188,7 @@ pub fn run() -> ExitCode {
         Command::Divergences(arguments) => divergences::run(&arguments),
         Command::Findings(arguments) => findings::run(&arguments),
         Command::Rules(arguments) => rules::run(&arguments),
+        Command::Taints(arguments) => taints::run(&arguments),
         Command::Repro(arguments) => repro::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Readiness(arguments) => readiness::run(&arguments),

@@ -56,6 +56,7 @@ pub(super) fn finding(item: &Value) -> String {
             ("why", text(item, "/why").to_owned()),
             ("until", text(item, "/until").to_owned()),
             ("follows", id(item, "/cause_id")),
+            ("tainted", list(item, "/tainted")),
             ("fingerprint", text(item, "/fingerprint").to_owned()),
         ],
     );

@@ -7,7 +7,7 @@
 //! [`Live`]: super::Live
 
 use super::Config;
-use super::source::Value;
+use super::source::{self, Table, Value};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -148,7 +148,7 @@ impl Config {
             let means_same = from.map(|one| &one.meant) == to.map(|one| &one.meant);
             let has_same = from.map(|one| one.content) == to.map(|one| one.content);
             if means_same && !has_same {
-                found.add(content(name, shown(from)));
+                found.add(content(name, shown(name, from)));
                 continue;
             }
             if means_same {
@@ -157,8 +157,8 @@ impl Config {
             let whole = WHOLE.into_iter().find(|list| is_in(name, list));
             let difference = Difference {
                 key: whole.unwrap_or(name).to_owned(),
-                from: whole.map_or_else(|| shown(from), |_| "a list".to_owned()),
-                to: whole.map_or_else(|| shown(to), |_| "another list".to_owned()),
+                from: whole.map_or_else(|| shown(name, from), |_| "a list".to_owned()),
+                to: whole.map_or_else(|| shown(name, to), |_| "another list".to_owned()),
                 why: self.too_far(read, name),
             };
             let is_taken = Self::is_live(name) && difference.why.is_none();
@@ -261,9 +261,34 @@ impl Written {
     }
 }
 
-fn shown(said: Option<&Said>) -> String {
+/// Every key at its default, as a file says it; those that have none are comments there.
+const DEFAULTS: &str = include_str!("../../config/understudy.toml");
+
+/// What a key says that is written nowhere; nothing of one without a default.
+fn default_of(name: &str) -> Option<String> {
+    let mut table: Table = source::parse(DEFAULTS).ok()?;
+    let mut parts = name.split('.').peekable();
+    while let Some(part) = parts.next() {
+        match (table.remove(part)?.value, parts.peek()) {
+            (Value::Table(below), Some(_)) => table = below,
+            (value, None) => {
+                return match Written::of(Some(&value)) {
+                    Written::So(words) => Some(words),
+                    Written::Nowhere | Written::Hidden => None,
+                };
+            }
+            (_, Some(_)) => return None,
+        }
+    }
+    None
+}
+
+fn shown(name: &str, said: Option<&Said>) -> String {
     match said.map(|one| &one.written) {
-        None | Some(Written::Nowhere) => "(not written)".to_owned(),
+        None | Some(Written::Nowhere) => match default_of(name) {
+            Some(words) => format!("{words} (default)"),
+            None => "(not written)".to_owned(),
+        },
         Some(Written::So(words)) => words.clone(),
         Some(Written::Hidden) => "(not shown)".to_owned(),
     }

@@ -251,6 +251,36 @@ pub(super) fn tainted(taint: &Taint, finding: Option<i64>, saved: Count, unsaved
     item
 }
 
+/// Tables that a finding tainted and that are named with it.
+const TAINTED_MAX: usize = 50;
+
+/// Tells of a finding which tables it tainted that still are.
+pub(super) fn tell_tainted(
+    connection: &Connection,
+    item: &mut Value,
+    taints: &[Taint],
+) -> rusqlite::Result<()> {
+    let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default();
+    let key = format!("{} {} {}", text("digest"), text("kind"), text("protocol"));
+    let of_it = |taint: &&Taint| {
+        let finding = taint.cause.finding;
+        finding.is_some_and(|finding| finding.to_string() == key)
+    };
+    let of_it: Vec<&Taint> = taints.iter().filter(of_it).collect();
+    // What a rule takes is another finding with the same key.
+    let id = match of_it.first() {
+        Some(taint) => id_of(connection, &taint.cause)?,
+        None => None,
+    };
+    let is_it = id.is_some() && id == item.get("id").and_then(Value::as_i64);
+    let named = of_it.iter().filter(|_| is_it).take(TAINTED_MAX);
+    let names: Vec<String> = named.map(|taint| taint.name()).collect();
+    if let Some(fields) = item.as_object_mut() {
+        fields.insert("tainted".into(), json!(names));
+    }
+    Ok(())
+}
+
 /// Findings with all that is told of them; who else reads them reads them here. Accepted is a finding until a time, and open after it.
 ///
 /// Impact = share of all commands that diverged so (in percent) × how much a divergence of its kind

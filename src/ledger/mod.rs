@@ -373,13 +373,15 @@ impl Ledger {
         Ok(page)
     }
 
-    /// One finding, whole: with its history, its newest divergences and both servers' plans. Reads
-    /// the file.
+    /// One finding, whole: with the tables that it tainted, its history, its newest divergences and both servers'
+    /// plans. Reads the file.
     pub fn finding(&self, id: i64) -> Result<Option<Value>, String> {
         self.refresh();
+        let taints = self.taints();
         let mut found = self.read(|connection| {
             let mut found = findings::whole(connection, id)?;
             if let Some(item) = &mut found {
+                findings::tell_tainted(connection, item, &taints)?;
                 plans::brief(connection, item)?;
                 plans::tell(connection, item)?;
             }

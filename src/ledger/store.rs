@@ -43,7 +43,7 @@ pub enum LedgerError {
     },
     /// Another process has it.
     #[error(
-        "the ledger {path} is in use by {by}: stop that one, or set ledger.path (and ledger.log) to other files"
+        "the ledger {path} is in use by {by}: stop that one, have this one take over from it (`understudy serve --take-over`), or set ledger.path (and ledger.log) to other files"
     )]
     InUse {
         /// The file.

@@ -944,6 +944,15 @@ fn what_follows_from_a_divergence_is_one_finding_that_names_its_cause() {
     assert_eq!(taint["finding_id"], roots[0]["id"]);
     assert_eq!(taint["followed"]["count"], 9);
     assert_eq!(taint["followed"]["last"], follows["last_seen"]);
+    assert_eq!(taint["name"], "app.t");
+    let tainted = |finding: &Value| {
+        let id = finding["id"].as_i64().unwrap();
+        again.finding(id).unwrap().unwrap()["tainted"].take()
+    };
+    assert_eq!(tainted(&roots[0]), serde_json::json!(["app.t"]));
+    assert_eq!(tainted(&follows), serde_json::json!([]), "it tainted none");
+    again.clear_taints(&["app.t".into()], "dba", "copied anew");
+    assert_eq!(tainted(&roots[0]), serde_json::json!([]));
 }
 
 #[test]

@@ -48,11 +48,21 @@ impl Taint {
     #[must_use]
     pub fn shown(&self) -> serde_json::Value {
         serde_json::json!({
+            "name": self.name(),
             "database": self.database,
             "table": self.table,
             "cause": &*self.cause.text,
             "since": self.since.to_string(),
         })
+    }
+
+    /// As findings name the table, and as it is cleared by: `database.table` where the database is known.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.database {
+            Some(database) => format!("{database}.{}", self.table),
+            None => self.table.clone(),
+        }
     }
 
     /// The table's name for the quick question.
@@ -298,14 +308,7 @@ fn bound(clearances: &mut Cleared) {
 
 /// A clearance's tables as a text, the first of them if they are many.
 fn told(cleared: &[Taint]) -> String {
-    let names: Vec<String> = cleared
-        .iter()
-        .take(NAMES_MAX)
-        .map(|taint| match &taint.database {
-            Some(database) => format!("{database}.{}", taint.table),
-            None => taint.table.clone(),
-        })
-        .collect();
+    let names: Vec<String> = cleared.iter().take(NAMES_MAX).map(Taint::name).collect();
     let more = match cleared.len().saturating_sub(NAMES_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -321,11 +324,7 @@ fn everything() -> Table {
 }
 
 fn named(taint: &Taint, name: &str) -> bool {
-    let qualified = taint
-        .database
-        .as_ref()
-        .map(|database| format!("{database}.{}", taint.table));
-    name == "*" || name == taint.table || qualified.as_deref() == Some(name)
+    name == "*" || name == taint.table || name == taint.name()
 }
 
 #[cfg(test)]
@@ -346,6 +345,7 @@ mod tests {
         assert!(taints.add(&[table("a")], &"dropped".into(), now));
         assert!(!taints.add(&[table("a")], &"diverged".into(), now));
         assert_eq!(taints.all()[0].cause, "dropped".into());
+        assert_eq!(taints.all()[0].shown()["name"], "app.a");
         assert!(taints.has(&table("a")) && !taints.has(&table("b")));
         assert_eq!(taints.clear(&["app.a".into()], "dba", "copied").len(), 1);
         assert!(!taints.has(&table("a")));

@@ -202,6 +202,7 @@ pub const VIEWS: [View; 12] = [
         name: "taints",
         about: "tables that may hold other rows on the shadow, and why",
         columns: &[
+            ("name", "text"),
             ("database", "text"),
             ("table_name", "text"),
             ("cause", "text"),
@@ -332,7 +333,7 @@ impl Ledger {
     fn fill_coverage(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let now = self.coverage();
         let mut rows = vec![
-            ("match", None, now.matched),
+            ("matched", None, now.matched),
             ("tolerated", None, now.tolerated),
         ];
         rows.extend(
@@ -357,9 +358,11 @@ impl Ledger {
     }
 
     fn fill_taints(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut insert = transaction.prepare("INSERT INTO temp.taints VALUES (?1, ?2, ?3, ?4)")?;
+        let mut insert =
+            transaction.prepare("INSERT INTO temp.taints VALUES (?1, ?2, ?3, ?4, ?5)")?;
         for taint in self.taints() {
             insert.execute(params![
+                taint.name(),
                 taint.database,
                 taint.table,
                 taint.cause.text,

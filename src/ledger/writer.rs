@@ -306,6 +306,12 @@ fn load(lasting: &Lasting, known: Known, feeds: bool, unclean: bool) {
     if feeds && (unclean || known.unclean) {
         let now = jiff::Timestamp::now();
         lasting.taints.add(&known.mirrored, &GAP.into(), now);
+        if !known.mirrored.is_empty() {
+            tracing::warn!(
+                tables = known.mirrored.len(),
+                "understudy ended without a clean stop the last time: dark writes that waited may be lost, so every table that the mirror wrote is tainted; `understudy taints` lists them, and `understudy verify` lifts the taint of each that is equal"
+            );
+        }
     }
     lasting.mirrored.load(known.mirrored);
 }

@@ -165,7 +165,7 @@ fn coverage(report: &Report, blocks: &mut Vec<Block<'_>>) {
     }
     let skipped: u64 = sum.not_compared.values().sum();
     blocks.push(Block::Bar(vec![
-        ("equal", sum.matched, Look::Match),
+        ("matched", sum.matched, Look::Match),
         ("tolerated", sum.tolerated, Look::Tolerated),
         ("diverged", sum.diverged, Look::Diverged),
         ("not compared", skipped, Look::NotCompared),
@@ -200,8 +200,8 @@ fn verdicts(sum: &Sum, skipped: u64) -> Table {
     let row =
         |name: String, n: u64| vec![name.into(), count(n).into(), share(n, sum.commands).into()];
     let mut rows = vec![
-        row("equal".to_owned(), sum.matched),
-        row("tolerated differences only".to_owned(), sum.tolerated),
+        row("matched".to_owned(), sum.matched),
+        row("tolerated".to_owned(), sum.tolerated),
         row("diverged".to_owned(), sum.diverged),
         row("not compared".to_owned(), skipped),
     ];

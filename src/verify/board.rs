@@ -74,18 +74,37 @@ pub(super) enum Stage {
 /// A row that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Found {
-    /// How: `missing`, `extra`, `changed`, `twice`, `misplaced`.
+    /// How: `missing`, `extra`, `changed`, `twice`, `misplaced`, `clock`.
     pub(super) how: String,
     /// Its key; none where the ledger's literals are redacted.
     pub(super) key: Option<String>,
     /// The columns that differ.
     pub(super) columns: Vec<String>,
+    /// What the primary has in the first of them; nothing where the ledger's literals are redacted.
+    #[serde(default)]
+    pub(super) primary: Vec<String>,
+    /// And the shadow.
+    #[serde(default)]
+    pub(super) shadow: Vec<String>,
     /// The statement that would repair it, where that was asked for.
     #[serde(default)]
     pub(super) repair: Option<String>,
     /// What became of the repair.
     #[serde(default)]
     pub(super) repaired: Option<String>,
+}
+
+impl Found {
+    /// Without its values.
+    #[must_use]
+    pub(super) fn redacted(self) -> Self {
+        Self {
+            key: None,
+            primary: Vec::new(),
+            shadow: Vec::new(),
+            ..self
+        }
+    }
 }
 
 /// Rows that differ, by how.
@@ -213,6 +232,15 @@ impl Standing {
             || self.schema.iter().any(|one| one.weight == Weight::Differs)
     }
 
+    /// Whether nothing differs but moments, as the mirror's own may.
+    #[must_use]
+    pub(super) fn is_clock(&self) -> bool {
+        let clock = self.differences.rows.get(How::Clock.name()).copied();
+        let mut schema = self.schema.iter();
+        clock.is_some_and(|rows| rows == self.differences.sum() && rows > self.repaired)
+            && !schema.any(|one| one.weight == Weight::Differs)
+    }
+
     /// What became of it, once all that was asked for was read (or not: `fault` says why), of the whole table or
     /// of a part of it.
     #[must_use]
@@ -324,6 +352,23 @@ mod tests {
         assert_eq!(unsettled.judged(false, true), Outcome::Unfinished);
         let missing = standing(|one| one.differences.add(How::Missing, 1));
         assert_eq!(missing.judged(true, false), Outcome::Different);
+    }
+
+    #[test]
+    fn what_the_clock_made_differs_and_is_told_apart() {
+        let clock = standing(|one| one.differences.add(How::Clock, 3));
+        assert_eq!(clock.judged(false, true), Outcome::Different);
+        assert!(clock.is_clock());
+        let changed = standing(|one| {
+            one.differences.add(How::Clock, 3);
+            one.differences.add(How::Changed, 1);
+        });
+        assert!(!changed.is_clock() && !Standing::default().is_clock());
+        let repaired = standing(|one| {
+            one.differences.add(How::Clock, 3);
+            one.repaired = 3;
+        });
+        assert!(!repaired.is_clock() && !repaired.differs());
     }
 
     #[test]

@@ -58,6 +58,12 @@ pub trait Around: Send + Sync + 'static {
     /// A repair is about to write to this table: how it stands is not known until it is read whole again.
     fn repairs(&self, table: &Table);
 
+    /// By so much a moment that the mirror wrote may differ: what NOW() was on the primary is estimated. Nothing where
+    /// that counts as any other difference.
+    fn clock(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Whether a write to this table was lost since then: what was read of it before may not be so any more.
     fn lost_since(&self, table: &Table, since: jiff::Timestamp) -> bool;
 

@@ -145,10 +145,13 @@ impl TableRun<'_> {
 fn found(walk: &Walk<'_>, places: &Places<'_>, one: &Differs) -> Found {
     let columns = one.columns.iter();
     let columns = columns.filter_map(|at| places.primary.plan.columns.get(*at));
+    let [primary, shadow] = &one.values;
     Found {
         how: one.how.name().to_owned(),
         key: walk.tells_keys.then(|| places.primary.is(&one.key)),
         columns: columns.map(|column| column.name.clone()).collect(),
+        primary: primary.clone(),
+        shadow: shadow.clone(),
         repair: None,
         repaired: None,
     }

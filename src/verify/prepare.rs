@@ -156,10 +156,17 @@ impl Run {
     fn restore(&self, parts: &Parts, left: &TableLeft, standing: &mut Standing) {
         let rows = parts.records.rows(self.id, (&left.database, &left.name));
         let rows = rows.unwrap_or_default();
-        standing.rows = rows
-            .iter()
-            .filter_map(|item| serde_json::from_str::<Found>(item).ok())
-            .collect();
+        let rows = rows.iter();
+        let rows = rows.filter_map(|item| serde_json::from_str::<Found>(item).ok());
+        // What was kept while literals were is not told where they are not any more.
+        let told = |row: Found| {
+            if parts.tells_keys {
+                row
+            } else {
+                row.redacted()
+            }
+        };
+        standing.rows = rows.map(told).collect();
         standing.started = left
             .started
             .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());

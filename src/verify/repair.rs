@@ -114,7 +114,7 @@ enum Tried {
 fn can(how: How, places: &Places<'_>) -> Result<(), &'static str> {
     match how {
         _ if places.primary.plan.key.is_empty() => Err("the table has no key to repair a row by"),
-        How::Missing | How::Extra | How::Changed => Ok(()),
+        How::Missing | How::Extra | How::Changed | How::Clock => Ok(()),
         How::Twice | How::Misplaced if places.routed => Ok(()),
         How::Twice | How::Misplaced => Err(
             "its key does not say on which shard it belongs: take it off the wrong one, then verify again",

@@ -122,6 +122,8 @@ pub(super) enum How {
     Twice,
     /// The shadow has it where a lookup by its key does not find it: on the wrong shard.
     Misplaced,
+    /// Moments alone differ, by no more than the mirror's own NOW() may.
+    Clock,
 }
 
 impl How {
@@ -134,6 +136,7 @@ impl How {
             Self::Changed => "changed",
             Self::Twice => "twice",
             Self::Misplaced => "misplaced",
+            Self::Clock => "clock",
         }
     }
 }

@@ -16,12 +16,12 @@
 
 use super::gate::{CaughtUp, Gate, On, Sought, Stopped};
 use super::instants::View;
-use super::plan::Plan;
 use super::reader::{ReadError, Reader};
 use super::rows::{How, Key, Suspect};
-use super::statements::Place;
+use super::statements::{self, Place};
 use super::value;
 use crate::sql::Table;
+use jiff::civil::DateTime;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -79,6 +79,10 @@ pub(super) struct Places<'a> {
     pub(super) sharded: bool,
     /// A lookup by the key goes to the one shard that a row belongs on.
     pub(super) routed: bool,
+    /// Moments that the mirror wrote may differ by so much.
+    pub(super) clock: Duration,
+    /// The ledger keeps literals: values that differ are told.
+    pub(super) tells: bool,
 }
 
 impl Places<'_> {
@@ -88,11 +92,31 @@ impl Places<'_> {
     }
 }
 
-/// A row, by its columns' digests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A row: it is another one where one of its columns' digests is.
+#[derive(Clone, Debug)]
 struct Seen {
     columns: Vec<u128>,
+    /// Of each column the moment that it is, where it is one; of a row that is looked at closely.
+    moments: Vec<Option<DateTime>>,
+    /// The same: its values for people, where they are told.
+    told: Vec<String>,
 }
+
+impl Seen {
+    /// Nothing more is kept of it than whether it is another one.
+    fn bare(&mut self) {
+        self.moments = Vec::new();
+        self.told = Vec::new();
+    }
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        self.columns == other.columns
+    }
+}
+
+impl Eq for Seen {}
 
 /// What the shadow has of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,6 +136,35 @@ pub(super) struct Differs {
     pub(super) how: How,
     /// The columns that differ, as places in the plan.
     pub(super) columns: Vec<usize>,
+    /// What the primary and the shadow have in the first of them, where values are told.
+    pub(super) values: [Vec<String>; 2],
+}
+
+/// Columns of a row whose values are told.
+const VALUES_MAX: usize = 8;
+
+impl Differs {
+    fn of(key: Key, (here, there): (Option<&Seen>, &There), how: How, columns: Vec<usize>) -> Self {
+        let values = |seen: Option<&Seen>| -> Vec<String> {
+            let told = |at: &usize| seen?.told.get(*at).cloned();
+            columns.iter().take(VALUES_MAX).filter_map(told).collect()
+        };
+        Self {
+            values: [values(here), values(there.any.first())],
+            key,
+            how,
+            columns,
+        }
+    }
+
+    /// By its key and columns alone.
+    #[must_use]
+    pub(super) fn without_values(self) -> Self {
+        Self {
+            values: [Vec::new(), Vec::new()],
+            ..self
+        }
+    }
 }
 
 /// What became of suspects.
@@ -155,6 +208,16 @@ struct Open {
     key: Key,
     last: Option<(Option<Seen>, There)>,
     times: u32,
+}
+
+impl Open {
+    /// It waits for another round, and many do.
+    fn bare(&mut self) {
+        if let Some((here, there)) = &mut self.last {
+            let seen = here.iter_mut().chain(&mut there.routed);
+            seen.chain(&mut there.any).for_each(Seen::bare);
+        }
+    }
 }
 
 /// Looks again at suspects of one table, for `at_most`; what it waits for production is not counted.
@@ -203,7 +266,7 @@ pub(super) async fn settle(
             seen &= round.caught_up == Ok(CaughtUp::Seen);
             settled.why = round.caught_up.err().or(settled.why);
             for (canonical, look) in round.looks {
-                conclude(&mut open, &mut settled, &canonical, look);
+                conclude(&mut open, &mut settled, (&*canonical, places.clock), look);
             }
         }
         if open.is_empty() {
@@ -245,15 +308,18 @@ pub(super) async fn settle_at_once(
             break;
         }
         let (here, there) = tokio::join!(
-            here(&mut pair.primary, places, some),
-            there(&mut pair.shadow, places, some)
+            here(&mut pair.primary, places, some, true),
+            there(&mut pair.shadow, places, some, true)
         );
         let (here, mut there) = (here?, there?);
         for key in some {
             let there = there.remove(&key.canonical).unwrap_or_default();
             let key = key.clone();
-            match judge(here.get(&key.canonical), &there) {
-                Some((how, columns)) => settled.different.push(Differs { key, how, columns }),
+            let both = (here.get(&key.canonical), &there);
+            match judge(both.0, both.1, places.clock) {
+                Some((how, columns)) => {
+                    settled.different.push(Differs::of(key, both, how, columns));
+                }
                 None => settled.same += 1,
             }
         }
@@ -261,16 +327,17 @@ pub(super) async fn settle_at_once(
     Ok(settled)
 }
 
-/// The primary's rows with these keys.
+/// The primary's rows with these keys, `closely` where it may be said how they differ.
 async fn here(
     primary: &mut Reader,
     places: &Places<'_>,
     keys: &[Key],
+    closely: bool,
 ) -> Result<HashMap<Box<[u8]>, Seen>, ReadError> {
     let mut first = HashMap::with_capacity(keys.len());
     for some in keys.chunks(KEYS_MAX) {
         let ask = places.primary.lookup(some);
-        let found = rows(primary, places.primary.plan, &ask, some).await?;
+        let found = rows(primary, places, (&ask, some), closely).await?;
         let found = found.into_iter();
         first.extend(found.filter_map(|(key, seen)| Some((key, seen.into_iter().next()?))));
     }
@@ -282,13 +349,15 @@ async fn there(
     shadow: &mut Reader,
     places: &Places<'_>,
     keys: &[Key],
+    closely: bool,
 ) -> Result<HashMap<Box<[u8]>, There>, ReadError> {
-    let plan = places.primary.plan;
     let mut found = HashMap::with_capacity(keys.len());
     for some in keys.chunks(KEYS_MAX) {
-        let mut routed = rows(shadow, plan, &places.shadow.lookup(some), some).await?;
+        let ask = places.shadow.lookup(some);
+        let mut routed = rows(shadow, places, (&ask, some), closely).await?;
         let mut any = if places.sharded && places.routed {
-            rows(shadow, plan, &places.shadow.spots(some), some).await?
+            let ask = places.shadow.spots(some);
+            rows(shadow, places, (&ask, some), closely).await?
         } else {
             routed.clone()
         };
@@ -328,14 +397,14 @@ async fn round(
     (keys, concludes): (&[Key], bool),
 ) -> Result<Round, Broke> {
     let began = Instant::now();
-    let before = here(&mut pair.primary, places, keys).await?;
+    let before = here(&mut pair.primary, places, keys, concludes).await?;
     let read = began.elapsed();
     let on = pair.on();
     let sought = Sought { on, concludes };
     let caught_up = gate.around().caught_up(places.table, sought).await;
     let went_on = Instant::now();
-    let mut on_shadow = there(&mut pair.shadow, places, keys).await?;
-    let after = here(&mut pair.primary, places, keys).await?;
+    let mut on_shadow = there(&mut pair.shadow, places, keys, concludes).await?;
+    let after = here(&mut pair.primary, places, keys, false).await?;
     let worked = read + went_on.elapsed();
     let mut looks = Vec::with_capacity(keys.len());
     for key in keys {
@@ -343,7 +412,7 @@ async fn round(
         let there = on_shadow.remove(&key.canonical).unwrap_or_default();
         let look = if here != later {
             Look::Moved
-        } else if judge(here, &there).is_none() {
+        } else if judge(here, &there, places.clock).is_none() {
             Look::Same
         } else if caught_up.is_err() {
             Look::Moved
@@ -362,7 +431,7 @@ async fn round(
 fn conclude(
     open: &mut HashMap<Box<[u8]>, Open>,
     settled: &mut Settled,
-    canonical: &[u8],
+    (canonical, clock): (&[u8], Duration),
     look: Look,
 ) {
     let Some(one) = open.get_mut(canonical) else {
@@ -382,6 +451,7 @@ fn conclude(
             one.times = if one.last == now { one.times + 1 } else { 1 };
             one.last = now;
             if one.times < ROUNDS {
+                one.bare();
                 return;
             }
             if let Some(Open {
@@ -389,16 +459,18 @@ fn conclude(
                 last: Some((here, there)),
                 ..
             }) = open.remove(canonical)
-                && let Some((how, columns)) = judge(here.as_ref(), &there)
+                && let Some((how, columns)) = judge(here.as_ref(), &there, clock)
             {
-                settled.different.push(Differs { key, how, columns });
+                let both = (here.as_ref(), &there);
+                settled.different.push(Differs::of(key, both, how, columns));
             }
         }
     }
 }
 
-/// How a row differs, and in which columns; none where it does not.
-fn judge(here: Option<&Seen>, there: &There) -> Option<(How, Vec<usize>)> {
+/// How a row differs, and in which columns; none where it does not. Moments may differ by so much where the mirror wrote
+/// them: that is told apart.
+fn judge(here: Option<&Seen>, there: &There, clock: Duration) -> Option<(How, Vec<usize>)> {
     match (here, there.any.as_slice()) {
         (None, []) => None,
         (None, _) => Some((How::Extra, Vec::new())),
@@ -409,19 +481,33 @@ fn judge(here: Option<&Seen>, there: &There) -> Option<(How, Vec<usize>)> {
         (Some(mine), [theirs]) => {
             let columns = mine.columns.iter().enumerate();
             let differ = columns.filter(|(at, digest)| theirs.columns.get(*at) != Some(digest));
-            Some((How::Changed, differ.map(|(at, _)| at).collect()))
+            let differ: Vec<usize> = differ.map(|(at, _)| at).collect();
+            let is_clock =
+                !differ.is_empty() && differ.iter().all(|at| near(mine, theirs, *at, clock));
+            let how = if is_clock { How::Clock } else { How::Changed };
+            Some((how, differ))
         }
     }
+}
+
+/// Whether both have a moment in this column, no further apart than that.
+fn near(mine: &Seen, theirs: &Seen, at: usize, clock: Duration) -> bool {
+    let moment = |seen: &Seen| seen.moments.get(at).copied().flatten();
+    let (Some(mine), Some(theirs)) = (moment(mine), moment(theirs)) else {
+        return false;
+    };
+    mine.duration_since(theirs).unsigned_abs() <= clock
 }
 
 /// Rows with these keys, by the canonical form. Of one key there may be several, on several shards; more than
 /// two say nothing more. Rows with other keys, which the collation takes for these, are left out.
 async fn rows(
     reader: &mut Reader,
-    plan: &Plan,
-    ask: &str,
-    keys: &[Key],
+    places: &Places<'_>,
+    (ask, keys): (&str, &[Key]),
+    closely: bool,
 ) -> Result<HashMap<Box<[u8]>, Vec<Seen>>, ReadError> {
+    let plan = places.primary.plan;
     let mut found: HashMap<Box<[u8]>, Vec<Seen>> = keys
         .iter()
         .map(|key| (key.canonical.clone(), Vec::new()))
@@ -430,14 +516,26 @@ async fn rows(
     reader.ask(ask).await?;
     while let Some(cells) = reader.next().await? {
         let mut columns = Vec::with_capacity(plan.columns.len());
+        let (mut moments, mut told) = (Vec::new(), Vec::new());
         for (at, column) in plan.columns.iter().enumerate() {
+            let cell = cells.get(at).copied().flatten();
             buffer.clear();
-            value::write(&mut buffer, column.form, cells.get(at).copied().flatten());
+            value::write(&mut buffer, column.form, cell);
             columns.push(value::digest(&buffer));
+            if closely {
+                moments.push(value::instant(column.form, cell));
+            }
+            if closely && places.tells {
+                told.push(statements::told(column, cell));
+            }
         }
         let key = super::rows::Row::read(plan, &cells, &mut buffer).key;
         if let Some(seen) = found.get_mut(&key.canonical).filter(|seen| seen.len() < 2) {
-            seen.push(Seen { columns });
+            seen.push(Seen {
+                columns,
+                moments,
+                told,
+            });
         }
     }
     Ok(found)
@@ -447,10 +545,55 @@ async fn rows(
 mod tests {
     use super::*;
 
+    const CLOCK: Duration = Duration::from_secs(1);
+
     fn seen(values: &[u128]) -> Seen {
         Seen {
             columns: values.to_vec(),
+            moments: Vec::new(),
+            told: Vec::new(),
         }
+    }
+
+    fn judge(here: Option<&Seen>, there: &There) -> Option<(How, Vec<usize>)> {
+        super::judge(here, there, CLOCK)
+    }
+
+    #[test]
+    fn moments_that_are_near_are_the_clocks_where_nothing_else_differs() {
+        let of = |id: u128, moments: &[Option<&str>]| {
+            let digest = |moment: &Option<&str>| value::digest(moment.unwrap_or("").as_bytes());
+            let read = |moment: &Option<&str>| moment.map(|text| text.parse().unwrap());
+            let columns = [id].into_iter().chain(moments.iter().map(digest));
+            let read = [None].into_iter().chain(moments.iter().map(read));
+            Seen {
+                columns: columns.collect(),
+                moments: read.collect(),
+                told: Vec::new(),
+            }
+        };
+        let how = |one: &Seen, other: &Seen| {
+            let there = There {
+                routed: Some(other.clone()),
+                any: vec![other.clone()],
+            };
+            judge(Some(one), &there)
+        };
+        let at = |second: &str| of(1, &[Some(second), Some("2024-01-01 00:00:00")]);
+        let mine = at("2024-02-29 23:59:59");
+        let clock = Some((How::Clock, vec![1]));
+        assert_eq!(how(&mine, &at("2024-03-01 00:00:00")), clock);
+        assert_eq!(how(&mine, &at("2024-02-29 23:59:58.5")), clock);
+        let further = at("2024-03-01 00:00:00.000001");
+        assert_eq!(how(&mine, &further), Some((How::Changed, vec![1])));
+        // Anything else beside it, and it is a change like any other.
+        let other = of(
+            2,
+            &[Some("2024-03-01 00:00:00"), Some("2024-01-01 00:00:00")],
+        );
+        assert_eq!(how(&mine, &other), Some((How::Changed, vec![0, 1])));
+        let none = of(1, &[None, Some("2024-01-01 00:00:00")]);
+        assert_eq!(how(&mine, &none), Some((How::Changed, vec![1])));
     }
 
     fn there(routed: Option<&[u128]>, any: &[&[u128]]) -> There {
@@ -503,8 +646,9 @@ mod tests {
         let (key, mut all) = open();
         let mut settled = Settled::default();
         let differ = |value: u128| Look::Differ(Some(seen(&[value])), There::default());
-        let mut see =
-            |look, settled: &mut Settled| conclude(&mut all, settled, &key.canonical, look);
+        let mut see = |look, settled: &mut Settled| {
+            conclude(&mut all, settled, (&*key.canonical, CLOCK), look);
+        };
         see(differ(1), &mut settled);
         see(differ(1), &mut settled);
         // Another one: it begins anew.
@@ -526,10 +670,11 @@ mod tests {
         conclude(
             &mut all,
             &mut settled,
-            &key.canonical,
+            (&*key.canonical, CLOCK),
             Look::Differ(Some(seen(&[1])), There::default()),
         );
-        conclude(&mut all, &mut settled, &key.canonical, Look::Same);
+        let place = (&*key.canonical, CLOCK);
+        conclude(&mut all, &mut settled, place, Look::Same);
         assert_eq!(
             (settled.same, settled.different.len(), all.len()),
             (1, 0, 0)

@@ -71,6 +71,34 @@ pub(super) fn literal(column: &Planned, value: &[u8]) -> String {
     }
 }
 
+/// Bytes and characters of a value that are told of it.
+const TOLD_BYTES: usize = 160;
+const TOLD_CHARS: usize = 40;
+
+/// A value for people: the beginning of a long one.
+#[must_use]
+pub(super) fn told(column: &Planned, value: Option<&[u8]>) -> String {
+    let Some(value) = value else {
+        return "NULL".to_owned();
+    };
+    let some = value.get(..TOLD_BYTES).unwrap_or(value);
+    let words = match column.form {
+        Form::Bits => literal(column, value),
+        Form::Bytes if column.binary => hex(some),
+        // A NULL is told apart from what only says so.
+        Form::Text | Form::Words | Form::Json | Form::Bytes => {
+            text_literal(&String::from_utf8_lossy(some))
+        }
+        Form::Number | Form::Float | Form::Digits | Form::Double | Form::Moment | Form::Time => {
+            String::from_utf8_lossy(some).into_owned()
+        }
+    };
+    match words.char_indices().nth(TOLD_CHARS) {
+        Some((end, _)) => format!("{}…", words.get(..end).unwrap_or_default()),
+        None => words,
+    }
+}
+
 /// The same value in other words: what the one does not find, the other may.
 fn in_other_words(column: &Planned, value: &[u8]) -> String {
     match column.form {
@@ -501,6 +529,21 @@ mod tests {
             "`a`, `f` + 0e0, IF(CAST(CONVERT(CONVERT(`t` USING utf8mb4) USING gbk) AS BINARY) = CAST(`t` AS BINARY), CONVERT(`t` USING utf8mb4), CONCAT('? gbk ', HEX(`t`)))"
         );
         assert_eq!(ask(Side::Shadow), "`A`, `F` + 0e0, `T`");
+    }
+
+    #[test]
+    fn a_value_is_told_in_brief_and_null_is_no_text() {
+        let of = |form, value| told(&column("a", form, form == Form::Bytes), value);
+        assert_eq!(of(Form::Text, None), "NULL");
+        assert_eq!(of(Form::Text, Some(b"NULL")), "'NULL'");
+        assert_eq!(of(Form::Text, Some(b"a  b\nc")), "'a  b\\nc'");
+        assert_eq!(of(Form::Bytes, Some(b"\x00")), "x'00'");
+        assert_eq!(of(Form::Bits, Some(&[1, 5])), "261");
+        let at = &b"2024-02-29 12:30:01"[..];
+        assert_eq!(of(Form::Moment, Some(at)), "2024-02-29 12:30:01");
+        let long = of(Form::Text, Some(&[b'x'; 1 << 20]));
+        assert_eq!(long.chars().count(), 41);
+        assert!(long.ends_with("x…"), "{long}");
     }
 
     #[test]

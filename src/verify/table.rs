@@ -120,6 +120,7 @@ impl TableRun<'_> {
                     let stays = one.unsettled > 0 || one.way == Some(Way::Buckets.name());
                     one.why.take().filter(|_| stays)
                 })
+                .or_else(|| one.is_clock().then(|| CLOCK.to_owned()))
                 .or_else(|| is_tainted.then(|| TAINTED.to_owned()));
             one.clone()
         });
@@ -198,6 +199,8 @@ impl TableRun<'_> {
             shadow: place(Side::Shadow, on_shadow(self.parts, database)),
             sharded: known.sharded,
             routed: known.routed,
+            clock: self.parts.around.clock(),
+            tells: self.parts.tells_keys,
         };
         let kept = Kept {
             records: &self.parts.records,
@@ -413,6 +416,8 @@ impl TableRun<'_> {
 const LOST: &str = "writes to it that the shadow may lack since it was begun (it is tainted): what had been read by then may not be so any more. Verify it again";
 
 const TAINTED: &str = "it is tainted: the ledger knows of writes that the shadow may lack, and what differs may be these (understudy status names the cause)";
+
+const CLOCK: &str = "moments alone differ, and by no more than compare.clock_ms: such are understudy's own, which estimates what NOW() was on the primary. --repair apply makes them the primary's";
 
 const ACROSS: &str = "what was lost between two processes, which read it one after the other: its taint stays. Verify it again";
 

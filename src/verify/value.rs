@@ -7,6 +7,7 @@
 use super::json;
 use super::number;
 use super::types::Form;
+use jiff::civil::DateTime;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// How a value is marked: what was read, what was not, and NULL.
@@ -72,6 +73,13 @@ fn moment(text: &[u8]) -> Option<String> {
             .all(|byte| byte.is_ascii_digit() || byte == b'-');
     is_date.then_some(())?;
     Some(format!("{date} {}", clock_time(clock)?))
+}
+
+/// A value's moment, where it is one.
+#[must_use]
+pub(super) fn instant(form: Form, value: Option<&[u8]>) -> Option<DateTime> {
+    let text = moment(value.filter(|_| form == Form::Moment)?)?;
+    text.parse().ok()
 }
 
 /// `-838:59:59.5`
@@ -172,6 +180,21 @@ mod tests {
         ] {
             assert_ne!(of(form, one), of(form, other), "{form:?} {one}");
         }
+    }
+
+    #[test]
+    fn a_moment_is_read_where_it_is_one() {
+        let read = |form, text: &str| instant(form, Some(text.as_bytes()));
+        let at = jiff::civil::datetime(2024, 2, 29, 12, 30, 1, 500_000_000);
+        assert_eq!(read(Form::Moment, "2024-02-29 12:30:01.500000"), Some(at));
+        for (form, text) in [
+            (Form::Moment, "0000-00-00 00:00:00"),
+            (Form::Moment, "12:30:01"),
+            (Form::Text, "2024-02-29 12:30:01"),
+        ] {
+            assert_eq!(read(form, text), None, "{text}");
+        }
+        assert_eq!(instant(Form::Moment, None), None);
     }
 
     #[test]

@@ -487,7 +487,17 @@ impl<'a> Walker<'a> {
         let told: Vec<Found> = told.map(|one| self.told(one)).collect();
         self.of.book.found(&told);
         if self.of.meant.repair != Repair::None {
-            self.different.extend(settled.different);
+            // The values of so many are told, and no others are kept.
+            let room = told.len();
+            let rows = settled.different.into_iter().enumerate();
+            let kept = rows.map(|(nth, one)| {
+                if nth < room {
+                    one
+                } else {
+                    one.without_values()
+                }
+            });
+            self.different.extend(kept);
         }
         board.set(at, |one| {
             one.stage = Stage::Walking;
@@ -497,6 +507,7 @@ impl<'a> Walker<'a> {
     }
 
     fn told(&self, one: &Differs) -> Found {
+        let [primary, shadow] = &one.values;
         let columns = one
             .columns
             .iter()
@@ -505,6 +516,8 @@ impl<'a> Walker<'a> {
             how: one.how.name().to_owned(),
             key: self.of.tells_keys.then(|| self.places.primary.is(&one.key)),
             columns: columns.map(|column| column.name.clone()).collect(),
+            primary: primary.clone(),
+            shadow: shadow.clone(),
             repair: None,
             repaired: None,
         }

@@ -4,7 +4,7 @@ use super::bits::{age, block, list, moment, number, query, state, text, texts};
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
 use super::trouble::{Trouble, status_of};
-use super::{Wanted, evidence, findings, form, latency};
+use super::{Wanted, evidence, findings, form, latency, taints};
 use crate::admin::answer::{Id, Refusal};
 use crate::admin::findings::{one_divergence, one_finding, triaged};
 use crate::admin::{Parts, proof};
@@ -118,6 +118,7 @@ fn head(found: &Value, newest: Option<&Value>) -> Markup {
                 @for (at, table) in texts(found, "/tables").enumerate() {
                     @if at > 0 { ", " } a href=(query("/ui/findings", &[("table", table)])) { (harmless(table)) } }
             }
+            (taints::of_finding(found))
             dt { "Count" } dd class="number" { (count(number(found, "/count"))) " of " (count(number(found, "/commands"))) " commands" }
             dt { "Seen" } dd { (moment(text(found, "/first_seen"))) " to " (moment(text(found, "/last_seen"))) " (" (age(text(found, "/last_seen"))) ")" }
             dt { "Latency" } dd { a href=(latency::of_statement(text(found, "/digest"), text(found, "/protocol"))) { "of both servers" } }

@@ -30,6 +30,7 @@ mod pace;
 mod queries;
 mod recent;
 pub(super) mod seats;
+mod taints;
 mod trouble;
 mod verification;
 

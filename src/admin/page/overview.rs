@@ -4,7 +4,7 @@ use super::bits::{self, Tone, is, number, tag, text, wide};
 use super::layout::{Frame, Here};
 use super::mirror::{Answered, switches};
 use super::seats::Visitor;
-use super::{Page, Wanted, form, recent};
+use super::{Page, Wanted, form, recent, taints};
 use crate::admin::answer::read;
 use crate::admin::{House, Parts, readiness, status};
 use crate::ledger::Snapshot;
@@ -53,6 +53,12 @@ pub(super) async fn shown(
     } else {
         None
     };
+    let tainted = if wanted.has("taints") {
+        let asked = parts.clone();
+        Some(read(move || asked.ledger.tainted()).await)
+    } else {
+        None
+    };
     let told = status::told(parts);
     let content = html! {
         @if wanted.whole() { h1 class="unseen" { "Overview" } }
@@ -78,6 +84,14 @@ pub(super) async fn shown(
                         Ok(news) => (recent::list(news)),
                         Err(refusal) => p class="problem" { (refusal.message()) },
                     }
+                }
+            }
+        }
+        @if let Some(tainted) = &tainted {
+            section class="panel" id="taints" data-part="taints" data-by="readiness findings verification" {
+                @match tainted {
+                    Ok(tainted) => (taints::card(tainted)),
+                    Err(refusal) => { h2 { "Tainted tables" } p class="problem" { (refusal.message()) } }
                 }
             }
         }

@@ -91,11 +91,7 @@ fn said(word: &Value) -> Option<News> {
 }
 
 fn tainted(taint: &Value) -> Markup {
-    let database = text(taint, "/database");
-    html! {
-        strong { @if !database.is_empty() { (database) "." } (text(taint, "/table")) }
-        ": " (text(taint, "/cause"))
-    }
+    html! { a href="#taints" { strong { (text(taint, "/name")) } } ": " (text(taint, "/cause")) }
 }
 
 fn flipped(record: &Value) -> Markup {

@@ -2,14 +2,14 @@
 //! begin, pause and end one.
 
 use super::bits::{
-    Tone, age, block, is, list, moment, number, outcome, progress, tag, text, texts, wide,
+    Tone, age, block, is, list, moment, number, outcome, progress, query, tag, text, texts, wide,
 };
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
 use super::trouble::{Trouble, status_of};
 use super::{Wanted, form};
 use crate::admin::Parts;
-use crate::admin::answer::Refusal;
+use crate::admin::answer::{Asked, Refusal};
 use crate::admin::verify::{Steer, steered, told};
 use crate::admin::who::Caller;
 use crate::verify::Wish;
@@ -19,6 +19,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
+use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -33,15 +34,29 @@ struct Answered {
     wrong: Option<String>,
 }
 
+/// What a link has filled in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filled {
+    tables: Option<String>,
+}
+
+/// A link to the form with these tables in it.
+pub(super) fn of_tables(tables: &[&str]) -> String {
+    query("/ui/verification", &[("tables", &tables.join(" "))]) + "#begin"
+}
+
 /// How it stands.
 pub(super) async fn view(
     State(parts): State<Parts>,
     Extension(visitor): Extension<Visitor>,
     wanted: Wanted,
     headers: HeaderMap,
+    filled: Result<Asked<Filled>, Refusal>,
 ) -> Result<Markup, Trouble> {
     let answered = Answered {
         who: form::who(&visitor, &headers),
+        tables: filled?.0.tables.unwrap_or_default(),
         ..Answered::default()
     };
     shown(&parts, &visitor, &wanted, &answered).await
@@ -193,11 +208,11 @@ fn differences(table: &Value) -> Markup {
                 (wide("Rows that differ", &html! {
                     table class="list" {
                         caption class="unseen" { "Rows that differ" }
-                        thead { tr { th scope="col" { "How" } th scope="col" { "Key" } th scope="col" { "Columns" } th scope="col" { "Repair" } } }
+                        thead { tr { th scope="col" { "How" } th scope="col" { "Key" } th scope="col" { "Columns (primary → shadow)" } th scope="col" { "Repair" } } }
                         tbody { @for row in rows.iter().take(ROWS_MAX) { tr {
                             td { (text(row, "/how")) }
                             td { @match text(row, "/key") { "" => span class="soft" { "redacted" }, key => code { (harmless(key)) } } }
-                            td { (texts(row, "/columns").collect::<Vec<_>>().join(", ")) }
+                            td { (columns(row)) }
                             td { (text(row, "/repaired")) }
                         } } }
                     }
@@ -205,6 +220,21 @@ fn differences(table: &Value) -> Markup {
                 @if rows.len() > ROWS_MAX { p class="soft" { (count((rows.len() - ROWS_MAX) as u64)) " more are told by the API." } }
             }
             @if !repairs.is_empty() { h3 { "Statements that would repair it" } (block(&repairs.iter().take(ROWS_MAX).copied().collect::<Vec<_>>().join("\n"))) }
+        }
+    }
+}
+
+/// The columns that differ, with what both have where that is told.
+fn columns(row: &Value) -> Markup {
+    let (mine, theirs) = (list(row, "/primary"), list(row, "/shadow"));
+    let value = |of: &[Value], at: usize| Some(harmless(of.get(at)?.as_str()?));
+    html! {
+        @for (at, column) in texts(row, "/columns").enumerate() {
+            @if at > 0 { br; }
+            (harmless(column))
+            @if let (Some(mine), Some(theirs)) = (value(mine, at), value(theirs, at)) {
+                ": " code { (mine) } " → " code { (theirs) }
+            }
         }
     }
 }

@@ -151,6 +151,11 @@ fn compare(document: &Value, schema: &Value, answer: &Value, at: &str) {
 async fn each_answer_has_the_keys_that_are_described() {
     let door = Door::open("").await;
     door.fill().await;
+    let tainted = Table {
+        database: Some("app".into()),
+        name: "t".into(),
+    };
+    door.ledger.taint(&[tainted], &"a write was lost".into());
     let document = described();
     let mut compared = 0;
     for (path, method, told) in operations(&document) {

@@ -205,6 +205,24 @@ async fn the_overview_says_who_is_what_and_leaves_nothing_out_of_the_whole() {
 }
 
 #[tokio::test]
+async fn a_tainted_table_leads_to_the_verification_that_lifts_its_taint() {
+    let door = Door::open("").await;
+    seen(&door, "/ui/").await.has("No table is tainted");
+    let table = Table {
+        database: Some("shop".into()),
+        name: "t".into(),
+    };
+    door.ledger.taint(&[table], &"a write was dropped".into());
+    let page = seen(&door, "/ui/").await;
+    page.has("<th scope=\"row\">shop.t</th>");
+    page.has("a write was dropped");
+    page.has("href=\"/ui/verification?tables=shop.t#begin\"");
+    let form = seen(&door, "/ui/verification?tables=shop.t").await;
+    form.has("name=\"tables\" value=\"shop.t\"");
+    assert_eq!(seen(&door, "/ui/verification?table=t").await.status, 400);
+}
+
+#[tokio::test]
 async fn only_the_parts_that_are_asked_for_are_answered() {
     let door = Door::open("").await;
     let parts = asked(

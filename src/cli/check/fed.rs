@@ -1,6 +1,7 @@
 //! What is asked of both servers where replication feeds the shadow: how far it is, and for `verify --lock` a lock of
 //! tables on the primary.
 
+use super::account;
 use super::report::{Report, few};
 use super::server::Facts;
 use crate::config::{CatchUp, Config, FedBy};
@@ -39,6 +40,7 @@ fn lock(config: &Config, primary: &Facts, report: &mut Report) {
         return report.ok(&server.name, LOCK, found);
     };
     let names: Vec<String> = lacks.keys().map(|name| (*name).clone()).collect();
+    let named = account::of_grants(grants, user);
     report.warn(
         &server.name,
         LOCK,
@@ -46,7 +48,7 @@ fn lock(config: &Config, primary: &Facts, report: &mut Report) {
             "{user} lacks {first}: tables of {} are not verified with --lock; nothing else needs it",
             few(&names)
         ),
-        format!("GRANT {first} ON `{database}`.* TO {user}, and so of each database that is to be verified with --lock"),
+        format!("GRANT {first} ON `{database}`.* TO {named}, and so of each database that is to be verified with --lock"),
     );
 }
 
@@ -108,7 +110,7 @@ mod tests {
             "{line}"
         );
         assert!(
-            line.contains("GRANT LOCK TABLES ON `shop`.* TO own"),
+            line.contains("GRANT LOCK TABLES ON `shop`.* TO `own`@`%`,"),
             "{line}"
         );
         let locks = "GRANT LOCK TABLES ON `shop`.* TO `own`@`%`";

@@ -3,6 +3,7 @@
 //! MySQL knows an account by user and host. Behind the proxy every client comes from the proxy's
 //! address: an account for another host only is refused.
 
+use super::account;
 use super::report::{Report, few};
 use crate::ask::{Asker, Row};
 use crate::config::Server;
@@ -32,7 +33,8 @@ pub(super) async fn check(server: &Server, asker: &mut Asker, report: &mut Repor
                 .account
                 .as_ref()
                 .map_or("", |account| account.user.as_str());
-            let remedy = format!("GRANT SELECT ON mysql.user TO {user}");
+            let named = account::asked(asker, user).await;
+            let remedy = format!("GRANT SELECT ON mysql.user TO {named}");
             report.warn(
                 &server.name,
                 "accounts",

@@ -2,6 +2,7 @@
 //!
 //! It reads, and changes nothing on either server.
 
+mod account;
 mod fed;
 mod hosts;
 mod pair;

@@ -1,5 +1,6 @@
 //! Both servers side by side: what clients lose, what differs, what the shadow does not have.
 
+use super::account;
 use super::report::{Report, few};
 use super::server::Facts;
 use crate::config::{Config, FedBy, Server, Writes};
@@ -197,11 +198,12 @@ fn tables(config: &Config, primary: &Facts, shadow: &Facts, report: &mut Report)
             (Some(ours), Some(Some(theirs))) => {
                 let missing: Vec<String> = ours.difference(theirs).cloned().collect();
                 if missing.is_empty() {
-                    report.ok(
-                        name,
-                        "database",
-                        format!("{database}{mapped}: all {} tables are there", ours.len()),
-                    );
+                    let found = match ours.len() {
+                        0 => "there, and the primary has no tables in it".to_owned(),
+                        1 => "its table is there".to_owned(),
+                        n => format!("all {n} tables are there"),
+                    };
+                    report.ok(name, "database", format!("{database}{mapped}: {found}"));
                 } else {
                     let found = format!(
                         "{database}{mapped} lacks {} of {} tables: {}",
@@ -264,7 +266,13 @@ fn fence(config: &Config, server: &Server, facts: &Facts, report: &mut Report) {
     }
     let found =
         format!("{user} lacks {lacks}: a cutover away from {name} is refused (cutover.fence)");
-    report.fail(name, WHAT, found, format!("GRANT {lacks} ON *.* TO {user}"));
+    let account = account::of_grants(grants, user);
+    report.fail(
+        name,
+        WHAT,
+        found,
+        format!("GRANT {lacks} ON *.* TO {account}"),
+    );
 }
 
 /// What vtgate is known not to do, whatever the schema.

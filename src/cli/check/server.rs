@@ -1,5 +1,6 @@
 //! One server by itself: reached, logged in to, what its account may do, how it is set.
 
+use super::account;
 use super::hosts;
 use super::report::{Report, few};
 use crate::ask::{Asker, Manner, Row};
@@ -231,6 +232,7 @@ async fn granted(
 
 fn suffices(server: &Server, grants: &[String], is_for: Use, report: &mut Report) {
     let user = server.account.as_ref().map_or("", |account| &account.user);
+    let account = account::of_grants(grants, user);
     let (needed, place) = match is_for {
         Use::Answers => (vec!["PROCESS", "REPLICATION CLIENT"], "*.*"),
         Use::Rehearses(writes, ddl) => (replayed(writes, ddl), "the application's databases"),
@@ -240,7 +242,7 @@ fn suffices(server: &Server, grants: &[String], is_for: Use, report: &mut Report
             &server.name,
             "triggers",
             format!("{user} cannot see them: a key that one of them changes is pinned wrongly"),
-            format!("GRANT TRIGGER ON the application's databases TO {user}"),
+            format!("GRANT TRIGGER ON the application's databases TO {account}"),
         );
     }
     let missing = lacking(grants, &needed, matches!(is_for, Use::Answers));
@@ -248,7 +250,7 @@ fn suffices(server: &Server, grants: &[String], is_for: Use, report: &mut Report
         return report.ok(&server.name, "grants", needed.join(", "));
     }
     let missing = missing.join(", ");
-    let remedy = format!("GRANT {missing} ON {place} TO {user}");
+    let remedy = format!("GRANT {missing} ON {place} TO {account}");
     match is_for {
         Use::Answers => report.warn(
             &server.name,

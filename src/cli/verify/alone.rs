@@ -96,6 +96,7 @@ pub(super) fn run(
             replicated,
             still,
             lock,
+            clock: config.compare.measure.now().clock_tolerated(),
         }),
         records: Arc::new(Verifications::at(&config.ledger.path)),
         left_out: app::left_out(&config),
@@ -230,6 +231,8 @@ struct Alone {
     still: Option<Stillness>,
     /// Where tables are to be locked, and replication feeds the shadow.
     lock: Option<Lock>,
+    /// By so much moments that a mirror wrote may differ.
+    clock: Duration,
 }
 
 impl Around for Alone {
@@ -278,6 +281,10 @@ impl Around for Alone {
     }
 
     fn repairs(&self, _table: &Table) {}
+
+    fn clock(&self) -> Duration {
+        self.clock
+    }
 
     /// No mirror runs that could lose one.
     fn lost_since(&self, _table: &Table, _since: jiff::Timestamp) -> bool {

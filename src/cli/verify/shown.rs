@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 /// Rows that differ and are told, of all tables.
 const ROWS_MAX: usize = 50;
 
+/// Notes on definitions that are told.
+const NOTES_MAX: usize = 5;
+
 /// Holds that are told one by one, the newest.
 const HOLDS_MAX: usize = 10;
 
@@ -80,16 +83,39 @@ pub(super) fn whole(told: &Value) -> String {
     for one in tables {
         lines.extend(beside(one));
     }
-    lines.extend(rows(tables));
-    let notes = run.get("notes").and_then(Value::as_array);
-    lines.extend(
-        notes
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(|note| format!("note: {note}")),
-    );
+    lines.extend(rows(run, tables));
+    lines.extend(notes(run, tables));
     lines.join("\n")
+}
+
+/// What differs and says nothing of a row, behind all that does.
+fn notes(run: &Value, tables: &[Value]) -> Vec<String> {
+    let of_run = run.get("notes").and_then(Value::as_array);
+    let of_run = of_run.into_iter().flatten().filter_map(Value::as_str);
+    let mut notes: Vec<String> = of_run.map(|note| format!("note: {note}")).collect();
+    let of_tables = tables.iter().flat_map(|one| {
+        let schema = one.get("schema").and_then(Value::as_array);
+        let of_it = schema.into_iter().flatten().filter(|said| is_note(said));
+        of_it.map(|said| format!("note: {}: {}", name(one), text(said, "/said")))
+    });
+    let of_tables: Vec<String> = of_tables.collect();
+    let more = of_tables.len().saturating_sub(NOTES_MAX);
+    notes.extend(of_tables.into_iter().take(NOTES_MAX));
+    if more > 0 {
+        notes.push(format!("and {more} notes more: --format json"));
+    }
+    if !notes.is_empty() {
+        notes.insert(0, String::new());
+    }
+    notes
+}
+
+fn is_note(difference: &Value) -> bool {
+    text(difference, "/weight") == "note"
+}
+
+fn name(one: &Value) -> String {
+    format!("{}.{}", text(one, "/database"), text(one, "/table"))
 }
 
 /// `in 2 instants, for which sessions waited 8.1 ms and 11.0 ms`
@@ -180,24 +206,16 @@ fn different(one: &Value) -> String {
 
 /// What is to be said of a table beside its figures.
 fn beside(one: &Value) -> Vec<String> {
-    let name = format!("{}.{}", text(one, "/database"), text(one, "/table"));
+    let name = name(one);
     let list = |key: &str| {
-        one.get(key)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
+        let list = one.get(key).and_then(Value::as_array);
+        list.map_or(&[][..], Vec::as_slice)
     };
-    let schema = list("schema").into_iter().map(|difference| {
-        let weight = if text(&difference, "/weight") == "note" {
-            "note: "
-        } else {
-            ""
-        };
-        format!("{name}: {weight}{}", text(&difference, "/said"))
-    });
-    let mut lines: Vec<String> = schema.collect();
-    let uncovered = list("not_covered");
-    let uncovered = uncovered.iter().filter_map(Value::as_str);
+    let differ = list("schema").iter().filter(|said| !is_note(said));
+    let mut lines: Vec<String> = differ
+        .map(|difference| format!("{name}: {}", text(difference, "/said")))
+        .collect();
+    let uncovered = list("not_covered").iter().filter_map(Value::as_str);
     lines.extend(uncovered.map(|what| format!("{name}: not covered: {what}")));
     let why = text(one, "/why");
     if !why.is_empty() && !lines.iter().any(|line| line.ends_with(why)) {
@@ -206,9 +224,8 @@ fn beside(one: &Value) -> Vec<String> {
     lines
 }
 
-fn rows(tables: &[Value]) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut left_out = 0;
+fn rows(run: &Value, tables: &[Value]) -> Vec<String> {
+    let (mut lines, mut left_out, mut redacted) = (Vec::new(), 0, false);
     for one in tables {
         let rows = one.get("rows").and_then(Value::as_array);
         for row in rows.into_iter().flatten() {
@@ -226,18 +243,10 @@ fn rows(tables: &[Value]) -> Vec<String> {
                 left_out += 1;
                 continue;
             }
-            let columns = row.get("columns").and_then(Value::as_array);
-            let columns: Vec<&str> = columns
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
-            let mut words = vec![
-                format!("{}.{}", text(one, "/database"), text(one, "/table")),
-                text(row, "/how").to_owned(),
-            ];
+            let mut words = vec![name(one), text(row, "/how").to_owned()];
             words.extend((!text(row, "/key").is_empty()).then(|| text(row, "/key").to_owned()));
-            words.extend((!columns.is_empty()).then(|| format!("({})", columns.join(", "))));
+            words.extend(values(run, row));
+            redacted |= text(row, "/key").is_empty();
             words.extend(
                 (!text(row, "/repaired").is_empty()).then(|| text(row, "/repaired").to_owned()),
             );
@@ -247,10 +256,36 @@ fn rows(tables: &[Value]) -> Vec<String> {
     if left_out > 0 {
         lines.push(format!("and {} rows more: --format json", count(left_out)));
     }
+    if redacted {
+        lines.push(
+            "keys and values are not told: the ledger keeps no literals (ledger.literals = \"redact\")".to_owned(),
+        );
+    }
     if !lines.is_empty() {
         lines.insert(0, String::new());
     }
     lines
+}
+
+/// `(a: legacy 1, vitess 2; b)`: the columns that differ, with what both have where that is told.
+fn values(run: &Value, row: &Value) -> Option<String> {
+    let texts = |key: &str| {
+        let list = row.get(key).and_then(Value::as_array);
+        let list = list.into_iter().flatten();
+        list.filter_map(Value::as_str).collect::<Vec<_>>()
+    };
+    let (mine, theirs) = (texts("primary"), texts("shadow"));
+    let columns = texts("columns").into_iter().enumerate();
+    let columns = columns.map(|(at, column)| match (mine.get(at), theirs.get(at)) {
+        (Some(mine), Some(theirs)) => format!(
+            "{column}: {} {mine}, {} {theirs}",
+            text(run, "/primary"),
+            text(run, "/shadow")
+        ),
+        _ => column.to_owned(),
+    });
+    let columns = columns.collect::<Vec<_>>().join("; ");
+    (!columns.is_empty()).then(|| format!("({columns})"))
 }
 
 fn history(told: &Value) -> String {
@@ -289,20 +324,40 @@ mod tests {
                 "rows_primary": 1200, "rows_shadow": 1199, "differences": {"missing": 1}, "unsettled": 0,
                 "schema": [{"weight": "note", "what": "collation", "said": "a is x on legacy, y on vitess"}],
                 "not_covered": ["the sample left out 3 of 4 ranges"],
-                "rows": [{"how": "missing", "key": "`id` = 7", "columns": []}],
-            }], "notes": [],
+                "rows": [{"how": "missing", "key": "`id` = 7", "columns": []},
+                    {"how": "changed", "key": "`id` = 8", "columns": ["v", "w"], "primary": ["1"], "shadow": ["NULL"]}],
+            }], "notes": ["others write"],
         }});
         let shown = whole(&told);
         for words in [
             "verification 3 of vitess against legacy: different",
             "1,200",
             "1 missing",
-            "app.t: note: a is x on legacy",
             "not covered: the sample left out 3 of 4 ranges",
             "app.t  missing  `id` = 7",
+            "app.t  changed  `id` = 8  (v: legacy 1, vitess NULL; w)",
         ] {
             assert!(shown.contains(words), "{words}: {shown}");
         }
+        let last = "\n\nnote: others write\nnote: app.t: a is x on legacy, y on vitess";
+        assert!(shown.ends_with(last), "{shown}");
+    }
+
+    #[test]
+    fn notes_do_not_bury_what_differs_and_redaction_is_said() {
+        let note = |n: u64| json!({"weight": "note", "said": format!("column {n} is x there")});
+        let told = json!({"run": {"id": 1, "notes": [], "tables": [{
+            "database": "app", "table": "t", "outcome": "different", "differences": {"clock": 1},
+            "schema": (0..40).map(note).collect::<Vec<_>>(),
+            "rows": [{"how": "clock", "key": null, "columns": ["at"], "primary": [], "shadow": []}],
+        }]}});
+        let shown = whole(&told);
+        let redacted = "app.t  clock  (at)\nkeys and values are not told";
+        assert!(shown.contains(redacted), "{shown}");
+        assert!(
+            shown.ends_with("\nand 35 notes more: --format json"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, news: &News, at: &str) {
     let [guards, latency] =
         Layout::horizontal([Constraint::Percentage(55), Constraint::Percentage(45)]).areas(upper);
     frame.render_widget(guards_of(&answers.readiness, guards.width), guards);
-    frame.render_widget(latency_of(answers), latency);
+    frame.render_widget(latency_of(answers, latency.width), latency);
     frame.render_widget(findings_of(&answers.findings, lower.width), lower);
 }
 
@@ -203,7 +203,19 @@ fn guards_of(readiness: &Value, width: u16) -> Paragraph<'static> {
     Paragraph::new(lines).block(titled(title))
 }
 
-fn latency_of(answers: &Answers) -> Table<'static> {
+/// Columns of a class's name, and of a figure with its unit.
+const CLASS_WIDTH: u16 = 11;
+const FIGURE_WIDTH: u16 = 9;
+
+fn latency_of(answers: &Answers, width: u16) -> Table<'static> {
+    // No figure is cut: where there is no room for all, the tail's are shown.
+    let all = CLASS_WIDTH + 4 * (FIGURE_WIDTH + 1);
+    let quantiles: &[&str] = if width >= all {
+        &["p50", "p99"]
+    } else {
+        &["p99"]
+    };
+    let told = usize::from(FIGURE_WIDTH);
     let servers = ["/primary", "/shadow"].map(|role| text(&answers.status, role).to_owned());
     let classes = answers.latency.get("classes").and_then(Value::as_array);
     let mut classes = classes.cloned().unwrap_or_default();
@@ -215,26 +227,26 @@ fn latency_of(answers: &Answers) -> Table<'static> {
     };
     let row = |class: &Value| {
         let mut cells = vec![Cell::new(text(class, "/class").to_owned())];
-        for quantile in ["p50", "p99"] {
+        for quantile in quantiles {
             for server in &servers {
                 let figure = figure(class, server, quantile);
-                cells.push(Cell::new(format!("{figure:>10}")));
+                cells.push(Cell::new(format!("{figure:>told$}")));
             }
         }
         Row::new(cells)
     };
     let mut head = vec!["class".to_owned()];
-    for quantile in ["p50", "p99"] {
+    for quantile in quantiles {
         for server in &servers {
-            head.push(format!(
-                "{:>10}",
-                brief(&format!("{server} {quantile}"), 10)
-            ));
+            let title = brief(&format!("{quantile} {server}"), told);
+            head.push(format!("{title:>told$}"));
         }
     }
-    let widths = [Constraint::Min(11)]
-        .into_iter()
-        .chain([Constraint::Length(11); 4]);
+    let figures = quantiles.len() * servers.len();
+    let widths = std::iter::once(Constraint::Min(CLASS_WIDTH)).chain(std::iter::repeat_n(
+        Constraint::Length(FIGURE_WIDTH),
+        figures,
+    ));
     Table::new(classes.iter().map(row), widths)
         .header(Row::new(head).dim())
         .block(titled(" latency ".to_owned()))
@@ -347,6 +359,23 @@ mod tests {
             screen.contains('╳') && !screen.contains('\u{1b}'),
             "{screen}"
         );
+    }
+
+    /// Finding: at 120 columns the units were cut, and 12.3 ms could not be told from 12.3 s.
+    #[test]
+    fn a_figure_is_shown_with_its_unit_or_not_at_all() {
+        let mut news = news();
+        if let Some(answers) = &mut news.now {
+            answers.latency = json!({"classes": [{"class": "transaction", "count": 9,
+                "legacy": {"p50": 123_456, "p99": 987_654}, "vitess": {"p50": 12_345_678, "p99": 59_999_999}}]});
+        }
+        let wide = drawn(&news, (120, 40));
+        for figure in ["123.4 ms", "987.6 ms", "12.34 s", "59.99 s", "p50 lega…"] {
+            assert!(wide.contains(figure), "{figure}:\n{wide}");
+        }
+        let narrow = drawn(&news, (80, 24));
+        assert!(narrow.contains("987.6 ms") && narrow.contains("59.99 s"));
+        assert!(!narrow.contains("123.4"), "{narrow}");
     }
 
     #[test]

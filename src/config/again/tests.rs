@@ -136,7 +136,7 @@ fn where_one_key_needs_a_restart_none_is_taken() {
     assert_eq!(running.listen.drain_timeout.now().as_secs(), 5);
     let told = found.refusal();
     assert!(
-        told.contains("listen.threads (not written) → 3") && told.contains("--take-over"),
+        told.contains("listen.threads 0 (default) → 3") && told.contains("--take-over"),
         "{told}"
     );
     // The file is put back, but for what can change.

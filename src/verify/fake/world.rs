@@ -23,6 +23,8 @@ pub(in crate::verify) struct Data {
     pub(in crate::verify) more: Vec<String>,
     pub(in crate::verify) has_key: bool,
     pub(in crate::verify) engine: &'static str,
+    /// The type of `v`.
+    pub(in crate::verify) kind: &'static str,
 }
 
 impl Data {
@@ -33,6 +35,7 @@ impl Data {
             more: Vec::new(),
             has_key: true,
             engine: "InnoDB",
+            kind: "varbinary(20)",
         }
     }
 }
@@ -175,6 +178,10 @@ impl Around for Watched {
 
     fn repairs(&self, table: &Table) {
         self.places.lock().tainted.push(table.name.clone());
+    }
+
+    fn clock(&self) -> Duration {
+        Duration::from_secs(1)
     }
 
     fn lost_since(&self, table: &Table, _since: jiff::Timestamp) -> bool {
@@ -449,7 +456,7 @@ fn of_table(data: &Data, statement: &str) -> Say {
             (cells[2], cells[5]) = (None, None);
             cells
         };
-        let mut columns = vec![column("id", "bigint"), column("v", "varbinary(20)")];
+        let mut columns = vec![column("id", "bigint"), column("v", data.kind)];
         columns.extend(data.more.iter().map(|name| column(name, "int")));
         return Say::Rows(columns);
     }

@@ -225,7 +225,7 @@ pub(super) fn may_stray(one: &Differs, look: &Look, routed: bool) -> bool {
         && match one.how {
             How::Twice | How::Misplaced => true,
             How::Extra => !look.is_there(&one.key),
-            How::Missing | How::Changed => false,
+            How::Missing | How::Changed | How::Clock => false,
         }
 }
 

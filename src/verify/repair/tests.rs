@@ -226,6 +226,9 @@ fn where_the_ledger_keeps_no_literals_a_plan_is_told_to_operators_alone() {
     let whole = ended(&process);
     let repair = |told: &Value| told["run"]["tables"][0]["rows"][0]["repair"].to_string();
     assert!(repair(&whole).contains("UPDATE `app`.`t`"), "{whole:#}");
+    let row = &whole["run"]["tables"][0]["rows"][0];
+    assert_eq!(row["columns"], json!(["v"]));
+    assert_eq!((&row["primary"], &row["shadow"]), (&json!([]), &json!([])));
     let part = process.standing(false);
     let hidden = repair(&part);
     assert!(

@@ -30,6 +30,39 @@ fn what_is_the_same_is_equal_and_what_is_not_is_told() {
     assert_eq!(world.around.verified.lock().len(), 1);
 }
 
+/// Finding: one row of some hundred had its NOW() a second off, no answer had shown it, and the table was different
+/// without a word of why.
+#[test]
+fn a_moment_that_is_off_as_the_mirrors_own_may_be_is_told_apart() {
+    let mut data = Data::of(3);
+    data.kind = "datetime";
+    for at in data.rows.values_mut() {
+        *at = "2024-02-29 12:30:01".to_owned();
+    }
+    let world = World::new(&[("t", data)]);
+    let set = |id: i64, at: &str| {
+        let mut state = world.state.lock();
+        state.table("other", "t").rows.insert(id, at.to_owned());
+    };
+    set(2, "2024-02-29 12:30:02");
+    let told = world.run(&[]);
+    let one = table(&told);
+    assert_eq!(one["outcome"], "different", "{told:#}");
+    assert_eq!(one["differences"], serde_json::json!({"clock": 1}));
+    let why = one["why"].as_str().unwrap();
+    assert!(why.contains("--repair apply"), "{why}");
+    assert_eq!(one["rows"][0]["how"], "clock", "{told:#}");
+    assert_eq!(one["rows"][0]["columns"], serde_json::json!(["v"]));
+    let values = |side: &str, at: &str| assert_eq!(one["rows"][0][side], serde_json::json!([at]));
+    values("primary", "2024-02-29 12:30:01");
+    values("shadow", "2024-02-29 12:30:02");
+    set(3, "2024-02-29 12:30:03");
+    let told = world.run(&[]);
+    let differences = &table(&told)["differences"];
+    assert_eq!(*differences, serde_json::json!({"changed": 1, "clock": 1}));
+    assert_eq!(table(&told)["why"], Value::Null, "{told:#}");
+}
+
 #[test]
 fn a_session_is_set_so_that_no_server_cuts_an_answer_short() {
     let world = World::new(&[("t", Data::of(3))]);

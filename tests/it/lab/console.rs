@@ -95,7 +95,7 @@ async fn the_mysql_command_line_reads_the_ledger_and_nothing_else() {
     );
     let alike = ask(
         &proxy,
-        "SELECT sum(commands) FROM coverage WHERE verdict IN ('match', 'tolerated') AND reason IS NULL",
+        "SELECT sum(commands) FROM coverage WHERE verdict IN ('matched', 'tolerated') AND reason IS NULL",
     );
     let coverage = proxy.settled();
     let known = coverage["matched"].as_u64().unwrap() + coverage["tolerated"].as_u64().unwrap();
