@@ -31,6 +31,9 @@ pub struct Report {
     pub primary: Server,
     /// Who rehearses.
     pub shadow: Server,
+    /// The server that the config names first, which has the first colour whoever is the primary.
+    #[serde(skip)]
+    pub first: String,
     /// What is mirrored, as in the status.
     pub mirror: Value,
     /// Whether literals are redacted in the ledger.
@@ -109,8 +112,8 @@ enum Block<'a> {
     Table(Table),
     /// Shares of a whole: name, count, and how it looks.
     Bar(Vec<(&'static str, u64, Look)>),
-    /// Both servers' curves, with their names.
-    Curves(&'a [Curve], [&'a str; 2]),
+    /// Both servers' curves.
+    Curves(&'a [Curve], chart::Servers<'a>),
 }
 
 /// How a part of a bar looks.

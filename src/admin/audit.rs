@@ -356,22 +356,26 @@ const TOLD: [&str; 23] = [
 /// Fields that say nothing of what is asked for.
 const BESIDE: [&str; 3] = ["who", "form_token", "token"];
 
+/// Stands for what is not told.
+const HIDDEN: &str = "…";
+
 /// What was asked for, in a line.
 fn summary(told: &[(String, Value)]) -> String {
     let plain = |name: &str| {
         let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
         name.len() <= 32 && name.chars().all(is_plain)
     };
-    let each = told.iter().filter(|(name, value)| {
-        !BESIDE.contains(&&**name) && *value != Value::String(String::new())
-    });
+    let says = |value: &Value| !value.is_null() && *value != Value::String(String::new());
+    let each = told
+        .iter()
+        .filter(|(name, value)| !BESIDE.contains(&&**name) && says(value));
     let words = each.map(|(name, value)| {
         if !plain(name) {
-            "…".to_owned()
+            HIDDEN.to_owned()
         } else if TOLD.contains(&&**name) {
             format!("{name}={}", word(value))
         } else {
-            name.clone()
+            format!("{name}={HIDDEN}")
         }
     });
     brief(&words.collect::<Vec<_>>().join(" "), BODY_CHARS)
@@ -388,7 +392,6 @@ fn name(said: &str) -> String {
 
 /// A value, where it is a name, a word or a number.
 fn word(value: &Value) -> String {
-    const HIDDEN: &str = "…";
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::String(text) => {
@@ -453,7 +456,7 @@ mod tests {
         for (body, line) in [
             (
                 json!({"state": "accepted", "who": "bob", "why": "card 4111 1111", "until": "2030-01-31T00:00:00Z"}),
-                "state=accepted until=2030-01-31T00:00:00Z why",
+                "state=accepted until=2030-01-31T00:00:00Z why=…",
             ),
             (
                 json!({"to": "vitess", "dry_run": false, "force": ["taint", "lag"]}),
@@ -461,16 +464,16 @@ mod tests {
             ),
             (
                 json!({"tables": ["app.orders", "app.o'r"], "why": "x", "fingerprint": "SELECT 'secret'"}),
-                "fingerprint tables=app.orders,… why",
+                "fingerprint=… tables=app.orders,… why=…",
             ),
             (
                 json!({"sample": 0.5, "paused": true, "reads": null}),
-                "paused=true reads=null sample=0.5",
+                "paused=true sample=0.5",
             ),
             (json!({"token": "hush", "form_token": "hush"}), ""),
             (
                 json!({"SELECT 'secret'": 1, "where": "id = 5", "state": {"a": "secret"}}),
-                "… state=… where",
+                "… state=… where=…",
             ),
             (json!({"name": "n".repeat(65)}), "name=…"),
         ] {

@@ -4,7 +4,9 @@
 use super::answer::{Asked, Refusal, scrape};
 use super::{Parts, readiness};
 use crate::config;
-use crate::ledger::{Byte, Curve, FindingFilter, LIMIT_MAX, Moment, Pace, Protocol, Whose};
+use crate::ledger::{
+    Byte, Course, Curve, FindingFilter, LIMIT_MAX, Moment, Pace, Protocol, Then, Whose,
+};
 use crate::readiness::{allowed, slower};
 use crate::sql::Class;
 use axum::Json;
@@ -92,7 +94,7 @@ pub(super) async fn course(
     let [primary, shadow] = &told.servers;
     let times = |[p50, p99]: [u64; 2]| json!({"p50": p50, "p99": p99});
     let item = |one: &Moment| json!({"at": one.at.to_string(), "count": one.samples, primary: times(one.primary), shadow: times(one.shadow)});
-    let items: Vec<Value> = told.course.iter().map(item).collect();
+    let items: Vec<Value> = told.course.moments.iter().map(item).collect();
     Ok(Json(json!({"items": items})))
 }
 
@@ -104,7 +106,7 @@ pub(super) struct Told {
     /// Since the start; none where too few were timed.
     pub(super) curve: Option<Curve>,
     /// The last twelve hours.
-    pub(super) course: Vec<Moment>,
+    pub(super) course: Course,
     /// As the guard `latency` sees them, where it does and they are past its limits.
     pub(super) slower: Option<Pace>,
 }
@@ -141,11 +143,17 @@ pub(super) fn told(parts: &Parts, whose: Whose, byte: Byte) -> Told {
     }
 }
 
-/// Whether the shadow was past the limits of the guard `latency` in a minute.
+/// Whether the shadow was past the limits of the guard `latency` in a minute: who was the shadow then. Of a minute
+/// in which that changed nothing is said.
 pub(super) fn is_slow(limits: &config::LatencyLimits, minute: &Moment) -> bool {
+    let (primary, shadow) = match minute.then {
+        Then::Same => (minute.primary, minute.shadow),
+        Then::Turned => (minute.shadow, minute.primary),
+        Then::Between => return false,
+    };
     let past = |at: usize, factor, time| {
-        let of = |times: &[u64; 2]| times.get(at).copied().unwrap_or(0);
-        of(&minute.shadow) > allowed(of(&minute.primary), factor, time)
+        let of = |times: [u64; 2]| times.get(at).copied().unwrap_or(0);
+        of(shadow) > allowed(of(primary), factor, time)
     };
     past(0, limits.p50_ratio, limits.p50) || past(1, limits.p99_ratio, limits.p99)
 }
@@ -182,4 +190,42 @@ pub(super) fn marked(parts: &Parts) -> Result<BTreeMap<(String, String), Marked>
         (key, Marked { id, state })
     };
     Ok(page.items.iter().map(mark).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_minute_is_judged_by_who_was_the_shadow_in_it() {
+        let limits = config::LatencyLimits {
+            p50_ratio: 1.5,
+            p50: Duration::from_millis(2),
+            p99_ratio: 1.5,
+            p99: Duration::from_millis(5),
+            window: Duration::from_secs(900),
+            samples: 20,
+            fingerprints: 10,
+        };
+        let fast = [1_000, 5_000];
+        let slow = [9_000, 50_000];
+        for (then, primary, shadow, is) in [
+            (Then::Same, fast, slow, true),
+            (Then::Same, slow, fast, false),
+            // Before the cutover the server was slow that is the primary now.
+            (Then::Turned, slow, fast, true),
+            (Then::Turned, fast, slow, false),
+            (Then::Between, fast, slow, false),
+        ] {
+            let minute = Moment {
+                at: jiff::Timestamp::UNIX_EPOCH,
+                samples: 100,
+                primary,
+                shadow,
+                then,
+            };
+            assert_eq!(is_slow(&limits, &minute), is, "{minute:?}");
+        }
+    }
 }

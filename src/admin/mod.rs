@@ -116,7 +116,7 @@ pub enum NotReloaded {
 pub struct Sessions {
     /// Open now.
     pub open: u64,
-    /// Open now, with a replay on the shadow.
+    /// Open now, with a replay on the shadow; none while nothing is mirrored.
     pub mirrored: u64,
     /// Open now, piped untouched and not mirrored.
     pub tunnelled: u64,
@@ -137,6 +137,23 @@ pub struct Mirror {
     pub unread: u64,
     /// How long the first of them has been waiting.
     pub oldest: std::time::Duration,
+}
+
+impl Mirror {
+    /// Whether anything is run on the shadow: it runs, and reads or writes are mirrored.
+    #[must_use]
+    pub fn mirrors(&self) -> bool {
+        self.state == "running" && self.control.compares()
+    }
+
+    /// Its state in a word for people: `off` where it runs, and neither reads nor writes are mirrored.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self.state {
+            "running" if !self.mirrors() => "off",
+            state => state,
+        }
+    }
 }
 
 /// What was last seen of a server.

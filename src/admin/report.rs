@@ -91,6 +91,7 @@ fn made(parts: &Parts) -> Result<Report, String> {
         uptime_s: parts.started.elapsed().as_secs(),
         primary: seen(primary),
         shadow: seen(shadow),
+        first: parts.config.primary.name.clone(),
         mirror: mirror_json(parts),
         redacted: parts.config.ledger.literals == Literals::Redact,
         readiness: verdict,

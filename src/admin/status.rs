@@ -61,6 +61,7 @@ pub(super) fn mirror_json(parts: &Parts) -> Value {
     let (mirror, tee) = (house.mirror(), house.tee());
     json!({
         "state": mirror.state,
+        "mirrors": mirror.mirrors(),
         "reason": mirror.reason,
         "reads": mirror.control.reads,
         "writes": mirror.control.writes.name(),

@@ -325,7 +325,7 @@ async fn the_status_has_the_contracts_shape() {
     );
     assert_eq!(
         body["mirror"],
-        json!({"state": "running", "reason": null, "reads": true, "writes": "apply", "sample": 1.0, "observe": true,
+        json!({"state": "running", "mirrors": true, "reason": null, "reads": true, "writes": "apply", "sample": 1.0, "observe": true,
                "waiting": 2, "unread": 1, "queue_bytes": 5, "queue_bytes_max": 9})
     );
     let servers = &body["servers"];

@@ -169,8 +169,13 @@ impl House for Running {
         let relay = self.relay.sessions();
         Sessions {
             open: relay.open,
-            // A session that has ended may still be replayed for a moment.
-            mirrored: self.mirror.figures().sessions.min(relay.open),
+            // A session that has ended may still be replayed for a moment. One that has a replay is not mirrored while
+            // nothing is.
+            mirrored: if House::mirror(self).mirrors() {
+                self.mirror.figures().sessions.min(relay.open)
+            } else {
+                0
+            },
             tunnelled: relay.tunnelled,
         }
     }
@@ -192,9 +197,13 @@ impl House for Running {
             };
             Some(why.to_owned())
         };
+        let off = || {
+            let why = "reads and writes are both off: commands are counted, and none is run on the shadow";
+            (!control.paused && !control.compares()).then(|| why.to_owned())
+        };
         Mirror {
             state,
-            reason: suspended.or_else(unobserved),
+            reason: suspended.or_else(unobserved).or_else(off),
             control,
             waiting: figures.waiting,
             unread: figures.unread,

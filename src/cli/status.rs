@@ -101,7 +101,7 @@ pub(super) fn mirror(status: &Value) -> String {
         .unwrap_or(0.0);
     format!(
         "{}{}; reads {}, writes {}, sample {} %; queue {} of {}",
-        text(status, "/mirror/state"),
+        word(status),
         if reason.is_empty() {
             String::new()
         } else {
@@ -113,6 +113,15 @@ pub(super) fn mirror(status: &Value) -> String {
         bytes(number(status, "/mirror/queue_bytes")),
         bytes(number(status, "/mirror/queue_bytes_max")),
     )
+}
+
+/// The mirror's state in a word: `off` where it runs, and neither reads nor writes are mirrored.
+pub(super) fn word(status: &Value) -> &str {
+    let mirrors = status.pointer("/mirror/mirrors").and_then(Value::as_bool);
+    match text(status, "/mirror/state") {
+        "running" if mirrors == Some(false) => "off",
+        state => state,
+    }
 }
 
 fn coverage(coverage: &Value) -> String {
@@ -152,6 +161,20 @@ mod tests {
         let line = "handover  process 4711 has taken over; this one ends with its last session";
         assert!(shown(&status).contains(line));
         assert!(!shown(&json!({"handover": null})).contains("handover"));
+    }
+
+    #[test]
+    fn a_mirror_that_mirrors_nothing_is_off() {
+        let mut status = json!({"mirror": {"state": "running", "mirrors": false, "reads": false, "writes": "off",
+            "reason": "reads and writes are both off", "sample": 1.0, "queue_bytes": 0, "queue_bytes_max": 1_024}});
+        let line = "off (reads and writes are both off); reads off, writes off, sample 100 %; queue 0 B of 1 KiB";
+        assert_eq!(mirror(&status), line);
+        status["mirror"]["state"] = json!("paused");
+        assert_eq!(word(&status), "paused");
+        status["mirror"] = json!({"state": "running", "mirrors": true});
+        assert_eq!(word(&status), "running");
+        // An older one does not say it.
+        assert_eq!(word(&json!({"mirror": {"state": "running"}})), "running");
     }
 
     #[test]

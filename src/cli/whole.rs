@@ -100,7 +100,9 @@ fn lines(out: &mut String, lines: &[(&str, String)]) {
 
 /// All that a divergence shows beside its head.
 fn evidence(item: &Value) -> String {
-    let mut out = session(item);
+    // Of statistics over many commands there is no session, and nothing to repeat.
+    let is_one = !is_latency(item);
+    let mut out = if is_one { session(item) } else { String::new() };
     for role in ["primary", "shadow"] {
         let side = item.get(role).filter(|side| side.is_object());
         if let Some(side) = side {
@@ -110,8 +112,14 @@ fn evidence(item: &Value) -> String {
     out.push_str(&cause(item));
     out.push_str(&examples(item));
     out.push_str(&plans(item));
-    let _ = write!(out, "\n\nrepeat it: understudy repro {}", id(item, "/id"));
+    if is_one {
+        let _ = write!(out, "\n\nrepeat it: understudy repro {}", id(item, "/id"));
+    }
     out
+}
+
+fn is_latency(item: &Value) -> bool {
+    text(item, "/kind") == "latency"
 }
 
 fn cause(item: &Value) -> String {
@@ -181,6 +189,16 @@ fn session(item: &Value) -> String {
 }
 
 fn whole_side(side: &Value) -> String {
+    if let Some(times) = side.get("quantiles").filter(|times| times.is_object()) {
+        let time = |name: &str| micros(number(times, name));
+        return format!(
+            "p50 {}, p90 {}, p99 {}, longest {}",
+            time("/p50"),
+            time("/p90"),
+            time("/p99"),
+            time("/max")
+        );
+    }
     let took = micros(number(side, "/latency_us"));
     if side.get("error").is_some_and(Value::is_object) {
         return format!(
@@ -348,6 +366,28 @@ mod tests {
             "repeat it: understudy repro 7",
         ] {
             assert!(lines.contains(&line), "{line}:\n{shown}");
+        }
+    }
+
+    #[test]
+    fn of_a_slower_statement_times_are_told_and_no_session() {
+        let times =
+            |n: u64| json!({"p50": n, "p90": 2 * n, "p99": 3 * n, "p999": 4 * n, "max": 5 * n});
+        let item = json!({
+            "id": 8, "kind": "latency", "detail": "p50 100 µs → 2.00 ms", "fingerprint": "SELECT ?", "finding_id": 4,
+            "primary": {"server": "legacy", "rows": null, "latency_us": 300, "quantiles": times(100)},
+            "shadow": {"server": "vitess", "rows": null, "latency_us": 6_000, "quantiles": times(2_000)},
+        });
+        let shown = divergence(&item);
+        let lines = lines_of(&shown);
+        for line in [
+            "legacy       p50 100 µs, p90 200 µs, p99 300 µs, longest 500 µs",
+            "vitess       p50 2.00 ms, p90 4.00 ms, p99 6.00 ms, longest 10.0 ms",
+        ] {
+            assert!(lines.contains(&line), "{line}:\n{shown}");
+        }
+        for word in ["session", "repeat it", "0 rows"] {
+            assert!(!shown.contains(word), "{word}:\n{shown}");
         }
     }
 

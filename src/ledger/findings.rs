@@ -285,7 +285,7 @@ pub(super) fn tell_tainted(
 ///
 /// Impact = share of all commands that diverged so (in percent) × how much a divergence of its kind
 /// matters beside others: what fails counts most, what is slower least; what follows
-/// from another finding has no weight beside it.
+/// from another finding has no weight beside it. The weights stand in `docs/findings.md`, too.
 pub(super) const BASE: &str = "SELECT f.id, f.kind, f.fingerprint, f.digest, f.protocol, f.class, f.tables,
       f.count, f.first_seen, f.last_seen, f.cause_id, f.cause, f.rule, f.who, f.why, f.until,
       f.over OR f.expired AS expired, CASE WHEN f.over THEN 'open' ELSE f.state END AS state,

@@ -8,7 +8,7 @@ mod course;
 #[cfg(test)]
 mod tests;
 
-pub use course::Moment;
+pub use course::{Course, Moment, Then, Turn};
 
 use super::busiest::{Busiest, Place};
 use super::digests::Digests;

@@ -49,7 +49,7 @@ pub use findings::{
     DivergenceFilter, FindingFilter, FindingSort, LIMIT_MAX, Open, OpenFindings, Page,
 };
 pub use floor::{Floor, FloorError};
-pub use latency::{Byte, Curve, Moment, Pace, Quantiles, SHARES, Whose};
+pub use latency::{Byte, Course, Curve, Moment, Pace, Quantiles, SHARES, Then, Turn, Whose};
 pub use observation::{Observation, Protocol, Side};
 pub use plans::{Plans, REFUSED};
 pub use querylog::{LISTENERS_MAX, Listener, QueryFilter, QueryLine, VERDICTS};
@@ -580,9 +580,9 @@ impl Ledger {
         self.inner.latency.mark(servers, now);
     }
 
-    /// How both servers' latency went, a point a minute, oldest first.
+    /// How both servers' latency went, a point a minute.
     #[must_use]
-    pub fn course(&self, servers: [&str; 2], byte: Byte, whose: Whose) -> Vec<Moment> {
+    pub fn course(&self, servers: [&str; 2], byte: Byte, whose: Whose) -> Course {
         self.inner.latency.course(servers, byte, whose)
     }
 

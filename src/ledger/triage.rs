@@ -46,13 +46,10 @@ impl FindingPatch {
                 said(key, text).map_err(|wrong| wrong.to_string())?;
             }
         }
-        let lacks = |key: &str| Err(format!("{key}: a finding that is {state} needs it"));
         match state {
             "open" => {}
-            "accepted" | "fixed" | "noise" if self.who.is_none() => return lacks("who"),
-            "accepted" if self.why.is_none() => return lacks("why"),
-            "accepted" if self.until.is_none() => return lacks("until"),
-            "accepted" | "fixed" | "noise" => {}
+            "accepted" => self.has(state, &["who", "why", "until"])?,
+            "fixed" | "noise" => self.has(state, &["who"])?,
             "regressed" => {
                 return Err(
                     "state: a fixed finding is regressed once it diverges again; write open"
@@ -78,6 +75,27 @@ impl FindingPatch {
             self.until = Some(at.to_string());
         }
         Ok(self)
+    }
+}
+
+impl FindingPatch {
+    /// # Errors
+    /// All of these keys that are missing, at once.
+    fn has(&self, state: &str, keys: &[&str]) -> Result<(), String> {
+        let is_there = |key: &str| match key {
+            "who" => self.who.is_some(),
+            "why" => self.why.is_some(),
+            _ => self.until.is_some(),
+        };
+        let missing: Vec<&str> = keys.iter().copied().filter(|key| !is_there(key)).collect();
+        match missing.as_slice() {
+            [] => Ok(()),
+            [one] => Err(format!("{one}: a finding that is {state} needs it")),
+            all => Err(format!(
+                "{}: a finding that is {state} needs them",
+                all.join(", ")
+            )),
+        }
     }
 }
 

@@ -35,6 +35,41 @@ const NINES: (f64, f64) = (1.3, 4.3);
 /// A point: how many nines, how many µs.
 type Point = (f64, u64);
 
+/// Two servers and their colours: each keeps its own, whoever is the primary.
+#[derive(Clone, Copy, Debug)]
+pub struct Servers<'a> {
+    /// The primary's name, the shadow's.
+    names: [&'a str; 2],
+    /// Their classes, which the document around gives their colours.
+    hues: [&'static str; 2],
+}
+
+impl<'a> Servers<'a> {
+    /// Of these names, the primary's first. The `first` server of the config has the first colour.
+    #[must_use]
+    pub fn new(names: [&'a str; 2], first: &str) -> Self {
+        let [primary, shadow] = names;
+        let hues = if shadow == first && primary != first {
+            ["other", "one"]
+        } else {
+            ["one", "other"]
+        };
+        Self { names, hues }
+    }
+
+    /// The primary's name, the shadow's.
+    #[must_use]
+    pub const fn names(self) -> [&'a str; 2] {
+        self.names
+    }
+
+    /// The class of the primary's colour, and of the shadow's.
+    #[must_use]
+    pub const fn hues(self) -> [&'static str; 2] {
+        self.hues
+    }
+}
+
 /// What stands at the end of a line: how high, in whose colour, and the words.
 type Label = (f64, &'static str, String);
 
@@ -119,20 +154,23 @@ fn nines(share: f64) -> f64 {
     -(1.0 - share / 100.0).max(1e-5).log10()
 }
 
-/// A curve of this name as SVG; the primary's name first.
+/// A curve of this name as SVG.
 #[must_use]
-pub fn curve(curve: &Curve, name: &str, servers: [&str; 2]) -> Markup {
+pub fn curve(curve: &Curve, name: &str, servers: Servers<'_>) -> Markup {
     let decades = Decades::of(&times(curve));
     let right = (end(float(curve.samples)) + 0.1).max(NINES.0);
     let x = |nines: f64| LEFT + nines / right * (WIDTH - LEFT - RIGHT);
-    let [primary, shadow] = servers;
+    let Servers {
+        names: [primary, shadow],
+        hues: [own, others],
+    } = servers;
     let lines = [
-        ("primary", primary, points(&curve.primary, curve.samples)),
-        ("shadow", shadow, points(&curve.shadow, curve.samples)),
+        (own, primary, points(&curve.primary, curve.samples)),
+        (others, shadow, points(&curve.shadow, curve.samples)),
     ];
-    let labels = lines.iter().filter_map(|(role, server, points)| {
+    let labels = lines.iter().filter_map(|(hue, server, points)| {
         let (_, us) = points.last()?;
-        Some((decades.y(*us), *role, brief(&harmless(server), NAME)))
+        Some((decades.y(*us), *hue, brief(&harmless(server), NAME)))
     });
     let labels = labels.collect();
     let said = format!("latency of {name}: {primary} and {shadow}");
@@ -143,10 +181,10 @@ pub fn curve(curve: &Curve, name: &str, servers: [&str; 2]) -> Markup {
                 (harmless(name)) " " tspan class="note" { (count(curve.samples)) " timed on both" } }
             (decades.grid(x(0.0), x(right)))
             (shares(right, x))
-            @for (role, server, points) in &lines {
-                polyline class={"line " (role)} points=(points.iter().map(place).collect::<Vec<_>>().join(" ")) {}
+            @for (hue, server, points) in &lines {
+                polyline class={"line " (hue)} points=(points.iter().map(place).collect::<Vec<_>>().join(" ")) {}
                 @for (nines, us) in points {
-                    circle class={"dot " (role)} cx=(fine(x(*nines))) cy=(fine(decades.y(*us))) r="3" {
+                    circle class={"dot " (hue)} cx=(fine(x(*nines))) cy=(fine(decades.y(*us))) r="3" {
                         title { (harmless(server)) ": " (percent(*nines)) " % within " (micros(*us)) }
                     }
                 }
@@ -203,8 +241,8 @@ fn ends(mut labels: Vec<Label>, x: f64) -> Markup {
         below = *y;
     }
     html! {
-        @for (y, role, words) in &labels {
-            text class={"label " (role)} x=(fine(x)) y=(fine(*y + 4.0)) { (words) }
+        @for (y, hue, words) in &labels {
+            text class={"label " (hue)} x=(fine(x)) y=(fine(*y + 4.0)) { (words) }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What stands in a report, in which order.
 
+use super::chart::Servers;
 use super::{Block, Found, Look, Report, Table, Text};
 use crate::ledger::{Pace, Sum};
 use crate::words::{brief, count, micros, share, span};
@@ -523,7 +524,8 @@ fn latency<'a>(report: &'a Report, blocks: &mut Vec<Block<'a>>) {
             .into(),
     ]));
     let servers = [report.primary.name.as_str(), report.shadow.name.as_str()];
-    blocks.push(Block::Curves(&report.curves, servers));
+    let coloured = Servers::new(servers, &report.first);
+    blocks.push(Block::Curves(&report.curves, coloured));
     let (statements, classes): (Vec<_>, Vec<_>) = report
         .paces
         .iter()

@@ -39,7 +39,7 @@ fn write_block(out: &mut String, block: &Block<'_>) {
         Block::Curves(curves, servers) => {
             let charts: Vec<String> = curves
                 .iter()
-                .map(|curve| chart::plain(curve, *servers))
+                .map(|curve| chart::plain(curve, servers.names()))
                 .collect();
             writeln!(out, "{}", fenced(&charts.join("\n\n")))
         }

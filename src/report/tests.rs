@@ -61,6 +61,7 @@ fn report() -> Report {
             name: "vitess".into(),
             version: None,
         },
+        first: "legacy".into(),
         mirror: json!({"state": "running", "reads": true, "writes": "apply", "sample": 1.0}),
         redacted: true,
         evidence: Evidence {
@@ -237,8 +238,27 @@ fn a_tail_beyond_the_samples_is_not_drawn() {
         "{plain}"
     );
     assert!(plain.contains("max"), "{plain}");
-    let svg = chart::curve(&curve, "read", ["legacy", "vitess"]).into_string();
+    let servers = chart::Servers::new(["legacy", "vitess"], "legacy");
+    let svg = chart::curve(&curve, "read", servers).into_string();
     assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+}
+
+#[test]
+fn a_server_has_the_same_colour_whoever_is_the_primary() {
+    let one = report();
+    let mut turned = report();
+    std::mem::swap(&mut turned.primary, &mut turned.shadow);
+    for report in [one, turned] {
+        let html = report.html();
+        let labels = html.split("class=\"label ").skip(1);
+        let labels: Vec<&str> = labels.filter_map(|rest| rest.split('<').next()).collect();
+        for (server, hue) in [("legacy", "one"), ("vitess", "other")] {
+            let of = labels.iter().filter(|label| label.ends_with(server));
+            let of: Vec<&&str> = of.collect();
+            assert_eq!(of.len(), 2, "{labels:?}");
+            assert!(of.iter().all(|label| label.starts_with(hue)), "{labels:?}");
+        }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::settle::{Broke, Differs, Places, settle};
 use super::table::TableRun;
 use super::walk::{Ended, Walk, Walker};
 use super::wish::Repair;
+use crate::words::count;
 
 impl TableRun<'_> {
     /// Tells, or runs, what repairs the rows that differ; each is then looked at again.
@@ -129,16 +130,43 @@ impl TableRun<'_> {
         });
         let name = format!("{}.{}", places.primary.database, places.primary.table);
         let what = format!(
-            "repaired {ran} rows of {name} on {}: {} are the same now, {} still differ, {} changed too often to tell",
+            "repaired {} of {name} on {}: {}",
+            rows(ran as u64),
             self.run.servers.1,
-            settled.same,
-            settled.different.len(),
-            settled.unsettled
+            mended(
+                settled.same,
+                settled.different.len() as u64,
+                settled.unsettled
+            )
         );
         let why = format!("verification {}", self.run.id);
         said(self.parts.records.repaired(&self.run.who, &what, &why));
         tracing::info!("{what}");
         Ok(())
+    }
+}
+
+fn rows(n: u64) -> String {
+    format!("{} {}", count(n), if n == 1 { "row" } else { "rows" })
+}
+
+/// What became of the rows of a repair, in words.
+fn mended(same: u64, different: u64, unsettled: u64) -> String {
+    let parts = [
+        (different, "still other than the primary's"),
+        (unsettled, "changed too often to tell"),
+    ];
+    let parts = parts.iter().filter(|(n, _)| *n > 0);
+    let parts: Vec<String> = parts
+        .map(|(n, how)| format!("{} {how}", count(*n)))
+        .collect();
+    match parts.as_slice() {
+        [] => "as on the primary now".to_owned(),
+        parts => format!(
+            "{} as on the primary now, {}",
+            count(same),
+            parts.join(", ")
+        ),
     }
 }
 
@@ -154,5 +182,25 @@ fn found(walk: &Walk<'_>, places: &Places<'_>, one: &Differs) -> Found {
         shadow: shadow.clone(),
         repair: None,
         repaired: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_a_repair_is_said_and_nothing_that_did_not_happen() {
+        assert_eq!(rows(1), "1 row");
+        assert_eq!(rows(1_200), "1,200 rows");
+        assert_eq!(mended(3, 0, 0), "as on the primary now");
+        assert_eq!(
+            mended(3, 2, 1),
+            "3 as on the primary now, 2 still other than the primary's, 1 changed too often to tell"
+        );
+        assert_eq!(
+            mended(0, 0, 1),
+            "0 as on the primary now, 1 changed too often to tell"
+        );
     }
 }

@@ -232,7 +232,7 @@ impl Run {
         let left = expected.saturating_sub(rows);
         let eta_s = left
             .checked_div(per_second)
-            .filter(|_| self.end().is_none());
+            .filter(|eta| *eta > 0 && self.end().is_none());
         Speed {
             rows,
             expected,

@@ -1,7 +1,7 @@
 //! The audit: what was asked for, by whom, from where, and how it was answered.
 
 use super::Wanted;
-use super::bits::{Tone, moment, number, query, tag, text, wide};
+use super::bits::{Tone, heads, moment, number, query, tag, text, wide};
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
 use super::trouble::Trouble;
@@ -61,13 +61,10 @@ fn lines(page: &Items) -> Markup {
     wide(
         "Audit",
         &html! {
-            table class="list" {
+            table class="list cards" role="table" {
                 caption class="unseen" { "Audit" }
-                thead { tr {
-                    th scope="col" { "When" } th scope="col" { "Who" } th scope="col" { "From" }
-                    th scope="col" { "What" } th scope="col" { "Asked" } th scope="col" { "Answer" }
-                } }
-                tbody { @for item in &page.items { (line(item)) } }
+                (heads(&[("When", ""), ("Who", ""), ("From", ""), ("What", ""), ("Asked", ""), ("Answer", "")]))
+                tbody role="rowgroup" { @for item in &page.items { (line(item)) } }
             }
         },
     )
@@ -77,18 +74,27 @@ fn line(item: &Value) -> Markup {
     let status = number(item, "/status");
     let said = text(item, "/said");
     html! {
-        tr data-row {
-            td { (moment(text(item, "/at"))) }
-            td { @match text(item, "/who") { "" => span class="soft" { "nobody known" }, who => (harmless(who)) }
+        tr data-row role="row" {
+            td role="cell" { (moment(text(item, "/at"))) }
+            td role="cell" { @match text(item, "/who") { "" => span class="soft" { "nobody known" }, who => (harmless(who)) }
                 @if !said.is_empty() && said != text(item, "/who") { " " span class="soft" { "as " (harmless(said)) } } }
-            td { (text(item, "/from")) }
-            td class="words" { code { (harmless(text(item, "/what"))) } }
-            td class="words" { (harmless(text(item, "/body"))) }
-            td class="number" { @match status {
-                0 => (tag(Tone::Open, "left")),
-                200..=399 => (tag(Tone::Good, &status.to_string())),
-                _ => (tag(Tone::Bad, &status.to_string())),
-            } }
+            td role="cell" data-label="from" { (text(item, "/from")) }
+            td role="cell" class="words full" { code { (harmless(text(item, "/what"))) } }
+            td role="cell" class="words full" { (harmless(text(item, "/body"))) }
+            td role="cell" { (answer(status)) }
         }
     }
+}
+
+/// How it was answered. A form that was taken sends its browser on to a view: that is 303, and no answer of its own.
+fn answer(status: u64) -> Markup {
+    let good = match status {
+        0 => return tag(Tone::Open, "left before it"),
+        303 => "done".to_owned(),
+        200..=399 => format!("done ({status})"),
+        403 => return tag(Tone::Bad, "not allowed (403)"),
+        400..=499 => return tag(Tone::Bad, &format!("refused ({status})")),
+        _ => return tag(Tone::Bad, &format!("failed ({status})")),
+    };
+    tag(Tone::Good, &good)
 }

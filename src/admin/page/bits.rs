@@ -1,5 +1,6 @@
 //! Small pieces that views are made of: moments, states, statements, numbers. Each escapes what it is given.
 
+use crate::admin::Mirror;
 use crate::words::{ago, brief, harmless};
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -97,6 +98,21 @@ pub(super) fn tag(tone: Tone, word: &str) -> Markup {
     html! { span class=(tone.class()) { span aria-hidden="true" { (tone.shape()) } " " (word) } }
 }
 
+/// How the mirror stands.
+pub(super) fn mirror(mirror: &Mirror) -> Markup {
+    let tone = match mirror.word() {
+        "running" => Tone::Good,
+        "off" => Tone::Calm,
+        _ => Tone::Open,
+    };
+    tag(tone, mirror.word())
+}
+
+/// A spot in a server's colour, as its lines have it in charts, by the class of that.
+pub(super) fn hue(class: &str) -> Markup {
+    html! { span class={"hue " (class)} aria-hidden="true" {} }
+}
+
 /// A finding's state.
 pub(super) fn state(word: &str) -> Markup {
     let tone = match word {
@@ -125,6 +141,16 @@ pub(super) fn outcome(word: &str) -> Markup {
 pub(super) fn progress(part: u64, whole: u64, label: &str) -> Markup {
     let whole = whole.max(part).max(1);
     html! { progress max=(whole) value=(part) aria-label=(label) {} }
+}
+
+/// The heads of a table whose rows are cards on a phone, by the stylesheet; the roles say that it is a table all the
+/// same. Each with its class.
+pub(super) fn heads(heads: &[(&str, &str)]) -> Markup {
+    html! {
+        thead role="rowgroup" { tr role="row" {
+            @for (head, class) in heads { th scope="col" role="columnheader" class=(class) { (head) } }
+        } }
+    }
 }
 
 /// A table that scrolls by itself where it is wider than the screen, by keyboard too.

@@ -1,7 +1,9 @@
 //! The cutover: how it stands, its steps as they happen, the guards, and the forms that order one, rehearse
 //! one, or end it. The server's name is typed, not clicked.
 
-use super::bits::{Tone, age, block, is, list, moment, number, outcome, tag, text, texts, wide};
+use super::bits::{
+    Tone, age, block, heads, is, list, moment, number, outcome, tag, text, texts, wide,
+};
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
 use super::trouble::{Trouble, status_of};
@@ -12,7 +14,7 @@ use crate::admin::{Parts, readiness};
 use crate::config::FedBy;
 use crate::cutover::machine::Rest;
 use crate::cutover::{GUARDS, Judged};
-use crate::words::{harmless, micros};
+use crate::words::{brief, harmless, micros};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -295,19 +297,18 @@ fn records(standing: &Value) -> Markup {
             @if all.is_empty() { p class="soft" { "There was none yet." } }
             @else {
                 (wide("Records of cutovers", &html! {
-                    table class="list" {
+                    table class="list cards" role="table" {
                         caption class="unseen" { "Records of cutovers" }
-                        thead { tr { th scope="col" class="number" { "Id" } th scope="col" { "When" } th scope="col" { "From → to" }
-                            th scope="col" { "Outcome" } th scope="col" class="number" { "Clients waited" } th scope="col" { "Who" } th scope="col" { "Why" } } }
-                        tbody { @for record in all {
-                            tr data-row {
-                                td class="number" { a href={"/ui/cutover/" (number(record, "/id"))} { "#" (number(record, "/id")) } }
-                                td { (moment(text(record, "/started"))) }
-                                td { (text(record, "/from")) " → " (text(record, "/to")) @if is(record, "/dry_run") { " " span class="soft" { "dry run" } } }
-                                td { (outcome(match text(record, "/outcome") { "" => text(record, "/state"), outcome => outcome })) }
-                                td class="number" { @match record.get("hold_us").and_then(Value::as_u64) { Some(us) => (micros(us)), None => "–" } }
-                                td { (text(record, "/who")) }
-                                td class="words" { (text(record, "/why")) }
+                        (heads(&[("Id", "number"), ("When", ""), ("From → to", ""), ("Outcome", ""), ("Clients waited", "number"), ("Who", ""), ("Why", "")]))
+                        tbody role="rowgroup" { @for record in all {
+                            tr data-row role="row" {
+                                td role="cell" class="number id" { a href={"/ui/cutover/" (number(record, "/id"))} { "#" (number(record, "/id")) } }
+                                td role="cell" { (moment(text(record, "/started"))) }
+                                td role="cell" { (text(record, "/from")) " → " (text(record, "/to")) @if is(record, "/dry_run") { " " span class="soft" { "dry run" } } }
+                                td role="cell" { (outcome(match text(record, "/outcome") { "" => text(record, "/state"), outcome => outcome })) }
+                                td role="cell" class="number" data-label="clients waited" { @match record.get("hold_us").and_then(Value::as_u64) { Some(us) => (micros(us)), None => "–" } }
+                                td role="cell" data-label="by" { (text(record, "/who")) }
+                                td role="cell" class="words full" { (reason(record)) }
                             }
                         } }
                     }
@@ -315,6 +316,20 @@ fn records(standing: &Value) -> Markup {
             }
         }
     }
+}
+
+/// Characters of a reason in the list of records; a record's own page has all of it.
+const REASON: usize = 160;
+
+/// Why a cutover ended so, in short: where guards refused it, their names.
+fn reason(record: &Value) -> String {
+    let guards = list(record, "/figures/guards").iter();
+    let refuse = guards.filter(|one| !is(one, "/pass") && !is(one, "/forced"));
+    let names: Vec<&str> = refuse.map(|one| text(one, "/name")).collect();
+    if text(record, "/outcome") == "refused" && !names.is_empty() {
+        return format!("guards: {}", names.join(", "));
+    }
+    brief(&harmless(text(record, "/why")), REASON)
 }
 
 /// One record, whole.
@@ -440,4 +455,31 @@ pub(super) async fn replication_stopped(
     let who = of_now(&parts, &visitor, &sent, &headers)?;
     stopped(&parts, &visitor.caller, who).await?;
     Ok(Redirect::to("/ui/cutover"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_names_the_guards_that_refused_and_cuts_what_is_long() {
+        let guard = |name: &str, pass: bool, forced: bool| json!({"name": name, "pass": pass, "forced": forced});
+        let guards = [
+            guard("lag", true, false),
+            guard("taint", false, true),
+            guard("evidence", false, false),
+            guard("latency", false, false),
+        ];
+        let long = "word ".repeat(100);
+        let mut record = json!({"outcome": "refused", "why": long, "figures": {"guards": guards}});
+        assert_eq!(reason(&record), "guards: evidence, latency");
+        record["outcome"] = json!("aborted");
+        assert!(
+            reason(&record).chars().count() <= REASON,
+            "{}",
+            reason(&record)
+        );
+        assert_eq!(reason(&json!({"outcome": "refused", "why": "x"})), "x");
+        assert_eq!(reason(&json!({"outcome": "done", "why": null})), "");
+    }
 }

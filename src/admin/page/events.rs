@@ -129,7 +129,8 @@ impl Stream {
     async fn next(&mut self) -> Option<String> {
         self.answer.is_read();
         if self.told.is_none() {
-            self.told = Some(look(&self.page, &self.parts).await);
+            // A younger look may be from before what the document of this stream shows already.
+            self.told = Some(looked(&self.page, &self.parts).await);
             // Between a document and its stream, or between two streams, anything may have changed. Not that a
             // list is old, which is told once it is sure.
             let all = PARTS.into_iter().filter(|part| *part != "findings");
@@ -167,13 +168,19 @@ fn changed(told: Option<&Look>, now: &Look) -> Vec<&'static str> {
         .collect()
 }
 
-/// Where everything stands.
+/// Where everything stands, or stood a moment ago.
 async fn look(page: &Page, parts: &Parts) -> Look {
     let young = |(at, look): &(Instant, Look)| (at.elapsed() < YOUNG).then_some(*look);
     let last = *page.events.last.lock();
-    if let Some(look) = last.as_ref().and_then(young) {
-        return look;
+    match last.as_ref().and_then(young) {
+        Some(look) => look,
+        None => looked(page, parts).await,
     }
+}
+
+/// Where everything stands now.
+async fn looked(page: &Page, parts: &Parts) -> Look {
+    let last = *page.events.last.lock();
     let ledger = parts.ledger.clone();
     // A file that cannot be read now changes nothing, and holds up nothing that is known without it.
     let old = last.map_or(0, |(_, [_, _, mark, ..])| mark);

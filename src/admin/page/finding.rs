@@ -8,6 +8,7 @@ use super::{Wanted, evidence, findings, form, latency, taints};
 use crate::admin::answer::{Id, Refusal};
 use crate::admin::findings::{one_divergence, one_finding, triaged};
 use crate::admin::{Parts, proof};
+use crate::compare::verdict::Kind;
 use crate::ledger::FindingPatch;
 use crate::words::{count, harmless};
 use axum::Extension;
@@ -64,6 +65,7 @@ async fn shown(
 ) -> Result<Markup, Trouble> {
     let found = one_finding(parts.clone(), id).await?;
     let newest = found.pointer("/examples/0").filter(|one| one.is_object());
+    let one = newest.filter(|newest| is_one(newest));
     let title = format!("Finding {id}");
     let content = html! {
         p class="up" { a rel="up" href="/ui/findings" { "← Findings" } }
@@ -86,9 +88,9 @@ async fn shown(
                     }
                     (evidence::cause(newest.filter(|one| one.pointer("/cause/text").is_some()).unwrap_or(&found)))
                     (evidence::plans(&found))
-                    @if let Some(newest) = newest { (evidence::repeat(&script(parts, newest), number(newest, "/id"))) }
+                    @if let Some(newest) = one { (evidence::repeat(&script(parts, newest), number(newest, "/id"))) }
                 }
-                @if let Some(newest) = newest { section class="panel" { h2 { "Session" } (evidence::session(newest)) } }
+                @if let Some(newest) = one { section class="panel" { h2 { "Session" } (evidence::session(newest)) } }
             }
             div class="aside" {
                 section class="panel" id="triage" { h2 { "Triage" } (judged(&found, visitor, said)) }
@@ -105,6 +107,11 @@ async fn shown(
         title: &title,
     }
     .around(&content))
+}
+
+/// Whether it is of one command. Of statistics over many there is no session, and nothing to repeat.
+fn is_one(item: &Value) -> bool {
+    text(item, "/kind") != Kind::Latency.name()
 }
 
 fn head(found: &Value, newest: Option<&Value>) -> Markup {
@@ -249,8 +256,9 @@ pub(super) async fn divergence(
             }
         }
         section class="panel" { h2 { "What differs" } (evidence::also(&item)) (evidence::sides(&item)) (evidence::cells(&item)) }
-        section class="panel" { h2 { "Cause" } (evidence::cause(&item)) (evidence::plans(&item)) (evidence::repeat(&script(&parts, &item), number(&item, "/id"))) }
-        section class="panel" { h2 { "Session" } (evidence::session(&item)) }
+        section class="panel" { h2 { "Cause" } (evidence::cause(&item)) (evidence::plans(&item))
+            @if is_one(&item) { (evidence::repeat(&script(&parts, &item), number(&item, "/id"))) } }
+        @if is_one(&item) { section class="panel" { h2 { "Session" } (evidence::session(&item)) } }
     };
     Ok(Frame {
         parts: &parts,

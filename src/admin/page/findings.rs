@@ -1,7 +1,7 @@
 //! The list of findings: each shape of a difference once, filtered, searched, sorted and paged by links.
 
 use super::Wanted;
-use super::bits::{age, code, list, number, query, state, text, texts, wide};
+use super::bits::{age, code, heads, list, number, query, state, text, texts, wide};
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
 use super::trouble::Trouble;
@@ -51,6 +51,10 @@ pub(super) async fn view(
         @match by {
             None => (rows(&page)),
             Some(by) => (rolled(&page, by)),
+        }
+        @if !page.items.is_empty() {
+            p class="soft small" { "Impact: the share of all commands that diverged so, in percent, times the weight of its kind: 10 where it failed or is unsupported there, "
+                "8 where values or rows differ, down to 1 where it is slower. What follows from another finding has none." }
         }
         (pages(&asked, &page, limit))
     };
@@ -151,7 +155,7 @@ fn filters(asked: &Findings, by: Option<By>) -> Markup {
             } }
             div { label for="table" { "Table" } input type="text" id="table" name="table" value=(said(&asked.table)) placeholder="any"; }
             @if by.is_none() {
-                div { label for="sort" { "Greatest" } select id="sort" name="sort" {
+                div { label for="sort" { "In order of" } select id="sort" name="sort" {
                     @for (value, name) in SORTS { option value=(value) selected[value == sort] { (name) } }
                 } }
             }
@@ -172,30 +176,30 @@ fn impact(item: &Value) -> String {
     format!("{impact:.2}")
 }
 
-/// On a phone each row is a card, by the stylesheet; the roles say that it is a table all the same.
+/// The columns of the list, with their classes.
+const HEADS: [(&str, &str); 9] = [
+    ("Id", "number"),
+    ("State", ""),
+    ("Kind", ""),
+    ("Impact", "number"),
+    ("Count", "number"),
+    ("Of commands", "number"),
+    ("Last seen", ""),
+    ("Tables", ""),
+    ("Statement", ""),
+];
+
+/// On a phone each row is a card.
 fn rows(page: &Page) -> Markup {
     if page.items.is_empty() {
         return nothing();
     }
-    let heads = [
-        ("Id", "number"),
-        ("State", ""),
-        ("Kind", ""),
-        ("Impact", "number"),
-        ("Count", "number"),
-        ("Of", "number"),
-        ("Last seen", ""),
-        ("Tables", ""),
-        ("Statement", ""),
-    ];
     wide(
         "Findings",
         &html! {
             table class="list cards" role="table" {
-                caption class="unseen" { "Findings: impact is the share of all commands in percent × the weight of the kind" }
-                thead role="rowgroup" { tr role="row" {
-                    @for (head, class) in heads { th scope="col" role="columnheader" class=(class) { (head) } }
-                } }
+                caption class="unseen" { "Findings" }
+                (heads(&HEADS))
                 tbody role="rowgroup" { @for item in &page.items { (row(item)) } }
             }
         },
@@ -211,7 +215,7 @@ fn row(item: &Value) -> Markup {
             td role="cell" { (text(item, "/kind").replace('_', " ")) }
             td role="cell" class="number" data-label="impact" { (impact(item)) }
             td role="cell" class="number" data-label="count" { (count(number(item, "/count"))) }
-            td role="cell" class="number" data-label="of" { (count(number(item, "/commands"))) }
+            td role="cell" class="number" data-label="of commands" { (count(number(item, "/commands"))) }
             td role="cell" { (age(text(item, "/last_seen"))) }
             td role="cell" class="words" { @for (at, table) in texts(item, "/tables").enumerate() { @if at > 0 { ", " } (harmless(table)) } }
             td role="cell" class="statement" { a href={"/ui/findings/" (id)} { (code(text(item, "/fingerprint"), BRIEF)) } }
@@ -246,21 +250,18 @@ fn rolled(page: &Page, by: By) -> Markup {
     wide(
         "Findings, rolled up",
         &html! {
-            table class="list" {
+            table class="list cards" role="table" {
                 caption class="unseen" { "Findings, rolled up" }
-                thead { tr {
-                    th scope="col" { "Worst" } th scope="col" class="number" { "Impact" } th scope="col" class="number" { "Findings" }
-                    th scope="col" class="number" { "Count" } th scope="col" { "Kinds" } th scope="col" { "Last seen" } th scope="col" { (title) }
-                } }
-                tbody { @for item in &page.items {
-                    tr data-row {
-                        td { (state(text(item, "/state"))) }
-                        td class="number" { (impact(item)) }
-                        td class="number" { (count(number(item, "/findings"))) }
-                        td class="number" { (count(number(item, "/count"))) }
-                        td class="words" { (kinds(item)) }
-                        td { (age(text(item, "/last_seen"))) }
-                        td class="statement" { (of(item, key)) }
+                (heads(&[("Worst", ""), ("Impact", "number"), ("Findings", "number"), ("Count", "number"), ("Kinds", ""), ("Last seen", ""), (title, "")]))
+                tbody role="rowgroup" { @for item in &page.items {
+                    tr data-row role="row" {
+                        td role="cell" { (state(text(item, "/state"))) }
+                        td role="cell" class="number" data-label="impact" { (impact(item)) }
+                        td role="cell" class="number" data-label="findings" { (count(number(item, "/findings"))) }
+                        td role="cell" class="number" data-label="count" { (count(number(item, "/count"))) }
+                        td role="cell" class="words" { (kinds(item)) }
+                        td role="cell" { (age(text(item, "/last_seen"))) }
+                        td role="cell" class="statement" { (of(item, key)) }
                     }
                 } }
             }

@@ -2,14 +2,14 @@
 //! and the statements, those first that have become slower.
 
 use super::Wanted;
-use super::bits::{Tone, block, code, number, query, state, tag, text, wide};
+use super::bits::{Tone, block, code, hue, moment, number, query, state, tag, text, wide};
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
 use super::trouble::Trouble;
 use crate::admin::Parts;
 use crate::admin::answer::{Asked, Refusal, read, scrape};
 use crate::admin::latency::{Marked, Told, Which, is_slow, marked, told};
-use crate::ledger::{Byte, Curve, Moment, Pace, Protocol, SHARES, Whose};
+use crate::ledger::{Byte, Curve, Moment, Pace, Protocol, SHARES, Turn, Whose};
 use crate::readiness::times;
 use crate::report::chart;
 use crate::words::{brief, count, harmless, micros, span};
@@ -32,10 +32,11 @@ const TITLE: usize = 26;
 const SAMPLES_MIN: u64 = 20;
 
 /// The orders that there are.
-const SORTS: [(&str, &str); 3] = [
-    ("slower", "slower on the shadow"),
-    ("count", "count"),
-    ("p99", "p99 on the shadow"),
+const SORTS: [(&str, &str); 4] = [
+    ("slower", "with an open finding, then by ratio"),
+    ("count", "timed most often"),
+    ("p99", "longest p99 on the shadow"),
+    ("ratio", "greatest p99 ratio"),
 ];
 
 /// Figures of a curve: their names, and their shares in percent.
@@ -205,10 +206,10 @@ async fn charts(
                 None => p class="soft" { "Too few of these commands were timed on both servers since understudy started." },
                 Some(curve) => {
                     div class="charts" {
-                        (chart::curve(curve, &name, [&told.servers[0], &told.servers[1]]))
+                        (chart::curve(curve, &name, coloured(parts, &told.servers)))
                         (course(parts, &told, &name, byte))
                     }
-                    (figures(curve, &told.servers))
+                    (figures(curve, coloured(parts, &told.servers)))
                 },
             }
             p class="soft small" { "Until the answer's " @if byte == Byte::First { "first" } @else { "last" }
@@ -230,31 +231,52 @@ fn finding(found: &Marked) -> Markup {
     html! { (state(&found.state)) " " a href={"/ui/findings/" (found.id)} { "finding #" (found.id) } }
 }
 
-/// Over time; minutes past the guard's limits are marked.
+/// Each server in the colour that it has under the config's first roles.
+fn coloured<'a>(parts: &Parts, servers: &'a [String; 2]) -> chart::Servers<'a> {
+    let names = servers.each_ref().map(String::as_str);
+    chart::Servers::new(names, &parts.config.primary.name)
+}
+
+/// Minutes below which there is no line to draw.
+const MINUTES_MIN: usize = 2;
+
+/// Over time; minutes past the guard's limits are marked, and changes of the primary.
 fn course(parts: &Parts, told: &Told, name: &str, byte: Byte) -> Markup {
     let limits = &parts.config.readiness.whole().latency;
     let slow = |one: &Moment| byte == Byte::Last && is_slow(limits, one);
-    let slow_ones = told.course.iter().filter(|one| slow(one)).count();
-    let [primary, shadow] = &told.servers;
+    let minutes = &told.course.moments;
+    let slow_ones = minutes.iter().filter(|one| slow(one)).count();
     html! {
-        @if told.course.is_empty() {
-            p class="empty" { "How it goes over time shows here after the second minute." }
+        @if minutes.len() < MINUTES_MIN {
+            p class="empty" { "How it goes over time shows here once it ran in two minutes." }
         } @else {
             div {
-                (chart::course(&told.course, name, [primary, shadow], slow))
+                (chart::course(&told.course, name, coloured(parts, &told.servers), slow))
                 p class="soft small" {
                     "p50 drawn through, p99 dashed. "
-                    @if slow_ones > 0 { (count(slow_ones as u64)) " of " (count(told.course.len() as u64))
-                        " minutes, marked at the foot, were slower than [readiness] allows." }
-                    @else if byte == Byte::Last { "No minute was slower than [readiness] allows." }
+                    @if slow_ones > 0 { (count(slow_ones as u64)) " of " (count(minutes.len() as u64))
+                        " minutes, marked at the foot, were slower on the shadow of that time than [readiness] allows." }
+                    @else if byte == Byte::Last { "No minute was slower on the shadow of that time than [readiness] allows." }
+                    (turned(&told.course.turns))
                 }
             }
         }
     }
 }
 
+/// What the upright lines say, for who does not see them.
+fn turned(turns: &[Turn]) -> Markup {
+    html! {
+        @if let Some(last) = turns.last() {
+            " Upright lines: another server became the primary, at last " (harmless(&last.to)) ", "
+            (moment(&last.at.to_string())) "."
+        }
+    }
+}
+
 /// The curve's figures, for who does not see it, and for who wants them exactly.
-fn figures(curve: &Curve, [primary, shadow]: &[String; 2]) -> Markup {
+fn figures(curve: &Curve, servers: chart::Servers<'_>) -> Markup {
+    let ([primary, shadow], [own, others]) = (servers.names(), servers.hues());
     let at = |share: f64| SHARES.iter().position(|one| (one - share).abs() < 1e-9);
     let is_told =
         |share: f64| share > 99.995 || (1.0 - share / 100.0) * lossy(curve.samples) >= 1.0;
@@ -268,8 +290,8 @@ fn figures(curve: &Curve, [primary, shadow]: &[String; 2]) -> Markup {
         &html! {
             table class="numbers" {
                 caption class="unseen" { "Figures of the curve" }
-                thead { tr { th scope="col" { "Of the commands" } th scope="col" class="number" { (harmless(primary)) }
-                    th scope="col" class="number" { (harmless(shadow)) } th scope="col" class="number" { "Ratio" } } }
+                thead { tr { th scope="col" { "Of the commands" } th scope="col" class="number" { (hue(own)) (harmless(primary)) }
+                    th scope="col" class="number" { (hue(others)) (harmless(shadow)) } th scope="col" class="number" { "Ratio" } } }
                 tbody { @for (name, one, other) in rows {
                     tr { th scope="row" { (name) } td class="number" { (micros(one)) } td class="number" { (micros(other)) } td class="number" { (ratio(one, other)) } }
                 } }
@@ -420,10 +442,11 @@ impl<'a> Row<'a> {
         match order {
             "count" => (false, false, Reverse(pace.samples)),
             "p99" => (false, false, Reverse(pace.shadow.p99)),
-            _ => {
+            order => {
                 let ratio = hundredths(pace.primary.p99, pace.shadow.p99);
                 let is_rare = pace.samples < SAMPLES_MIN;
-                (!self.is_marked(), is_rare, Reverse(ratio))
+                let is_behind = order != "ratio" && !self.is_marked();
+                (is_behind, is_rare, Reverse(ratio))
             }
         }
     }
@@ -449,7 +472,7 @@ fn filters(asked: &Latency, order: &str) -> Markup {
                 @if let Some(value) = field { input type="hidden" name=(name) value=(value); }
             }
             div { label for="search" { "Search" } input type="search" id="search" name="search" value=(asked.search.as_deref().unwrap_or_default()) placeholder="in statements and tables"; }
-            div { label for="sort" { "First" } select id="sort" name="sort" {
+            div { label for="sort" { "In order" } select id="sort" name="sort" {
                 @for (value, name) in SORTS { option value=(value) selected[value == order] { (name) } }
             } }
             button class="main" type="submit" { "Show" }
@@ -486,6 +509,9 @@ fn list(rows: &[Row<'_>], [primary, shadow]: &[String; 2], asked: &Latency) -> M
                 tbody role="rowgroup" { @for row in &shown { (shown_row(row, [primary, shadow], asked)) } }
             }
         }))
+        @if matches!(asked.order(), Ok("slower" | "ratio")) {
+            p class="soft small" { "By the ratio of p99, the shadow's over the primary's; what was timed fewer than " (SAMPLES_MIN) " times comes after the rest." }
+        }
         nav class="pages" aria-label="Pages" {
             @if from > 0 { a rel="prev" href=(page(from.saturating_sub(LIMIT))) { "← Previous" } }
             @if until < rows.len() { a rel="next" href=(page(until)) { "Next →" } }

@@ -2,7 +2,7 @@
 
 use super::Wanted;
 use super::assets::SCRIPT;
-use super::bits::{Tone, tag};
+use super::bits::{self, Tone, tag};
 use super::form;
 use super::seats::Visitor;
 use super::trouble::document;
@@ -137,17 +137,12 @@ impl Frame<'_> {
         let roles = self.parts.roles.borrow().clone();
         let house: &dyn House = &*self.parts.house;
         let mirror = house.mirror();
-        let tone = match mirror.state {
-            "running" => Tone::Good,
-            "paused" => Tone::Busy,
-            _ => Tone::Bad,
-        };
         let state = self.parts.helm.state();
         html! {
             div id="head" class="head" data-part="head" data-by="status cutover roles" {
                 span class="role" { span class="what" { "primary" } " " strong { (roles.primary.name) } }
                 span class="role" { span class="what" { "shadow" } " " (roles.shadow.name) }
-                span class="role" title=[mirror.reason] { span class="what" { "mirror" } " " (tag(tone, mirror.state)) }
+                span class="role" title=[mirror.reason.as_deref()] { span class="what" { "mirror" } " " (bits::mirror(&mirror)) }
                 @if !matches!(state, State::Idle | State::Done | State::Aborted) {
                     a class="role" href="/ui/cutover" { span class="what" { "cutover" } " " (tag(Tone::Busy, &state.name().replace('_', " "))) }
                 }
@@ -160,7 +155,8 @@ impl Frame<'_> {
             div class="way-out" {
                 button type="button" class="quiet" id="help" hidden title="Keys (?)" { "Keys" }
                 @if self.visitor.caller.is_named() {
-                    span class="soft" { (self.visitor.caller.name()) ", " (self.visitor.caller.role().name()) }
+                    span class="soft" title=(self.visitor.caller.role().name()) { (self.visitor.caller.name())
+                        span class="rank" { ", " (self.visitor.caller.role().name()) } }
                 }
                 @if self.visitor.seated {
                     form method="post" action="/ui/logout" {

@@ -9,6 +9,7 @@ use crate::admin::answer::read;
 use crate::admin::{House, Parts, readiness, status};
 use crate::ledger::Snapshot;
 use crate::readiness::Readiness;
+use crate::report::chart::Servers;
 use crate::report::limits;
 use crate::words::{bytes, count, harmless, share, span};
 use axum::Extension;
@@ -63,19 +64,22 @@ pub(super) async fn shown(
     let content = html! {
         @if wanted.whole() { h1 class="unseen" { "Overview" } }
         div class="grid" {
-            @if wanted.has("servers") { (servers(&told)) }
+            @if wanted.has("servers") { (servers(parts, &told)) }
             @if wanted.has("mirror") { (mirror(parts, &told)) }
             @if wanted.has("rates") { (rates(page)) }
         }
         @if wanted.has("coverage") { (coverage(&parts.ledger.coverage())) }
         div class="halves" {
-            @if let Some(ready) = &ready {
-                section class="panel" id="readiness" data-part="readiness" data-by="readiness roles" {
-                    @match ready {
-                        Ok(ready) => (guards(ready, text(&told, "/shadow"))),
-                        Err(refusal) => { h2 { "Readiness" } p class="problem" { (refusal.message()) } }
+            div class="column" {
+                @if let Some(ready) = &ready {
+                    section class="panel" id="readiness" data-part="readiness" data-by="readiness roles" {
+                        @match ready {
+                            Ok(ready) => (guards(ready, text(&told, "/shadow"))),
+                            Err(refusal) => { h2 { "Readiness" } p class="problem" { (refusal.message()) } }
+                        }
                     }
                 }
+                @if wanted.has("switches") { (switches(parts, visitor, answered)) }
             }
             @if let Some(news) = &news {
                 section class="panel" id="recent" data-part="recent" data-by="findings cutover verification readiness" {
@@ -95,7 +99,6 @@ pub(super) async fn shown(
                 }
             }
         }
-        @if wanted.has("switches") { (switches(parts, visitor, answered)) }
     };
     Frame {
         parts,
@@ -107,8 +110,10 @@ pub(super) async fn shown(
     .around(&content)
 }
 
-fn servers(told: &Value) -> Markup {
-    let one = |role: &str, does: &str| {
+fn servers(parts: &Parts, told: &Value) -> Markup {
+    let names = [text(told, "/primary"), text(told, "/shadow")];
+    let [own, others] = Servers::new(names, &parts.config.primary.name).hues();
+    let one = |role: &str, does: &str, hue: &str| {
         let name = text(told, &format!("/{role}"));
         let server = told.get("servers").and_then(|all| all.get(name));
         let server = server.unwrap_or(&Value::Null);
@@ -119,7 +124,7 @@ fn servers(told: &Value) -> Markup {
         html! {
             div class="server" {
                 p class="what" { (role) ", which " (does) }
-                p class="big" { (name) }
+                p class="big" { (bits::hue(hue)) (name) }
                 p { (version) br; span class="soft" { (text(server, "/address")) } }
                 @if !text(server, "/error").is_empty() {
                     p class="problem" { "not reached: " (text(server, "/error")) }
@@ -131,7 +136,7 @@ fn servers(told: &Value) -> Markup {
     html! {
         section class="panel" id="servers" data-part="servers" data-by="status roles" {
             h2 { "Servers" }
-            div class="pair" { (one("primary", "answers")) (one("shadow", "rehearses")) }
+            div class="pair" { (one("primary", "answers", own)) (one("shadow", "rehearses", others)) }
             p class="soft" { "understudy " (text(told, "/version")) ", up " (span(number(told, "/uptime_s"))) }
         }
     }
@@ -140,11 +145,6 @@ fn servers(told: &Value) -> Markup {
 fn mirror(parts: &Parts, told: &Value) -> Markup {
     let house: &dyn House = &*parts.house;
     let mirror = house.mirror();
-    let tone = match mirror.state {
-        "running" => Tone::Good,
-        "paused" => Tone::Busy,
-        _ => Tone::Bad,
-    };
     let on = |on: bool| if on { "on" } else { "off" };
     let (used, most) = (
         number(told, "/mirror/queue_bytes"),
@@ -153,8 +153,9 @@ fn mirror(parts: &Parts, told: &Value) -> Markup {
     let ledger = told.get("ledger").unwrap_or(&Value::Null);
     html! {
         section class="panel" id="mirror" data-part="mirror" data-by="status" {
-            h2 { "Mirror " (tag(tone, mirror.state)) }
-            @if let Some(reason) = &mirror.reason { p class="problem" { (reason) } }
+            h2 { "Mirror " (bits::mirror(&mirror)) }
+            // What somebody has switched off is no trouble.
+            @if let Some(reason) = &mirror.reason { p class=(if mirror.word() == "off" { "soft" } else { "problem" }) { (reason) } }
             @if let Some(process) = house.heir() {
                 p class="problem" { "Process " (process) " has taken over: this one ends with its last session, and that one goes on here" }
             }
@@ -283,6 +284,8 @@ fn coverage(now: &Snapshot) -> Markup {
                     div { (counted("Not compared, by reason", &reasons, now.commands, "No command was left out.")) }
                     div { (counted("Tolerated, by rule", &tolerances, now.commands, "Nothing was tolerated.")) }
                 }
+                p class="soft small" { "Shares are of all commands, and cut to two digits, not rounded."
+                    @if tolerances.len() > 1 { " A command that several rules tolerate stands under each of them." } }
             }
         }
     }

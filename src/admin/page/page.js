@@ -140,6 +140,14 @@ addEventListener("pagehide", rest);
 addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
 if (one("[data-part]")) listen();
 
+// Where the views do not fit beside each other, the one that is shown is in sight.
+const here = one(".top nav a[aria-current]");
+if (here) {
+  const views = here.parentElement;
+  const beside = here.getBoundingClientRect().left - views.getBoundingClientRect().left;
+  views.scrollLeft += beside - (views.clientWidth - here.offsetWidth) / 2;
+}
+
 // --- Ages, buttons ---------------------------------------------------------------------------------------
 
 function age(at) {
@@ -242,7 +250,13 @@ if (help) {
   wish.checked = stored() !== "off";
   wish.addEventListener("change", () => stored(wish.checked ? "on" : "off"));
   one("#help").hidden = false;
-  one("#help").addEventListener("click", () => help.showModal());
+  one("#help").addEventListener("click", showKeys);
+}
+
+// The first thing in it would be the switch; whoever presses a key too many must not turn it.
+function showKeys() {
+  help.showModal();
+  one("button", help).focus();
 }
 
 let chord = false;
@@ -285,7 +299,7 @@ document.addEventListener("keydown", (event) => {
     "]": () => go(one('a[rel="next"]')),
     "/": () => one("#search")?.focus(),
     p: () => pauses?.click(),
-    "?": () => help.showModal(),
+    "?": showKeys,
     g: () => { chord = true; setTimeout(() => { chord = false; }, 1500); },
   };
   if (choice) {

@@ -84,7 +84,7 @@ fn said(word: &Value) -> Option<News> {
                 Some(id) => a href={"/ui/findings/" (id)} { (text(word, "/what")) },
                 None => (text(word, "/what")),
             }
-            " by " (text(word, "/who"))
+            " " span class="soft" { "by " (text(word, "/who")) }
             @if !text(word, "/why").is_empty() { ": " (text(word, "/why")) }
         },
     })
@@ -119,15 +119,24 @@ fn verified(run: &Value) -> Markup {
     }
 }
 
+/// What is shown at once; the rest unfolds.
+const SHOWN: usize = 12;
+
 /// As a list.
 pub(super) fn list(news: &[News]) -> Markup {
+    let (shown, rest) = news.split_at_checked(SHOWN).unwrap_or((news, &[]));
     html! {
         @if news.is_empty() { p class="soft" { "Nothing was found, said or done." } }
-        @else {
-            ol class="news" {
-                @for one in news {
-                    li { span class="when" { (age(&one.at.to_string())) } span class="kind" { (one.what) } span class="words" { (one.words) } }
-                }
+        @else { (lines(shown)) }
+        @if !rest.is_empty() { details { summary { (rest.len()) " more" } (lines(rest)) } }
+    }
+}
+
+fn lines(news: &[News]) -> Markup {
+    html! {
+        ol class="news" {
+            @for one in news {
+                li { span class="when" { (age(&one.at.to_string())) } span class="kind" { (one.what) } span class="words" { (one.words) } }
             }
         }
     }

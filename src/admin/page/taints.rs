@@ -1,6 +1,6 @@
 //! The tables that may hold other rows on the shadow: since when, why, and the verification that would lift that.
 
-use super::bits::{age, list, number, text, wide};
+use super::bits::{age, heads, list, number, text, wide};
 use super::verification;
 use crate::words::{count, harmless};
 use maud::{Markup, html};
@@ -23,11 +23,10 @@ pub(super) fn card(taints: &[Value]) -> Markup {
                 "A verification that reads all of a table and finds it equal lifts its taint; what you know to be the same, "
                 code { "understudy taints clear" } " does." }
             (wide("Tainted tables", &html! {
-                table class="list" {
+                table class="list cards" role="table" {
                     caption class="unseen" { "Tainted tables" }
-                    thead { tr { th scope="col" { "Table" } th scope="col" { "Since" } th scope="col" { "Why" }
-                        th scope="col" class="number" { "Followed" } th scope="col" { "Lift it" } } }
-                    tbody { @for taint in &shown { (row(taint)) } }
+                    (heads(&[("Table", ""), ("Since", ""), ("Why", ""), ("Followed", "number"), ("Lift it", "")]))
+                    tbody role="rowgroup" { @for taint in &shown { (row(taint)) } }
                 }
             }))
             @if taints.len() > MOST {
@@ -42,13 +41,13 @@ fn row(taint: &Value) -> Markup {
     // A whole database, or all of them: no verification of one table lifts that.
     let is_one = text(taint, "/table") != "*";
     html! {
-        tr {
-            th scope="row" { (harmless(name)) }
-            td { (age(text(taint, "/since"))) }
-            td class="words" { (harmless(text(taint, "/cause")))
+        tr role="row" {
+            th scope="row" role="rowheader" { (harmless(name)) }
+            td role="cell" data-label="since" { (age(text(taint, "/since"))) }
+            td role="cell" class="full words" { (harmless(text(taint, "/cause")))
                 @if finding > 0 { " " a href={"/ui/findings/" (finding)} { "Finding " (finding) } } }
-            td class="number" { (count(number(taint, "/followed/count"))) }
-            td {
+            td role="cell" data-label="followed" class="number" { (count(number(taint, "/followed/count"))) }
+            td role="cell" {
                 @if is_one { a href=(verification::of_tables(&[name])) { "Verify" span class="unseen" { " " (harmless(name)) } } }
                 @else { span class="soft" { "by hand" } }
             }
@@ -88,7 +87,7 @@ mod tests {
         ];
         let shown = card(&taints).into_string();
         for part in [
-            "<th scope=\"row\">app.t</th>",
+            "role=\"rowheader\">app.t</th>",
             "a &lt;lost&gt; write <a href=\"/ui/findings/7\">",
             "1,200",
             "href=\"/ui/verification?tables=app.t#begin\"",

@@ -2,7 +2,8 @@
 //! begin, pause and end one.
 
 use super::bits::{
-    Tone, age, block, is, list, moment, number, outcome, progress, query, tag, text, texts, wide,
+    Tone, age, block, heads, is, list, moment, number, outcome, progress, query, tag, text, texts,
+    wide,
 };
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
@@ -107,7 +108,10 @@ fn run(visitor: &Visitor, standing: &Value) -> Markup {
         @if ended.is_empty() {
             p { (progress(rows, expected, "Rows read")) " " span class="number" { (count(rows)) " of about " (count(expected)) " rows (" (share(rows, expected.max(1))) "), "
                 (count(number(run, "/rows_per_second"))) " rows/s"
-                @if let Some(eta) = run.get("eta_s").and_then(Value::as_u64) { ", " (span(eta)) " left" } } }
+                @match run.get("eta_s").and_then(Value::as_u64) {
+                    Some(eta) => { ", " (span(eta)) " left" },
+                    None => { @if settles(run) { ", what looked different is looked at again" } },
+                } } }
             @if !text(run, "/waits").is_empty() { p { (tag(Tone::Busy, "waits")) " " (text(run, "/waits")) } }
             @if visitor.may_change() { form method="post" action="/ui/verification/steer" class="row" {
                 (form::token(visitor))
@@ -120,6 +124,12 @@ fn run(visitor: &Visitor, standing: &Value) -> Markup {
         @for table in first(list(run, "/tables")) { (differences(table)) }
         @for note in texts(run, "/notes") { p class="soft" { "Note: " (harmless(note)) } }
     }
+}
+
+/// Whether a table is looked at once more, of which all rows were read.
+fn settles(run: &Value) -> bool {
+    let mut tables = list(run, "/tables").iter();
+    tables.any(|one| text(one, "/stage") == "settling")
 }
 
 /// Tables that are shown: the page is made anew whenever rows were read.
@@ -145,12 +155,11 @@ fn tables(all: &[Value]) -> Markup {
     html! {
         @if !all.is_empty() {
             (wide("Tables", &html! {
-                table class="list" {
+                table class="list cards" role="table" {
                     caption class="unseen" { "Tables" }
-                    thead { tr { th scope="col" { "Table" } th scope="col" { "Outcome" } th scope="col" { "Read" }
-                        th scope="col" class="number" { "Primary rows" } th scope="col" class="number" { "Shadow rows" }
-                        th scope="col" class="number" { "Different" } th scope="col" class="number" { "Repaired" } th scope="col" class="number" { "Unsettled" } th scope="col" { "Why" } } }
-                    tbody { @for one in first(all) { (table(one)) } }
+                    (heads(&[("Table", ""), ("Outcome", ""), ("Read", ""), ("Primary rows", "number"), ("Shadow rows", "number"),
+                        ("Different", "number"), ("Repaired", "number"), ("Unsettled", "number"), ("Why", "")]))
+                    tbody role="rowgroup" { @for one in first(all) { (table(one)) } }
                 }
             }))
             @if all.len() > TABLES_MAX {
@@ -165,13 +174,14 @@ fn table(one: &Value) -> Markup {
     let (read, expected) = (number(one, "/rows_primary"), number(one, "/rows_expected"));
     let ended = text(one, "/outcome");
     html! {
-        tr {
-            th scope="row" { (harmless(&name)) }
-            td { (outcome(if ended.is_empty() { text(one, "/stage") } else { ended })) }
-            td { @if ended.is_empty() { (progress(read, expected, &format!("Rows of {name} read"))) } }
-            td class="number" { (count(read)) } td class="number" { (count(number(one, "/rows_shadow"))) }
-            td class="number" { (different(one)) } td class="number" { (count(number(one, "/repaired"))) } td class="number" { (count(number(one, "/unsettled"))) }
-            td class="words" { (text(one, "/why")) }
+        tr role="row" {
+            th scope="row" role="rowheader" { (harmless(&name)) }
+            td role="cell" { (outcome(if ended.is_empty() { text(one, "/stage") } else { ended })) }
+            td role="cell" { @if ended.is_empty() { (progress(read, expected, &format!("Rows of {name} read"))) } }
+            @for (label, figure) in [("primary rows", count(read)), ("shadow rows", count(number(one, "/rows_shadow"))), ("different", different(one)),
+                ("repaired", count(number(one, "/repaired"))), ("unsettled", count(number(one, "/unsettled")))] {
+                td role="cell" class="number" data-label=(label) { (figure) } }
+            td role="cell" class="words full" { (text(one, "/why")) }
         }
     }
 }
@@ -201,19 +211,20 @@ fn differences(table: &Value) -> Markup {
     // Whoever may not see them is told so once.
     repairs.dedup();
     html! {
-        details open[!rows.is_empty()] { summary { "What differs in " strong { (harmless(&name)) } }
+        @let differs = !rows.is_empty() || schema.iter().any(|one| text(one, "/weight") == "differs");
+        details open[!rows.is_empty()] { summary { (if differs { "What differs in " } else { "Notes on " }) strong { (harmless(&name)) } }
             @for one in schema { p { (tag(if text(one, "/weight") == "differs" { Tone::Bad } else { Tone::Calm }, text(one, "/weight"))) " " (text(one, "/what")) " " span class="soft" { (harmless(text(one, "/said"))) } } }
             @for one in texts(table, "/not_covered") { p class="soft" { "Not covered: " (harmless(one)) } }
             @if !rows.is_empty() {
                 (wide("Rows that differ", &html! {
-                    table class="list" {
+                    table class="list cards" role="table" {
                         caption class="unseen" { "Rows that differ" }
-                        thead { tr { th scope="col" { "How" } th scope="col" { "Key" } th scope="col" { "Columns (primary → shadow)" } th scope="col" { "Repair" } } }
-                        tbody { @for row in rows.iter().take(ROWS_MAX) { tr {
-                            td { (text(row, "/how")) }
-                            td { @match text(row, "/key") { "" => span class="soft" { "redacted" }, key => code { (harmless(key)) } } }
-                            td { (columns(row)) }
-                            td { (text(row, "/repaired")) }
+                        (heads(&[("How", ""), ("Key", ""), ("Columns (primary → shadow)", ""), ("Repair", "")]))
+                        tbody role="rowgroup" { @for row in rows.iter().take(ROWS_MAX) { tr role="row" {
+                            td role="cell" { (text(row, "/how")) }
+                            td role="cell" data-label="key" { @match text(row, "/key") { "" => span class="soft" { "redacted" }, key => code { (harmless(key)) } } }
+                            td role="cell" class="words" { (columns(row)) }
+                            td role="cell" { (text(row, "/repaired")) }
                         } } }
                     }
                 }))
@@ -275,16 +286,16 @@ fn runs(standing: &Value) -> Markup {
             @if all.is_empty() { p class="soft" { "There was none yet." } }
             @else {
                 (wide("Runs", &html! {
-                    table class="list" {
+                    table class="list cards" role="table" {
                         caption class="unseen" { "Runs" }
-                        thead { tr { th scope="col" class="number" { "Id" } th scope="col" { "Began" } th scope="col" { "Outcome" } th scope="col" { "Who" } th scope="col" { "Tables" } th scope="col" { "Why" } } }
-                        tbody { @for run in all {
-                            tr {
-                                td class="number" { "#" (number(run, "/id")) } td { (moment(text(run, "/started"))) }
-                                td { (outcome(match text(run, "/outcome") { "" => "running", outcome => outcome })) @if is(run, "/paused") { " paused" } }
-                                td { (text(run, "/who")) }
-                                td { @match texts(run, "/wish/tables").collect::<Vec<_>>().join(", ") { none if none.is_empty() => "all", tables => (harmless(&tables)) } }
-                                td class="words" { (text(run, "/why")) }
+                        (heads(&[("Id", "number"), ("Began", ""), ("Outcome", ""), ("Who", ""), ("Tables", ""), ("Why", "")]))
+                        tbody role="rowgroup" { @for run in all {
+                            tr role="row" {
+                                td role="cell" class="number id" { "#" (number(run, "/id")) } td role="cell" { (moment(text(run, "/started"))) }
+                                td role="cell" { (outcome(match text(run, "/outcome") { "" => "running", outcome => outcome })) @if is(run, "/paused") { " paused" } }
+                                td role="cell" data-label="by" { (text(run, "/who")) }
+                                td role="cell" class="words" data-label="tables" { @match texts(run, "/wish/tables").collect::<Vec<_>>().join(", ") { none if none.is_empty() => "all", tables => (harmless(&tables)) } }
+                                td role="cell" class="words full" { (text(run, "/why")) }
                             }
                         } }
                     }

@@ -58,8 +58,8 @@ async fn what_would_change_something_is_written_down_whoever_asked() {
     assert_eq!(
         lines,
         [
-            "alice|bob|DELETE /api/v1/rules/7|why|404",
-            "alice|alice|POST /api/v1/taints/clear|tables=app.t why|200",
+            "alice|bob|DELETE /api/v1/rules/7|why=…|404",
+            "alice|alice|POST /api/v1/taints/clear|tables=app.t why=…|200",
             "alice|bob|POST /api/v1/cutover/abort||503",
             "null|null|PATCH /api/v1/mirror||401",
             "grafana|null|PATCH /api/v1/mirror||403",

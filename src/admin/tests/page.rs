@@ -333,6 +333,11 @@ async fn a_triage_by_the_page_is_the_apis() {
     for (fields, status, words) in [
         ("who=dba", 400, "state: write one of"),
         (
+            "state=accepted&who=dba",
+            400,
+            "why, until: a finding that is accepted needs them",
+        ),
+        (
             "state=accepted&who=dba&why=known",
             400,
             "until: a finding that is accepted needs it",

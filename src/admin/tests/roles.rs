@@ -127,12 +127,12 @@ async fn a_viewer_of_the_page_is_shown_no_form() {
     let operator = logged_in_by(&door, "alice-alice-alice").await;
     for path in ["/ui/cutover", "/ui/verification"] {
         let shown = asked(&door, "GET", path, &viewer, "").await;
-        shown.has("grafana, viewer");
+        shown.has("grafana<span class=\"rank\">, viewer</span>");
         shown.has("this is for operators");
         let forms = shown.body.matches("<form method=\"post\"").count();
         assert_eq!(forms, 1, "the way out alone: {}", shown.body);
         let shown = asked(&door, "GET", path, &operator, "").await;
-        shown.has("alice, operator");
+        shown.has("alice<span class=\"rank\">, operator</span>");
         shown.has("name=\"who\"");
         // Who is named need not say who they are.
         shown.has("value=\"alice\"");

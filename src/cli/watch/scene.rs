@@ -72,9 +72,11 @@ fn heading(answers: &Answers) -> Vec<Line<'static>> {
         first.push(Span::from(format!("   the ledger: {}", harmless(trouble))).red());
     }
     let mut mirror = line("mirror", status::mirror(status));
-    if text(status, "/mirror/state") != "running" {
-        mirror = mirror.yellow().bold();
-    }
+    mirror = match status::word(status) {
+        "running" => mirror,
+        "off" => mirror.dark_gray(),
+        _ => mirror.yellow().bold(),
+    };
     vec![
         Line::from(first),
         line("primary", status::server(status, "primary")),

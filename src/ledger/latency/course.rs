@@ -20,8 +20,40 @@ const POINTS_MAX: usize = 720;
 /// Statements that have a course: the busiest.
 const STATEMENTS_MAX: usize = 100;
 
+/// Changes of the primary that are remembered, the newest.
+const TURNS_MAX: usize = 32;
+
 /// Courses at once: classes, and statements of which some are not among the busiest any more.
 const COURSES_MAX: usize = 2 * STATEMENTS_MAX;
+
+/// How latency went over time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// Minute by minute, oldest first. One in which nothing was timed is left out.
+    pub moments: Vec<Moment>,
+    /// When another server became the primary, oldest first.
+    pub turns: Vec<Turn>,
+}
+
+/// Another server became the primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// When that was seen: at most a look of the guards later than it was.
+    pub at: Timestamp,
+    /// Its name.
+    pub to: String,
+}
+
+/// Who was what in a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// As now.
+    Same,
+    /// The other way round: who is the primary now was the shadow.
+    Turned,
+    /// The primary changed in it.
+    Between,
+}
 
 /// One minute's quantiles of what ran on both servers, in µs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +62,12 @@ pub struct Moment {
     pub at: Timestamp,
     /// Commands that were timed on each of the servers, at least.
     pub samples: u64,
-    /// The primary's median, and what 99 in a hundred took at most.
+    /// The median of the server that is the primary now, and what 99 in a hundred took at most.
     pub primary: [u64; 2],
-    /// The shadow's.
+    /// The other's.
     pub shadow: [u64; 2],
+    /// Which of them was the primary then.
+    pub then: Then,
 }
 
 /// A point as it is kept: times have room in 32 bits, for none is longer than an hour.
@@ -42,6 +76,10 @@ struct Point {
     /// In seconds since 1970.
     at: i64,
     samples: u32,
+    /// At its end the second server was the primary.
+    is_turned: bool,
+    /// Another was at its beginning.
+    changed: bool,
     /// Of each server, p50 and p99.
     first: [[u32; 2]; 2],
     last: [[u32; 2]; 2],
@@ -55,6 +93,12 @@ type Counted = BTreeMap<Option<Key>, Both>;
 pub(super) struct Courses {
     /// In the order of their names, so that a cutover does not turn them round.
     servers: Option<[String; 2]>,
+    /// Whether the second of them is the primary.
+    is_turned: Option<bool>,
+    /// That has changed since the last point.
+    changed: bool,
+    /// When, in seconds since 1970, and whether the second has been the primary from then on.
+    turns: VecDeque<(i64, bool)>,
     marked: Option<Instant>,
     first: Counted,
     last: Counted,
@@ -69,10 +113,14 @@ impl Latency {
 
     pub(super) fn mark_after(&self, servers: [&str; 2], at: Timestamp, step: Duration) {
         let is_due = |marked: &Instant| marked.elapsed() >= step;
-        if !self.courses.lock().marked.as_ref().is_none_or(is_due) {
-            return;
+        let (servers, is_turned) = ordered(servers);
+        {
+            let mut courses = self.courses.lock();
+            courses.look(servers, at.as_second(), is_turned);
+            if !courses.marked.as_ref().is_none_or(is_due) {
+                return;
+            }
         }
-        let (servers, _) = ordered(servers);
         let first = self.counted(servers, Byte::First);
         let last = self.counted(servers, Byte::Last);
         let mut courses = self.courses.lock();
@@ -94,13 +142,8 @@ impl Latency {
         counted
     }
 
-    /// The course of these commands, oldest first; nothing where they have none.
-    pub(in crate::ledger) fn course(
-        &self,
-        servers: [&str; 2],
-        byte: Byte,
-        whose: Whose,
-    ) -> Vec<Moment> {
+    /// The course of these commands; empty where they have none.
+    pub(in crate::ledger) fn course(&self, servers: [&str; 2], byte: Byte, whose: Whose) -> Course {
         let (servers, is_turned) = ordered(servers);
         let courses = self.courses.lock();
         if courses
@@ -108,7 +151,7 @@ impl Latency {
             .as_ref()
             .is_none_or(|known| *known != servers)
         {
-            return Vec::new();
+            return Course::default();
         }
         let is_meant = |key: &Option<Key>| match (whose, key) {
             (Whose::All, None) => true,
@@ -121,7 +164,15 @@ impl Latency {
         let found = courses.points.iter().find(|(key, _)| is_meant(key));
         let points = found.map(|(_, points)| points.iter());
         let told = points.into_iter().flatten();
-        told.map(|point| point.told(byte, is_turned)).collect()
+        let [one, other] = servers;
+        let turns = courses.turns.iter().map(|(at, is_turned)| Turn {
+            at: Timestamp::from_second(*at).unwrap_or(Timestamp::UNIX_EPOCH),
+            to: if *is_turned { other } else { one }.to_owned(),
+        });
+        Course {
+            moments: told.map(|point| point.told(byte, is_turned)).collect(),
+            turns: turns.collect(),
+        }
     }
 }
 
@@ -151,20 +202,44 @@ impl Point {
             samples: u64::from(self.samples),
             primary,
             shadow,
+            then: if self.changed {
+                Then::Between
+            } else if self.is_turned == is_turned {
+                Then::Same
+            } else {
+                Then::Turned
+            },
         }
     }
 }
 
 impl Courses {
+    /// Remembers when the primary changed.
+    fn look(&mut self, servers: [&str; 2], at: i64, is_turned: bool) {
+        let known = self.servers.as_ref().is_some_and(|known| *known == servers);
+        let other = self.is_turned.is_some_and(|before| before != is_turned);
+        if known && other {
+            self.turns.push_back((at, is_turned));
+            self.changed = true;
+            if self.turns.len() > TURNS_MAX {
+                self.turns.pop_front();
+            }
+        }
+        self.is_turned = Some(is_turned);
+    }
+
     /// Takes what was counted until now, and makes points of what came since the last time.
     fn take(&mut self, servers: [String; 2], at: i64, first: Counted, last: Counted) {
         if self.servers.as_ref() != Some(&servers) {
             *self = Self {
                 servers: Some(servers),
+                is_turned: self.is_turned,
                 marked: self.marked,
                 ..Self::default()
             };
         }
+        let is_turned = self.is_turned.unwrap_or(false);
+        let changed = std::mem::take(&mut self.changed);
         for (key, times) in &last {
             // What counts for the first time has nothing from which to count.
             let Some(before) = self.last.get(key) else {
@@ -181,6 +256,8 @@ impl Courses {
             let point = Point {
                 at,
                 samples: u32::try_from(samples).unwrap_or(u32::MAX),
+                is_turned,
+                changed,
                 first: first.as_ref().map_or([[0; 2]; 2], brief),
                 last: brief(&last),
             };
@@ -198,6 +275,7 @@ impl Courses {
     fn forget(&mut self, at: i64) {
         let kept = i64::try_from(STEP.as_secs()).unwrap_or(60);
         let kept = kept * i64::try_from(POINTS_MAX).unwrap_or(0);
+        self.turns.retain(|(turned, _)| *turned >= at - kept);
         for points in self.points.values_mut() {
             while points.front().is_some_and(|point| point.at < at - kept) {
                 points.pop_front();
@@ -253,7 +331,7 @@ mod tests {
         let latency = Latency::new(10);
         record(&latency, "a", 90_000, 50);
         mark(&latency, SERVERS, 1);
-        let course = |whose| latency.course(SERVERS, Byte::Last, whose);
+        let course = |whose| latency.course(SERVERS, Byte::Last, whose).moments;
         assert!(course(Whose::All).is_empty(), "nothing to count from");
         record(&latency, "a", 2_000, 10);
         mark(&latency, SERVERS, 2);
@@ -273,7 +351,7 @@ mod tests {
             assert!((990..1_100).contains(&slower.primary[1]), "{slower:?}");
         }
         assert!(course(Whose::Class(Class::Write)).is_empty());
-        let first = latency.course(SERVERS, Byte::First, Whose::All);
+        let first = latency.course(SERVERS, Byte::First, Whose::All).moments;
         assert!((890..920).contains(&first[0].shadow[0]), "{first:?}");
     }
 
@@ -287,17 +365,57 @@ mod tests {
         record(&latency, "a", 5_000, 10);
         mark(&latency, turned, 3);
         let course = latency.course(turned, Byte::Last, Whose::All);
-        assert_eq!(course.len(), 2, "{course:?}");
-        for moment in &course {
+        assert_eq!(course.moments.len(), 2, "{course:?}");
+        for moment in &course.moments {
             assert!(moment.primary[0] > 4_900 && moment.shadow[0] < 1_100);
         }
-        assert!(
-            latency
-                .course(["legacy", "other"], Byte::Last, Whose::All)
-                .is_empty()
+        let none = Course::default();
+        let others = ["legacy", "other"];
+        assert_eq!(latency.course(others, Byte::Last, Whose::All), none);
+        mark(&latency, others, 4);
+        assert_eq!(latency.course(SERVERS, Byte::Last, Whose::All), none);
+    }
+
+    #[test]
+    fn a_minute_knows_who_was_the_primary_in_it() {
+        let latency = Latency::new(10);
+        let turned = ["vitess", "legacy"];
+        mark(&latency, SERVERS, 1);
+        for (minute, servers) in [(2, SERVERS), (3, turned), (4, turned)] {
+            record(&latency, "a", 5_000, 10);
+            mark(&latency, servers, minute);
+        }
+        let then = |servers| {
+            let course = latency.course(servers, Byte::Last, Whose::All);
+            let moments = course.moments.iter();
+            moments.map(|moment| moment.then).collect::<Vec<_>>()
+        };
+        assert_eq!(then(turned), [Then::Turned, Then::Between, Then::Same]);
+        assert_eq!(then(SERVERS), [Then::Same, Then::Between, Then::Turned]);
+        let turns = latency.course(turned, Byte::Last, Whose::All).turns;
+        let [turn] = &*turns else { panic!("{turns:?}") };
+        assert_eq!((turn.at.as_second(), turn.to.as_str()), (180, "vitess"));
+        // They are bounded, and let go when they are old.
+        for minute in 5..100 {
+            let servers = if minute % 2 == 0 { turned } else { SERVERS };
+            mark(&latency, servers, minute);
+        }
+        assert_eq!(latency.courses.lock().turns.len(), TURNS_MAX);
+        mark(&latency, SERVERS, 10_000);
+        assert!(latency.courses.lock().turns.is_empty());
+    }
+
+    #[test]
+    fn a_change_of_the_primary_is_seen_between_two_points() {
+        let latency = Latency::new(10);
+        latency.mark(SERVERS, Timestamp::from_second(60).expect("a time"));
+        latency.mark(
+            ["vitess", "legacy"],
+            Timestamp::from_second(75).expect("a time"),
         );
-        mark(&latency, ["legacy", "other"], 4);
-        assert!(latency.course(SERVERS, Byte::Last, Whose::All).is_empty());
+        let turns = latency.course(SERVERS, Byte::Last, Whose::All).turns;
+        assert_eq!(turns.len(), 1, "{turns:?}");
+        assert_eq!(turns[0].at.as_second(), 75);
     }
 
     #[test]
@@ -309,7 +427,7 @@ mod tests {
             record(&latency, "a", 1_000, 1);
         }
         let course = latency.course(SERVERS, Byte::Last, Whose::All);
-        assert_eq!(course.len(), POINTS_MAX);
+        assert_eq!(course.moments.len(), POINTS_MAX);
         // Others are the busiest, time after time.
         for turn in 0..6 {
             for n in 0..STATEMENTS_MAX {
@@ -333,6 +451,7 @@ mod tests {
         latency.mark(SERVERS, at);
         record(&latency, "a", 1_000, 5);
         latency.mark(SERVERS, at);
-        assert!(latency.course(SERVERS, Byte::Last, Whose::All).is_empty());
+        let course = latency.course(SERVERS, Byte::Last, Whose::All);
+        assert!(course.moments.is_empty(), "{course:?}");
     }
 }

@@ -1,7 +1,9 @@
 //! How both servers' latency went over time, as SVG: median and 99th percentile of each.
 
-use super::{BOTTOM, Decades, HEIGHT, LEFT, RIGHT, VIEW, WIDTH, ends, fine, float, upright};
-use crate::ledger::Moment;
+use super::{
+    BOTTOM, Decades, HEIGHT, LEFT, RIGHT, Servers, TOP, VIEW, WIDTH, ends, fine, float, upright,
+};
+use crate::ledger::{Course, Moment, Turn};
 use crate::words::{brief, harmless, micros};
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -24,29 +26,36 @@ const APART: [i64; 9] = [1, 2, 5, 10, 15, 30, 60, 120, 180];
 /// Characters of a server's name at the end of its lines, with their quantile behind it.
 const NAME: usize = 8;
 
+/// So far apart stand words over two changes of the primary, or the earlier one has none.
+const WORDS_APART: f64 = 80.0;
+
 /// How high the marks of slow minutes are.
 const SLOW: f64 = 6.0;
 
 /// A line: in whose colour, whether it is dashed, whose, and its time of a moment.
 type Line<'a> = (&'static str, &'static str, &'a str, fn(&Moment) -> u64);
 
-/// A course of this name as SVG, the primary's name first, in UTC. Moments that are slow are marked at the foot.
+/// A course of this name as SVG, in UTC. Moments that are slow are marked at the foot, and where another server
+/// became the primary an upright line stands.
 #[must_use]
 pub fn course(
-    moments: &[Moment],
+    course: &Course,
     name: &str,
-    servers: [&str; 2],
+    servers: Servers<'_>,
     is_slow: impl Fn(&Moment) -> bool,
 ) -> Markup {
-    let [primary, shadow] = servers;
+    let moments = course.moments.as_slice();
+    let [primary, shadow] = servers.names;
+    let [own, others] = servers.hues;
     let lines: [Line<'_>; 4] = [
-        ("primary", "p99", primary, |one| one.primary[1]),
-        ("shadow", "p99", shadow, |one| one.shadow[1]),
-        ("primary", "p50", primary, |one| one.primary[0]),
-        ("shadow", "p50", shadow, |one| one.shadow[0]),
+        (own, "p99", primary, |one| one.primary[1]),
+        (others, "p99", shadow, |one| one.shadow[1]),
+        (own, "p50", primary, |one| one.primary[0]),
+        (others, "p50", shadow, |one| one.shadow[0]),
     ];
     let seconds = |one: &Moment| one.at.as_second();
-    let until = moments.last().map_or(0, seconds);
+    let turned = course.turns.last().map_or(0, |turn| turn.at.as_second());
+    let until = moments.last().map_or(0, seconds).max(turned);
     let from = moments.first().map_or(0, seconds).min(until - SPAN_MIN);
     let x = |at: i64| {
         let share = float((at - from).unsigned_abs()) / float((until - from).unsigned_abs().max(1));
@@ -56,10 +65,10 @@ pub fn course(
     let times: Vec<u64> = times.flatten().collect();
     let decades = Decades::of(&times);
     let place = |one: &Moment, us: u64| (fine(x(one.at.as_second())), fine(decades.y(us)));
-    let labels = lines.iter().filter_map(|(role, quantile, server, of)| {
+    let labels = lines.iter().filter_map(|(hue, quantile, server, of)| {
         let last = moments.last()?;
         let words = format!("{} {quantile}", brief(&harmless(server), NAME));
-        Some((decades.y(of(last)), *role, words))
+        Some((decades.y(of(last)), *hue, words))
     });
     let labels = labels.collect();
     let said = format!(
@@ -72,24 +81,42 @@ pub fn course(
             text class="title" x=(fine(LEFT)) y="16" { (harmless(name)) " " tspan class="note" { "over time, UTC" } }
             (decades.grid(LEFT, WIDTH - RIGHT))
             @for at in marks(from, until) { (upright(x(at), &clock(at))) }
+            (turns(&course.turns, from, x))
             @for (since, to) in stretches(moments, &is_slow) {
                 rect class="slow" x=(fine(x((since - MOMENT).max(from)))) width=(fine((x(to) - x((since - MOMENT).max(from))).max(1.0)))
                     y=(fine(HEIGHT - BOTTOM - SLOW)) height=(fine(SLOW)) {
                     title { "slower than allowed, " (clock(since - MOMENT)) " to " (clock(to)) " UTC" }
                 }
             }
-            @for (role, quantile, server, of) in &lines {
+            @for (hue, quantile, server, of) in &lines {
                 @for run in unbroken(moments) {
                     @let points: Vec<(String, String)> = run.iter().map(|one| place(one, of(one))).collect();
                     @if let ([(cx, cy)], [one]) = (points.as_slice(), run) {
-                        circle class={"dot " (role)} cx=(cx) cy=(cy) r="2" {
+                        circle class={"dot " (hue)} cx=(cx) cy=(cy) r="2" {
                             title { (harmless(server)) " " (quantile) ": " (micros(of(one))) } }
                     } @else {
-                        polyline class={"line " (role) " " (quantile)} points=(points.iter().map(|(x, y)| format!("{x},{y}")).collect::<Vec<_>>().join(" ")) {}
+                        polyline class={"line " (hue) " " (quantile)} points=(points.iter().map(|(x, y)| format!("{x},{y}")).collect::<Vec<_>>().join(" ")) {}
                     }
                 }
             }
             (ends(labels, WIDTH - RIGHT + 6.0))
+        }
+    }
+}
+
+/// An upright line for each change of the primary since then, with the new one's name over it where there is room.
+fn turns(turns: &[Turn], from: i64, x: impl Fn(i64) -> f64) -> Markup {
+    let seen = turns.iter().filter(|turn| turn.at.as_second() >= from);
+    let seen: Vec<(f64, &Turn)> = seen.map(|turn| (x(turn.at.as_second()), turn)).collect();
+    html! {
+        @for (nth, (at, turn)) in seen.iter().enumerate() {
+            @let is_apart = seen.get(nth + 1).is_none_or(|(next, _)| next - at >= WORDS_APART);
+            line class="turn" x1=(fine(*at)) x2=(fine(*at)) y1=(fine(TOP)) y2=(fine(HEIGHT - BOTTOM)) {
+                title { (harmless(&turn.to)) " became the primary, " (clock(turn.at.as_second())) " UTC" }
+            }
+            @if is_apart {
+                text class="note" text-anchor="middle" x=(fine(*at)) y=(fine(TOP - 4.0)) { "→ " (brief(&harmless(&turn.to), NAME)) }
+            }
         }
     }
 }
@@ -131,6 +158,7 @@ fn clock(at: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Then;
 
     fn moment(minute: i64, shadow: u64) -> Moment {
         Moment {
@@ -138,12 +166,50 @@ mod tests {
             samples: 100,
             primary: [1_000, 5_000],
             shadow: [shadow, shadow * 5],
+            then: Then::Same,
         }
     }
 
-    fn drawn(moments: &[Moment]) -> String {
+    fn turned(minute: i64, to: &str) -> Turn {
+        let at = Timestamp::from_second(minute * 60).expect("a time");
+        Turn { at, to: to.into() }
+    }
+
+    fn drawn_by(moments: &[Moment], turns: Vec<Turn>, servers: Servers<'_>) -> String {
         let slow = |one: &Moment| one.shadow[1] > 20_000;
-        course(moments, "<b>", ["legacy", "vitess"], slow).into_string()
+        let moments = moments.to_vec();
+        course(&Course { moments, turns }, "<b>", servers, slow).into_string()
+    }
+
+    fn drawn(moments: &[Moment]) -> String {
+        let servers = Servers::new(["legacy", "vitess"], "legacy");
+        drawn_by(moments, Vec::new(), servers)
+    }
+
+    #[test]
+    fn a_server_keeps_its_colour_when_the_primary_changes_and_that_is_marked() {
+        let all = [moment(600, 1_000), moment(601, 1_000), moment(602, 1_000)];
+        let before = drawn(&all);
+        let turns = vec![turned(1, "gone"), turned(601, "vitess")];
+        let servers = Servers::new(["vitess", "legacy"], "legacy");
+        let after = drawn_by(&all, turns, servers);
+        let hue = |svg: &str, server: &str| {
+            let (head, _) = svg.split_once(&format!(">{server} p50<")).expect("a label");
+            let (_, class) = head.rsplit_once("class=\"label ").expect("its class");
+            class.split('"').next().map(str::to_owned)
+        };
+        assert_eq!(hue(&before, "legacy").as_deref(), Some("one"));
+        assert_eq!(hue(&before, "vitess").as_deref(), Some("other"));
+        for server in ["legacy", "vitess"] {
+            assert_eq!(hue(&before, server), hue(&after, server));
+        }
+        assert!(!before.contains("class=\"turn\""), "{before}");
+        assert_eq!(after.matches("class=\"turn\"").count(), 1, "{after}");
+        assert!(after.contains("vitess became the primary, 10:01 UTC"));
+        assert!(
+            after.contains("→ vitess") && !after.contains("gone"),
+            "{after}"
+        );
     }
 
     #[test]

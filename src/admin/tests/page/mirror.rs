@@ -40,13 +40,41 @@ async fn the_switches_are_set_and_who_did_is_written_down() {
     let page = seen(&door, "/ui/").await;
     for part in [
         "mirror: reads on → off, sample 1 → 0.125",
-        " by Zoë",
+        "by Zoë</span>",
         "mirror: reads off → on",
-        " by a script",
+        "by a script</span>",
         "value=\"12.5\"",
     ] {
         page.has(part);
     }
+}
+
+#[tokio::test]
+async fn a_mirror_that_mirrors_nothing_is_off_and_one_that_is_paused_is_no_good_news() {
+    let door = Door::open("").await;
+    let running = "<span class=\"tag good\"><span aria-hidden=\"true\">✓</span> running</span>";
+    seen(&door, "/ui/").await.has(running);
+    let (status, _) = door
+        .ask(
+            "PATCH",
+            "/api/v1/mirror",
+            "",
+            r#"{"reads": false, "writes": "off"}"#,
+        )
+        .await;
+    assert_eq!(status, 200);
+    let page = seen(&door, "/ui/").await;
+    page.has("<span class=\"tag calm\"><span aria-hidden=\"true\">–</span> off</span>");
+    page.lacks(running);
+    let mirror = door.get("/api/v1/status").await.1["mirror"].clone();
+    assert_eq!(
+        (&mirror["state"], &mirror["mirrors"]),
+        (&json!("running"), &json!(false))
+    );
+    door.ask("PATCH", "/api/v1/mirror", "", r#"{"paused": true}"#)
+        .await;
+    let page = seen(&door, "/ui/").await;
+    page.has("<span class=\"tag open\"><span aria-hidden=\"true\">●</span> paused</span>");
 }
 
 #[tokio::test]

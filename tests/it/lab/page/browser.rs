@@ -262,6 +262,9 @@ impl Browser {
             std::fs::write(&file, shot.expect("base64")).expect("the picture is kept");
             self.is_accessible(name, look).await;
             self.is_no_wider_than_the_window(name, look).await;
+            if matches!(look, Look::Phone) {
+                self.shows_all_of_its_cards(name).await;
+            }
         }
         self.dress(Look::Light);
     }
@@ -299,6 +302,19 @@ impl Browser {
             "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]";
         let widths = self.run(script).await;
         assert_eq!(widths[0], widths[1], "{name} ({look:?}) scrolls sideways");
+    }
+
+    /// On a phone no cell of a list lies outside of what is seen.
+    async fn shows_all_of_its_cards(&self, name: &str) {
+        let script = "return [...document.querySelectorAll('table.cards, table.guards')]
+            .filter((table) => table.parentElement.scrollWidth > table.parentElement.clientWidth)
+            .map((table) => table.caption.textContent)";
+        let wide = self.run(script).await;
+        assert_eq!(
+            wide,
+            json!([]),
+            "{name}: tables that are cut off on a phone"
+        );
     }
 
     /// Nothing went wrong that the console tells of, but for these.
