@@ -8,9 +8,10 @@ mod verification;
 use crate::compare::verdict::Kind;
 use crate::config::{Cutover, LatencyLimits, Readiness as Limits};
 use crate::ledger::{Evidence, Open, OpenFindings, Pace, Reach, Sum, Verified};
-use crate::words::{brief, count, micros, share, span};
+use crate::words::{brief, count, micros, period, several, share, span};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Characters of a statement in a guard's words.
@@ -130,9 +131,10 @@ fn divergences(figures: &Figures, limits: &Limits) -> Guard {
         limit.insert(kind.to_owned(), json!(most));
         let names = of.iter().flat_map(|open| named(open));
         words.push(format!(
-            "{} {kind} ({})",
+            "{} {kind} ({}{})",
             count(findings),
-            listed(names, findings)
+            listed(names, findings),
+            but(most)
         ));
     }
     let compared = figures.evidence.ever.compared();
@@ -141,7 +143,7 @@ fn divergences(figures: &Figures, limits: &Limits) -> Guard {
     let mut why = match (words.is_empty(), compared) {
         (false, _) => format!("open findings: {}", words.join("; ")),
         (true, 0) => "nothing was compared yet".to_owned(),
-        (true, _) => "no finding is open".to_owned(),
+        (true, _) => uncounted(open, limits),
     };
     if figures.lost > 0 {
         pass = false;
@@ -156,6 +158,45 @@ fn divergences(figures: &Figures, limits: &Limits) -> Guard {
         value: Value::Object(value),
         limit: Value::Object(limit),
         why,
+    }
+}
+
+/// No finding counts: what is open all the same is judged elsewhere, and the pages that list it say so beside.
+fn uncounted(open: &OpenFindings, limits: &Limits) -> String {
+    let all =
+        |list: &BTreeMap<String, Open>| -> u64 { list.values().map(|one| one.findings).sum() };
+    let slow = |list: &BTreeMap<String, Open>| {
+        let slow = list.get(Kind::Latency.name());
+        slow.map_or(0, |one| one.findings)
+    };
+    let latency = slow(&open.by_kind) + slow(&open.metadata);
+    let metadata = all(&open.metadata) - slow(&open.metadata);
+    let mut words = Vec::new();
+    if latency > 0 {
+        words.push(format!(
+            "{} of kind latency, which the guard latency judges",
+            several(latency, "finding")
+        ));
+    }
+    if metadata > 0 && !limits.metadata {
+        words.push(format!(
+            "{} of metadata (readiness.metadata)",
+            several(metadata, "finding")
+        ));
+    }
+    if open.at_floor > 0 {
+        words.push(format!(
+            "{} no more frequent than on a healthy pair (the floor)",
+            several(open.at_floor, "finding")
+        ));
+    }
+    if words.is_empty() {
+        "no finding is open".to_owned()
+    } else {
+        format!(
+            "no finding that counts is open; beside: {}",
+            words.join(", ")
+        )
     }
 }
 
@@ -199,36 +240,42 @@ fn coverage(evidence: &Evidence, limits: &Limits) -> Guard {
         pass,
         value: Value::Object(value),
         limit: Value::Object(limit),
-        why: covered(evidence, limits.window),
+        why: covered(evidence, limits),
     }
 }
 
-/// What was compared and what was not, in words.
-fn covered(evidence: &Evidence, window: Duration) -> String {
+/// What was compared and what was not, and what is wanted, in words.
+fn covered(evidence: &Evidence, limits: &Limits) -> String {
     let sum = &evidence.window;
-    let within = span(window.as_secs());
+    let within = period(limits.window.as_secs());
     if sum.commands == 0 {
         return format!("nothing was seen within {within}");
     }
     let mut words = vec![format!(
-        "of {} commands within {within} {} were compared",
+        "of {} commands within {within} {} were compared ({} wanted)",
         count(sum.commands),
-        share(sum.compared(), sum.commands)
+        share(sum.compared(), sum.commands),
+        percent(limits.coverage_commands)
     )];
     let reasons = reasons(sum);
     if !reasons.is_empty() {
         words.push(format!("not: {reasons}"));
     }
-    for (what, reach) in [
-        ("statements", &evidence.fingerprints),
-        ("tables", &evidence.tables),
+    for (what, reach, least) in [
+        (
+            "statements",
+            &evidence.fingerprints,
+            limits.coverage_fingerprints,
+        ),
+        ("tables", &evidence.tables, limits.coverage_tables),
     ] {
         if reach.never > 0 {
             words.push(format!(
-                "never compared: {} of {} {what} ({})",
+                "never compared: {} of {} {what} ({}), where {} are wanted",
                 count(reach.never),
                 count(reach.all),
-                listed(reach.names.clone(), reach.never)
+                listed(reach.names.clone(), reach.never),
+                percent(least)
             ));
         }
     }
@@ -264,11 +311,15 @@ fn evidence(figures: &Figures, limits: &Limits) -> Guard {
         && compared >= limits.evidence_commands;
     let why = match (age, last) {
         (Some(age), Some(last)) => format!(
-            "{} commands compared, in hours of the clock {}; the first {} ago, the last {} ago",
+            "{} commands compared ({} wanted), in {} of the clock ({} wanted); the first {} ago ({} wanted), the last {} ago ({} at most)",
             count(compared),
-            count(seen.hours),
+            count(limits.evidence_commands),
+            several(seen.hours, "hour"),
+            count(limits.evidence_hours),
             span(age),
-            span(last)
+            period(limits.evidence.as_secs()),
+            span(last),
+            period(limits.evidence_age_max.as_secs())
         ),
         _ => "nothing was compared yet".to_owned(),
     };
@@ -345,6 +396,13 @@ fn latency(paces: &[Pace], limits: &LatencyLimits) -> Guard {
             })
             .map(|worst| (worst * 100.0).round() / 100.0)
     };
+    let allowed = format!(
+        "allowed: p50 ×{} or {} more, p99 ×{} or {} more",
+        limits.p50_ratio,
+        whole_micros(limits.p50),
+        limits.p99_ratio,
+        whole_micros(limits.p99)
+    );
     let why = if judged.is_empty() {
         format!(
             "no class of statements has {} timed commands on both servers yet",
@@ -352,13 +410,13 @@ fn latency(paces: &[Pace], limits: &LatencyLimits) -> Guard {
         )
     } else if slow.is_empty() {
         format!(
-            "{} classes and statements are within the limits",
+            "{} classes and statements are within the limits ({allowed})",
             judged.len()
         )
     } else {
         let names: Vec<String> = slow.iter().take(NAMES).map(|pace| told(pace)).collect();
         format!(
-            "{} of {} classes and statements are slower than allowed on the shadow: {}",
+            "{} of {} classes and statements are slower than allowed on the shadow ({allowed}): {}",
             slow.len(),
             judged.len(),
             listed(names, slow.len() as u64)
@@ -412,9 +470,11 @@ fn lag(lag: &Lag, limits: &Limits) -> Guard {
     words.push(match lag.commands {
         0 => "nothing waits for the shadow".to_owned(),
         n => format!(
-            "{} commands wait for the shadow, the first for {}",
+            "{} commands wait for the shadow ({} allowed), the first for {} ({} allowed)",
             count(n),
-            micros(u64::try_from(lag.oldest.as_micros()).unwrap_or(u64::MAX))
+            count(limits.lag_commands),
+            whole_micros(lag.oldest),
+            whole_micros(limits.lag)
         ),
     });
     Guard {
@@ -436,7 +496,7 @@ fn taint(tainted: &[String], most: u64) -> Guard {
         why: if tables == 0 {
             "no table is tainted".to_owned()
         } else {
-            format!("tainted: {}", listed(tainted.to_vec(), tables))
+            format!("tainted: {}{}", listed(tainted.to_vec(), tables), but(most))
         },
     }
 }
@@ -451,8 +511,9 @@ fn unsettled(unsettled: &Reach, limits: &Limits) -> Guard {
             "every statement that raced was settled some time".to_owned()
         } else {
             format!(
-                "raced every time and never settled: {}",
-                listed(unsettled.names.clone(), unsettled.never)
+                "raced every time and never settled: {}{}",
+                listed(unsettled.names.clone(), unsettled.never),
+                but(limits.unsettled)
             )
         },
     }
@@ -469,6 +530,25 @@ fn listed(names: impl IntoIterator<Item = String>, all: u64) -> String {
         0 => shown.join(" | "),
         more => format!("{} and {} more", shown.join(" | "), count(more)),
     }
+}
+
+/// That some are let pass, where some are.
+fn but(most: u64) -> String {
+    match most {
+        0 => String::new(),
+        most => format!(", {} allowed", count(most)),
+    }
+}
+
+/// A share from 0 to 1 that somebody chose.
+fn percent(share: f64) -> String {
+    let written = format!("{:.2}", share * 100.0);
+    let short = written.trim_end_matches('0').trim_end_matches('.');
+    format!("{short} %")
+}
+
+fn whole_micros(time: Duration) -> String {
+    micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn millis(time: Duration) -> u64 {

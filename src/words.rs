@@ -81,6 +81,24 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
+/// Seconds that somebody chose: `1 day`, `12 hours`, `1 min 30 s`.
+#[must_use]
+pub fn period(seconds: u64) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let whole = |(unit, _): &(u64, &str)| seconds > 0 && seconds.is_multiple_of(*unit);
+    match units.into_iter().find(whole) {
+        None => span(seconds),
+        Some((unit, name)) => several(seconds / unit, name),
+    }
+}
+
+/// So many of something: `1 hour`, `12 hours`.
+#[must_use]
+pub fn several(n: u64, name: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{} {name}{s}", count(n))
+}
+
 /// Bytes: `12 KiB`, `1.5 MiB`.
 #[must_use]
 pub fn bytes(n: u64) -> String {
@@ -167,6 +185,19 @@ mod tests {
         assert_eq!(
             [5, 185, 7_620, 273_600].map(span),
             ["5 s", "3 min 5 s", "2 h 7 min", "3 d 4 h"]
+        );
+        assert_eq!(
+            [0, 90, 60, 300, 3_600, 43_200, 86_400, 172_800].map(period),
+            [
+                "0 s",
+                "1 min 30 s",
+                "1 minute",
+                "5 minutes",
+                "1 hour",
+                "12 hours",
+                "1 day",
+                "2 days"
+            ]
         );
         assert_eq!(share(1, 3), "33.33 %");
         assert_eq!(share(1, 1_000_000), "<0.01 %");

@@ -5,7 +5,7 @@ use super::Parts;
 use super::answer::{Asked, Refusal, Told, ToldOrNothing, read, read_afterwards};
 use super::status::Nothing;
 use super::who::{Caller, Said};
-use crate::cutover::{GUARDS, Judged, Order, Refused, guards, is_way_back};
+use crate::cutover::{GUARDS, Helm, Judged, Order, Refused, guards, is_way_back};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -21,7 +21,8 @@ const HISTORY: usize = 20;
 /// The guards must be judged, and an abort be over, within this time.
 const TIMEOUT: Duration = Duration::from_secs(25);
 
-/// The state, the primary, where a rollback leads, the record that the state is of, and the newest records.
+/// The state, what it waits for, the primary, where a rollback leads, the record that the state is of, and the newest
+/// records.
 pub(super) async fn standing(
     State(parts): State<Parts>,
     Asked(Nothing {}): Asked<Nothing>,
@@ -208,6 +209,7 @@ async fn told_afterwards(parts: Parts, id: Option<i64>) -> Value {
         "state": known.helm.state().name(),
         "primary": primary,
         "way_back": null,
+        "progress": null,
         "record": id.map(|id| json!({"id": id})),
         "history": [],
         "unread": format!(
@@ -230,16 +232,22 @@ fn stands(parts: &Parts, id: Option<i64>) -> Result<Value, String> {
         (None, Some(id)) => helm.kept(id)?,
         (None, None) => None,
     };
+    Ok(json!({
+        "state": state.name(),
+        "primary": primary,
+        "way_back": way_back(&**helm, &primary)?,
+        "progress": helm.progress(),
+        "record": record,
+        "history": records,
+    }))
+}
+
+/// Where a rollback leads: none where the last switch was a rollback itself, and where this is not the primary
+/// that it made. Reads the ledger's file.
+pub(super) fn way_back(helm: &dyn Helm, primary: &str) -> Result<Option<String>, String> {
     let last = helm.last_switched()?;
     // Where an operator has said since who is primary, no switch leads back.
     let last = last.filter(|last| last.to == primary);
     let way_back = last.filter(|last| is_way_back(Some(last), &last.from));
-    let way_back = way_back.map(|last| last.from);
-    Ok(json!({
-        "state": state.name(),
-        "primary": primary,
-        "way_back": way_back,
-        "record": record,
-        "history": records,
-    }))
+    Ok(way_back.map(|last| last.from))
 }

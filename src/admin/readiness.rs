@@ -1,16 +1,19 @@
-//! `GET /api/v1/readiness`, and the task that looks every so often: at the guards, for the metrics, and
+//! `GET /api/v1/readiness`, with the way back, and the task that looks every so often: at the guards, for the metrics, and
 //! for statements that have become too slow on the shadow.
 
 use super::answer::{Asked, Refusal, aside_quietly, read};
+use super::cutover::way_back;
 use super::status::Nothing;
 use super::{House, Parts};
 use crate::config;
+use crate::cutover::guards::{bars_way_back, unfed};
 use crate::ledger::{Ledger, Look, Pace, Protocol, Slow};
 use crate::readiness::{Figures, Lag, Readiness, Slower, allowed, judge, slower, times};
 use crate::roles::RolesWatch;
 use axum::Json;
 use axum::extract::State;
 use parking_lot::Mutex;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +25,61 @@ const PAUSE: Duration = Duration::from_secs(15);
 /// Statements whose latency is remembered; one more is told anew at each look.
 const REMEMBERED_MAX: usize = 20_000;
 
-/// Every guard, its figure, its limit, pass or fail.
+/// The guards, and the way back where there is one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Standing {
+    #[serde(flatten)]
+    pub(super) guards: Readiness,
+    /// Where a rollback leads; null where the last switch was none that can be undone.
+    pub(super) way_back: Option<WayBack>,
+}
+
+/// The way back to the server that was primary before the last cutover. What says how good a server is that
+/// nobody has served from is not asked there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct WayBack {
+    /// That server.
+    pub(super) to: String,
+    /// Nothing bars it that is known without asking the servers, which a cutover does.
+    pub(super) open: bool,
+    /// What does.
+    pub(super) barred_by: Vec<Bar>,
+}
+
+/// A guard that bars the way back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Bar {
+    /// The guard.
+    pub(super) name: &'static str,
+    /// What it found.
+    pub(super) why: String,
+}
+
+/// Every guard, its figure, its limit, pass or fail; and whether the way back is open, where there is one.
 pub(super) async fn readiness(
     State(parts): State<Parts>,
     Asked(Nothing {}): Asked<Nothing>,
-) -> Result<Json<Readiness>, Refusal> {
-    read(move || judged(&parts)).await.map(Json)
+) -> Result<Json<Standing>, Refusal> {
+    read(move || told(&parts)).await.map(Json)
+}
+
+/// The same for the page. Reads the ledger's file.
+pub(super) fn told(parts: &Parts) -> Result<Standing, String> {
+    let guards = judged(parts)?;
+    let roles = parts.roles.borrow().clone();
+    let to = way_back(&*parts.helm, &roles.primary.name)?;
+    let way_back = to.map(|to| {
+        let house: &dyn House = &*parts.house;
+        let unfed = unfed(&parts.config, &house.mirror().control, &roles);
+        let bars = bars_way_back(&guards, unfed.as_deref()).into_iter();
+        let barred_by: Vec<Bar> = bars.map(|(name, why)| Bar { name, why }).collect();
+        WayBack {
+            to,
+            open: barred_by.is_empty(),
+            barred_by,
+        }
+    });
+    Ok(Standing { guards, way_back })
 }
 
 /// The guards at this moment, which the metrics show from then on. Reads the ledger's file.

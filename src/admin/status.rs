@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// Roles, servers, mirror, sessions, coverage, ledger.
+/// Roles, servers, mirror, cutover, sessions, coverage, ledger.
 pub(super) async fn status(
     State(parts): State<Parts>,
     Asked(Nothing {}): Asked<Nothing>,
@@ -44,6 +44,7 @@ pub(super) fn told(parts: &Parts) -> Value {
         "servers": servers,
         "mirror": mirror_json(parts),
         "handover": parts.house.heir().map(|process| json!({"to": process})),
+        "cutover": {"state": parts.helm.state().name(), "progress": parts.helm.progress()},
         "sessions": {"open": sessions.open, "mirrored": sessions.mirrored, "tunnelled": sessions.tunnelled},
         "coverage": coverage,
         "ledger": parts.ledger.health(),

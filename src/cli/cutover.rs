@@ -4,6 +4,7 @@
 use super::words::{ago, items, micros, number, table, text};
 use super::{Client, ClientError, Format, Remote, Trouble, readiness, say, say_json, whoami};
 use crate::config;
+use crate::words::harmless;
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -43,6 +44,12 @@ pub(super) struct Wish {
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Of a step that lasts it is told so often what it waits for, in looks: about every two seconds.
+const WORDS_EVERY: u32 = 20;
+
+/// And how the new primary does in its soak: about every ten.
+const SOAK_EVERY: u32 = 100;
 
 /// Looks in a row that may fail, about a minute: a proxy that is started again goes on with the record.
 const BLIND_MAX: u32 = 600;
@@ -150,6 +157,9 @@ fn follow(
                 for line in told.news(record) {
                     tell(&line);
                 }
+                if let Some(line) = told.waits(text(&standing, "/progress/words")) {
+                    tell(&line);
+                }
                 if record.is_null() || !text(record, "/ended").is_empty() {
                     return Ok(standing);
                 }
@@ -179,8 +189,10 @@ fn found(standing: &Value, id: i64) -> &Value {
 struct Told {
     /// Steps whose end was told.
     ended: usize,
-    /// The step that was told to have begun.
-    begun: Option<usize>,
+    /// The step that was told to have begun, and its name.
+    begun: Option<(usize, String)>,
+    /// Looks since then.
+    looks: u32,
 }
 
 impl Told {
@@ -191,16 +203,31 @@ impl Told {
         let mut lines = Vec::new();
         for (at, step) in steps.iter().enumerate().skip(self.ended) {
             if text(step, "/outcome").is_empty() {
-                if self.begun != Some(at) {
-                    self.begun = Some(at);
+                if self.begun.as_ref().is_none_or(|(begun, _)| *begun != at) {
+                    self.begun = Some((at, text(step, "/step").to_owned()));
+                    self.looks = 0;
                     lines.push(format!("{:<14} …", text(step, "/step")));
                 }
                 break;
             }
             self.ended = at + 1;
+            self.begun = None;
             lines.push(step_line(step));
         }
         lines
+    }
+
+    /// What the step that lasts waits for, now and then.
+    fn waits(&mut self, words: &str) -> Option<String> {
+        let (_, step) = self.begun.as_ref().filter(|_| !words.is_empty())?;
+        self.looks = self.looks.saturating_add(1);
+        let every = if step == "soaking" {
+            SOAK_EVERY
+        } else {
+            WORDS_EVERY
+        };
+        let line = || format!("{step:<14} … {}", harmless(words));
+        self.looks.is_multiple_of(every).then(line)
     }
 }
 
@@ -260,6 +287,10 @@ fn shown(standing: &Value, now: jiff::Timestamp) -> String {
         format!("state     {}", text(standing, "/state")),
         format!("primary   {}", text(standing, "/primary")),
     ];
+    let words = text(standing, "/progress/words");
+    if !words.is_empty() {
+        lines.push(format!("now       {}", harmless(words)));
+    }
     let record = standing.get("record").unwrap_or(&Value::Null);
     let unread = text(standing, "/unread");
     if !unread.is_empty() {

@@ -2,6 +2,7 @@
 
 use super::words::{table, text};
 use super::{Client, Format, Remote, Trouble, say, say_json};
+use crate::words::harmless;
 use clap::Args;
 use serde_json::Value;
 use std::process::ExitCode;
@@ -41,7 +42,32 @@ pub(super) fn shown(readiness: &Value) -> String {
     } else {
         format!("NOT READY: {failed} of {} guards do not pass", guards.len())
     };
+    let head = match way_back(readiness) {
+        Some(back) => format!(
+            "{back}\nand a cutover forward, as if nobody had been served from that server: {head}"
+        ),
+        None => head,
+    };
     format!("{head}\n\n{}", self::guards(guards))
+}
+
+/// Whether the way back is open, where there is one.
+pub(super) fn way_back(readiness: &Value) -> Option<String> {
+    let back = readiness.get("way_back").filter(|back| back.is_object())?;
+    let to = text(back, "/to");
+    if back.get("open") == Some(&Value::Bool(true)) {
+        return Some(format!("the way back to {to}: open, understudy rollback"));
+    }
+    let bars = back.get("barred_by").and_then(Value::as_array);
+    let bars: Vec<String> = bars
+        .into_iter()
+        .flatten()
+        .map(|bar| format!("{}: {}", text(bar, "/name"), harmless(text(bar, "/why"))))
+        .collect();
+    Some(format!(
+        "the way back to {to}: BARRED by {}",
+        bars.join("; ")
+    ))
 }
 
 /// Guards as a table, with those that an operator overrides.
@@ -83,5 +109,28 @@ mod tests {
             ]
         );
         assert!(!is_ready(&readiness) && !is_ready(&Value::Null));
+    }
+
+    /// Finding: "NOT READY" stood beside a rollback that none of those guards bars.
+    #[test]
+    fn the_way_back_is_judged_by_itself() {
+        let with = |way_back: Value| json!({"ready": false, "guards": [], "way_back": way_back});
+        let open = with(json!({"to": "legacy", "open": true, "barred_by": []}));
+        let words = shown(&open);
+        assert!(
+            words.starts_with(
+                "the way back to legacy: open, understudy rollback\nand a cutover forward"
+            ),
+            "{words}"
+        );
+        assert!(words.contains("NOT READY"), "{words}");
+        let bar = json!({"name": "taint", "why": "tainted: app.t"});
+        let barred = with(json!({"to": "legacy", "open": false, "barred_by": [bar]}));
+        let words = shown(&barred);
+        assert!(
+            words.starts_with("the way back to legacy: BARRED by taint: tainted: app.t\n"),
+            "{words}"
+        );
+        assert_eq!(way_back(&with(Value::Null)), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::words::{bytes, count, number, share, span, table, text};
 use super::{Client, Format, Remote, Trouble, say, say_json, watch};
+use crate::words::harmless;
 use clap::Args;
 use serde_json::Value;
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ fn shown(status: &Value) -> String {
             count(number(status, "/sessions/tunnelled")),
         ),
     ];
+    lines.extend(cutover(status).map(|words| format!("cutover   {words}")));
     if status.pointer("/handover/to").is_some() {
         lines.push(format!(
             "handover  process {} has taken over; this one ends with its last session",
@@ -89,6 +91,19 @@ pub(super) fn server(status: &Value, role: &str) -> String {
         words.push_str(", not watched: it has no account in the config");
     }
     words
+}
+
+/// A cutover that is under way or soaks, in a line; none at rest.
+pub(super) fn cutover(status: &Value) -> Option<String> {
+    let state = text(status, "/cutover/state");
+    if matches!(state, "" | "idle" | "done" | "aborted") {
+        return None;
+    }
+    let state = state.replace('_', " ");
+    Some(match text(status, "/cutover/progress/words") {
+        "" => state,
+        words => format!("{state}: {}", harmless(words)),
+    })
 }
 
 /// The mirror in a line.
@@ -175,6 +190,27 @@ mod tests {
         assert_eq!(word(&status), "running");
         // An older one does not say it.
         assert_eq!(word(&json!({"mirror": {"state": "running"}})), "running");
+    }
+
+    #[test]
+    fn a_cutover_that_lasts_has_a_line_and_one_that_is_over_has_none() {
+        let of = |state: &str, progress: Value| json!({"cutover": {"state": state, "progress": progress}});
+        let soak = of("soaking", json!({"words": "4 min 2 s left"}));
+        let words = shown(&soak);
+        assert!(
+            words.contains("\ncutover   soaking: 4 min 2 s left\n"),
+            "{words}"
+        );
+        let catching_up = of("catching_up", Value::Null);
+        assert_eq!(cutover(&catching_up).as_deref(), Some("catching up"));
+        for rest in ["idle", "done", "aborted"] {
+            assert_eq!(cutover(&of(rest, Value::Null)), None);
+        }
+        assert_eq!(
+            cutover(&json!({})),
+            None,
+            "an older understudy says nothing"
+        );
     }
 
     #[test]

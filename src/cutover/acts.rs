@@ -19,8 +19,9 @@ use super::fence;
 use super::fleet::{Call, FleetError};
 use super::guards::Verdict;
 use super::helm::{Order, Refused, is_way_back};
-use super::hold::{Failed, Hands, Ready, in_words};
+use super::hold::{Failed, Hands, Ready, in_words, remedy};
 use super::machine::{Action, Event, Outcome, Plan, Policy, State};
+use super::progress::Slate;
 use super::record::Recorder;
 use super::replication::{self, Halt};
 use super::standstill::Standstill;
@@ -101,6 +102,7 @@ impl Run {
             mirror: Arc::clone(&parts.mirror),
             carrier: Arc::clone(&parts.carrier),
             threads: parts.threads.as_slice().into(),
+            slate: Slate::default(),
         };
         Self {
             recorder: Recorder::new(Arc::clone(&parts.records)),
@@ -134,6 +136,11 @@ impl Run {
             soaked: false,
             halt: Halt::default(),
         }
+    }
+
+    /// Where it is said how far it has come.
+    pub(super) fn slate(&self) -> Slate {
+        self.hands.slate.clone()
     }
 
     /// What an earlier process left undone at the servers. Reads the records: it blocks.
@@ -230,6 +237,7 @@ impl Run {
 
     /// The machine goes from one state to another.
     pub(super) async fn enter(&mut self, from: State, to: State) {
+        self.hands.slate.clear();
         self.recorder.enter(from, to).await;
     }
 
@@ -271,9 +279,11 @@ impl Run {
                 let waited = self
                     .held_since
                     .map_or(0, |since| since.elapsed().as_millis());
+                let primary = self.parts.roles.borrow().primary.name.clone();
                 let why = format!(
-                    "after {waited} ms not all could be held: {}",
-                    in_words(&failed)
+                    "after {waited} ms not all could be held: {}{}",
+                    in_words(&failed),
+                    remedy(&failed, &self.parts.config.cutover, &primary)
                 );
                 self.failed = failed;
                 self.say(Event::HoldTimedOut, &why)
@@ -315,7 +325,10 @@ impl Run {
             Action::Fence => return self.fence(true).await,
             Action::Unfence => return self.fence(false).await,
             Action::CatchUp => self.catch_up(),
-            Action::Switch => return Some(self.switch().await),
+            Action::Switch => {
+                self.hands.slate.waits("the switch to be recorded", None);
+                return Some(self.switch().await);
+            }
             Action::Settle => return Some(self.settle().await),
             Action::Publish => self.publish().await,
             Action::Release => self.release().await,

@@ -5,6 +5,7 @@
 //! primary's GTIDs are waited for, or a hook says so. Refuses to guess: what cannot be known in time
 //! is an error.
 
+use super::behind::Behind;
 use super::coordinator::Parts;
 use super::fleet::Fleet;
 use super::hooks;
@@ -233,11 +234,9 @@ async fn drained(mirror: &Mirror, until: Instant) -> Result<(), String> {
         return Ok(());
     }
     let Ok(drained) = timeout_at(until, mirror.drained()).await else {
-        let figures = mirror.figures();
         return Err(format!(
-            "the shadow was still behind by {} commands, the oldest {} ms old",
-            figures.waiting,
-            figures.oldest.as_millis()
+            "the shadow was not seen to have everything by the end of the hold: it {}. Choose a quieter time, find out why that takes so long there (understudy latency, understudy findings), or raise cutover.hold_ms_max",
+            Behind::of(mirror).words()
         ));
     };
     drained.map_err(|ended| ended.to_string())

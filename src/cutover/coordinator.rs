@@ -5,12 +5,14 @@
 //! Whatever is done is in the record first. Refuses two cutovers at a time.
 
 use super::acts::{News, Run};
+use super::behind::Behind;
 use super::carry::Carrier;
 use super::fleet::{self, Board, Call, Fleet};
 use super::guards::Verdict;
 use super::helm::{Helm, Order, Refused, Soon, restored};
 use super::hold::{Failed, Ready};
 use super::machine::{Event, Next, Plan, Policy, Rest, Soak, State};
+use super::progress::{Progress, Slate};
 use super::standstill::Standstill;
 use crate::config::Config;
 use crate::connect::Dial;
@@ -136,6 +138,8 @@ pub struct Cutovers {
     fleet: Option<Arc<Fleet>>,
     messages: mpsc::Sender<Message>,
     standstill: Standstill,
+    slate: Slate,
+    mirror: Arc<Mirror>,
 }
 
 impl Cutovers {
@@ -163,8 +167,10 @@ impl Cutovers {
             Arc::clone(&parts.carrier),
             parts.threads.clone(),
         );
+        let mirror = Arc::clone(&parts.mirror);
         let run = Run::new(parts, messages.downgrade(), standstill.clone());
         run.recall();
+        let slate = run.slate();
         let coordinator = Coordinator {
             run,
             seen: Arc::clone(&seen),
@@ -180,6 +186,8 @@ impl Cutovers {
             fleet,
             messages,
             standstill,
+            slate,
+            mirror,
         };
         (cutovers, running)
     }
@@ -269,6 +277,11 @@ impl Helm for Cutovers {
     fn record(&self) -> Option<i64> {
         let id = self.seen.record.load(Ordering::Acquire);
         (id > 0).then_some(id)
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        let state = self.state();
+        self.slate.told(state, || Behind::of(&self.mirror))
     }
 
     fn records(&self, limit: usize) -> Result<Vec<Record>, String> {

@@ -5,8 +5,10 @@
 //! primary before, what says how good the shadow is does not stand in the way: it has served already.
 
 use super::fleet::RefusedGuard;
-use crate::config::{Account, Cutover, Readiness as Limits, Server, Stuck};
-use crate::readiness::{self, Guard};
+use crate::config::{Account, Config, Cutover, FedBy, Readiness as Limits, Server, Stuck, Writes};
+use crate::readiness::{self, Guard, Readiness};
+use crate::roles::Roles;
+use crate::shadow::Control;
 use crate::words::{brief, count, micros};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -314,6 +316,47 @@ fn waived(guard: Guard, figures: &Figures) -> Guard {
         ),
         ..guard
     }
+}
+
+/// Which guards would bar the way back by what readiness has seen, each with its reason: those on how good the
+/// shadow is are not asked there. `unfed`: why nothing feeds it; see [`unfed`]. What only a cutover asks is not
+/// among them.
+#[must_use]
+pub fn bars_way_back(readiness: &Readiness, unfed: Option<&str>) -> Vec<(&'static str, String)> {
+    let asked = readiness
+        .guards
+        .iter()
+        .filter(|guard| GUARDS.contains(&guard.name) && !OF_QUALITY.contains(&guard.name));
+    let judged = asked.filter_map(|guard| {
+        let unfed = unfed.filter(|_| guard.name == "lag");
+        match (guard.pass, unfed) {
+            (true, None) => None,
+            (true, Some(why)) => Some((guard.name, why.to_owned())),
+            (false, None) => Some((guard.name, guard.why.clone())),
+            (false, Some(why)) => Some((guard.name, format!("{}; {why}", guard.why))),
+        }
+    });
+    judged.collect()
+}
+
+/// Why the shadow misses what the primary commits; none where it is fed.
+#[must_use]
+pub fn unfed(config: &Config, control: &Control, roles: &Roles) -> Option<String> {
+    if roles.shadow.fed_by == FedBy::Replication {
+        return None;
+    }
+    let name = &roles.shadow.name;
+    if control.paused {
+        return Some(format!("nothing feeds {name}: mirroring is paused"));
+    }
+    let writes = control.writes;
+    (writes != Writes::Apply).then(|| {
+        if config.shadow.fed_by == FedBy::Replication {
+            format!("nothing feeds {name}: dark writes wait until POST /api/v1/cutover/replication_stopped says that replication to {} has ended", roles.primary.name)
+        } else {
+            format!("nothing feeds {name}: mirror.writes is {:?}", writes.name())
+        }
+    })
 }
 
 /// What nothing feeds lags without end.

@@ -2,7 +2,7 @@
 
 use super::fleet::Fleet;
 use super::machine::{Outcome, Soak};
-use super::{Judged, State};
+use super::{Judged, Progress, State};
 use crate::ledger::{Record, Records};
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +19,11 @@ pub trait Helm: Send + Sync + 'static {
     /// The number of the record that is told with the state: the one under way, the one that soaks, else
     /// the newest one that was not refused.
     fn record(&self) -> Option<i64>;
+    /// How far it has come in that state, and what it waits for; none at rest, and where nobody says. Waits for
+    /// nothing.
+    fn progress(&self) -> Option<Progress> {
+        None
+    }
     /// The newest records, newest first. Reads the file: it blocks.
     ///
     /// # Errors

@@ -5,9 +5,12 @@
 //! why, and the coordinator lets everybody go.
 
 use super::carry::Carrier;
+use super::progress::{NAMED_MAX, Slate};
+use crate::config::{self, Stuck};
 use crate::relay::{Leg, Relay, StandIn, Unheld};
 use crate::shadow::{Carried, CarryError, Mirror, SessionState, Soft, Unprepared, Values};
 use crate::task;
+use crate::words::micros;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +31,8 @@ const SOFT_WAIT: Duration = Duration::from_millis(10);
 /// Between two looks at whether those that are missed do anything.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
 
-/// Sessions that are named in a reason.
-const NAMED_MAX: usize = 5;
+/// Of a client that says nothing it is told for how long from here on.
+const IDLE_TOLD: Duration = Duration::from_millis(100);
 
 /// What a hold works with.
 #[derive(Clone)]
@@ -39,6 +42,8 @@ pub(super) struct Hands {
     pub(super) carrier: Arc<Carrier>,
     /// The relay's threads: to open a session's new connection is theirs, too, shared out among them.
     pub(super) threads: Arc<[Handle]>,
+    /// Where it says who is missing.
+    pub(super) slate: Slate,
 }
 
 /// A connection to the other side, and the values that were set on it.
@@ -59,6 +64,10 @@ pub(super) struct Why {
     words: String,
     /// It is not the session's own: the server does not answer, or in time.
     of_server: bool,
+    /// The session's connection at the primary.
+    connection: Option<u32>,
+    /// For how long its transaction has been open, where the primary told.
+    open: Option<Duration>,
 }
 
 impl Why {
@@ -66,22 +75,69 @@ impl Why {
         Self {
             words: words.into(),
             of_server: false,
+            connection: None,
+            open: None,
         }
     }
 
     fn of_server(words: impl Into<String>) -> Self {
         Self {
-            words: words.into(),
             of_server: true,
+            ..Self::own(words)
         }
+    }
+
+    /// Why a session is not held: `open`, for how long its transaction has been; `silent`, for how long it has
+    /// been seen to do nothing.
+    fn unheld(one: &Unheld, open: Option<Duration>, silent: Option<Duration>) -> Self {
+        let for_long = |time: Duration| micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        let is_open = match open {
+            Some(open) => format!("its transaction is still open, for {}", for_long(open)),
+            None => "its transaction is still open".to_owned(),
+        };
+        let why = match (one.tunnel, one.in_transaction, one.idle) {
+            (true, ..) => "it became a tunnel, which cannot be moved".to_owned(),
+            (false, true, true) => match silent.filter(|silent| *silent >= IDLE_TOLD) {
+                Some(silent) => {
+                    let silent = for_long(silent);
+                    format!("{is_open}, and its client says nothing, for at least {silent}")
+                }
+                None => format!("{is_open}, and its client says nothing"),
+            },
+            (false, true, false) => is_open,
+            (false, false, _) => "its command is still running".to_owned(),
+        };
+        Self {
+            connection: Some(one.thread_id),
+            open: open.filter(|_| one.in_transaction),
+            ..Self::own(format!(
+                "({}, connection {}) {why}",
+                one.user, one.thread_id
+            ))
+        }
+    }
+
+    /// In words.
+    pub(super) fn words(&self) -> &str {
+        &self.words
+    }
+
+    /// The session's connection at the primary, where it is known.
+    pub(super) const fn connection(&self) -> Option<u32> {
+        self.connection
+    }
+
+    /// For how long its transaction has been open, where the primary told.
+    pub(super) const fn open(&self) -> Option<Duration> {
+        self.open
     }
 }
 
 impl From<CarryError> for Why {
     fn from(error: CarryError) -> Self {
-        Self {
-            of_server: matches!(error, CarryError::Down(_)),
-            words: error.to_string(),
+        match error {
+            CarryError::Down(_) => Self::of_server(error.to_string()),
+            _ => Self::own(error.to_string()),
         }
     }
 }
@@ -91,9 +147,34 @@ pub(super) fn is_the_servers(failed: &Failed) -> bool {
     failed.values().any(|why| why.of_server)
 }
 
+/// Those with the longest transactions first, then in the order of their numbers.
+pub(super) fn longest_first(failed: &Failed) -> Vec<(u64, &Why)> {
+    let mut all: Vec<(u64, &Why)> = failed.iter().map(|(id, why)| (*id, why)).collect();
+    all.sort_by_key(|(_, why)| std::cmp::Reverse(why.open));
+    all
+}
+
+/// What can be done about sessions that could not be held, in a sentence; empty where a server is at fault.
+pub(super) fn remedy(failed: &Failed, config: &config::Cutover, primary: &str) -> String {
+    if failed.is_empty() || is_the_servers(failed) {
+        return String::new();
+    }
+    let known = longest_first(failed).into_iter();
+    let kill = known.filter_map(|(_, why)| why.connection).next();
+    let kill = kill.map_or_else(String::new, |id| format!(" (KILL {id} on {primary})"));
+    let end = match config.stuck {
+        Stuck::Abort => ", or let such sessions be ended (cutover.stuck = \"end\")",
+        Stuck::End => "",
+    };
+    format!(
+        ". Have them end what they hold{kill}, choose a moment without them, or raise cutover.hold_ms_max, which is {} ms{end}",
+        config.hold_max.now().as_millis()
+    )
+}
+
 /// The first few, in words.
 pub(super) fn in_words(failed: &Failed) -> String {
-    let named = failed.iter().take(NAMED_MAX);
+    let named = longest_first(failed).into_iter().take(NAMED_MAX);
     let named: Vec<String> = named
         .map(|(session, why)| match session {
             0 => why.words.clone(),
@@ -229,8 +310,9 @@ impl Hands {
         let (mut stuck, began) = (BTreeMap::new(), Instant::now());
         let mut idlers = Idlers::default();
         loop {
-            if !self.all_held(until, patience, &mut idlers).await {
-                return Err(self.unheld(&stuck));
+            if !self.all_held(until, patience, &mut idlers, &stuck).await {
+                let unheld = self.relay.census().unheld;
+                return Err(self.unheld(unheld, &stuck, &idlers));
             }
             stuck = match timeout_at(until, self.look(began, &stuck)).await {
                 Ok(Ok(states)) => return Ok(states),
@@ -243,16 +325,21 @@ impl Hands {
             if Instant::now() >= until {
                 return Err(stuck);
             }
+            if self.slate.is_due() {
+                self.slate.misses(stuck.len(), &stuck);
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// Whether all are there; false once it is given up.
+    /// Whether all are there; false once it is given up. Meanwhile who looks on is told who is missing;
+    /// `known`: what was seen to hold some of them.
     async fn all_held(
         &self,
         until: Instant,
         patience: Option<Duration>,
         idlers: &mut Idlers,
+        known: &Failed,
     ) -> bool {
         loop {
             let next = until.min(Instant::now() + IDLE_LOOK);
@@ -261,27 +348,35 @@ impl Hands {
             }
             let now = Instant::now();
             let unheld = self.relay.census().unheld;
-            let alone = patience.is_some_and(|patience| idlers.are_alone(&unheld, now, patience));
+            let patience = patience.unwrap_or(Duration::MAX);
+            let alone = idlers.are_alone(&unheld, now, patience);
             if now >= until || alone {
                 return false;
+            }
+            if self.slate.is_due() {
+                let missing = unheld.len();
+                let few = self.unheld(self.oldest(unheld), known, idlers);
+                self.slate.misses(missing, &few);
             }
         }
     }
 
+    /// The few that are named: those with the longest transactions.
+    fn oldest(&self, mut unheld: Vec<Unheld>) -> Vec<Unheld> {
+        let ages = self.slate.ages();
+        unheld.sort_by_key(|one| std::cmp::Reverse(ages.get(&one.thread_id)));
+        unheld.truncate(NAMED_MAX);
+        unheld
+    }
+
     /// Who is not there, and why; `known`: what was seen to hold some of them, who went on for a
     /// command.
-    fn unheld(&self, known: &Failed) -> Failed {
-        let unheld = self.relay.census().unheld;
-        let why = |one: &Unheld| match (one.tunnel, one.in_transaction, one.idle) {
-            (true, ..) => "it became a tunnel, which cannot be moved",
-            (false, true, true) => "its transaction is still open, and its client says nothing",
-            (false, true, false) => "its transaction is still open",
-            (false, false, _) => "its command is still running",
-        };
+    fn unheld(&self, unheld: Vec<Unheld>, known: &Failed, idlers: &Idlers) -> Failed {
+        let (ages, now) = (self.slate.ages(), Instant::now());
         let named = unheld.into_iter().map(|one| {
             let why = || {
-                let why = why(&one);
-                Why::own(format!("({}) {why}", one.user))
+                let open = ages.get(&one.thread_id).copied();
+                Why::unheld(&one, open, idlers.silent(one.session, now))
             };
             let why = known.get(&one.session).cloned().unwrap_or_else(why);
             (one.session, why)
@@ -436,6 +531,12 @@ impl Hands {
 struct Idlers(BTreeMap<u64, (u64, Instant)>);
 
 impl Idlers {
+    /// For how long this session has been seen to do nothing.
+    fn silent(&self, session: u64, now: Instant) -> Option<Duration> {
+        let (_, since) = self.0.get(&session)?;
+        Some(now.saturating_duration_since(*since))
+    }
+
     /// Whether nobody is missed but sessions that have done nothing for so long. Asked every so often:
     /// what a session did in between shows in its number of commands.
     fn are_alone(&mut self, unheld: &[Unheld], now: Instant, patience: Duration) -> bool {
@@ -500,6 +601,37 @@ mod tests {
             idle,
             seq,
         }
+    }
+
+    #[test]
+    fn who_is_missing_is_named_with_what_can_be_done_and_the_longest_first() {
+        let config = crate::config::Config::parse("", &[]).unwrap().cutover;
+        let seconds = |n| Some(Duration::from_secs(n));
+        let young = Why::unheld(&unheld(3, false, 1), seconds(2), None);
+        let old = Why::unheld(&unheld(9, true, 1), seconds(12), seconds(4));
+        assert_eq!(
+            old.words(),
+            "(app, connection 7) its transaction is still open, for 12.00 s, and its client says nothing, for at least 4.00 s"
+        );
+        let unknown = Why::unheld(&unheld(1, true, 1), None, Some(Duration::ZERO));
+        assert_eq!(
+            unknown.words(),
+            "(app, connection 7) its transaction is still open, and its client says nothing"
+        );
+        let failed = Failed::from([(1, unknown), (3, young), (9, old)]);
+        let words = in_words(&failed);
+        assert!(words.starts_with("session 9: (app"), "{words}");
+        assert!(words.contains("; session 3: "), "{words}");
+        let remedy = remedy(&failed, &config, "legacy");
+        for part in [
+            "KILL 7 on legacy",
+            "raise cutover.hold_ms_max, which is 5000 ms",
+            "cutover.stuck",
+        ] {
+            assert!(remedy.contains(part), "{part}: {remedy}");
+        }
+        let servers = Failed::from([(0, Why::of_server("it does not answer"))]);
+        assert_eq!(super::remedy(&servers, &config, "legacy"), "");
     }
 
     #[test]

@@ -4,13 +4,12 @@ use super::carry::login_of;
 use super::coordinator::Parts;
 use super::crowd::{self, Crowd, Threads};
 use super::fleet::Sessions;
-use super::guards::{Feature, Figures, Holds, Known, Offset, Reach, Session, Side, User};
+use super::guards::{Feature, Figures, Holds, Known, Offset, Reach, Session, Side, User, unfed};
 use super::rights::lacks_to_lift;
 use super::room;
 use super::visit::{Visit, visit};
 use crate::ask::{Asker, Manner, Questions};
-use crate::config::{Account, FedBy, Server, Writes};
-use crate::roles::Roles;
+use crate::config::{Account, FedBy, Server};
 use crate::shadow::{SessionState, Stuck};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -134,7 +133,7 @@ pub(super) async fn figures(
         features: features(parts, vitess_there),
         renamed: renamed(parts),
         sessions: states.iter().map(|state| session(state, &ages)).collect(),
-        unfed: unfed(parts, &roles),
+        unfed: unfed(config, &parts.mirror.control(), &roles),
         from,
         to,
     })
@@ -197,13 +196,25 @@ async fn look_around(
     Ok((crowd, ages))
 }
 
-/// The primary's list of threads, and who gave it.
-async fn list(parts: &Parts, server: &Arc<Server>) -> Result<(Threads, Questions), String> {
+/// How long the transactions of the primary's threads have been open, as far as it tells.
+///
+/// # Errors
+/// It cannot be asked.
+pub(super) async fn transactions(parts: &Parts) -> Result<BTreeMap<u32, Duration>, String> {
+    let server = Arc::clone(&parts.roles.borrow().primary);
+    let asked = crowd::transactions(&questions(parts, &server)?).await;
+    asked.map_err(|error| error.to_string())
+}
+
+fn questions(parts: &Parts, server: &Arc<Server>) -> Result<Questions, String> {
     let questions = Questions::new(&parts.dial, server, PER_SECOND);
     let questions = questions.map_err(|error| error.to_string())?;
-    let Some(questions) = questions else {
-        return Err(format!("the proxy has no account on {}", server.name));
-    };
+    questions.ok_or_else(|| format!("the proxy has no account on {}", server.name))
+}
+
+/// The primary's list of threads, and who gave it.
+async fn list(parts: &Parts, server: &Arc<Server>) -> Result<(Threads, Questions), String> {
+    let questions = questions(parts, server)?;
     let threads = crowd::look(&questions).await;
     Ok((threads.map_err(|error| error.to_string())?, questions))
 }
@@ -288,27 +299,4 @@ fn session(state: &SessionState, ages: &BTreeMap<u64, Duration>) -> Session {
         unknown: state.unknown().map(|why| why.name().to_owned()),
         holds,
     }
-}
-
-/// Why the shadow misses what the primary commits.
-fn unfed(parts: &Parts, roles: &Roles) -> Option<String> {
-    if roles.shadow.fed_by == FedBy::Replication {
-        return None;
-    }
-    let control = parts.mirror.control();
-    let writes = control.writes;
-    if control.paused {
-        return Some(format!(
-            "nothing feeds {}: mirroring is paused",
-            roles.shadow.name
-        ));
-    }
-    (writes != Writes::Apply).then(|| {
-        let name = &roles.shadow.name;
-        if parts.config.shadow.fed_by == FedBy::Replication {
-            format!("nothing feeds {name}: dark writes wait until POST /api/v1/cutover/replication_stopped says that replication to {} has ended", roles.primary.name)
-        } else {
-            format!("nothing feeds {name}: mirror.writes is {:?}", writes.name())
-        }
-    })
 }

@@ -2,7 +2,7 @@
 //!
 //! [`machine`] says what follows what, [`guards`] whether it may begin; both are pure. [`Helm`] is
 //! what the operators' door asks of whoever runs it, and [`Cutovers`] runs it: the `coordinator`
-//! hears, `acts` does, `record` writes it down. The others are what is done: `looks` (with `crowd`,
+//! hears, `acts` does, `record` writes it down, `progress` (with `behind`) tells who looks on what is waited for. The others are what is done: `looks` (with `crowd`,
 //! `visit`, `rights` and `room`) gathers what the guards judge, `hold` and [`Carrier`] stop the sessions and carry
 //! them across, `catch_up` waits for the shadow (`replicated` for others who ask how far replication is),
 //! `replication` into it is stopped, `soak` watches the new
@@ -17,6 +17,7 @@ pub mod helm;
 pub mod machine;
 
 mod acts;
+mod behind;
 mod carry;
 mod catch_up;
 mod coordinator;
@@ -27,6 +28,7 @@ mod hooks;
 mod lock;
 mod looks;
 mod position;
+mod progress;
 mod record;
 mod replicated;
 mod replication;
@@ -38,6 +40,7 @@ mod turn;
 mod visit;
 mod watchdog;
 
+pub use behind::{Behind, First};
 pub use carry::Carrier;
 pub use coordinator::{Cutovers, Judge, Parts};
 pub use fleet::Fleet;
@@ -45,6 +48,8 @@ pub use guards::{GUARDS, Judged, Verdict};
 pub use helm::{Helm, Order, Refused, Soon, Unmanned, is_way_back, restored};
 pub use lock::{Lock, Locked, Of, never_locks};
 pub use machine::{Action, Event, State};
+pub use progress::{Missing, Progress};
 pub use replicated::Replicated;
 pub use rights::{lacks_for_fence, lacks_to_lock};
+pub use soak::{Sides, Soak};
 pub use standstill::{Moment, Standstill, Why};

@@ -129,7 +129,7 @@ fn each_guard_fails_by_itself_and_says_why() {
         (
             |f| f.evidence.window.matched = 40_000,
             "coverage",
-            "81.00 % were compared; not: race 0.60 %, off 0.40 %",
+            "81.00 % were compared (95 % wanted); not: race 0.60 %, off 0.40 %",
         ),
         (
             |f| f.evidence.fingerprints = reach(40, 8),
@@ -144,27 +144,27 @@ fn each_guard_fails_by_itself_and_says_why() {
         (
             |f| f.evidence.window = Sum::default(),
             "coverage",
-            "nothing was seen within 1 d 0 h",
+            "nothing was seen within 1 day",
         ),
         (
             |f| f.evidence.first_compared = Some(f.now),
             "evidence",
-            "the first 0 s ago",
+            "the first 0 s ago (1 day wanted)",
         ),
         (
             |f| f.evidence.last_compared = f.evidence.first_compared,
             "evidence",
-            "the last 2 d 0 h ago",
+            "the last 2 d 0 h ago (1 hour at most)",
         ),
         (
             |f| f.evidence.hours = 3,
             "evidence",
-            "in hours of the clock 3",
+            "in 3 hours of the clock (12 wanted)",
         ),
         (
             |f| (f.evidence.ever.matched, f.evidence.ever.tolerated) = (9_000, 0),
             "evidence",
-            "9,000 commands compared",
+            "9,000 commands compared (10,000 wanted)",
         ),
         (
             |f| f.paces = vec![pace((200, 1_000), (900, 9_000))],
@@ -195,11 +195,15 @@ fn each_guard_fails_by_itself_and_says_why() {
             "lag",
             "suspended: the queue is full",
         ),
-        (|f| f.lag.commands = 1_001, "lag", "1,001 commands wait"),
+        (
+            |f| f.lag.commands = 1_001,
+            "lag",
+            "1,001 commands wait for the shadow (1,000 allowed)",
+        ),
         (
             |f| f.lag.oldest = Duration::from_secs(6),
             "lag",
-            "the first for 6.00 s",
+            "the first for 6.00 s (5.00 s allowed)",
         ),
         (
             |f| f.tainted = vec!["app.t".into()],
@@ -285,6 +289,65 @@ fn metadata_and_what_the_limits_let_pass_do_not_block() {
         figures.open = kind;
         let guard = divergences(&figures, &limits(text));
         assert_eq!(guard.pass, passes, "{:?} {text}", figures.open);
+    }
+}
+
+/// Finding: "no finding is open" stood beside a list of open findings of kind latency.
+#[test]
+fn what_is_open_and_does_not_count_is_said_with_who_judges_it() {
+    let mut figures = good();
+    let why = |figures: &Figures| {
+        let guard = divergences(figures, &limits(""));
+        assert!(guard.pass, "{}", guard.why);
+        guard.why
+    };
+    assert_eq!(why(&figures), "no finding is open");
+    figures.open = open("latency", 7, 0);
+    assert_eq!(
+        why(&figures),
+        "no finding that counts is open; beside: 7 findings of kind latency, which the guard latency judges"
+    );
+    figures.open = open("value", 1, 1);
+    figures.open.at_floor = 2;
+    assert_eq!(
+        why(&figures),
+        "no finding that counts is open; beside: 1 finding of metadata (readiness.metadata), 2 findings no more frequent than on a healthy pair (the floor)"
+    );
+}
+
+/// Finding: what was wanted stood nowhere but in the API's raw figures.
+#[test]
+fn what_was_found_stands_beside_what_is_wanted() {
+    let judged = judge(
+        &good(),
+        &limits(""),
+        &cutover("require_verification = true"),
+    );
+    let why = |name: &str| {
+        let guard = judged.guards.iter().find(|one| one.name == name);
+        guard.map(|guard| guard.why.clone()).expect("a guard")
+    };
+    for (name, words) in [
+        ("coverage", "99.00 % were compared (95 % wanted)"),
+        (
+            "coverage",
+            "1 of 40 statements (name 0), where 90 % are wanted",
+        ),
+        (
+            "evidence",
+            "49,500 commands compared (10,000 wanted), in 40 hours of the clock (12 wanted); the first 2 d 0 h ago (1 day wanted), the last 1 min 0 s ago (1 hour at most)",
+        ),
+        (
+            "latency",
+            "allowed: p50 ×1.5 or 2.00 ms more, p99 ×1.5 or 5.00 ms more",
+        ),
+        (
+            "lag",
+            "(1,000 allowed), the first for 20.0 ms (5.00 s allowed)",
+        ),
+        ("verification", "wanted: 100 % of the tables"),
+    ] {
+        assert!(why(name).contains(words), "{words:?} in {:?}", why(name));
     }
 }
 

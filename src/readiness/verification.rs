@@ -1,10 +1,10 @@
 //! The guard on data at rest. It passes for nothing that nobody could see: where the newest run was not shown all
 //! tables, it is not known of which tables these are a share.
 
-use super::{Figures, Guard, listed};
+use super::{Figures, Guard, listed, percent};
 use crate::config::Cutover;
 use crate::ledger::Verified;
-use crate::words::{count, span};
+use crate::words::{count, period, span};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -90,7 +90,9 @@ pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
     if !figures.unseen.is_empty() {
         words.push(format!("not seen: {}", figures.unseen.join("; ")));
     }
-    if !is_required {
+    if is_required {
+        words.push(wanted((tables_min, rows_min), age_max));
+    } else {
         words.insert(
             0,
             "not required: cutover.require_verification is false".to_owned(),
@@ -107,6 +109,16 @@ pub(super) fn verification(figures: &Figures, config: &Cutover) -> Guard {
         },
         why: words.join("; "),
     }
+}
+
+/// What is asked for, in words: shares of tables and rows, and how long ago at most, in seconds.
+fn wanted((tables, rows): (f64, f64), age: u64) -> String {
+    format!(
+        "wanted: {} of the tables, {} of the rows, no longer than {} ago",
+        percent(tables),
+        percent(rows),
+        period(age)
+    )
 }
 
 /// For how many seconds a table has been verified.

@@ -466,6 +466,7 @@ impl Desk {
                 writes: reading.writes.clone(),
                 began: charged.began,
                 acked: charged.acked,
+                statement: Some(Arc::clone(&reading.fingerprint)),
             }),
             last_key,
             settles_key: self.last_key == LastKey::Behind(charged.seq),
@@ -559,6 +560,7 @@ impl Desk {
             writes: Scope::none(),
             began,
             acked,
+            statement: None,
         }))
     }
 

@@ -424,6 +424,7 @@ impl Glimpse {
             writes: Scope::none(),
             began: now,
             acked: now,
+            statement: None,
         })
     }
 

@@ -44,6 +44,11 @@ impl Line {
         self.queue.lock().order.sessions_behind(then)
     }
 
+    /// Looks at the order; nothing that takes its time may be done there.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Order) -> T) -> T {
+        look(&self.queue.lock().order)
+    }
+
     /// Since when the first one has been waiting.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.queue.lock().order.oldest()
@@ -165,6 +170,7 @@ mod tests {
             writes: Scope::none(),
             began,
             acked: began,
+            statement: Some(Arc::from("UPDATE `a` SET `b` = ?")),
         })
     }
 

@@ -14,7 +14,7 @@
 //! `link`, `talk`, `patience`, `backoff`, `likeness`, `carried`, `pin` with `tables` and `clock`, `perform`,
 //! `judge`, `proof` with `parameters` and `plans`, `recheck`), `line` and `order` (with `scope`, `reach`),
 //! `breaker` (with `halt`); `state`, `carry` (with `values`), `sequences`, `era`, `shared` (with `room`), `census`,
-//! `stand`. In a hand-over from one process to another: `early`, `beside`.
+//! `stand`, `straggler`. In a hand-over from one process to another: `early`, `beside`.
 
 pub mod control;
 
@@ -77,6 +77,7 @@ mod room;
 mod scope;
 mod shared;
 mod stand;
+mod straggler;
 mod unread;
 
 #[cfg(test)]
@@ -94,6 +95,7 @@ pub use pulse::Beat;
 pub use sequences::{Sequence, SequenceError};
 pub use stand::{NoStand, Stand};
 pub use state::{SessionState, Soft, Stuck};
+pub use straggler::Straggler;
 pub use values::Values;
 
 use crate::config::Config;
@@ -415,6 +417,13 @@ impl Mirror {
         let (to, answer) = oneshot::channel();
         self.errands.send(errand(to)).await.map_err(|_| Ended)?;
         answer.await.map_err(|_| Ended)
+    }
+
+    /// What the primary has acknowledged first of all that is not done on the shadow; none where nothing is
+    /// under way there, or all that waits lies unread.
+    #[must_use]
+    pub fn straggler(&self) -> Option<Straggler> {
+        self.current.load().line.straggler(Instant::now())
     }
 
     /// What it counts.

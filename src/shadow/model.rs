@@ -367,6 +367,7 @@ impl Desk {
                 writes,
                 began,
                 acked,
+                statement: None,
             })
         });
         Job {

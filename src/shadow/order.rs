@@ -21,6 +21,7 @@
 use crate::planted;
 use crate::sql::Table;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 pub(super) use super::scope::Scope;
@@ -65,6 +66,8 @@ pub(super) struct Request {
     pub(super) began: Instant,
     /// When the primary's answer was complete.
     pub(super) acked: Instant,
+    /// Its fingerprint, where it is a command that runs.
+    pub(super) statement: Option<Arc<str>>,
 }
 
 /// What a ticket waits for: in each lane, the places up to and including a last one.
@@ -201,6 +204,14 @@ impl Order {
     /// When the primary acknowledged the oldest of those that are not yet completed. Looks at each of them.
     pub(super) fn oldest_open(&self) -> Option<Instant> {
         self.open.values().map(|request| request.acked).min()
+    }
+
+    /// What the primary acknowledged first of those that are not yet completed, and whether it runs. Looks at
+    /// each of them: for who asks now and then.
+    pub(super) fn first(&self) -> Option<(&Request, bool)> {
+        let open = self.open.iter();
+        let (place, request) = open.min_by_key(|(place, request)| (request.acked, **place))?;
+        Some((request, !self.waiting.contains_key(place)))
     }
 
     /// Sessions with a command that waits and that the primary acknowledged before then.

@@ -92,6 +92,7 @@ pub(super) fn ticket(shared: &Shared, part: Part, scope: Scope) -> Ticket {
         writes,
         began: now,
         acked: now,
+        statement: None,
     })
 }
 

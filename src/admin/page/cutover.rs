@@ -2,7 +2,8 @@
 //! one, or end it. The server's name is typed, not clicked.
 
 use super::bits::{
-    Tone, age, block, heads, is, list, moment, number, outcome, tag, text, texts, wide,
+    Tone, age, block, heads, is, list, moment, number, outcome, progress as progress_bar, query,
+    tag, text, texts, wide,
 };
 use super::layout::{Frame, Here};
 use super::seats::Visitor;
@@ -14,9 +15,9 @@ use crate::admin::{Parts, readiness};
 use crate::config::FedBy;
 use crate::cutover::machine::Rest;
 use crate::cutover::{GUARDS, Judged};
-use crate::words::{brief, harmless, micros};
+use crate::words::{brief, count, harmless, micros, span};
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
@@ -32,6 +33,12 @@ const STEPS: [&str; 6] = [
     "soaking",
 ];
 
+/// The field that names a guard to be overridden, of the form and of the query.
+const FORCE: &str = "force";
+
+/// Those in which new transactions wait.
+const HELD: [&str; 3] = ["holding", "catching_up", "switching"];
+
 /// What a form came to, where it was not done.
 #[derive(Debug, Default)]
 struct Answered {
@@ -42,15 +49,20 @@ struct Answered {
     force: Vec<String>,
 }
 
-/// How it stands.
+/// How it stands. Guards that the query names as `force` are ticked: those of the dry run before.
 pub(super) async fn view(
     State(parts): State<Parts>,
     Extension(visitor): Extension<Visitor>,
     wanted: Wanted,
     headers: HeaderMap,
+    RawQuery(query): RawQuery,
 ) -> Result<Markup, Trouble> {
+    let query = query.unwrap_or_default();
+    let named = form_urlencoded::parse(query.as_bytes());
+    let forced = named.filter(|(name, guard)| name == FORCE && GUARDS.contains(&guard.as_ref()));
     let answered = Answered {
         who: form::who(&visitor, &headers),
+        force: forced.map(|(_, guard)| guard.into_owned()).collect(),
         ..Answered::default()
     };
     shown(&parts, &visitor, &wanted, &answered).await
@@ -96,10 +108,10 @@ async fn shown(
 
 async fn ready(parts: &Parts, shadow: &str) -> Markup {
     let asked = parts.clone();
-    match read(move || readiness::judged(&asked)).await {
-        Ok(ready) => html! {
-            (overview::guards(&ready, shadow))
-            p class="soft" { "A dry run asks these and the guards that only a cutover has ("
+    match read(move || readiness::told(&asked)).await {
+        Ok(told) => html! {
+            (overview::guards(&told, shadow))
+            p class="soft" { "A dry run asks these, as far as they are asked of it, and the guards that only a cutover has ("
                 (GUARDS.iter().filter(|one| !crate::readiness::GUARDS.contains(one)).copied().collect::<Vec<_>>().join(", ")) ")." }
         },
         Err(refusal) => html! { h2 { "Readiness" } p class="problem" { (refusal.message()) } },
@@ -119,6 +131,7 @@ fn now(parts: &Parts, visitor: &Visitor, standing: &Value) -> Markup {
             p { span data-say { @if under_way { "A cutover is under way: " (word.replace('_', " ")) ". " } }
                 strong { (text(standing, "/primary")) } " is the primary."
                 @if soaks { " It is watched for a while." } }
+            (progress(standing))
             @if let Some(record) = record { (one(record)) }
             @if under_way && visitor.may_change() {
                 form method="post" action="/ui/cutover/abort" class="row" {
@@ -140,6 +153,62 @@ fn now(parts: &Parts, visitor: &Visitor, standing: &Value) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// What the step under way waits for, or how the new primary does; nothing at rest.
+fn progress(standing: &Value) -> Markup {
+    let Some(progress) = standing.get("progress").filter(|told| told.is_object()) else {
+        return html! {};
+    };
+    let limit = progress.get("limit_ms").and_then(Value::as_u64);
+    let passed = number(progress, "/passed_ms");
+    let soak = progress.get("soak").filter(|soak| soak.is_object());
+    html! {
+        div id="progress" {
+            p class="notice" {
+                @match (soak, limit) {
+                    (Some(_), Some(limit)) => { (span(limit.saturating_sub(passed).div_ceil(1_000))) " of " (span(limit / 1_000)) " left" },
+                    _ => (harmless(text(progress, "/words"))),
+                }
+                @if let Some(limit) = limit { " " (progress_bar(passed, limit, "Time that has passed")) }
+            }
+            @if let Some(soak) = soak { (soaked(soak)) }
+        }
+    }
+}
+
+/// How the new primary does, beside the old one before the switch and what is allowed.
+fn soaked(soak: &Value) -> Markup {
+    let percent = |pointer: &str| {
+        let share = soak.pointer(pointer).and_then(Value::as_f64);
+        format!("{:.2} %", share.unwrap_or_default() * 100.0)
+    };
+    let failed = |side: &str| {
+        let commands = number(soak, &format!("/commands/{side}"));
+        format!(
+            "{} of {}",
+            percent(&format!("/errors/{side}")),
+            count(commands)
+        )
+    };
+    let time = |pointer: &str| micros(number(soak, pointer));
+    html! {
+        (wide("The new primary beside the old one", &html! {
+            table class="numbers" {
+                caption class="unseen" { "The new primary beside the old one" }
+                thead { tr { th scope="col" { "Since the switch" } th scope="col" class="number" { "Now" }
+                    th scope="col" class="number" { "Before" } th scope="col" class="number" { "Allowed" } } }
+                tbody {
+                    tr { th scope="row" { "commands that failed" } td class="number" { (failed("now")) } td class="number" { (failed("before")) }
+                        td class="number" { (percent("/errors_limit")) } }
+                    tr { th scope="row" { "p99" } td class="number" { (time("/p99_us/now")) } td class="number" { (time("/p99_us/before")) }
+                        td class="number" { (time("/p99_limit_us")) } }
+                }
+            }
+        }))
+        p class="soft" { (text(soak, "/unjudged"))
+            @if text(soak, "/unjudged").is_empty() { "By cutover.soak_errors_max and cutover.soak_latency_max." } }
     }
 }
 
@@ -176,6 +245,7 @@ fn of_now(
 /// A record, with its steps.
 fn one(record: &Value) -> Markup {
     let hold = record.get("hold_us").and_then(Value::as_u64);
+    let waits = text(record, "/outcome").is_empty() && HELD.contains(&text(record, "/state"));
     let forced: Vec<&str> = texts(record, "/forced").collect();
     html! {
         (track(record))
@@ -184,7 +254,11 @@ fn one(record: &Value) -> Markup {
                 ", " (text(record, "/from")) " → " (text(record, "/to"))
                 @if is(record, "/is_back") { ", a way back" } @if is(record, "/dry_run") { ", a dry run" } }
             dt { "Longest pause" } dd class="number" {
-                @match hold { Some(us) => { "transactions waited " strong { (micros(us)) } } None => "no transaction waited" } }
+                @match hold {
+                    Some(us) => { "transactions waited " strong { (micros(us)) } }
+                    None if waits => "new transactions are waiting now",
+                    None => "no transaction waited",
+                } }
             dt { "Asked" } dd { "by " (text(record, "/who")) ", " (age(text(record, "/started"))) }
             @if !forced.is_empty() { dt { "Overridden" } dd { (forced.join(", ")) } }
             @if !text(record, "/outcome").is_empty() { dt { "Ended" } dd { (outcome(text(record, "/outcome"))) " "
@@ -352,7 +426,7 @@ pub(super) async fn record(
     let figures = record.get("figures").filter(|figures| !figures.is_null());
     let content = html! {
         p class="up" { a rel="up" href="/ui/cutover" { "← Cutover" } }
-        h1 { "Cutover " (id) " " (outcome(match text(&record, "/outcome") { "" => text(&record, "/state"), outcome => outcome })) }
+        h1 data-part="record-title" data-by="cutover" { "Cutover " (id) " " (outcome(match text(&record, "/outcome") { "" => text(&record, "/state"), outcome => outcome })) }
         section class="panel" data-part="record" data-by="cutover" { (one(&record))
             p class="soft" { "Began " (moment(text(&record, "/started")))
                 @if !text(&record, "/switched").is_empty() { ", switched " (moment(text(&record, "/switched"))) }
@@ -411,7 +485,11 @@ pub(super) async fn order(
         match ordered(&parts, &visitor.caller, order).await {
             Ok(Ordered::Begun(_)) => {
                 let remembered = form::remember(who.as_deref());
-                return Ok((remembered, Redirect::to("/ui/cutover")).into_response());
+                // What a dry run was asked with is what the cutover behind it will be.
+                let kept: &[String] = if dry_run { &answered.force } else { &[] };
+                let kept: Vec<_> = kept.iter().map(|guard| (FORCE, guard.as_str())).collect();
+                let to = query("/ui/cutover", &kept);
+                return Ok((remembered, Redirect::to(&to)).into_response());
             }
             Ok(Ordered::Refused(guards)) => {
                 let refuse = guards.iter().filter(|one| !one.guard.pass && !one.forced);
@@ -481,5 +559,35 @@ mod tests {
         );
         assert_eq!(reason(&json!({"outcome": "refused", "why": "x"})), "x");
         assert_eq!(reason(&json!({"outcome": "done", "why": null})), "");
+    }
+
+    /// Finding: a soak of five minutes showed nothing that it judges by.
+    #[test]
+    fn a_soak_shows_what_is_left_and_both_figures_beside_what_is_allowed() {
+        let standing = |unjudged: Value| {
+            let soak = json!({
+                "unjudged": unjudged, "commands": {"now": 2_000, "before": 12_000},
+                "errors": {"now": 0.002, "before": 0.001}, "errors_limit": 0.007,
+                "p99_us": {"now": 6_000, "before": 4_000}, "p99_limit_us": 13_000,
+            });
+            json!({"progress": {"words": "all of it", "passed_ms": 18_500, "limit_ms": 300_000, "soak": soak}})
+        };
+        let page = progress(&standing(Value::Null)).into_string();
+        for part in [
+            "4 min 42 s of 5 min 0 s left",
+            "0.20 % of 2,000",
+            "0.10 % of 12,000",
+            "0.70 %",
+            "6.00 ms",
+            "4.00 ms",
+            "13.0 ms",
+            "cutover.soak_errors_max",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        let early = progress(&standing(json!("neither is judged yet"))).into_string();
+        assert!(early.contains("neither is judged yet"), "{early}");
+        let rest = json!({"progress": null});
+        assert_eq!(progress(&rest).into_string(), "");
     }
 }

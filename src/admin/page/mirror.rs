@@ -11,6 +11,7 @@ use crate::admin::{House, Parts};
 use crate::config::{FedBy, Writes};
 use axum::Extension;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use std::sync::Arc;
@@ -79,6 +80,21 @@ pub(super) fn switches(parts: &Parts, visitor: &Visitor, answered: &Answered) ->
 /// A share in percent, without a sign.
 fn percent(share: f64) -> String {
     overview::percent(share).trim_end_matches(" %").to_owned()
+}
+
+/// The address at which a refusal stands: asked for anew it is the overview, whose form that was.
+pub(super) async fn view(
+    State(parts): State<Parts>,
+    page: Extension<Arc<Page>>,
+    visitor: Extension<Visitor>,
+    wanted: Wanted,
+    headers: HeaderMap,
+) -> Response {
+    if wanted.whole() {
+        return Redirect::to("/ui/#switches").into_response();
+    }
+    let view = overview::view(State(parts), page, visitor, wanted, headers);
+    view.await.into_response()
 }
 
 /// Sets them, as the API's PATCH.

@@ -90,7 +90,7 @@ pub(super) fn router(page: Arc<Page>) -> Router<Parts> {
         .route("/ui/latency", get(latency::view))
         .route("/ui/queries", get(queries::view))
         .route("/ui/queries/stream", get(queries::stream))
-        .route("/ui/mirror", post(mirror::order))
+        .route("/ui/mirror", get(mirror::view).post(mirror::order))
         .route("/ui/fleet", get(fleet::view))
         .route("/ui/fleet/forget", post(fleet::forget))
         .route("/ui/cutover", get(cutover::view).post(cutover::order))

@@ -6,11 +6,11 @@ use super::mirror::{Answered, switches};
 use super::seats::Visitor;
 use super::{Page, Wanted, form, recent, taints};
 use crate::admin::answer::read;
+use crate::admin::readiness::{Standing, WayBack};
 use crate::admin::{House, Parts, readiness, status};
 use crate::ledger::Snapshot;
 use crate::readiness::Readiness;
 use crate::report::chart::Servers;
-use crate::report::limits;
 use crate::words::{bytes, count, harmless, share, span};
 use axum::Extension;
 use axum::extract::State;
@@ -44,7 +44,7 @@ pub(super) async fn shown(
 ) -> Markup {
     let ready = if wanted.has("readiness") {
         let asked = parts.clone();
-        Some(read(move || readiness::judged(&asked)).await)
+        Some(read(move || readiness::told(&asked)).await)
     } else {
         None
     };
@@ -357,8 +357,45 @@ fn hundredths(n: u64) -> String {
     format!("{}.{:02}%", n / 100, n % 100)
 }
 
+/// Whether what can be done now may be: the way back, where there is one, and readiness beside; else readiness.
+pub(super) fn guards(told: &Standing, shadow: &str) -> Markup {
+    let ready = &told.guards;
+    let verdict = if ready.ready {
+        tag(Tone::Good, "ready")
+    } else {
+        tag(Tone::Bad, "not ready")
+    };
+    let Some(back) = &told.way_back else {
+        return html! {
+            h2 { "Readiness " (verdict) }
+            (judged(ready, shadow))
+        };
+    };
+    html! {
+        (way_back(back))
+        details {
+            summary { "Readiness for a cutover forward: " @if ready.ready { "ready" } @else { "not ready" } }
+            p class="soft" { "As if nobody had been served from " (shadow) " yet. It does not stand in the way back." }
+            (judged(ready, shadow))
+        }
+    }
+}
+
+fn way_back(back: &WayBack) -> Markup {
+    html! {
+        h2 { "The way back to " (back.to) " "
+            @if back.open { (tag(Tone::Good, "open")) } @else { (tag(Tone::Bad, "barred")) } }
+        @if back.open {
+            p { "Nothing that is known bars it. How good " (back.to) " is is not asked again: it has been the primary." }
+        } @else {
+            p { "Barred by:" }
+            ul { @for bar in &back.barred_by { li { strong { (bar.name) } " " (harmless(&bar.why)) } } }
+        }
+    }
+}
+
 /// The verdict, and every guard with what it found.
-pub(super) fn guards(ready: &Readiness, shadow: &str) -> Markup {
+fn judged(ready: &Readiness, shadow: &str) -> Markup {
     let failed: Vec<&str> = ready
         .guards
         .iter()
@@ -366,9 +403,6 @@ pub(super) fn guards(ready: &Readiness, shadow: &str) -> Markup {
         .map(|guard| guard.name)
         .collect();
     html! {
-        h2 { "Readiness "
-            @if ready.ready { (tag(Tone::Good, "ready")) } @else { (tag(Tone::Bad, "not ready")) }
-        }
         p {
             @if ready.ready { "Every guard passes: " (shadow) " may become the primary." }
             @else {
@@ -385,9 +419,7 @@ pub(super) fn guards(ready: &Readiness, shadow: &str) -> Markup {
                         tr {
                             th scope="row" { (guard.name) }
                             td { @if guard.pass { (tag(Tone::Good, "pass")) } @else { (tag(Tone::Bad, "fail")) } }
-                            td class="words" { (harmless(&guard.why))
-                                @let limit = limits(&guard.limit);
-                                @if !limit.is_empty() { br; span class="soft small" { "limit: " (limit) } } }
+                            td class="words" { (harmless(&guard.why)) }
                         }
                     }
                 }

@@ -58,14 +58,15 @@ async function ask() {
 let mute = 0;
 let failing = false;
 
-function lost() {
-  one("#lost").hidden = false;
+function lost(is = true) {
+  one("#lost").hidden = !is;
+  document.documentElement.classList.toggle("lost", is);
 }
 
 function heard() {
   clearTimeout(mute);
   failing = false;
-  one("#lost").hidden = true;
+  lost(false);
   mute = setTimeout(lost, 40000);
 }
 
@@ -73,7 +74,7 @@ function unheard() {
   if (failing) return;
   failing = true;
   clearTimeout(mute);
-  mute = setTimeout(lost, 8000);
+  mute = setTimeout(lost, 3000);
 }
 
 function show(fresh) {

@@ -1,8 +1,9 @@
 //! The cutover's routes, with a helm that does what each test says.
 
+use super::page::{Answer, asked, seen};
 use super::*;
 use crate::cutover::machine::{Outcome, Plan, Rest};
-use crate::cutover::{GUARDS, Judged, Order, Refused, Soon, State};
+use crate::cutover::{GUARDS, Judged, Order, Progress, Refused, Soon, State};
 use crate::ledger::{Begun, Record, Records};
 use crate::readiness::Guard;
 
@@ -26,6 +27,8 @@ struct Wheel {
     stopped: Mutex<Vec<String>>,
     /// Its records cannot be read.
     unread: Mutex<bool>,
+    /// What it waits for.
+    progress: Mutex<Option<Progress>>,
 }
 
 impl Wheel {
@@ -38,6 +41,7 @@ impl Wheel {
             orders: Mutex::default(),
             stopped: Mutex::default(),
             unread: Mutex::default(),
+            progress: Mutex::default(),
         })
     }
 
@@ -81,6 +85,10 @@ impl Helm for Wheel {
 
     fn record(&self) -> Option<i64> {
         *self.record.lock()
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        self.progress.lock().clone()
     }
 
     fn records(&self, limit: usize) -> Result<Vec<Record>, String> {
@@ -179,7 +187,7 @@ async fn before_the_first_cutover_there_is_no_record() {
     assert_eq!(status, 200);
     assert_eq!(
         body,
-        json!({"state": "idle", "primary": "legacy", "way_back": null, "record": null, "history": []})
+        json!({"state": "idle", "primary": "legacy", "way_back": null, "progress": null, "record": null, "history": []})
     );
 }
 
@@ -513,4 +521,117 @@ async fn guards_that_refuse_are_shown_to_be_overridden() {
     ] {
         assert!(page.contains(part), "{part}\n{page}");
     }
+}
+
+/// Finding: a hold said that no transaction waited, and not what it waited for itself.
+#[tokio::test]
+async fn what_a_step_waits_for_stands_on_the_page_and_in_the_api() {
+    let (door, wheel) = manned().await;
+    let order = r#"{"to": "vitess", "who": "dba"}"#;
+    post(&door, "", order).await;
+    seen(&door, "/ui/cutover").await.lacks("id=\"progress\"");
+    let id = wheel.record().expect("a record");
+    wheel.records.step_begins(id, "holding").expect("recorded");
+    *wheel.progress.lock() = Some(Progress {
+        words: "waits for session 7; for 1.20 s of 5.00 s (cutover.hold_ms_max)".into(),
+        passed_ms: 1_200,
+        limit_ms: Some(5_000),
+        limit_key: Some("cutover.hold_ms_max"),
+        missing: 1,
+        sessions: Vec::new(),
+        behind: None,
+        soak: None,
+    });
+    let page = seen(&door, "/ui/cutover").await;
+    for part in [
+        "waits for session 7; for 1.20 s of 5.00 s (cutover.hold_ms_max)",
+        "<progress max=\"5000\" value=\"1200\"",
+        "new transactions are waiting now",
+    ] {
+        page.has(part);
+    }
+    let (_, standing) = door.get("/api/v1/cutover").await;
+    let (_, status) = door.get("/api/v1/status").await;
+    assert_eq!(standing["progress"]["limit_ms"], 5_000);
+    assert_eq!(
+        keys(&standing["progress"]),
+        [
+            "behind",
+            "limit_key",
+            "limit_ms",
+            "missing",
+            "passed_ms",
+            "sessions",
+            "soak",
+            "words"
+        ]
+    );
+    assert_eq!(
+        status["cutover"],
+        json!({"state": "preparing", "progress": standing["progress"]})
+    );
+    let title = "<h1 data-part=\"record-title\" data-by=\"cutover\">";
+    seen(&door, &format!("/ui/cutover/{id}")).await.has(title);
+}
+
+/// Finding: readiness stood red beside a rollback that none of its guards bars.
+#[tokio::test]
+async fn the_way_back_is_judged_by_what_is_asked_on_the_way_back() {
+    let (door, wheel) = manned().await;
+    let (_, told) = door.get("/api/v1/readiness").await;
+    assert_eq!(
+        (&told["ready"], &told["way_back"]),
+        (&json!(false), &Value::Null)
+    );
+    let switched = wheel.begin(&Order {
+        to: "legacy".into(),
+        dry_run: false,
+        force: Vec::new(),
+        who: "dba".into(),
+    });
+    wheel.records.switch(switched).expect("recorded");
+    let (_, told) = door.get("/api/v1/readiness").await;
+    assert_eq!(
+        told["way_back"],
+        json!({"to": "vitess", "open": true, "barred_by": []})
+    );
+    assert_eq!(told["ready"], false, "that is of another cutover");
+    for path in ["/ui/", "/ui/cutover"] {
+        let page = seen(&door, path).await;
+        page.has("The way back to vitess");
+        page.has("Readiness for a cutover forward: not ready");
+    }
+    door.cards.control.lock().paused = true;
+    let (_, told) = door.get("/api/v1/readiness").await;
+    let bars = told["way_back"]["barred_by"].as_array().expect("bars");
+    let why = bars[0]["why"].as_str().expect("why");
+    assert_eq!((bars.len(), &bars[0]["name"]), (1, &json!("lag")), "{told}");
+    assert!(
+        why.contains("nothing feeds vitess: mirroring is paused"),
+        "{why}"
+    );
+    let page = seen(&door, "/ui/").await;
+    page.has("barred");
+    page.has("nothing feeds vitess");
+}
+
+/// Finding: the ticks of a dry run were gone when the cutover behind it was asked for.
+#[tokio::test]
+async fn what_a_dry_run_overrides_is_ticked_for_the_cutover_behind_it() {
+    let (door, _wheel) = manned().await;
+    let token = seen(&door, "/ui/cutover").await.form_token();
+    let sent = |act: &str| {
+        format!(
+            "form_token={token}&to=vitess&who=dba&act={act}&confirm=vitess&force=lag&force=taint"
+        )
+    };
+    let done: Answer = asked(&door, "POST", "/ui/cutover", "", &sent("dry_run")).await;
+    let to = "/ui/cutover?force=lag&force=taint";
+    assert_eq!((done.status, done.header("location")), (303, to));
+    let page = seen(&door, "/ui/cutover?force=lag&force=luck&for=ddl").await;
+    page.has("value=\"lag\" checked");
+    page.lacks("value=\"ddl\" checked");
+    page.lacks("luck");
+    let done = asked(&door, "POST", "/ui/cutover", "", &sent("cutover")).await;
+    assert_eq!((done.status, done.header("location")), (303, "/ui/cutover"));
 }

@@ -64,6 +64,42 @@ fn each_step_is_told_once_when_it_lasts_and_once_when_it_ends() {
     );
 }
 
+/// Finding: eleven seconds of "preparing …", and none of a soak's five minutes, said why.
+#[test]
+fn what_a_step_waits_for_is_told_now_and_then_while_it_lasts() {
+    let mut looks = 0;
+    let mut told = Vec::new();
+    let prepared = step("preparing", Some("done"), None);
+    let lasts = |name| step(name, None, None);
+    follow(
+        3,
+        || {
+            looks += 1;
+            let mut now = standing(&match looks {
+                1..=45 => record(&[lasts("preparing")], None),
+                46..=250 => record(&[prepared.clone(), lasts("soaking")], None),
+                _ => record(&[], Some("done")),
+            });
+            now["progress"] = json!({"words": format!("waits, look {looks}")});
+            Ok(now)
+        },
+        |line| told.push(line.to_owned()),
+    )
+    .expect("followed");
+    assert_eq!(
+        told,
+        [
+            "preparing      …",
+            "preparing      … waits, look 20",
+            "preparing      … waits, look 40",
+            "preparing      done        1.50 ms",
+            "soaking        …",
+            "soaking        … waits, look 145",
+            "soaking        … waits, look 245",
+        ]
+    );
+}
+
 #[test]
 fn a_proxy_that_is_started_again_is_looked_for_a_while() {
     let away = || {
@@ -147,6 +183,12 @@ fn how_it_stands_is_shown_with_its_steps_and_what_was_before() {
             "3   legacy  vitess  12 s ago           12.3 ms  dba",
             "2   legacy  vitess  12 s ago  done     12.3 ms  dba",
         ]
+    );
+    all["progress"] = json!({"words": "waits for 1 session"});
+    let shown_now = shown(&all, now);
+    assert!(
+        shown_now.contains("\nnow       waits for 1 session\n"),
+        "{shown_now}"
     );
     let none = json!({"state": "idle", "primary": "legacy", "record": null, "history": []});
     assert_eq!(

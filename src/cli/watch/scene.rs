@@ -1,8 +1,8 @@
 //! The dashboard on a screen of any size. Pure: what is known → cells.
 
 use super::news::{Answers, News};
-use crate::cli::status;
 use crate::cli::words::{ago, brief, bytes, count, items, list, micros, number, share, span, text};
+use crate::cli::{readiness, status};
 use crate::words::harmless;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -24,8 +24,9 @@ struct Part {
 }
 
 pub(super) fn draw(frame: &mut Frame<'_>, news: &News, at: &str) {
+    let heading = news.now.as_ref().map_or_else(Vec::new, heading);
     let [head, middle, foot] = Layout::vertical([
-        Constraint::Length(5),
+        Constraint::Length(u16::try_from(heading.len()).unwrap_or(u16::MAX).max(1)),
         Constraint::Min(6),
         Constraint::Length(1),
     ])
@@ -35,7 +36,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, news: &News, at: &str) {
         frame.render_widget(Paragraph::new("asking …"), head);
         return;
     };
-    frame.render_widget(Paragraph::new(heading(answers)), head);
+    frame.render_widget(Paragraph::new(heading), head);
     let [coverage, rest] =
         Layout::vertical([Constraint::Length(4), Constraint::Min(0)]).areas(middle);
     draw_coverage(frame, coverage, answers, news);
@@ -77,7 +78,9 @@ fn heading(answers: &Answers) -> Vec<Line<'static>> {
         "off" => mirror.dark_gray(),
         _ => mirror.yellow().bold(),
     };
-    vec![
+    let cutover = status::cutover(status);
+    let cutover = cutover.map(|words| line("cutover", words).yellow().bold());
+    let mut lines = vec![
         Line::from(first),
         line("primary", status::server(status, "primary")),
         line("shadow", status::server(status, "shadow")),
@@ -93,7 +96,9 @@ fn heading(answers: &Answers) -> Vec<Line<'static>> {
                 bytes(number(status, "/mirror/queue_bytes")),
             ),
         ),
-    ]
+    ];
+    lines.extend(cutover);
+    lines
 }
 
 fn parts(coverage: &Value, width: usize) -> [Part; 4] {
@@ -184,6 +189,13 @@ fn guards_of(readiness: &Value, width: u16) -> Paragraph<'static> {
         " ready: every guard passes ".to_owned()
     } else {
         format!(" not ready: {failed} of {} guards fail ", guards.len())
+    };
+    let title = match readiness::way_back(readiness) {
+        Some(back) => {
+            let (back, _) = back.split_once([',', ';']).unwrap_or((back.as_str(), ""));
+            format!(" {back};{title}")
+        }
+        None => title,
     };
     let room = usize::from(width).saturating_sub(24).max(10);
     let line = |guard: &Value| {
@@ -378,6 +390,22 @@ mod tests {
         let narrow = drawn(&news, (80, 24));
         assert!(narrow.contains("987.6 ms") && narrow.contains("59.99 s"));
         assert!(!narrow.contains("123.4"), "{narrow}");
+    }
+
+    #[test]
+    fn a_soak_and_the_way_back_are_on_the_screen() {
+        let mut news = news();
+        let now = news.now.as_mut().expect("answers");
+        now.status["cutover"] =
+            json!({"state": "soaking", "progress": {"words": "4 min 2 s left"}});
+        now.readiness["way_back"] = json!({"to": "legacy", "open": true, "barred_by": []});
+        let screen = drawn(&news, (140, 40));
+        for word in [
+            "cutover  soaking: 4 min 2 s left",
+            "the way back to legacy: open; not ready: 1",
+        ] {
+            assert!(screen.contains(word), "{word}:\n{screen}");
+        }
     }
 
     #[test]

@@ -3,16 +3,19 @@
 use super::Run;
 use crate::config::Stuck;
 use crate::cutover::catch_up::{self, Expected};
-use crate::cutover::coordinator::Report;
+use crate::cutover::coordinator::{Parts, Report};
 use crate::cutover::fence;
-use crate::cutover::hold::{Failed, in_words, is_the_servers};
+use crate::cutover::hold::{Failed, Hands, in_words, is_the_servers};
+use crate::cutover::looks;
 use crate::cutover::machine::Event;
+use crate::cutover::progress::Limit;
 use crate::cutover::replication;
 use crate::cutover::watchdog::{self, Stage};
 use crate::relay::Leg;
 use crate::task;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,6 +33,9 @@ const LATE_FENCE: Duration = Duration::from_secs(3);
 /// the midst of a transaction, but not for long.
 const IDLE_SHARE: u32 = 4;
 
+/// A hold that lasts so long asks the primary since when the transactions are open that it waits for.
+const AGES_AFTER: Duration = Duration::from_millis(200);
+
 impl Run {
     pub(super) fn hold(&mut self) {
         // Who has them stand still for a moment lets them go at once.
@@ -46,11 +52,23 @@ impl Run {
         );
         // It ends once the hold has ended, or with it.
         drop(task::spawn("watchdog", watchdog));
+        let most = self.hold_most();
+        self.hands.slate.waits_since(
+            "every session to come to the end of its transaction",
+            now,
+            most,
+        );
         self.gather();
+    }
+
+    fn hold_most(&self) -> Option<Limit> {
+        let most = self.parts.config.cutover.hold_max.now();
+        Some((most, Some("cutover.hold_ms_max")))
     }
 
     pub(super) fn gather(&mut self) {
         let (hands, until) = (self.hands.clone(), self.until);
+        let parts = self.parts.clone();
         let together = self.together();
         let config = &self.parts.config.cutover;
         // Those that would be ended have all of the time that they were promised.
@@ -63,7 +81,10 @@ impl Run {
         let standstill = self.standstill.clone();
         self.beside(async move {
             standstill.claimed().await;
-            let gathered = hands.gather(until, patience).await;
+            let gathered = tokio::select! {
+                gathered = hands.gather(until, patience) => gathered,
+                never = ages(&parts, &hands) => match never {},
+            };
             if let (Ok(_), Some(together)) = (&gathered, together)
                 && let Err(why) = together.held(others_until).await
             {
@@ -87,11 +108,18 @@ impl Run {
         ));
         self.hands.end(&self.failed, why);
         self.until = Instant::now() + ENDING_MAX;
+        let slate = &self.hands.slate;
+        slate.waits("sessions that were told to end", Some((ENDING_MAX, None)));
         self.gather();
     }
 
     pub(super) fn catch_up(&mut self) {
         let (hands, until) = (self.hands.clone(), self.until);
+        hands.slate.waits_for_shadow(
+            "the shadow to have all that the primary has acknowledged",
+            self.held_since.unwrap_or_else(Instant::now),
+            self.hold_most(),
+        );
         let states = std::mem::take(&mut self.states);
         let ready = std::mem::take(&mut self.ready);
         let lost = states.iter().filter(|state| !state.soft.is_empty()).count();
@@ -212,4 +240,14 @@ impl Run {
         self.recorder.held(since.elapsed()).await;
         self.recorder.keep_figures().await;
     }
+}
+
+/// Tells who looks on, and the record of a hold that fails, since when transactions are open: asked of the
+/// primary once, and not at all by the holds that are over soon.
+async fn ages(parts: &Parts, hands: &Hands) -> Infallible {
+    tokio::time::sleep(AGES_AFTER).await;
+    if let Ok(ages) = looks::transactions(parts).await {
+        hands.slate.opened(ages);
+    }
+    std::future::pending().await
 }

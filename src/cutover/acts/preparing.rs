@@ -3,11 +3,13 @@
 use super::Run;
 use super::together::Together;
 use crate::config::Stuck;
+use crate::cutover::behind::Behind;
 use crate::cutover::coordinator::{Parts, Report};
 use crate::cutover::fleet::Sessions;
 use crate::cutover::guards::{self, Verdict};
 use crate::cutover::hold::{Failed, Ready, in_words, is_the_servers};
 use crate::cutover::machine::Event;
+use crate::cutover::progress::Slate;
 use crate::cutover::{catch_up, hooks, looks, soak};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -37,6 +39,8 @@ impl Run {
         let (parts, is_back) = (self.parts.clone(), self.is_back);
         let force = self.order.as_ref().map(|order| order.force.clone());
         let together = self.together();
+        let slate = &self.hands.slate;
+        slate.waits("both servers to answer, and the guards", None);
         self.beside(async move {
             let mut known = Sessions::default();
             if let Some(together) = &together {
@@ -91,6 +95,11 @@ impl Run {
         let runs_hook = !dry_run && together.as_ref().is_none_or(Together::leads);
         self.beside(async move {
             let until = Instant::now() + PREPARE_MAX;
+            let (slate, config) = (&hands.slate, &parts.config.cutover);
+            slate.waits(
+                "a connection to the other side for each session",
+                Some((PREPARE_MAX, None)),
+            );
             // A second look finds those that came meanwhile.
             let mut failed = Ok(BTreeMap::new());
             for _ in 0..2 {
@@ -100,8 +109,9 @@ impl Run {
                 Ok(failed) => failed,
                 Err(why) => return Report::Prepared(Err(why)),
             };
-            let config = &parts.config.cutover;
             if runs_hook {
+                let most = (config.hook_timeout.now(), Some("cutover.hook_timeout_s"));
+                slate.waits("the command of cutover.before_hold", Some(most));
                 let told: Vec<_> = told
                     .iter()
                     .map(|(name, value)| (*name, value.as_str()))
@@ -111,6 +121,7 @@ impl Run {
                     return Report::Prepared(Err(error.to_string()));
                 }
             }
+            slate.waits("the other side's sequences to be past the keys", None);
             // A key that the new primary generates must be none that the old one has given.
             if let Err(error) = parts.mirror.advance_sequences(SEQUENCES_AHEAD).await {
                 if !blind {
@@ -118,9 +129,11 @@ impl Run {
                 }
                 tracing::warn!(%error, "sequences were not taken past the keys");
             }
-            let mut is_near = near(&parts, LAG_MAX.min(config.hold_max.now() / 2)).await;
+            let mut is_near = near(&parts, slate, LAG_MAX.min(config.hold_max.now() / 2)).await;
             let most = replication_lag_max(config.hold_max.now());
             if is_near.is_ok() && !lags {
+                let hold = (config.hold_max.now(), Some("cutover.hold_ms_max"));
+                slate.waits("what replication brings to be near", Some(hold));
                 is_near = catch_up::comes_near(&parts, most, dry_run).await;
             }
             if let Err(why) = is_near {
@@ -128,6 +141,9 @@ impl Run {
             }
             // Sessions that cannot be carried may be in the way: that is this proxy's to say first.
             let goes_on = failed.is_empty() || config.stuck == Stuck::End;
+            if goes_on && together.is_some() {
+                slate.waits("the other proxies of the fleet", None);
+            }
             Report::Prepared(match together {
                 Some(together) if goes_on => together.prepared().await.map(|()| (ready, failed)),
                 _ => Ok((ready, failed)),
@@ -164,8 +180,14 @@ fn replication_lag_max(hold_max: Duration) -> Duration {
 }
 
 /// Waits until the shadow is only so far behind.
-async fn near(parts: &Parts, most: Duration) -> Result<(), String> {
-    let until = Instant::now() + PREPARE_MAX;
+async fn near(parts: &Parts, slate: &Slate, most: Duration) -> Result<(), String> {
+    let began = Instant::now();
+    let until = began + PREPARE_MAX;
+    let what = format!(
+        "the shadow to be no more than {} ms behind, for sessions are held as long",
+        most.as_millis()
+    );
+    slate.waits_for_shadow(&what, began, Some((PREPARE_MAX, None)));
     loop {
         let figures = parts.mirror.figures();
         if figures.oldest <= most {
@@ -173,10 +195,9 @@ async fn near(parts: &Parts, most: Duration) -> Result<(), String> {
         }
         if Instant::now() >= until {
             return Err(format!(
-                "the shadow stays behind by more than {} ms: {} commands wait for it, the oldest for {} ms: choose a quieter time, or find the statements that take so long there (understudy latency)",
+                "the shadow stays behind by more than {} ms: it {}. Choose a quieter time, or find out why that takes so long there (understudy latency)",
                 most.as_millis(),
-                figures.waiting,
-                figures.oldest.as_millis()
+                Behind::of(&parts.mirror).words()
             ));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -29,6 +29,7 @@ impl Run {
             return;
         }
         let (parts, before, messages) = (self.parts.clone(), self.before, self.messages.clone());
+        let slate = self.hands.slate.clone();
         let watching = async move {
             let tell = |event, why| {
                 let messages = messages.clone();
@@ -39,7 +40,7 @@ impl Run {
                     }
                 }
             };
-            soak::watch(&parts, (before, soaked), tell).await;
+            soak::watch(&parts, &slate, (before, soaked), tell).await;
         };
         self.watch = Some(task::spawn("soak", watching));
     }

@@ -189,7 +189,7 @@ const CASES: &[Case] = &[
     (
         |f| f.readiness.evidence.hours = 0,
         "evidence",
-        "hours of the clock 0",
+        "in 0 hours of the clock (12 wanted)",
     ),
     (|f| f.readiness.paces.clear(), "latency", "no class"),
     (
@@ -420,4 +420,59 @@ fn a_guard_is_told_in_the_contracts_shape() {
     assert!(verdict.overridden().is_empty(), "it passes by itself");
     assert_eq!(named("lag"), Some("lag"));
     assert_eq!(named("luck"), None);
+}
+
+#[test]
+fn the_way_back_is_barred_by_what_is_asked_there_alone() {
+    let config = config("");
+    let bars = |figures: &readiness::Figures, unfed: Option<&str>| {
+        let told = readiness::judge(figures, &config.readiness.whole(), &config.cutover);
+        assert!(!told.ready, "it is not ready");
+        bars_way_back(&told, unfed)
+    };
+    let mut figures = readiness::tests::good();
+    figures.paces.clear();
+    figures.evidence.hours = 0;
+    figures.lost = 3;
+    assert!(bars(&figures, None).is_empty());
+    let unfed = "nothing feeds legacy";
+    assert_eq!(bars(&figures, Some(unfed)), [("lag", unfed.to_owned())]);
+    figures.tainted = vec!["app.t".into()];
+    figures.lag.state = "paused".into();
+    let barred = bars(&figures, Some(unfed));
+    let names: Vec<_> = barred.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["lag", "taint"]);
+    let [(_, lag), (_, taint)] = &barred[..] else {
+        panic!("{barred:?}");
+    };
+    assert!(
+        lag.starts_with("mirroring is paused") && lag.ends_with(unfed),
+        "{lag}"
+    );
+    assert_eq!(taint, "tainted: app.t");
+}
+
+#[test]
+fn a_shadow_that_nothing_feeds_is_told_with_why() {
+    let config = config("");
+    let roles = Roles {
+        primary: Arc::new(config.primary.clone()),
+        shadow: Arc::new(config.shadow.clone()),
+    };
+    let with = |change: fn(&mut Control)| {
+        let mut control = Control::new(&config.mirror);
+        change(&mut control);
+        unfed(&config, &control, &roles)
+    };
+    assert_eq!(with(|_| {}), None);
+    let paused = with(|control| control.paused = true);
+    assert_eq!(
+        paused.as_deref(),
+        Some("nothing feeds vitess: mirroring is paused")
+    );
+    let off = with(|control| control.writes = Writes::Off);
+    assert_eq!(
+        off.as_deref(),
+        Some("nothing feeds vitess: mirror.writes is \"off\"")
+    );
 }

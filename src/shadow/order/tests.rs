@@ -35,6 +35,7 @@ fn waits_of(history: &[(Part, Scope, u64, u64)]) -> Vec<Vec<Place>> {
                     writes: scope.clone(),
                     began: at(*began),
                     acked: at(*acked),
+                    statement: None,
                 };
                 last = order.register(request).1;
             }
@@ -108,6 +109,7 @@ fn a_commit_waits_for_what_an_open_transaction_reads_to_write_elsewhere() {
         writes,
         began: at(began),
         acked: at(began + 1),
+        statement: None,
     };
     let (a, b) = (scope(&["a"]), scope(&["b"]));
     for (touched, part, on, waits) in [
@@ -188,6 +190,7 @@ fn the_oldest_is_one_that_waits_not_one_that_runs() {
             writes: Scope::none(),
             began: start,
             acked,
+            statement: None,
         };
         (order.register(request).0, acked)
     };
@@ -288,6 +291,7 @@ proptest! {
                 writes: writes.clone(),
                 began: start + Duration::from_millis(*began),
                 acked: start + Duration::from_millis(*acked),
+                statement: None,
             };
             open.push(order.register(request));
         }

@@ -151,3 +151,19 @@ async fn a_form_that_is_older_than_the_switches_changes_nothing() {
     refused.has("somebody else has set the switches");
     assert!(door.cards.control.lock().paused);
 }
+
+/// Finding: after a refused switch the address was one that answered nothing but JSON.
+#[tokio::test]
+async fn the_address_of_a_refused_switch_leads_to_the_overview_and_moves_like_it() {
+    let door = Door::open("").await;
+    let page = seen(&door, "/ui/mirror").await;
+    assert_eq!(
+        (page.status, page.header("location")),
+        (303, "/ui/#switches")
+    );
+    let parts = "x-understudy-parts: servers\r\n";
+    let part = asked(&door, "GET", "/ui/mirror", parts, "").await;
+    assert_eq!(part.status, 200);
+    part.has("data-part=\"servers\"");
+    part.lacks("<html");
+}

@@ -1,7 +1,7 @@
 //! What is refused, and why it says so; a dry run; an abort.
 
 use super::scene::{
-    LIGHT, Scene, ask, flip, hold_us, primary, setup, state, steps, until_state, why,
+    LIGHT, Scene, ask, flip, hold_us, primary, setup, state, steps, until, until_state, why,
 };
 use crate::lab::checker::assert_none;
 use crate::lab::checker::{self, Checker};
@@ -126,6 +126,13 @@ async fn a_transaction_held_open_past_the_bound_aborts_and_production_goes_on() 
         why(&record).contains("transaction"),
         "it names what it waited for: {record:#}"
     );
+    for part in [
+        "its transaction is still open, for ",
+        "KILL ",
+        "raise cutover.hold_ms_max",
+    ] {
+        assert!(why(&record).contains(part), "{part}: {record:#}");
+    }
     // Its client says nothing: nobody waits for it to the end.
     assert!(hold_us(&record) < 1_500_000, "{record:#}");
     assert_eq!(primary(&scene.proxy), "legacy");
@@ -156,6 +163,28 @@ async fn an_abort_lets_go_at_once() {
     let (status, answer) = ask(&scene.proxy, &body);
     assert_eq!(status, 202, "{answer:#}");
     until_state(&scene.proxy, &["holding"], Duration::from_secs(30)).await;
+    // It says whom it waits for, and since when that transaction is open.
+    let words = until(Duration::from_secs(10), || {
+        let progress = scene.proxy.get("/api/v1/status")["cutover"]["progress"].clone();
+        let first = &progress["sessions"][0];
+        let is_told = first["open_ms"].is_u64() && first["connection"].is_u64();
+        match progress["words"].as_str().filter(|_| is_told) {
+            Some(words) if words.contains("for at least") => Ok(words.to_owned()),
+            _ => Err(progress),
+        }
+    })
+    .await;
+    for part in [
+        "its transaction is still open, for ",
+        "of 1 min 0 s (cutover.hold_ms_max)",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let by_hand = said(&understudy(&scene.proxy, &["status"]));
+    assert!(
+        by_hand.contains("cutover   holding: waits for every session"),
+        "{by_hand}"
+    );
     // A second one meanwhile is refused.
     let (status, answer) = ask(&scene.proxy, &body);
     assert_eq!(status, 409, "{answer:#}");
