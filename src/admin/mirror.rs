@@ -93,20 +93,19 @@ pub(super) async fn switched(
     change: &Change,
     may: impl Fn(&Control, &Control) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
-    not_in_vain(parts)?;
     let who = caller.says(change.who.clone())?;
     let mut done = Err(Refusal::unavailable("the switches cannot be changed"));
     parts.house.change_control(&mut |control| {
         let before = *control;
         done = meant(&before, change, &parts.config).and_then(|then| {
             may(&before, &then)?;
+            // The other process is told of the switches as they are behind this look.
+            not_in_vain(parts)?;
             *control = then;
             Ok((before, then))
         });
     });
     let (before, control) = done?;
-    // The other process was told of the switches meanwhile, perhaps before.
-    not_in_vain(parts)?;
     tracing::info!(
         who,
         reads = control.reads,

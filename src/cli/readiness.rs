@@ -56,7 +56,9 @@ pub(super) fn way_back(readiness: &Value) -> Option<String> {
     let back = readiness.get("way_back").filter(|back| back.is_object())?;
     let to = text(back, "/to");
     if back.get("open") == Some(&Value::Bool(true)) {
-        return Some(format!("the way back to {to}: open, understudy rollback"));
+        return Some(format!(
+            "the way back to {to}: open as far as is known here, understudy rollback"
+        ));
     }
     let bars = back.get("barred_by").and_then(Value::as_array);
     let bars: Vec<String> = bars
@@ -119,7 +121,7 @@ mod tests {
         let words = shown(&open);
         assert!(
             words.starts_with(
-                "the way back to legacy: open, understudy rollback\nand a cutover forward"
+                "the way back to legacy: open as far as is known here, understudy rollback\nand a cutover forward"
             ),
             "{words}"
         );

@@ -49,7 +49,7 @@ impl Behind {
     /// In words that follow `the shadow`.
     pub(super) fn words(&self) -> String {
         if self.commands == 0 {
-            return "has nothing left to do".to_owned();
+            return "has all that the mirror had for it".to_owned();
         }
         let first = self.first.as_ref().map(First::words);
         format!(
@@ -130,6 +130,6 @@ mod tests {
             commands: 0,
             ..unread
         };
-        assert_eq!(nothing.words(), "has nothing left to do");
+        assert_eq!(nothing.words(), "has all that the mirror had for it");
     }
 }

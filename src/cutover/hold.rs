@@ -66,6 +66,8 @@ pub(super) struct Why {
     of_server: bool,
     /// The session's connection at the primary.
     connection: Option<u32>,
+    /// A vtgate has it, which ends no connection by KILL.
+    is_vitess: bool,
     /// For how long its transaction has been open, where the primary told.
     open: Option<Duration>,
 }
@@ -76,6 +78,7 @@ impl Why {
             words: words.into(),
             of_server: false,
             connection: None,
+            is_vitess: false,
             open: None,
         }
     }
@@ -109,6 +112,7 @@ impl Why {
         };
         Self {
             connection: Some(one.thread_id),
+            is_vitess: one.is_vitess,
             open: open.filter(|_| one.in_transaction),
             ..Self::own(format!(
                 "({}, connection {}) {why}",
@@ -160,7 +164,10 @@ pub(super) fn remedy(failed: &Failed, config: &config::Cutover, primary: &str) -
         return String::new();
     }
     let known = longest_first(failed).into_iter();
-    let kill = known.filter_map(|(_, why)| why.connection).next();
+    let kill = known
+        .filter(|(_, why)| !why.is_vitess)
+        .filter_map(|(_, why)| why.connection)
+        .next();
     let kill = kill.map_or_else(String::new, |id| format!(" (KILL {id} on {primary})"));
     let end = match config.stuck {
         Stuck::Abort => ", or let such sessions be ended (cutover.stuck = \"end\")",
@@ -596,6 +603,7 @@ mod tests {
             session,
             user: "app".into(),
             thread_id: 7,
+            is_vitess: false,
             in_transaction: true,
             tunnel: false,
             idle,
@@ -630,6 +638,13 @@ mod tests {
         ] {
             assert!(remedy.contains(part), "{part}: {remedy}");
         }
+        // Finding: KILL was the remedy on a vtgate, which has none.
+        let there = Unheld {
+            is_vitess: true,
+            ..unheld(1, true, 1)
+        };
+        let there = Failed::from([(1, Why::unheld(&there, None, None))]);
+        assert!(!super::remedy(&there, &config, "vitess").contains("KILL"));
         let servers = Failed::from([(0, Why::of_server("it does not answer"))]);
         assert_eq!(super::remedy(&servers, &config, "legacy"), "");
     }

@@ -1,8 +1,8 @@
 //! How far the step under way has come: what it waits for and how long it may, and how the new primary does
 //! in its soak. Whoever waits says it, who looks on reads it.
 //!
-//! To look takes the slate's own lock, which is held for as long as a copy takes: it holds up no session and no
-//! step. Nothing is decided by what stands here.
+//! To look takes the slate's own lock, which is held for as long as a copy takes, and where the shadow is awaited the
+//! line's, as each of its workers does: it holds up no session. Nothing is decided by what stands here.
 
 use super::behind::Behind;
 use super::hold::{Failed, in_words, longest_first};

@@ -421,6 +421,7 @@ mod tests {
             session,
             user: "app".to_owned(),
             thread_id: 1,
+            is_vitess: false,
             in_transaction,
             tunnel: false,
             idle,

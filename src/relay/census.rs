@@ -37,6 +37,8 @@ pub struct Unheld {
     pub user: String,
     /// Its connection's id at the server that answers it now, for a KILL.
     pub thread_id: u32,
+    /// Whether that server is a vtgate.
+    pub is_vitess: bool,
     /// Whether a transaction was open when the gate asked it last.
     pub in_transaction: bool,
     /// Whether it is a pipe now.
@@ -231,6 +233,7 @@ impl Place {
             session,
             user: self.facts.load().user.clone(),
             thread_id: self.thread_id(),
+            is_vitess: self.is_vitess(),
             in_transaction: flags & IN_TRANSACTION != 0,
             tunnel: flags & TUNNEL != 0,
             idle: flags & IDLE != 0,

@@ -78,6 +78,9 @@ impl Relay {
                 }
                 // Of the two processes that have it one has shut it down, for both end: nobody comes any more.
                 Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                    tracing::info!(
+                        "the other process has shut the listener down: nobody comes any more"
+                    );
                     shutdown.cancelled().await;
                     break;
                 }

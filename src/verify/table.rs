@@ -120,8 +120,8 @@ impl TableRun<'_> {
                     let stays = one.unsettled > 0 || one.way == Some(Way::Buckets.name());
                     one.why.take().filter(|_| stays)
                 })
-                .or_else(|| one.is_clock().then(|| CLOCK.to_owned()))
-                .or_else(|| is_tainted.then(|| TAINTED.to_owned()));
+                .or_else(|| is_tainted.then(|| TAINTED.to_owned()))
+                .or_else(|| one.is_clock().then(|| CLOCK.to_owned()));
             one.clone()
         });
         let Some(standing) = ended else { return };
@@ -417,7 +417,7 @@ const LOST: &str = "writes to it that the shadow may lack since it was begun (it
 
 const TAINTED: &str = "it is tainted: the ledger knows of writes that the shadow may lack, and what differs may be these (understudy status names the cause)";
 
-const CLOCK: &str = "moments alone differ, and by no more than compare.clock_ms: such are understudy's own, which estimates what NOW() was on the primary. --repair apply makes them the primary's";
+const CLOCK: &str = "moments alone differ, and by no more than compare.clock_ms: as those do that the mirror wrote, which estimates what NOW() was on the primary. --repair apply makes them the primary's";
 
 const ACROSS: &str = "what was lost between two processes, which read it one after the other: its taint stays. Verify it again";
 

@@ -74,7 +74,8 @@ function unheard() {
   if (failing) return;
   failing = true;
   clearTimeout(mute);
-  mute = setTimeout(lost, 3000);
+  // A stream that has lived its time is opened again after three.
+  mute = setTimeout(lost, 5000);
 }
 
 function show(fresh) {

@@ -17,7 +17,7 @@ pub(super) fn card(taints: &[Value]) -> Markup {
     html! {
         h2 { "Tainted tables " @if !taints.is_empty() { span class="soft" { (count(taints.len() as u64)) } } }
         @if taints.is_empty() {
-            p class="soft" { "No table is tainted: the shadow has every write that it was to have." }
+            p class="soft" { "No table is tainted: the mirror knows of no write that the shadow lacks." }
         } @else {
             p { "The shadow may lack a write of these, so what differs on them is not compared. "
                 "A verification that reads all of a table and finds it equal lifts its taint; what you know to be the same, "

@@ -191,6 +191,7 @@ mod tests {
             session: *session,
             user: String::new(),
             thread_id: 0,
+            is_vitess: false,
             in_transaction: false,
             tunnel: false,
             idle: *idle,

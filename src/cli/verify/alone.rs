@@ -96,7 +96,11 @@ pub(super) fn run(
             replicated,
             still,
             lock,
-            clock: config.compare.measure.now().clock_tolerated(),
+            // What replication brings has the primary's own moments.
+            clock: match fed_by {
+                FedBy::Mirror => config.compare.measure.now().clock_tolerated(),
+                FedBy::Replication => Duration::ZERO,
+            },
         }),
         records: Arc::new(Verifications::at(&config.ledger.path)),
         left_out: app::left_out(&config),

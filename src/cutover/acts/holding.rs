@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::config::Stuck;
-use crate::cutover::catch_up::{self, Expected};
+use crate::cutover::catch_up::{self, Expected, Way};
 use crate::cutover::coordinator::{Parts, Report};
 use crate::cutover::fence;
 use crate::cutover::hold::{Failed, Hands, in_words, is_the_servers};
@@ -85,10 +85,11 @@ impl Run {
                 gathered = hands.gather(until, patience) => gathered,
                 never = ages(&parts, &hands) => match never {},
             };
-            if let (Ok(_), Some(together)) = (&gathered, together)
-                && let Err(why) = together.held(others_until).await
-            {
-                return Report::OthersFailed(why);
+            if let (Ok(_), Some(together)) = (&gathered, together) {
+                hands.slate.waits("the other proxies of the fleet", None);
+                if let Err(why) = together.held(others_until).await {
+                    return Report::OthersFailed(why);
+                }
             }
             Report::Gathered(gathered)
         });
@@ -115,11 +116,6 @@ impl Run {
 
     pub(super) fn catch_up(&mut self) {
         let (hands, until) = (self.hands.clone(), self.until);
-        hands.slate.waits_for_shadow(
-            "the shadow to have all that the primary has acknowledged",
-            self.held_since.unwrap_or_else(Instant::now),
-            self.hold_most(),
-        );
         let states = std::mem::take(&mut self.states);
         let ready = std::mem::take(&mut self.ready);
         let lost = states.iter().filter(|state| !state.soft.is_empty()).count();
@@ -127,6 +123,7 @@ impl Run {
         self.recorder
             .figure("sessions_without_their_last_warnings", json!(lost));
         let way = catch_up::way(&self.parts, self.told());
+        self.says_what_it_awaits(matches!(way, Ok(Way::Mirror(_))));
         let parts = self.parts.clone();
         let forced = self.order.as_ref().map(|order| order.force.clone());
         let expected = Expected {
@@ -149,6 +146,24 @@ impl Run {
             let done = tokio::try_join!(caught_up, legs);
             Report::CaughtUp(done.map(|((), legs)| legs))
         });
+    }
+
+    /// The shadow is awaited: by the mirror it is known how far behind it is.
+    fn says_what_it_awaits(&self, by_the_mirror: bool) {
+        let since = self.held_since.unwrap_or_else(Instant::now);
+        let most = self.until.saturating_duration_since(since);
+        // Where sessions were ended there is more time than that.
+        let key = "cutover.hold_ms_max";
+        let is_the_keys = most <= self.parts.config.cutover.hold_max.now();
+        let most = Some((most, is_the_keys.then_some(key)));
+        let slate = &self.hands.slate;
+        if by_the_mirror {
+            let what = "the shadow to have all that the primary has acknowledged, and each session's connection to it";
+            slate.waits_for_shadow(what, since, most);
+        } else {
+            let what = "replication to bring the shadow all that the primary has, and each session's connection to it";
+            slate.waits_since(what, since, most);
+        }
     }
 
     pub(super) async fn caught_up(&mut self, legs: BTreeMap<u64, Leg>, failed: Failed) -> Event {

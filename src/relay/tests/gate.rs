@@ -127,6 +127,7 @@ async fn a_session_in_a_transaction_is_held_when_it_ends() {
         session: 1,
         user: "app".into(),
         thread_id: 7,
+        is_vitess: false,
         in_transaction: true,
         tunnel: false,
         idle: true,
