@@ -57,7 +57,7 @@ pub(super) fn way_back(readiness: &Value) -> Option<String> {
     let to = text(back, "/to");
     if back.get("open") == Some(&Value::Bool(true)) {
         return Some(format!(
-            "the way back to {to}: open as far as is known here, understudy rollback"
+            "the way back to {to}: open, understudy rollback (as far as is known here; a dry run asks the rest)"
         ));
     }
     let bars = back.get("barred_by").and_then(Value::as_array);
@@ -121,7 +121,7 @@ mod tests {
         let words = shown(&open);
         assert!(
             words.starts_with(
-                "the way back to legacy: open as far as is known here, understudy rollback\nand a cutover forward"
+                "the way back to legacy: open, understudy rollback (as far as is known here; a dry run asks the rest)\nand a cutover forward"
             ),
             "{words}"
         );
