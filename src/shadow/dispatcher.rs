@@ -563,7 +563,10 @@ impl Dispatcher {
     fn say_caught_up(&mut self) {
         let Some(before) = self.before else { return };
         let shared = &self.shared;
-        let both = [shared.unread.since(), shared.line.oldest_open()];
+        let open = shared
+            .line
+            .look(|order| order.first().map(|(request, _)| request.acked));
+        let both = [shared.unread.since(), open];
         if both.into_iter().flatten().all(|since| since > before) {
             self.before = None;
             shared.ledger.is_caught_up();

@@ -53,11 +53,6 @@ impl Line {
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.queue.lock().order.oldest()
     }
-
-    /// See [`Order::oldest_open`].
-    pub(super) fn oldest_open(&self) -> Option<Instant> {
-        self.queue.lock().order.oldest_open()
-    }
 }
 
 /// Who has waited so long for its turn gives back the locks that it holds on the shadow.

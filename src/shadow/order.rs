@@ -201,11 +201,6 @@ impl Order {
         self.waiting.first_key_value().map(|(_, acked)| *acked)
     }
 
-    /// When the primary acknowledged the oldest of those that are not yet completed. Looks at each of them.
-    pub(super) fn oldest_open(&self) -> Option<Instant> {
-        self.open.values().map(|request| request.acked).min()
-    }
-
     /// What the primary acknowledged first of those that are not yet completed, and whether it runs. Looks at
     /// each of them: for who asks now and then.
     pub(super) fn first(&self) -> Option<(&Request, bool)> {
