@@ -11,15 +11,16 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked \
- && deploy/docker/rootfs target/release/understudy /rootfs
+ && deploy/docker/rootfs target/release/understudy /image
 
 FROM scratch
 LABEL org.opencontainers.image.title="understudy" \
       org.opencontainers.image.description="A MySQL wire-protocol shadowing proxy: mirror, compare, cut over" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /rootfs /
-# Who is primary stands in the ledger: a container without a volume of its own still has one.
-COPY --from=build --chown=65532:65532 /rootfs/var/lib/understudy /var/lib/understudy
+COPY --from=build /image/root /
+# /var/lib/understudy, the user's own, new here: a directory that is there already would keep its owner. Who is primary
+# stands in the ledger: a container without a volume of its own still has one.
+COPY --from=build --chown=65532:65532 /image/state /var/lib
 VOLUME ["/var/lib/understudy"]
 USER 65532:65532
 WORKDIR /var/lib/understudy

@@ -1,7 +1,8 @@
-// validate holds what is in deploy/ against what would read it, without a cluster and without a Docker daemon: the
-// Kubernetes manifests against Kubernetes' own types (an unknown field is an error, as with kubectl --validate=strict) and
-// against each other, the compose file against Compose's own loader and its schema. Prints the config that is in the
-// ConfigMap where it is asked for it: validate config FILE.
+// validate holds what is in deploy/ against what would read it, without a cluster and without an engine: the Kubernetes
+// manifests against Kubernetes' own types (an unknown field is an error, as with kubectl --validate=strict) and against
+// each other, the compose file against Compose's own loader and its schema. And it prints, for those who try what stands
+// there, the ConfigMap's config (config), what a container engine is told of Compose's service (run) and of the
+// StatefulSet's pod (pod), and what the kubelet would ask (probes).
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
@@ -31,8 +33,14 @@ func main() {
 		err = config(os.Args[2])
 	case len(os.Args) == 3 && os.Args[1] == "compose":
 		err = compose(os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == "run":
+		err = run(os.Args[2], os.Args[3])
+	case len(os.Args) >= 5 && os.Args[1] == "pod":
+		err = pod(os.Args[2], os.Args[3], os.Args[4], os.Args[5:])
+	case len(os.Args) == 3 && os.Args[1] == "probes":
+		err = probes(os.Args[2])
 	default:
-		err = fmt.Errorf("usage: validate manifests FILE SECRET | config FILE | compose FILE")
+		err = fmt.Errorf("usage: validate manifests FILE SECRET | config FILE | compose FILE | run FILE SERVICE | pod FILE SECRET IP NAME=VALUE… | probes FILE")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "validate:", err)
@@ -58,7 +66,7 @@ func read(paths ...string) (*found, error) {
 			return nil, err
 		}
 		for _, document := range bytes.Split(append([]byte("\n"), text...), []byte("\n---")) {
-			if err := all.add(document); err != nil {
+			if err := all.add(append(document, '\n')); err != nil {
 				return nil, fmt.Errorf("%s: %w", path, err)
 			}
 		}
@@ -187,6 +195,9 @@ func volumes(all *found, set apps.StatefulSet, ports map[string]bool) error {
 		if !there[mount.Name] {
 			return fmt.Errorf("%s is mounted, and no volume", mount.Name)
 		}
+		if mount.SubPath != "" {
+			return fmt.Errorf("%s is mounted by subPath, which never hears of a change", mount.Name)
+		}
 	}
 	for what, probe := range map[string]*core.Probe{
 		"readinessProbe": container.ReadinessProbe, "startupProbe": container.StartupProbe,
@@ -201,7 +212,7 @@ func volumes(all *found, set apps.StatefulSet, ports map[string]bool) error {
 	// Each secret that the config names is one of the Secret's.
 	text := all.maps["understudy"].Data["understudy.toml"]
 	for _, word := range strings.Split(text, "\"") {
-		if name, ok := strings.CutPrefix(word, "/etc/understudy/secrets/"); ok && all.secrets["understudy"].StringData[name] == "" {
+		if name, ok := strings.CutPrefix(word, "/run/understudy/secrets/"); ok && all.secrets["understudy"].StringData[name] == "" {
 			return fmt.Errorf("the config names the secret %s, which the Secret does not have", name)
 		}
 	}
@@ -217,12 +228,17 @@ func config(path string) error {
 	return err
 }
 
-func compose(path string) error {
+// load has Compose's own loader read a file, and hold it against its schema.
+func load(path string) (*types.Project, error) {
 	options, err := cli.NewProjectOptions([]string{path})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	project, err := options.LoadProject(context.Background())
+	return options.LoadProject(context.Background())
+}
+
+func compose(path string) error {
+	project, err := load(path)
 	if err != nil {
 		return err
 	}

@@ -80,6 +80,7 @@ understudy() {
       # With no understudy running.
       stop_serving
       "$program" "$@" || is_in_part $?
+      # shellcheck disable=SC2154 # the first block's
       serve serve --config "$work/understudy.toml"
       ;;
     " verify "*) "$program" "$@" || is_in_part $? ;;
