@@ -1,6 +1,9 @@
 //! What clients notice of a shadow that is stopped, dead, slow, or answers 1 GiB to every statement: nothing
 //! that can be measured, says the goal, against a mirror that is off and the same work beside it.
 //!
+//! A second understudy with its mirror off is measured with them, last in each round: what it differs by from
+//! the first is what two that are equal differ by, and no other row is told more finely.
+//!
 //! Only the flood makes work. What it costs the machine (the flooding server's own CPU, and that of who reads
 //! it) is put beside the mirror that is off, too: a reader of a canned server's, as fast as the flood was.
 
@@ -18,6 +21,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 const OFF: &str = "mirror off";
+const AGAIN: &str = "mirror off, once more";
 const STOPPED: &str = "shadow stopped";
 const DEAD: &str = "shadow dead";
 const SLOW: &str = "shadow 1 s slow";
@@ -67,6 +71,7 @@ fn idle_ones(bench: &Bench) -> Result<Outcome> {
         (STOPPED, mirroring(stopped.port)),
         (DEAD, mirroring(dead.port)),
         (SLOW, mirroring(slow.port)),
+        (AGAIN, understudy_off(1)),
     ];
     let mut contenders = Vec::new();
     for (name, kind) in &kinds {
@@ -113,18 +118,23 @@ fn details(title: &str, rounds: &Rounds) -> Details {
 fn judge(outcome: &mut Outcome, rounds: &Rounds, name: &str, how: &str, note: String) {
     let faults = rounds.faults(&[name, OFF]);
     let note = faults.map_or(note.clone(), |faults| format!("{faults}; {note}"));
+    let (throughput, p99) = if name == AGAIN {
+        (Goal::Known, Goal::Known)
+    } else {
+        (Goal::AtLeast(0.97), Goal::AtMost(1.05))
+    };
     outcome.line(
         format!(
             "clients' throughput, {how}, {name}, against mirror off with the same work beside it"
         ),
-        Goal::AtLeast(0.97),
+        throughput,
         "×",
         rounds.ratio(name, OFF, Figures::throughput),
         None,
     );
     outcome.line(
         format!("clients' p99, {how}, {name}, against mirror off with the same work beside it"),
-        Goal::AtMost(1.05),
+        p99,
         "×",
         rounds.ratio(name, OFF, |figures| figures.came.p99),
         Some(note),

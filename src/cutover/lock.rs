@@ -15,7 +15,7 @@ mod ready;
 use self::grip::{Grip, is_older};
 use self::names::{Table, named, quoted};
 use super::position::{Follower, Position, Unplaced};
-use super::standstill::{Beside, Moment, Standstill, Why};
+use super::standstill::{Beside, Moment, Standstill, Why, over_by};
 use crate::ask::AskError;
 use crate::connect::Dial;
 use crate::roles::Roles;
@@ -190,7 +190,8 @@ impl Lock {
         let asked = Instant::now();
         let mut hold = Hold {
             asked,
-            until: asked + at_most,
+            at_most,
+            until: over_by(asked, at_most),
             gathered: None,
             caught_up: None,
             hopeless: false,
@@ -230,7 +231,7 @@ impl Lock {
         (grip, follower): (&mut Grip, &mut Follower<'_>),
         work: Work,
     ) -> Result<(), Why> {
-        let ms = (hold.until - hold.asked).as_millis();
+        let ms = hold.at_most.as_millis();
         let late = |what: &str| {
             Why::Failed(format!(
                 "{what} within {ms} ms, for which writers of {} may wait (verify.hold_ms_max)",
@@ -287,6 +288,9 @@ impl Drop for Holding {
 /// A hold under way.
 struct Hold {
     asked: Instant,
+    /// How long whoever writes may wait.
+    at_most: Duration,
+    /// When what is done must be over, for that.
     until: Instant,
     gathered: Option<Duration>,
     caught_up: Option<Duration>,

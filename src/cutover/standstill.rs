@@ -22,6 +22,11 @@ use tokio::time::{Instant, timeout_at};
 /// What a moment may take beyond its deadline before everybody is let go from another thread.
 const SLACK: Duration = Duration::from_millis(500);
 
+/// Of the time for which somebody may wait, this is kept for letting everybody go, and this part of it at most: a timer is
+/// late by a millisecond or two, and so is a thread.
+const LETTING_GO: Duration = Duration::from_millis(5);
+const LETTING_GO_PART: u32 = 10;
+
 /// Sessions that are named in a reason.
 const NAMED_MAX: usize = 5;
 
@@ -126,6 +131,11 @@ pub enum Why {
     Failed(String),
 }
 
+/// When what is done must be over, so that whoever waits since then goes on after this time at the latest.
+pub(super) fn over_by(began: Instant, at_most: Duration) -> Instant {
+    began + at_most.saturating_sub(LETTING_GO.min(at_most / LETTING_GO_PART))
+}
+
 /// What became of a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
@@ -197,7 +207,7 @@ impl Standstill {
             Err(why) => return Moment::none(why),
         };
         let held = Held::begin(self, at_most);
-        let until = held.began + at_most;
+        let until = over_by(held.began, at_most);
         let mut gathered = None;
         let mut sessions = 0;
         let doing = async {
@@ -453,6 +463,16 @@ mod tests {
                 "session 2 (app) has a command that runs for long",
             ]
         );
+    }
+
+    /// Finding: what was not done in 50 ms let sessions go after 51 to 53.
+    #[test]
+    fn what_is_late_ends_soon_enough_for_everybody_to_go_on_in_time() {
+        let began = Instant::now();
+        for (at_most, us) in [(5, 4_500), (50, 45_000), (500, 495_000)] {
+            let over = over_by(began, Duration::from_millis(at_most));
+            assert_eq!(over - began, Duration::from_micros(us), "{at_most} ms");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use crate::lab::proxy::Setup;
 use crate::lab::{Lab, Proxy};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Windows beside a run, then one without.
 const BESIDE_IN_TURN: u32 = 2;
@@ -30,6 +31,8 @@ struct Found {
     wrong: Vec<String>,
     settled: u64,
     unsettled: u64,
+    /// How long sessions were held for an instant, in microseconds.
+    holds_us: Vec<u64>,
     beside: Vec<Window>,
     without: Vec<Window>,
 }
@@ -52,6 +55,10 @@ impl Found {
             self.unsettled += one["unsettled"].as_u64().unwrap_or(0);
         }
         let run_told = &told["run"];
+        let holds = run_told["instants"]["holds"].as_array();
+        let held = holds.into_iter().flatten();
+        self.holds_us
+            .extend(held.filter_map(|one| one["hold_us"].as_u64()));
         println!(
             "run {run}: {}, {} rows, {} rows/s, waited {} ms, tainted: {after:?}",
             run_told["outcome"],
@@ -59,6 +66,25 @@ impl Found {
             run_told["rows_per_second"],
             run_told["waited_ms"]
         );
+    }
+
+    /// The 99th percentile of the holds, in milliseconds, where there were any.
+    fn hold_ms(&mut self) -> Option<f64> {
+        self.holds_us.sort_unstable();
+        let at = |percent: usize| {
+            self.holds_us.get(
+                (self.holds_us.len() * percent)
+                    .div_ceil(100)
+                    .saturating_sub(1),
+            )
+        };
+        let ms = |us: Option<&u64>| us.map(|us| Duration::from_micros(*us).as_secs_f64() * 1e3);
+        let (half, p99) = (ms(at(50))?, ms(at(99))?);
+        println!(
+            "sessions were held {} times, {half:.1} ms (median), {p99:.1} ms (99th percentile)",
+            self.holds_us.len()
+        );
+        Some(p99)
     }
 
     /// The medians of the windows' p99, and their ratio, where there are enough of them.
@@ -97,6 +123,12 @@ fn runs(proxy: &Proxy, traffic: &Traffic, runs: u32, mode: &str) -> Found {
         );
         if !goes {
             found.without.push(window);
+            if paused && told["state"] == "ended" {
+                // It was asked to pause with its last word.
+                found.judge(run, &told, &before, proxy);
+                (run, paused) = (run + 1, false);
+                continue;
+            }
             if paused {
                 proxy.send("POST", "/api/v1/verify/resume", &json!({}));
             } else {
@@ -144,7 +176,7 @@ async fn under_sysbench_nothing_differs_that_does_not() {
     let traffic = Traffic::through(&proxy, shape);
     let mode = set("VERIFY_MODE", "chunks".to_owned());
     let many = set("VERIFY_RUNS", 2);
-    let found = tokio::task::block_in_place(|| runs(&proxy, &traffic, many, &mode));
+    let mut found = tokio::task::block_in_place(|| runs(&proxy, &traffic, many, &mode));
     drop(traffic);
     proxy.settled();
     println!(
@@ -154,6 +186,11 @@ async fn under_sysbench_nothing_differs_that_does_not() {
     assert!(found.wrong.is_empty(), "{}", found.wrong.join("\n"));
     let (ratio, ratio_max) = (found.ratio(), set("VERIFY_P99_RATIO", f64::INFINITY));
     let lost = tainted(&proxy);
+    let (hold, hold_max) = (found.hold_ms(), set("VERIFY_HOLD_MS", f64::INFINITY));
+    assert!(
+        hold.is_none_or(|hold| hold <= hold_max),
+        "sessions were held {hold:?} ms"
+    );
     if ratio_max.is_finite() {
         assert!(lost.is_empty(), "writes were lost: {lost:?}");
         assert!(
