@@ -589,12 +589,8 @@ fn unjudged(report: &Report, blocks: &mut Vec<Block<'_>>) {
             "Their rows may differ on the shadow since a write was lost or differed there; differences on them are not counted as divergences.".into(),
         ]));
         let row = |taint: &crate::ledger::Taint| {
-            let name = match &taint.database {
-                Some(database) => format!("{database}.{}", taint.table),
-                None => taint.table.clone(),
-            };
             vec![
-                Text::Code(name),
+                Text::Code(taint.name()),
                 moment(taint.since).into(),
                 cut(&taint.cause.text, LONG).into(),
             ]
