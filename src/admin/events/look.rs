@@ -192,9 +192,9 @@ fn stands(parts: &Parts) -> [(&'static str, Value); 8] {
         ),
         (
             "mirror",
-            json!({"state": mirror.state, "reason": mirror.reason, "reads": mirror.control.reads,
-                "writes": mirror.control.writes.name(), "sample": mirror.control.sample,
-                "observe": mirror.control.observe}),
+            json!({"state": mirror.state, "mirrors": mirror.mirrors(), "reason": mirror.reason,
+                "reads": mirror.control.reads, "writes": mirror.control.writes.name(),
+                "sample": mirror.control.sample, "observe": mirror.control.observe}),
         ),
         (
             "ledger",
