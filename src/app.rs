@@ -29,7 +29,7 @@ mod verifying;
 pub use handover::detach;
 pub use limits::{Need, needs};
 pub use logging::log_to_stderr;
-pub use verifying::{held, left_out, of, sureness};
+pub use verifying::{clock, held, left_out, of, sureness};
 
 use crate::config::{Config, Server};
 use crate::cutover::Fleet;

@@ -8,7 +8,7 @@ mod verification;
 use crate::compare::verdict::Kind;
 use crate::config::{Cutover, LatencyLimits, Readiness as Limits};
 use crate::ledger::{Evidence, Open, OpenFindings, Pace, Reach, Sum, Verified};
-use crate::words::{brief, count, micros, period, several, share, span};
+use crate::words::{brief, count, micros, percent, period, several, share, span};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -538,13 +538,6 @@ fn but(most: u64) -> String {
         0 => String::new(),
         most => format!(", {} allowed", count(most)),
     }
-}
-
-/// A share from 0 to 1 that somebody chose.
-fn percent(share: f64) -> String {
-    let written = format!("{:.2}", share * 100.0);
-    let short = written.trim_end_matches('0').trim_end_matches('.');
-    format!("{short} %")
 }
 
 fn whole_micros(time: Duration) -> String {

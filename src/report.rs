@@ -11,8 +11,6 @@ mod content;
 mod html;
 mod markdown;
 
-pub use content::limits;
-
 use crate::ledger::{Curve, Evidence, Pace, Taint};
 use crate::readiness::Readiness;
 use serde::Serialize;

@@ -57,6 +57,14 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
+/// A share from 0 to 1 that somebody chose: `99.5 %`.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    let written = format!("{:.2}", share * 100.0);
+    let short = written.trim_end_matches('0').trim_end_matches('.');
+    format!("{short} %")
+}
+
 /// Microseconds, in the unit that fits: `850 µs`, `1.25 ms`, `3.4 s`.
 #[must_use]
 pub fn micros(us: u64) -> String {
@@ -202,6 +210,7 @@ mod tests {
         assert_eq!(share(1, 3), "33.33 %");
         assert_eq!(share(1, 1_000_000), "<0.01 %");
         assert_eq!(share(0, 0), "");
+        assert_eq!([1.0, 0.995, 0.0].map(percent), ["100 %", "99.5 %", "0 %"]);
     }
 
     #[test]

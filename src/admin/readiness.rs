@@ -7,7 +7,7 @@ use super::status::Nothing;
 use super::{House, Parts};
 use crate::config;
 use crate::cutover::guards::{bars_way_back, unfed};
-use crate::ledger::{Ledger, Look, Pace, Protocol, Slow};
+use crate::ledger::{Ledger, Look, Pace, Protocol, Slow, Taint};
 use crate::readiness::{Figures, Lag, Readiness, Slower, allowed, judge, slower, times};
 use crate::roles::RolesWatch;
 use axum::Json;
@@ -136,13 +136,7 @@ pub(crate) fn figures_of(
             commands: mirror.waiting,
             oldest: mirror.oldest,
         },
-        tainted: tainted
-            .iter()
-            .map(|taint| match &taint.database {
-                Some(database) => format!("{database}.{}", taint.table),
-                None => taint.table.clone(),
-            })
-            .collect(),
+        tainted: tainted.iter().map(Taint::name).collect(),
         verified: at_rest.tables,
         unseen: at_rest.unseen,
     })

@@ -190,11 +190,7 @@ impl Around for Surroundings {
     }
 
     fn clock(&self) -> Duration {
-        // What replication brings has the primary's own moments.
-        if self.roles.borrow().shadow.fed_by == FedBy::Replication {
-            return Duration::ZERO;
-        }
-        self.config.compare.measure.now().clock_tolerated()
+        clock(&self.config, self.roles.borrow().shadow.fed_by)
     }
 
     fn lost_since(&self, table: &Table, since: jiff::Timestamp) -> bool {
@@ -244,6 +240,16 @@ pub fn sureness(replicated: &Replicated) -> CaughtUp {
     }
 }
 
+/// By so much the moments of two rows may differ as the mirror's own do, which estimates what NOW() was: by nothing where
+/// replication feeds the shadow, for that brings the primary's own.
+#[must_use]
+pub fn clock(config: &Config, fed_by: FedBy) -> Duration {
+    match fed_by {
+        FedBy::Mirror => config.compare.measure.now().clock_tolerated(),
+        FedBy::Replication => Duration::ZERO,
+    }
+}
+
 /// The proxy's own table, where it has one: it is written to while it is compared.
 pub fn left_out(config: &Config) -> Vec<Table> {
     let replication = config.shadow.fed_by == FedBy::Replication;
@@ -276,5 +282,20 @@ impl Surroundings {
         let beat = |time| self.mirror.pulse(now.checked_sub(time).unwrap_or(now), now);
         let mut strain = self.strain.lock();
         strain.holds(now, beat, &self.config.verify)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_moment_may_differ_of_what_replication_brings() {
+        let of = |text: &str, fed_by| clock(&Config::parse(text, &[]).unwrap(), fed_by);
+        let wide = "[compare]\nclock_ms = 3000";
+        assert_eq!(of(wide, FedBy::Mirror), Duration::from_secs(3));
+        assert_eq!(of(wide, FedBy::Replication), Duration::ZERO);
+        let off = "[compare]\nclock_ms = 3000\ntolerate = []";
+        assert_eq!(of(off, FedBy::Mirror), Duration::ZERO);
     }
 }

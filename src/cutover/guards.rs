@@ -174,10 +174,22 @@ pub struct Session {
     pub id: u64,
     /// Its user.
     pub user: String,
+    /// Its connection's id at the primary, where it is still open.
+    pub connection: Option<u32>,
     /// Why nobody knows what another server would need to take it over; none where that is known.
     pub unknown: Option<String>,
     /// What keeps it where it is.
     pub holds: Option<Holds>,
+}
+
+impl Session {
+    /// Its number, with its user and its connection: `12 (app, connection 4711)`.
+    fn name(&self) -> String {
+        match self.connection {
+            Some(connection) => format!("{} ({}, connection {connection})", self.id, self.user),
+            None => format!("{} ({})", self.id, self.user),
+        }
+    }
 }
 
 /// What keeps a session where it is.
@@ -612,7 +624,7 @@ fn features(figures: &Figures) -> Guard {
 fn journals(figures: &Figures, config: &Cutover) -> Guard {
     let unknown = figures.sessions.iter().filter_map(|session| {
         let why = session.unknown.as_ref()?;
-        Some(format!("{} ({}): {why}", session.id, session.user))
+        Some(format!("{}: {why}", session.name()))
     });
     let unknown: Vec<String> = unknown.collect();
     let well = "of every session it is known what another server needs to take it over";
@@ -633,8 +645,7 @@ fn open_transactions(figures: &Figures, config: &Cutover) -> Guard {
             Some(lasts) => micros(u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX)),
             None => "as long as the session".to_owned(),
         };
-        let (id, user, what) = (session.id, &session.user, &holds.what);
-        Some(format!("{id} ({user}): {what}, {lasts}"))
+        Some(format!("{}: {}, {lasts}", session.name(), holds.what))
     });
     let lasting: Vec<String> = lasting.collect();
     let well = "no session holds anything for longer than the hold may last";

@@ -7,7 +7,7 @@
 use super::carry::Carrier;
 use super::progress::{NAMED_MAX, Slate};
 use crate::config::{self, Stuck};
-use crate::relay::{Leg, Relay, StandIn, Unheld};
+use crate::relay::{Connection, Leg, Relay, StandIn, Unheld};
 use crate::shadow::{Carried, CarryError, Mirror, SessionState, Soft, Unprepared, Values};
 use crate::task;
 use crate::words::micros;
@@ -118,6 +118,18 @@ impl Why {
                 "({}, connection {}) {why}",
                 one.user, one.thread_id
             ))
+        }
+    }
+
+    /// Why a session that is held cannot be moved: what it holds or waits for; `at`, its connection, where it is still open.
+    fn stuck(user: &str, at: Option<Connection>, what: &str) -> Self {
+        let Some(at) = at else {
+            return Self::own(format!("({user}) {what}"));
+        };
+        Self {
+            connection: Some(at.thread_id),
+            is_vitess: at.is_vitess,
+            ..Self::own(format!("({user}, connection {}) {what}", at.thread_id))
         }
     }
 
@@ -419,10 +431,10 @@ impl Hands {
             let why = state.stuck.first().map(ToString::to_string);
             let why = why.or_else(|| waits_for(&state, patient).map(str::to_owned));
             match why {
-                Some(why) => {
+                Some(what) => {
                     self.carrier.let_once(session);
-                    let why = Why::own(format!("({}) {why}", facts.user));
-                    stuck.insert(session, why);
+                    let at = self.relay.connection(session);
+                    stuck.insert(session, Why::stuck(&facts.user, at, &what));
                 }
                 None => all.push(state),
             }
@@ -645,6 +657,20 @@ mod tests {
         };
         let there = Failed::from([(1, Why::unheld(&there, None, None))]);
         assert!(!super::remedy(&there, &config, "vitess").contains("KILL"));
+        // Finding: of who held a lock of GET_LOCK's nobody could tell which connection that was.
+        let at = |is_vitess| {
+            Some(Connection {
+                thread_id: 41,
+                is_vitess,
+            })
+        };
+        let of = |at| Failed::from([(1, Why::stuck("app", at, "GET_LOCK"))]);
+        let (held, there, gone) = (of(at(false)), of(at(true)), of(None));
+        assert_eq!(in_words(&held), "session 1: (app, connection 41) GET_LOCK");
+        assert_eq!(held[&1].connection(), Some(41));
+        assert!(super::remedy(&held, &config, "legacy").contains("(KILL 41 on legacy)"));
+        assert!(!super::remedy(&there, &config, "vitess").contains("KILL"));
+        assert_eq!(in_words(&gone), "session 1: (app) GET_LOCK");
         let servers = Failed::from([(0, Why::of_server("it does not answer"))]);
         assert_eq!(super::remedy(&servers, &config, "legacy"), "");
     }

@@ -10,6 +10,7 @@ use super::room;
 use super::visit::{Visit, visit};
 use crate::ask::{Asker, Manner, Questions};
 use crate::config::{Account, FedBy, Server};
+use crate::relay::Connection;
 use crate::shadow::{SessionState, Stuck};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -90,9 +91,10 @@ pub(super) async fn figures(
         Err(why) => (Err(why), BTreeMap::new()),
     };
     // By session, for a session's thread is another at each server.
-    let unheld = parts.relay.census().unheld.into_iter();
-    let ages: BTreeMap<u64, Duration> = unheld
-        .filter_map(|one| Some((one.session, *ages.get(&one.thread_id)?)))
+    let connections = parts.relay.connections();
+    let ages: BTreeMap<u64, Duration> = connections
+        .iter()
+        .filter_map(|(session, at)| Some((*session, *ages.get(&at.thread_id)?)))
         .collect();
     let judge = Arc::clone(&parts.judge);
     let readiness = tokio::task::spawn_blocking(move || judge()).await;
@@ -132,7 +134,10 @@ pub(super) async fn figures(
         ddl: of(&crowd, |crowd| crowd.ddl.clone()),
         features: features(parts, vitess_there),
         renamed: renamed(parts),
-        sessions: states.iter().map(|state| session(state, &ages)).collect(),
+        sessions: states
+            .iter()
+            .map(|state| session(state, &ages, &connections))
+            .collect(),
         unfed: unfed(config, &parts.mirror.control(), &roles),
         from,
         to,
@@ -285,7 +290,11 @@ fn renamed(parts: &Parts) -> Vec<(String, String)> {
         .collect()
 }
 
-fn session(state: &SessionState, ages: &BTreeMap<u64, Duration>) -> Session {
+fn session(
+    state: &SessionState,
+    ages: &BTreeMap<u64, Duration>,
+    connections: &BTreeMap<u64, Connection>,
+) -> Session {
     let holds = state.stuck.iter().find(|stuck| !stuck.is_unknown());
     let holds = holds.map(|stuck| Holds {
         what: stuck.name().to_owned(),
@@ -296,6 +305,7 @@ fn session(state: &SessionState, ages: &BTreeMap<u64, Duration>) -> Session {
     Session {
         id: state.facts.session,
         user: state.facts.user.clone(),
+        connection: connections.get(&state.facts.session).map(|at| at.thread_id),
         unknown: state.unknown().map(|why| why.name().to_owned()),
         holds,
     }

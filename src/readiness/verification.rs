@@ -1,10 +1,10 @@
 //! The guard on data at rest. It passes for nothing that nobody could see: where the newest run was not shown all
 //! tables, it is not known of which tables these are a share.
 
-use super::{Figures, Guard, listed, percent};
+use super::{Figures, Guard, listed};
 use crate::config::Cutover;
 use crate::ledger::Verified;
-use crate::words::{count, period, span};
+use crate::words::{count, percent, period, span};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

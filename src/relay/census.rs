@@ -49,6 +49,15 @@ pub struct Unheld {
     pub seq: u64,
 }
 
+/// A session's connection to the server that answers it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its id there, for a KILL.
+    pub thread_id: u32,
+    /// Whether that server is a vtgate.
+    pub is_vitess: bool,
+}
+
 const HELD: u8 = 1;
 const TUNNEL: u8 = 2;
 const IN_TRANSACTION: u8 = 4;
@@ -190,6 +199,20 @@ impl Roster {
             .collect()
     }
 
+    /// The connection of a session that is open, held or not.
+    pub(super) fn connection(&self, session: u64) -> Option<Connection> {
+        let places = self.places.lock();
+        places.get(&session).map(|place| place.connection())
+    }
+
+    /// The connection of each.
+    pub(super) fn connections(&self) -> BTreeMap<u64, Connection> {
+        let places = self.places.lock();
+        let each = places.iter();
+        each.map(|(session, place)| (*session, place.connection()))
+            .collect()
+    }
+
     /// How many are open and not held.
     pub(super) fn unheld(&self) -> u64 {
         self.unheld.load(Ordering::SeqCst)
@@ -225,6 +248,13 @@ impl Place {
 
     fn is_vitess(&self) -> bool {
         self.flags.load(Ordering::SeqCst) & VITESS != 0
+    }
+
+    fn connection(&self) -> Connection {
+        Connection {
+            thread_id: self.thread_id(),
+            is_vitess: self.is_vitess(),
+        }
     }
 
     fn unheld(&self, session: u64) -> Unheld {

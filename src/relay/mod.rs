@@ -38,7 +38,7 @@ mod refuse;
 mod tests;
 
 pub use carry::{Carry, Carrying, Held, Leg, NoCarry, Then, part_with};
-pub use census::{Census, Unheld};
+pub use census::{Census, Connection, Unheld};
 pub use counters::{Count, Counters, Sessions};
 pub use listener::bind;
 pub use statements::StandIn;
@@ -337,6 +337,18 @@ impl Relay {
     #[must_use]
     pub fn open_sessions(&self) -> Vec<Arc<Facts>> {
         self.shared.roster.facts()
+    }
+
+    /// The connection of an open session, held or not, to the server that answers it now.
+    #[must_use]
+    pub fn connection(&self, session: u64) -> Option<Connection> {
+        self.shared.roster.connection(session)
+    }
+
+    /// The same of every open session, by its number.
+    #[must_use]
+    pub fn connections(&self) -> BTreeMap<u64, Connection> {
+        self.shared.roster.connections()
     }
 
     /// How many sessions are open and not held: one load.

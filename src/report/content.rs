@@ -3,7 +3,7 @@
 use super::chart::Servers;
 use super::{Block, Found, Look, Report, Table, Text};
 use crate::ledger::{Pace, Sum};
-use crate::words::{brief, count, micros, share, span};
+use crate::words::{brief, count, micros, percent, period, share, span};
 use serde_json::Value;
 
 /// Characters of a statement in a table, and in a block of its own.
@@ -139,20 +139,47 @@ fn readiness(report: &Report, blocks: &mut Vec<Block<'_>>) {
     }));
 }
 
-/// A guard's limits on one line.
-#[must_use]
-pub fn limits(limit: &Value) -> String {
+/// A guard's limits on one line, each in the unit that its name ends with.
+pub(super) fn limits(limit: &Value) -> String {
+    let Value::Object(limits) = limit else {
+        return plain(limit);
+    };
+    let told = limits.iter().filter_map(|(key, limit)| {
+        let (name, unit) = match key.rsplit_once('_') {
+            Some((name, unit @ ("ms" | "s" | "ratio"))) => (name, unit),
+            _ => (key.as_str(), ""),
+        };
+        let whole = limit.as_u64().unwrap_or(0);
+        let words = match unit {
+            // What is slower by a factor may be so by a time instead.
+            "ms" if limits.contains_key(&format!("{name}_ratio")) => return None,
+            "ms" => micros(whole.saturating_mul(1_000)),
+            "s" => period(whole),
+            "ratio" => {
+                let factor = format!("×{}", limit.as_f64().unwrap_or_default());
+                match limits.get(&format!("{name}_ms")).and_then(Value::as_u64) {
+                    Some(ms) => format!("{factor} or {} more", micros(ms.saturating_mul(1_000))),
+                    None => factor,
+                }
+            }
+            _ => plain(limit),
+        };
+        Some(format!("{} {words}", name.replace('_', " ")))
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// A limit without a unit of its own: a number of something, a share of the whole, a word.
+fn plain(limit: &Value) -> String {
     match limit {
-        Value::Object(limits) => limits
-            .iter()
-            .map(|(name, limit)| match limit {
-                Value::String(word) => format!("{name} {word}"),
-                other => format!("{name} {other}"),
-            })
-            .collect::<Vec<_>>()
-            .join(", "),
         // There is none.
         Value::Null => String::new(),
+        Value::String(word) => word.clone(),
+        Value::Number(number) => match (number.as_u64(), number.as_f64()) {
+            (Some(whole), _) => count(whole),
+            (None, Some(share)) => percent(share),
+            (None, None) => number.to_string(),
+        },
         other => other.to_string(),
     }
 }
@@ -589,12 +616,8 @@ fn unjudged(report: &Report, blocks: &mut Vec<Block<'_>>) {
             "Their rows may differ on the shadow since a write was lost or differed there; differences on them are not counted as divergences.".into(),
         ]));
         let row = |taint: &crate::ledger::Taint| {
-            let name = match &taint.database {
-                Some(database) => format!("{database}.{}", taint.table),
-                None => taint.table.clone(),
-            };
             vec![
-                Text::Code(name),
+                Text::Code(taint.name()),
                 moment(taint.since).into(),
                 cut(&taint.cause.text, LONG).into(),
             ]

@@ -284,6 +284,39 @@ fn a_report_of_nothing_is_a_report() {
     }
 }
 
+/// Finding: limits stood there as the API has them: `oldest_ms 5000, share_of_rows 0.99`.
+#[test]
+fn limits_have_units() {
+    for (limit, words) in [
+        (json!(0), "0"),
+        (json!(20_000), "20,000"),
+        (Value::Null, ""),
+        (json!({"value": 1_000}), "value 1,000"),
+        (
+            json!({"commands": 0.99, "tables": 1.0}),
+            "commands 99 %, tables 100 %",
+        ),
+        (
+            json!({"commands": 1_000, "hours": 12, "age_s": 86_400, "last_s": 90}),
+            "age 1 day, commands 1,000, hours 12, last 1 min 30 s",
+        ),
+        (
+            json!({"slower": 0, "p50_ratio": 1.5, "p50_ms": 2, "p99_ratio": 2.0, "p99_ms": 10, "samples": 200}),
+            "p50 ×1.5 or 2.00 ms more, p99 ×2 or 10.0 ms more, samples 200, slower 0",
+        ),
+        (
+            json!({"state": "running", "commands": 1_000, "oldest_ms": 5_000}),
+            "commands 1,000, oldest 5.00 s, state running",
+        ),
+        (
+            json!({"share": 1.0, "share_of_rows": 0.995, "different": 0, "oldest_s": 604_800}),
+            "different 0, oldest 7 days, share 100 %, share of rows 99.5 %",
+        ),
+    ] {
+        assert_eq!(content::limits(&limit), words, "{limit}");
+    }
+}
+
 #[test]
 fn the_cause_of_a_finding_is_told_in_words() {
     let text = report().markdown();

@@ -13,7 +13,7 @@ use super::doorkeeper::{Doorkeeper, Guest, Lies};
 use super::early::Before;
 use super::era::Era;
 use super::errand::{Errand, Rested, Waiting};
-use super::order::Scope;
+use super::order::{Order, Scope};
 use super::shared::Shared;
 use super::stand;
 use crate::connect::{self, Login, PacketReader};
@@ -563,9 +563,7 @@ impl Dispatcher {
     fn say_caught_up(&mut self) {
         let Some(before) = self.before else { return };
         let shared = &self.shared;
-        let open = shared
-            .line
-            .look(|order| order.first().map(|(request, _)| request.acked));
+        let open = shared.line.look(Order::acked_first);
         let both = [shared.unread.since(), open];
         if both.into_iter().flatten().all(|since| since > before) {
             self.before = None;

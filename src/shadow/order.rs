@@ -98,6 +98,9 @@ enum Sort {
 /// Lanes that are kept though they are empty: the next command on the table finds its own.
 const LANES_MAX: usize = 1024;
 
+/// Of each kind so many are looked at for the one that holds up the others.
+const FOREMOST: usize = 16;
+
 /// All tickets that are not yet completed.
 #[derive(Debug, Default)]
 pub(super) struct Order {
@@ -201,11 +204,20 @@ impl Order {
         self.waiting.first_key_value().map(|(_, acked)| *acked)
     }
 
-    /// What the primary acknowledged first of those that are not yet completed, and whether it runs. Looks at
-    /// each of them: for who asks now and then.
-    pub(super) fn first(&self) -> Option<(&Request, bool)> {
-        let open = self.open.iter();
-        let (place, request) = open.min_by_key(|(place, request)| (request.acked, **place))?;
+    /// When the primary acknowledged the first of those that are not yet completed. Looks at each of them: for who asks
+    /// now and then, and decides by it.
+    pub(super) fn acked_first(&self) -> Option<Instant> {
+        self.open.values().map(|request| request.acked).min()
+    }
+
+    /// Of the few that were handed over first and are not yet completed, what the primary acknowledged first, and whether
+    /// it runs. However many there are, no more are looked at: they come nearly in the order of their acknowledgements,
+    /// and nothing is decided by this.
+    pub(super) fn foremost(&self) -> Option<(&Request, bool)> {
+        let rows = self.all.rows(Sort::Everything);
+        let few = rows.flat_map(|row| row.iter().take(FOREMOST));
+        let (place, _) = few.min_by_key(|(place, acked)| (**acked, **place))?;
+        let request = self.open.get(place)?;
         Some((request, !self.waiting.contains_key(place)))
     }
 

@@ -53,12 +53,13 @@ impl Straggler {
 }
 
 impl Line {
-    /// The first of those that stand here; see [`Straggler`].
+    /// The first of those that stand here; see [`Straggler`]. Its words are made once the line has been let go.
     pub(super) fn straggler(&self, now: Instant) -> Option<Straggler> {
-        self.look(|order| {
-            let (request, runs) = order.first()?;
-            Some(Straggler::of(request, runs, now))
-        })
+        let (request, runs) = self.look(|order| {
+            let (request, runs) = order.foremost()?;
+            Some((request.clone(), runs))
+        })?;
+        Some(Straggler::of(&request, runs, now))
     }
 }
 

@@ -21,7 +21,7 @@ use super::rows::{How, Key, Suspect};
 use super::statements::{self, Place};
 use super::value;
 use crate::sql::Table;
-use jiff::civil::DateTime;
+use jiff::SignedDuration;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -96,8 +96,8 @@ impl Places<'_> {
 #[derive(Clone, Debug)]
 struct Seen {
     columns: Vec<u128>,
-    /// Of each column the moment that it is, where it is one; of a row that is looked at closely.
-    moments: Vec<Option<DateTime>>,
+    /// Of each column the moment that it is, where it is one ([`value::instant`]); of a row that is looked at closely.
+    moments: Vec<Option<SignedDuration>>,
     /// The same: its values for people, where they are told.
     told: Vec<String>,
 }
@@ -496,7 +496,7 @@ fn near(mine: &Seen, theirs: &Seen, at: usize, clock: Duration) -> bool {
     let (Some(mine), Some(theirs)) = (moment(mine), moment(theirs)) else {
         return false;
     };
-    mine.duration_since(theirs).unsigned_abs() <= clock
+    mine.saturating_sub(theirs).unsigned_abs() <= clock
 }
 
 /// Rows with these keys, by the canonical form. Of one key there may be several, on several shards; more than
@@ -563,7 +563,8 @@ mod tests {
     fn moments_that_are_near_are_the_clocks_where_nothing_else_differs() {
         let of = |id: u128, moments: &[Option<&str>]| {
             let digest = |moment: &Option<&str>| value::digest(moment.unwrap_or("").as_bytes());
-            let read = |moment: &Option<&str>| moment.map(|text| text.parse().unwrap());
+            let form = super::super::types::Form::Moment;
+            let read = |moment: &Option<&str>| value::instant(form, moment.map(str::as_bytes));
             let columns = [id].into_iter().chain(moments.iter().map(digest));
             let read = [None].into_iter().chain(moments.iter().map(read));
             Seen {

@@ -7,6 +7,7 @@
 use super::json;
 use super::number;
 use super::types::Form;
+use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -75,11 +76,39 @@ fn moment(text: &[u8]) -> Option<String> {
     Some(format!("{date} {}", clock_time(clock)?))
 }
 
-/// A value's moment, where it is one.
+/// A value's moment, where it is one, as the time from a fixed one: that of a TIME from midnight, for a TIME may be that of
+/// a clock. Two of one form are as far apart as these are.
 #[must_use]
-pub(super) fn instant(form: Form, value: Option<&[u8]>) -> Option<DateTime> {
-    let text = moment(value.filter(|_| form == Form::Moment)?)?;
-    text.parse().ok()
+pub(super) fn instant(form: Form, value: Option<&[u8]>) -> Option<SignedDuration> {
+    let text = value?;
+    match form {
+        Form::Moment => {
+            let at: DateTime = moment(text)?.parse().ok()?;
+            Some(at.duration_since(DateTime::ZERO))
+        }
+        Form::Time => since_midnight(&time(text)?),
+        _ => None,
+    }
+}
+
+/// Of `-838:59:59.5`.
+fn since_midnight(text: &str) -> Option<SignedDuration> {
+    let (is_before, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut parts = whole.splitn(3, ':').map(|part| part.parse::<i64>().ok());
+    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    let minutes = hours.checked_mul(60)?.checked_add(minutes)?;
+    let seconds = minutes.checked_mul(60)?.checked_add(seconds)?;
+    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let since = SignedDuration::new(seconds, nanos);
+    if is_before {
+        since.checked_neg()
+    } else {
+        Some(since)
+    }
 }
 
 /// `-838:59:59.5`
@@ -185,12 +214,31 @@ mod tests {
     #[test]
     fn a_moment_is_read_where_it_is_one() {
         let read = |form, text: &str| instant(form, Some(text.as_bytes()));
-        let at = jiff::civil::datetime(2024, 2, 29, 12, 30, 1, 500_000_000);
-        assert_eq!(read(Form::Moment, "2024-02-29 12:30:01.500000"), Some(at));
+        for (form, one, other, apart_ms) in [
+            (
+                Form::Moment,
+                "2024-03-01 00:00:00.500000",
+                "2024-02-29 23:59:59",
+                1_500,
+            ),
+            (Form::Moment, "2024-03-01", "2024-02-29 23:59:59", 1_000),
+            (Form::Time, "12:30:01.5", "12:30:00", 1_500),
+            (Form::Time, "00:00:00.25", "-00:00:00.5", 750),
+            (Form::Time, "-838:59:58", "-838:59:59", 1_000),
+        ] {
+            let apart = read(form, one).unwrap() - read(form, other).unwrap();
+            assert_eq!(apart, SignedDuration::from_millis(apart_ms), "{one}");
+        }
         for (form, text) in [
             (Form::Moment, "0000-00-00 00:00:00"),
             (Form::Moment, "12:30:01"),
             (Form::Text, "2024-02-29 12:30:01"),
+            (Form::Text, "12:30:01"),
+            (Form::Time, "12:30"),
+            (Form::Time, "12::01"),
+            (Form::Time, "1:2:3:4"),
+            (Form::Time, "9999999999999999999:00:00"),
+            (Form::Time, "999999999999999999:00:00"),
         ] {
             assert_eq!(read(form, text), None, "{text}");
         }

@@ -2,7 +2,7 @@
 
 use crate::admin::answer::read;
 use crate::admin::{House, Parts, readiness};
-use crate::ledger::{Ledger, Mark, Recent};
+use crate::ledger::{Ledger, Mark, Recent, Taint};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -180,11 +180,8 @@ fn stands(parts: &Parts) -> [(&'static str, Value); 8] {
     let health = parts.ledger.health();
     let figures = parts.inspector.figures();
     let taints = parts.ledger.taints();
-    let tables = taints.iter().map(|taint| match &taint.database {
-        Some(database) => format!("{database}.{}", taint.table),
-        None => taint.table.clone(),
-    });
-    let tables: Vec<String> = tables.take(TABLES_MAX).collect();
+    let tables = taints.iter().take(TABLES_MAX).map(Taint::name);
+    let tables: Vec<String> = tables.collect();
     [
         ("roles", json!({"primary": primary, "shadow": shadow})),
         ("servers", json!({"errors": errors})),
@@ -195,9 +192,9 @@ fn stands(parts: &Parts) -> [(&'static str, Value); 8] {
         ),
         (
             "mirror",
-            json!({"state": mirror.state, "reason": mirror.reason, "reads": mirror.control.reads,
-                "writes": mirror.control.writes.name(), "sample": mirror.control.sample,
-                "observe": mirror.control.observe}),
+            json!({"state": mirror.state, "mirrors": mirror.mirrors(), "reason": mirror.reason,
+                "reads": mirror.control.reads, "writes": mirror.control.writes.name(),
+                "sample": mirror.control.sample, "observe": mirror.control.observe}),
         ),
         (
             "ledger",

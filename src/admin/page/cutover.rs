@@ -33,8 +33,8 @@ const STEPS: [&str; 6] = [
     "soaking",
 ];
 
-/// The field that names a guard to be overridden, of the form and of the query.
-const FORCE: &str = "force";
+/// The field of the query that names the dry run before, by its record.
+const REHEARSED: &str = "rehearsed";
 
 /// Those in which new transactions wait.
 const HELD: [&str; 3] = ["holding", "catching_up", "switching"];
@@ -46,10 +46,13 @@ struct Answered {
     wrong: Option<String>,
     /// The guards that refuse, and the others.
     guards: Vec<Judged>,
+    /// The guards that were ticked in the form.
     force: Vec<String>,
+    /// The dry run that led here, by its record.
+    rehearsed: Option<u64>,
 }
 
-/// How it stands. Guards that the query names as `force` are ticked: those of the dry run before.
+/// How it stands. The guards that the dry run before overrode are ticked ([`rehearsal`]).
 pub(super) async fn view(
     State(parts): State<Parts>,
     Extension(visitor): Extension<Visitor>,
@@ -58,11 +61,11 @@ pub(super) async fn view(
     RawQuery(query): RawQuery,
 ) -> Result<Markup, Trouble> {
     let query = query.unwrap_or_default();
-    let named = form_urlencoded::parse(query.as_bytes());
-    let forced = named.filter(|(name, guard)| name == FORCE && GUARDS.contains(&guard.as_ref()));
+    let mut named = form_urlencoded::parse(query.as_bytes());
+    let rehearsed = named.find(|(name, _)| name == REHEARSED);
     let answered = Answered {
         who: form::who(&visitor, &headers),
-        force: forced.map(|(_, guard)| guard.into_owned()).collect(),
+        rehearsed: rehearsed.and_then(|(_, id)| id.parse().ok()),
         ..Answered::default()
     };
     shown(&parts, &visitor, &wanted, &answered).await
@@ -305,30 +308,52 @@ fn took(step: &Value) -> String {
     us.map_or_else(|| "…".to_owned(), micros)
 }
 
+/// The dry run whose guards come ticked, so that the cutover behind it overrides the same: the newest record of all, if it
+/// is of a dry run with this server. An address that names any other ticks nothing, and none can name a guard: a link
+/// could come from anywhere.
+fn rehearsal<'a>(standing: &'a Value, shadow: &str, rehearsed: Option<u64>) -> Option<&'a Value> {
+    let newest = list(standing, "/history").first()?;
+    let is_it = rehearsed == Some(number(newest, "/id"));
+    (is_it && is(newest, "/dry_run") && text(newest, "/to") == shadow).then_some(newest)
+}
+
 /// The form. What leads back is called so.
 fn asked(visitor: &Visitor, standing: &Value, shadow: &str, answered: &Answered) -> Markup {
     let back = text(standing, "/way_back") == shadow;
+    let rehearsal = rehearsal(standing, shadow, answered.rehearsed);
     html! {
         h2 { @if back { "Roll back to " } @else { "Make " } strong { (shadow) } @if !back { " the primary" } }
         @if let Some(wrong) = &answered.wrong { p class="problem" role="alert" id="wrong" tabindex="-1" { (wrong) } }
-        @if visitor.may_change() { (order_form(visitor, shadow, back, answered)) } @else { (form::not_yours(visitor)) }
+        @if visitor.may_change() { (order_form(visitor, (shadow, back), answered, rehearsal)) } @else { (form::not_yours(visitor)) }
     }
 }
 
-fn order_form(visitor: &Visitor, shadow: &str, back: bool, answered: &Answered) -> Markup {
+fn order_form(
+    visitor: &Visitor,
+    (shadow, back): (&str, bool),
+    answered: &Answered,
+    rehearsal: Option<&Value>,
+) -> Markup {
     let failed = |name: &str| answered.guards.iter().find(|one| one.guard.name == name);
+    let typed = answered.force.iter().map(String::as_str);
+    let before = rehearsal.into_iter().flat_map(|run| texts(run, "/forced"));
+    let ticked: Vec<&str> = typed.chain(before).collect();
     html! {
         form method="post" action="/ui/cutover" class="stack" {
             (form::token(visitor))
             input type="hidden" name="to" value=(shadow);
             label for="who" { "Who asks" }
             input type="text" id="who" name="who" maxlength="200" required autocomplete="nickname" value=(answered.who);
-            details open[!answered.guards.is_empty() || !answered.force.is_empty()] {
+            details open[!answered.guards.is_empty() || !ticked.is_empty()] {
                 summary { "Override guards" }
                 p class="soft" { "Each is written to the record, with your name." }
+                @if let Some(run) = rehearsal.filter(|_| !ticked.is_empty()) {
+                    p class="soft" { "Ticked as in the dry run " a href={"/ui/cutover/" (number(run, "/id"))} { "#" (number(run, "/id")) }
+                        " by " (text(run, "/who")) "." }
+                }
                 div class="checks" {
                     @for name in GUARDS {
-                        label { input type="checkbox" name="force" value=(name) checked[answered.force.iter().any(|one| one == name)];
+                        label { input type="checkbox" name="force" value=(name) checked[ticked.contains(&name)];
                             " " (name) @if let Some(one) = failed(name) { " " @if one.guard.pass { (tag(Tone::Good, "pass")) } @else { (tag(Tone::Bad, "fail")) } } }
                     }
                 }
@@ -483,12 +508,13 @@ pub(super) async fn order(
             who: who.clone(),
         };
         match ordered(&parts, &visitor.caller, order).await {
-            Ok(Ordered::Begun(_)) => {
+            Ok(Ordered::Begun(id)) => {
                 let remembered = form::remember(who.as_deref());
-                // What a dry run was asked with is what the cutover behind it will be.
-                let kept: &[String] = if dry_run { &answered.force } else { &[] };
-                let kept: Vec<_> = kept.iter().map(|guard| (FORCE, guard.as_str())).collect();
-                let to = query("/ui/cutover", &kept);
+                // What a dry run was asked with is what the cutover behind it will be; its record says what that was.
+                let id = id.to_string();
+                let ticks = dry_run && !answered.force.is_empty();
+                let run = ticks.then_some((REHEARSED, id.as_str()));
+                let to = query("/ui/cutover", run.as_slice());
                 return Ok((remembered, Redirect::to(&to)).into_response());
             }
             Ok(Ordered::Refused(guards)) => {

@@ -81,21 +81,23 @@ pub(super) async fn shown(
                 }
                 @if wanted.has("switches") { (switches(parts, visitor, answered)) }
             }
-            @if let Some(news) = &news {
-                section class="panel" id="recent" data-part="recent" data-by="findings cutover verification readiness" {
-                    h2 { "The last hour" }
-                    @match news {
-                        Ok(news) => (recent::list(news)),
-                        Err(refusal) => p class="problem" { (refusal.message()) },
+            div class="column" {
+                @if let Some(news) = &news {
+                    section class="panel" id="recent" data-part="recent" data-by="findings cutover verification readiness" {
+                        h2 { "The last hour" }
+                        @match news {
+                            Ok(news) => (recent::list(news)),
+                            Err(refusal) => p class="problem" { (refusal.message()) },
+                        }
                     }
                 }
-            }
-        }
-        @if let Some(tainted) = &tainted {
-            section class="panel" id="taints" data-part="taints" data-by="readiness findings verification" {
-                @match tainted {
-                    Ok(tainted) => (taints::card(tainted)),
-                    Err(refusal) => { h2 { "Tainted tables" } p class="problem" { (refusal.message()) } }
+                @if let Some(tainted) = &tainted {
+                    section class="panel" id="taints" data-part="taints" data-by="readiness findings verification" {
+                        @match tainted {
+                            Ok(tainted) => (taints::card(tainted)),
+                            Err(refusal) => { h2 { "Tainted tables" } p class="problem" { (refusal.message()) } }
+                        }
+                    }
                 }
             }
         }

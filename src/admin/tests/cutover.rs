@@ -618,20 +618,74 @@ async fn the_way_back_is_judged_by_what_is_asked_on_the_way_back() {
 /// Finding: the ticks of a dry run were gone when the cutover behind it was asked for.
 #[tokio::test]
 async fn what_a_dry_run_overrides_is_ticked_for_the_cutover_behind_it() {
-    let (door, _wheel) = manned().await;
+    let (door, wheel) = manned().await;
     let token = seen(&door, "/ui/cutover").await.form_token();
-    let sent = |act: &str| {
-        format!(
-            "form_token={token}&to=vitess&who=dba&act={act}&confirm=vitess&force=lag&force=taint"
-        )
+    let sent = |act: &str, force: &str| {
+        format!("form_token={token}&to=vitess&who=dba&act={act}&confirm=vitess{force}")
     };
-    let done: Answer = asked(&door, "POST", "/ui/cutover", "", &sent("dry_run")).await;
-    let to = "/ui/cutover?force=lag&force=taint";
-    assert_eq!((done.status, done.header("location")), (303, to));
-    let page = seen(&door, "/ui/cutover?force=lag&force=luck&for=ddl").await;
-    page.has("value=\"lag\" checked");
+    let dry = sent("dry_run", "&force=lag&force=taint");
+    let done: Answer = asked(&door, "POST", "/ui/cutover", "", &dry).await;
+    let run = wheel.record().expect("a record");
+    let to = format!("/ui/cutover?rehearsed={run}");
+    assert_eq!((done.status, done.header("location")), (303, &*to));
+    let page = seen(&door, &to).await;
+    for part in [
+        "value=\"lag\" checked",
+        "value=\"taint\" checked",
+        "Ticked as in the dry run",
+        "details open",
+    ] {
+        page.has(part);
+    }
     page.lacks("value=\"ddl\" checked");
-    page.lacks("luck");
-    let done = asked(&door, "POST", "/ui/cutover", "", &sent("cutover")).await;
+    let go = sent("cutover", "&force=lag&force=taint");
+    let done = asked(&door, "POST", "/ui/cutover", "", &go).await;
     assert_eq!((done.status, done.header("location")), (303, "/ui/cutover"));
+    let orders = wheel.orders.lock().clone();
+    assert_eq!(orders[0].force, orders[1].force);
+    // One that overrode nothing leaves nothing to be ticked.
+    let done = asked(&door, "POST", "/ui/cutover", "", &sent("dry_run", "")).await;
+    assert_eq!((done.status, done.header("location")), (303, "/ui/cutover"));
+}
+
+/// Finding: a link could tick overrides in the form of whoever followed it.
+#[tokio::test]
+async fn no_address_ticks_what_the_newest_dry_run_did_not_override() {
+    let (door, wheel) = manned().await;
+    let begin = |to: &str, dry_run: bool| {
+        wheel.begin(&Order {
+            to: to.into(),
+            dry_run,
+            force: vec!["lag"],
+            who: "dba".into(),
+        })
+    };
+    let untouched = |page: &Answer| {
+        for guard in GUARDS {
+            page.lacks(&format!("value=\"{guard}\" checked"));
+        }
+    };
+    let older = begin("vitess", true);
+    let run = begin("vitess", true);
+    for query in [
+        String::new(),
+        "?force=lag&force=taint".to_owned(),
+        "?rehearsed=".to_owned(),
+        "?rehearsed=lag".to_owned(),
+        format!("?rehearsed={older}"),
+        format!("?rehearsed={}&force=lag", run + 1),
+    ] {
+        untouched(&seen(&door, &format!("/ui/cutover{query}")).await);
+    }
+    let rehearsed = format!("/ui/cutover?rehearsed={run}");
+    let page = seen(&door, &format!("{rehearsed}&force=taint")).await;
+    page.has("value=\"lag\" checked");
+    page.lacks("value=\"taint\" checked");
+    // A cutover is no dry run, and what is newer counts.
+    let real = begin("vitess", false);
+    untouched(&seen(&door, &format!("/ui/cutover?rehearsed={real}")).await);
+    untouched(&seen(&door, &rehearsed).await);
+    // The way back is another one.
+    let back = begin("legacy", true);
+    untouched(&seen(&door, &format!("/ui/cutover?rehearsed={back}")).await);
 }

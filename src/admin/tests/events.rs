@@ -41,11 +41,32 @@ async fn everything_stands_first_and_then_what_changes_is_told() {
         .await;
     let line = next(&mut ear, "mirror").await;
     assert_eq!(line["state"], "paused", "{line}");
+    assert_eq!(line["mirrors"], false, "{line}");
     door.cards.ready.lock().draining = true;
     assert_eq!(next(&mut ear, "serving").await["ready"], false);
     // It does not keep understudy from ending.
     door.stop.cancel();
     ear.until_its_end().await;
+}
+
+/// Finding: a mirror that runs and mirrors nothing was `running` in the events, and `off` everywhere else.
+#[tokio::test]
+async fn the_mirror_is_told_as_the_status_tells_it() {
+    let door = Door::open("").await;
+    let (mut ear, _) = Ear::ask(&door, EVENTS, NDJSON).await;
+    let line = next(&mut ear, "mirror").await;
+    assert_eq!(line["mirrors"], true, "{line}");
+    let off = r#"{"reads": false, "writes": "off"}"#;
+    door.ask("PATCH", "/api/v1/mirror", "", off).await;
+    let line = next(&mut ear, "mirror").await;
+    assert_eq!(line["state"], "running", "{line}");
+    assert_eq!(line["mirrors"], false, "{line}");
+    let (_, status) = door.get("/api/v1/status").await;
+    for (key, said) in line.as_object().expect("an object") {
+        if !["event", "at"].contains(&key.as_str()) {
+            assert_eq!(status["mirror"].get(key), Some(said), "{key}");
+        }
+    }
 }
 
 #[tokio::test]

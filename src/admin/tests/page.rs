@@ -216,6 +216,8 @@ async fn a_tainted_table_leads_to_the_verification_that_lifts_its_taint() {
     let page = seen(&door, "/ui/").await;
     page.has("role=\"rowheader\">shop.t</th>");
     page.has("a write was dropped");
+    // In the column of the last hour, right below it.
+    page.has("</section><section class=\"panel\" id=\"taints\"");
     page.has("href=\"/ui/verification?tables=shop.t#begin\"");
     let form = seen(&door, "/ui/verification?tables=shop.t").await;
     form.has("name=\"tables\" value=\"shop.t\"");

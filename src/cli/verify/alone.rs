@@ -96,11 +96,7 @@ pub(super) fn run(
             replicated,
             still,
             lock,
-            // What replication brings has the primary's own moments.
-            clock: match fed_by {
-                FedBy::Mirror => config.compare.measure.now().clock_tolerated(),
-                FedBy::Replication => Duration::ZERO,
-            },
+            clock: app::clock(&config, fed_by),
         }),
         records: Arc::new(Verifications::at(&config.ledger.path)),
         left_out: app::left_out(&config),

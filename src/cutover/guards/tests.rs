@@ -52,6 +52,7 @@ fn session(unknown: Option<&str>, holds: Option<(&str, Option<u64>)>) -> Session
     Session {
         id: 7,
         user: "app".into(),
+        connection: None,
         unknown: unknown.map(str::to_owned),
         holds: holds.map(|(what, lasts)| Holds {
             what: what.into(),
@@ -394,6 +395,29 @@ fn sessions_that_would_be_ended_are_named_where_the_config_ends_them() {
             "{}",
             guard.why
         );
+    }
+}
+
+/// Finding: a session that holds a lock was named by a number that the primary does not know.
+#[test]
+fn a_session_is_named_with_its_connection() {
+    let config = config("");
+    let mut figures = good(&config);
+    for one in [
+        session(None, Some(("GET_LOCK", None))),
+        session(Some("CALL"), None),
+    ] {
+        figures.sessions.push(Session {
+            connection: Some(41),
+            ..one
+        });
+    }
+    let refusal = judged(&config, &figures, &[]).refusal();
+    for words in [
+        "7 (app, connection 41): GET_LOCK, as long as the session",
+        "7 (app, connection 41): CALL",
+    ] {
+        assert!(refusal.contains(words), "{words:?} in {refusal:?}");
     }
 }
 

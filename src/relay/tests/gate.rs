@@ -2,8 +2,9 @@
 
 use super::world::*;
 use crate::connect::Stream;
-use crate::relay::{Carry, Carrying, Held, Leg, Then, Unheld};
+use crate::relay::{Carry, Carrying, Connection, Held, Leg, Then, Unheld};
 use crate::wire::reply;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -95,6 +96,15 @@ async fn an_idle_session_is_held_at_once_and_goes_back() {
     let waiting = desk.recv().await.unwrap();
     assert_eq!((waiting.held.seq, waiting.held.thread_id), (1, 7));
     assert_eq!(&*waiting.held.facts.primary, "legacy");
+    // Which connection that is, is known of who is held, too.
+    let session = waiting.held.facts.session;
+    let at = Connection {
+        thread_id: 7,
+        is_vitess: false,
+    };
+    assert_eq!(world.relay.connection(session), Some(at));
+    assert_eq!(world.relay.connections(), BTreeMap::from([(session, at)]));
+    assert_eq!(world.relay.connection(session + 1), None);
     assert_eq!(
         (waiting.held.status.0, &waiting.held.statements),
         (2, &None)

@@ -64,6 +64,8 @@ async fn a_moved_session_speaks_to_the_new_primary_only() {
     world.relay.hold();
     let waiting = desk.recv().await.unwrap();
     assert_eq!((waiting.held.seq, waiting.held.thread_id), (3, 70));
+    let at = world.relay.connection(1).unwrap();
+    assert_eq!(at.thread_id, 70, "the new primary's");
     assert_eq!(&*waiting.held.facts.primary, "vitess");
     assert_eq!(world.relay.counters().moved.value(), 1);
 }

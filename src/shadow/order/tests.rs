@@ -51,6 +51,48 @@ fn waits_of(history: &[(Part, Scope, u64, u64)]) -> Vec<Vec<Place>> {
     all
 }
 
+/// Finding: who looked at a cutover had all that was open scanned, however much it was, while the line was held.
+#[test]
+fn what_holds_up_the_others_is_sought_among_the_few_that_came_first() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut order = Order::default();
+    assert!(order.foremost().is_none() && order.acked_first().is_none());
+    for place in 0..40 {
+        // Two come later than others that were acknowledged after them.
+        let acked = match place {
+            3 => 50,
+            30 => 10,
+            place => 100 + place,
+        };
+        order.register(Request {
+            session: place,
+            part: Part::Commit,
+            scope: scope(&["a"]),
+            writes: Scope::none(),
+            began: at(acked),
+            acked: at(acked),
+            statement: None,
+        });
+    }
+    let first = |order: &Order| {
+        let (request, runs) = order.foremost().unwrap();
+        (request.session, runs)
+    };
+    assert_eq!(first(&order), (3, false));
+    assert_eq!(order.acked_first(), Some(at(10)), "who decides has all");
+    order.start(3);
+    assert_eq!(first(&order), (3, true));
+    for place in 0..4 {
+        order.complete(place);
+    }
+    assert_eq!(first(&order), (4, false));
+    for place in 4..15 {
+        order.complete(place);
+    }
+    assert_eq!(first(&order), (30, false));
+}
+
 #[test]
 fn a_read_waits_for_the_commits_acknowledged_before_it_began() {
     let history = [

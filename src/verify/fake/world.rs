@@ -98,6 +98,8 @@ pub(in crate::verify) struct Watched {
     pub(in crate::verify) verified: Mutex<Vec<String>>,
     pub(in crate::verify) holds: Mutex<Option<String>>,
     pub(in crate::verify) behind: Mutex<Option<String>>,
+    /// Replication feeds the shadow: no moment may differ.
+    pub(in crate::verify) is_replicated: Mutex<bool>,
     /// Commands of which it is not known what they wrote.
     pub(in crate::verify) under_way: Mutex<Option<String>>,
     /// How long the shadow is waited for.
@@ -181,7 +183,7 @@ impl Around for Watched {
     }
 
     fn clock(&self) -> Duration {
-        Duration::from_secs(1)
+        Duration::from_secs(u64::from(!*self.is_replicated.lock()))
     }
 
     fn lost_since(&self, table: &Table, _since: jiff::Timestamp) -> bool {

@@ -61,6 +61,38 @@ fn a_moment_that_is_off_as_the_mirrors_own_may_be_is_told_apart() {
     let differences = &table(&told)["differences"];
     assert_eq!(*differences, serde_json::json!({"changed": 1, "clock": 1}));
     assert_eq!(table(&told)["why"], Value::Null, "{told:#}");
+    // What replication brings has the primary's own moments.
+    *world.around.is_replicated.lock() = true;
+    let told = world.run(&[]);
+    let one = table(&told);
+    assert_eq!(one["differences"], serde_json::json!({"changed": 2}));
+    assert_eq!(one["why"], Value::Null, "{told:#}");
+}
+
+/// Finding: what CURTIME() filled was `changed` where a DATETIME beside it was `clock`.
+#[test]
+fn a_time_of_day_is_a_moment_too() {
+    let mut data = Data::of(4);
+    data.kind = "time";
+    for (id, at) in &mut data.rows {
+        *at = if *id == 4 { "23:59:59" } else { "12:30:01" }.to_owned();
+    }
+    let world = World::new(&[("t", data)]);
+    for (id, at) in [(1, "12:30:02"), (2, "12:30:00.5"), (3, "12:30:02.5")] {
+        let mut state = world.state.lock();
+        state.table("other", "t").rows.insert(id, at.to_owned());
+    }
+    let told = world.run(&[]);
+    let differences = &table(&told)["differences"];
+    assert_eq!(*differences, serde_json::json!({"changed": 1, "clock": 2}));
+    // A span of a day is one, whatever a clock would show.
+    let midnight = "00:00:00".to_owned();
+    let mut state = world.state.lock();
+    state.table("other", "t").rows.insert(4, midnight);
+    drop(state);
+    let told = world.run(&[]);
+    let differences = &table(&told)["differences"];
+    assert_eq!(*differences, serde_json::json!({"changed": 2, "clock": 2}));
 }
 
 #[test]

@@ -70,6 +70,11 @@ async fn a_session_that_cannot_move_stops_a_cutover_until_it_is_free() {
             why(&cutover["record"]).contains(word),
             "{what}: {cutover:#}"
         );
+        let connection = format!("connection {}) ", session.id());
+        assert!(
+            why(&cutover["record"]).contains(&connection),
+            "{what}: {cutover:#}"
+        );
         assert_eq!(primary(&scene.proxy), "legacy");
         // The session itself never noticed.
         session.query_drop(frees).await.expect(frees);
