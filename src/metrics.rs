@@ -189,7 +189,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 42] = [
+pub const RELAY: [Metric; 43] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -357,6 +357,10 @@ pub const RELAY: [Metric; 42] = [
     counter(
         "understudy_primary_bytes_total",
         "Bytes from the primary to clients, of ended sessions.",
+    ),
+    counter(
+        "understudy_process_log_dropped_total",
+        "Lines of the process's log that were let go, as whoever reads stderr was too slow.",
     ),
 ];
 
