@@ -372,7 +372,7 @@ pub const CONSOLE: [Metric; 6] = [
     ),
     counter(
         "understudy_console_refused_total",
-        "Connections to the console refused with error 1040.",
+        "Connections to the console refused with error 1040, or closed before their login, for want of places.",
     ),
     counter(
         "understudy_console_denied_total",
