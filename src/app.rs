@@ -28,7 +28,7 @@ mod verifying;
 
 pub use handover::detach;
 pub use limits::{Need, needs};
-pub use logging::log_to_stderr;
+pub use logging::{Log, log_to_stderr, say_last};
 pub use verifying::{clock, held, left_out, of, sureness};
 
 use crate::config::{Config, Server};

@@ -35,10 +35,13 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// utf8mb4_general_ci, which every server since 5.5 knows.
 const COLLATION: u16 = 45;
 
-/// By which of these a server says which it is: MariaDB knows no server_uuid.
-pub const IDENTITIES: [&str; 2] = [
+/// By the first of these that it knows a server says which it is. MariaDB has no server_uuid, and two of them may have one
+/// server_id: on one machine they have a port and a directory of their own, on two, since 10.5.26 and the like, a
+/// server_uid, which is made of an address of the machine's network.
+pub const IDENTITIES: [&str; 3] = [
     "SELECT @@GLOBAL.server_uuid",
-    "SELECT concat(@@GLOBAL.hostname, '/', @@GLOBAL.server_id)",
+    "SELECT concat_ws('/', @@GLOBAL.hostname, @@GLOBAL.server_id, @@GLOBAL.port, @@GLOBAL.datadir, @@GLOBAL.server_uid)",
+    "SELECT concat_ws('/', @@GLOBAL.hostname, @@GLOBAL.server_id, @@GLOBAL.port, @@GLOBAL.datadir)",
 ];
 
 /// A row of texts; `None` is NULL.
@@ -70,6 +73,16 @@ pub enum AskError {
     /// The last connection failed a moment ago.
     #[error("the last connection failed a moment ago")]
     Waits,
+    /// It is not the server that was to be asked.
+    #[error(
+        "its address led to several servers: {asked} was asked where {wanted} is meant; give the address of one"
+    )]
+    Another {
+        /// Which was asked, by its own word.
+        asked: String,
+        /// Which is meant.
+        wanted: String,
+    },
 }
 
 impl AskError {
@@ -167,6 +180,16 @@ impl Asker {
             }
         }
         Ok(None)
+    }
+
+    async fn must_be(&mut self, wanted: &str) -> Result<(), AskError> {
+        match self.identity().await? {
+            Some(asked) if asked == wanted => Ok(()),
+            asked => Err(AskError::Another {
+                asked: asked.unwrap_or_else(|| "one that does not say which it is".to_owned()),
+                wanted: wanted.to_owned(),
+            }),
+        }
     }
 
     /// The number under which the server knows the connection.
@@ -389,9 +412,24 @@ impl Questions {
     /// # Errors
     /// See [`AskError`]. Cancel-safe: a question that is given up closes its connection.
     pub async fn ask(&self, statement: &str) -> Result<Vec<Row>, AskError> {
+        self.ask_of(statement, None).await
+    }
+
+    /// The same of this server, by its own word ([`Asker::identity`]), where one is named: an address may lead to
+    /// several.
+    ///
+    /// # Errors
+    /// As [`Questions::ask`]; [`AskError::Another`] where it is not that one: it was not asked, and the next question goes
+    /// by another connection.
+    pub async fn ask_of(
+        &self,
+        statement: &str,
+        server: Option<&str>,
+    ) -> Result<Vec<Row>, AskError> {
         let mut payload = vec![Command::QUERY.0];
         payload.extend_from_slice(statement.as_bytes());
-        rows(&self.answer(&Manner::default(), &[], &payload).await?)
+        let manner = Manner::default();
+        rows(&self.answer_of(server, &manner, &[], &payload).await?)
     }
 
     /// The answer to a command, on a connection of this manner after these statements were run on
@@ -406,12 +444,25 @@ impl Questions {
         before: &[String],
         payload: &[u8],
     ) -> Result<Answer, AskError> {
+        self.answer_of(None, manner, before, payload).await
+    }
+
+    async fn answer_of(
+        &self,
+        server: Option<&str>,
+        manner: &Manner,
+        before: &[String],
+        payload: &[u8],
+    ) -> Result<Answer, AskError> {
         let mut state = self.state.lock().await;
         if let Some(next) = state.next {
             tokio::time::sleep_until(next).await;
         }
         state.next = Some(Instant::now() + self.spacing);
         let mut asker = self.asker(&mut state, manner).await?;
+        if let Some(wanted) = server {
+            asker.must_be(wanted).await?;
+        }
         for statement in before {
             asker.ask(statement).await?;
         }
@@ -586,6 +637,24 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(time_limit(version, time).as_deref(), limit, "{version}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_says_which_it_is_by_the_first_of_the_words_that_it_knows() {
+        for known in IDENTITIES {
+            let fake = fake::Fake::new(move |_, statement| {
+                if statement == known {
+                    fake::Say::Rows(vec![fake::row(&["this one"])])
+                } else {
+                    fake::Say::Refuse(1193)
+                }
+            });
+            let server = fake::server("other");
+            let account = server.account.clone().unwrap();
+            let opened = Asker::open(&fake, &server, &account, &Manner::default()).await;
+            let told = opened.unwrap().identity().await.unwrap();
+            assert_eq!(told.as_deref(), Some("this one"), "{known}");
         }
     }
 }

@@ -189,7 +189,7 @@ pub const PROCESS: [Metric; 2] = [
 ];
 
 /// The relay's and the shadow side's own counters, by the names under which [`crate::admin::House`] tells them.
-pub const RELAY: [Metric; 42] = [
+pub const RELAY: [Metric; 43] = [
     gauge(
         "understudy_mirror_connections",
         "Connections to the shadow that are open.",
@@ -358,6 +358,10 @@ pub const RELAY: [Metric; 42] = [
         "understudy_primary_bytes_total",
         "Bytes from the primary to clients, of ended sessions.",
     ),
+    counter(
+        "understudy_process_log_dropped_total",
+        "Lines of the process's log that were let go, as whoever reads stderr was too slow.",
+    ),
 ];
 
 /// The console's own counters, by the names under which it tells them.
@@ -368,7 +372,7 @@ pub const CONSOLE: [Metric; 6] = [
     ),
     counter(
         "understudy_console_refused_total",
-        "Connections to the console refused with error 1040.",
+        "Connections to the console refused with error 1040, or closed before their login, for want of places.",
     ),
     counter(
         "understudy_console_denied_total",

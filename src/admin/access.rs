@@ -175,7 +175,8 @@ fn let_in(request: &mut Request, caller: &Caller) -> Result<(), Refusal> {
     if let Some(place) = request.extensions().get::<LetIn>()
         && !caller.name().is_empty()
     {
-        place.set();
+        // A viewer who does not keep it is answered all the same, as long as nobody else comes.
+        let _keeps_it = place.set(caller.role());
     }
     let only_asks = request.method().is_safe() || page::is_way_in_or_out(request.uri().path());
     if !only_asks {

@@ -207,12 +207,8 @@ where
     T: Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
-    match aside(&READS, READING, read).await? {
-        Ok(found) => Ok(found),
-        Err(error) => Err(Refusal::unavailable(format!(
-            "the ledger cannot be read: {error}"
-        ))),
-    }
+    let found = read_at(&READS, READING, read).await;
+    found.map_err(Refusal::unavailable)
 }
 
 /// Reads under way at once that tell an operator how it stands after what they asked for was done. They have places of
@@ -234,9 +230,22 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let time = (AFTERWARDS_TIMEOUT, "the ledger did not answer in time");
-    match aside(&AFTERWARDS, time, read).await {
+    read_at(&AFTERWARDS, time, read).await
+}
+
+/// Reads at one of these places, or says why that cannot be.
+async fn read_at<T, E>(
+    places: &'static Semaphore,
+    time: (Duration, &'static str),
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    match aside(places, time, read).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(format!("the ledger cannot be read: {error}")),
         Err(refusal) => Err(refusal.message),
     }
 }
@@ -329,5 +338,14 @@ mod tests {
         let _hang = AFTERWARDS.acquire_many(2).await.expect("places");
         let late = read_afterwards(|| Ok::<_, String>(1)).await.unwrap_err();
         assert!(late.contains("in time"), "{late}");
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_cannot_be_read_is_told_in_the_same_words_before_and_afterwards() {
+        const WORDS: &str = "the ledger cannot be read: it is gone";
+        let before = read(|| Err::<(), _>("it is gone")).await.unwrap_err();
+        assert_eq!((before.status(), before.message()), (503, WORDS));
+        let afterwards = read_afterwards(|| Err::<(), _>("it is gone")).await;
+        assert_eq!(afterwards, Err(WORDS.to_owned()));
     }
 }

@@ -19,6 +19,7 @@ mod tests;
 
 use super::Parts;
 use super::holders::Holders;
+use super::places::Places;
 use crate::config::Live;
 use crate::ledger::Ledger;
 use crate::wire::reply::write_err;
@@ -45,8 +46,8 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Counters {
     /// Connections that were accepted.
     pub connections: AtomicU64,
-    /// Connections that were refused, for there were too many.
-    pub refused: AtomicU64,
+    /// Connections that were refused, or closed before anybody had logged in, for there were too many.
+    pub refused: Arc<AtomicU64>,
     /// Logins with a wrong password.
     pub denied: AtomicU64,
     /// Queries that SQLite was asked.
@@ -122,7 +123,8 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let shared = Arc::new(Shared::new(&parts, holders));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let refused = Arc::clone(&shared.counters.refused);
+    let places = Places::new("console", CONNECTIONS_MAX, refused);
     let mut connections = JoinSet::new();
     let mut number: u32 = 0;
     loop {
@@ -135,18 +137,19 @@ pub(super) async fn serve(
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
+            Ok((stream, peer)) => match places.take(peer.ip()) {
+                Some(place) => {
                     count(&shared.counters.connections);
                     number = number.wrapping_add(1);
                     let shared = Arc::clone(&shared);
                     connections.spawn(async move {
-                        let _place = place;
-                        session::serve(stream, &shared, number).await
+                        tokio::select! {
+                            ended = session::serve(stream, &shared, number, place.let_in()) => ended,
+                            () = place.is_lost() => session::Ended::Left,
+                        }
                     });
                 }
-                Err(_) => {
-                    count(&shared.counters.refused);
+                None => {
                     // It is done within a second, so that few of these ever wait.
                     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
                 }

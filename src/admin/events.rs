@@ -9,6 +9,7 @@ mod look;
 
 use super::Parts;
 use super::answer::{Asked, Refusal};
+use super::few::{Few, Taken, none_left};
 use super::status::Nothing;
 use super::streams::{Form, Stream, Streams};
 use super::who::Caller;
@@ -25,7 +26,6 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// Who may listen at once.
@@ -40,14 +40,14 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 /// The places, and the last look.
 #[derive(Debug)]
 pub(super) struct Events {
-    places: Arc<Semaphore>,
+    places: Arc<Few>,
     looks: Looks,
 }
 
 impl Events {
     pub(super) fn new() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(LISTENERS_MAX)),
+            places: Few::new(LISTENERS_MAX),
             looks: Looks::default(),
         }
     }
@@ -62,12 +62,9 @@ pub(super) async fn events(
     headers: HeaderMap,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Response, Refusal> {
-    let place = Arc::clone(&events.places).try_acquire_owned();
-    let place = place.map_err(|_| {
-        Refusal::unavailable(format!(
-            "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
-        ))
-    })?;
+    let role = caller.role();
+    let place = events.places.take(role);
+    let place = place.ok_or_else(|| none_left(role, LISTENERS_MAX))?;
     let form = Form::asked(&headers, Form::Events);
     let listener = Listener {
         events,
@@ -100,7 +97,7 @@ struct Listener {
     told: Option<Told>,
     /// When something was sent last.
     spoke: Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Taken,
 }
 
 /// What a listener knows.

@@ -13,6 +13,7 @@ pub(crate) mod console;
 mod coverage;
 mod cutover;
 mod events;
+mod few;
 mod findings;
 mod fleet;
 mod health;
@@ -240,7 +241,7 @@ pub struct Counters {
     /// Times that the tokens' file was not taken over, since it was last.
     pub tokens_refused: AtomicU64,
     /// Connections that were closed because all places were taken.
-    pub turned_away: AtomicU64,
+    pub turned_away: Arc<AtomicU64>,
 }
 
 /// Every route, and who may ask.

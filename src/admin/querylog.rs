@@ -5,6 +5,7 @@
 
 use super::Parts;
 use super::answer::{Asked, Refusal};
+use super::few::{none_left, open_to};
 use super::streams::{Form, Stream, Streams};
 use super::who::Caller;
 use crate::ledger::{LISTENERS_MAX, Listener, QueryFilter, VERDICTS};
@@ -87,7 +88,7 @@ pub(super) async fn querylog(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Refusal> {
     let form = Form::asked(&headers, Form::Ndjson);
-    let listener = listened(&parts, wanted.filter()?)?;
+    let listener = listened(&parts, &caller, wanted.filter()?)?;
     let lines = Lines::new(listener, streams.begin(), form, caller);
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static(form.kind()));
     let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -98,12 +99,14 @@ pub(super) async fn querylog(
 ///
 /// # Errors
 /// As many listen as may.
-pub(super) fn listened(parts: &Parts, filter: QueryFilter) -> Result<Listener, Refusal> {
-    parts.ledger.listen(filter).ok_or_else(|| {
-        Refusal::unavailable(format!(
-            "{LISTENERS_MAX} others listen already, which is as many as may; end one of them"
-        ))
-    })
+pub(super) fn listened(
+    parts: &Parts,
+    caller: &Caller,
+    filter: QueryFilter,
+) -> Result<Listener, Refusal> {
+    let role = caller.role();
+    let listener = parts.ledger.listen(filter, open_to(role, LISTENERS_MAX));
+    listener.ok_or_else(|| none_left(role, LISTENERS_MAX))
 }
 
 /// The answer's body.

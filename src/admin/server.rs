@@ -3,7 +3,7 @@
 use super::audit::{Clerk, Peer};
 use super::holders::Holders;
 use super::page::{self, Page};
-use super::places::{LetIn, Place, Places};
+use super::places::{CONNECTIONS_MAX, LetIn, Place, Places};
 use super::streams::Streams;
 use super::tls::Tls;
 use super::{Parts, console, readiness, router};
@@ -75,7 +75,8 @@ async fn serve_http(
         .clone()
         .map(|tls| task::spawn("certificate", tls.watch(shutdown.clone())));
     let (clerk, writes) = Clerk::start(parts.ledger.clone(), &parts.counters);
-    let places = Places::new(Arc::clone(&parts.counters));
+    let turned_away = Arc::clone(&parts.counters.turned_away);
+    let places = Places::new("admin", CONNECTIONS_MAX, turned_away);
     let app = router(parts, page, holders, clerk);
     let mut connections = JoinSet::new();
     loop {

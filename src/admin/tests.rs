@@ -952,8 +952,8 @@ async fn one_that_never_ends_its_head_takes_nothing_from_others() {
 }
 
 /// Asks by a connection that stays open; the status.
-async fn asked_on(stream: &mut TcpStream, at: SocketAddr) -> u16 {
-    let request = format!("GET /api/v1/status HTTP/1.1\r\nhost: {at}\r\n\r\n");
+async fn asked_on(stream: &mut TcpStream, at: SocketAddr, headers: &str) -> u16 {
+    let request = format!("GET /api/v1/status HTTP/1.1\r\nhost: {at}\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
     loop {
@@ -981,7 +981,7 @@ async fn asked_on(stream: &mut TcpStream, at: SocketAddr) -> u16 {
 async fn silent_connections_keep_nobody_out() {
     let door = Door::open("").await;
     let mut kept = TcpStream::connect(door.at).await.expect("connected");
-    assert_eq!(asked_on(&mut kept, door.at).await, 200);
+    assert_eq!(asked_on(&mut kept, door.at, "").await, 200);
     let mut silent = Vec::new();
     for _ in 0..2 * places::CONNECTIONS_MAX {
         silent.push(TcpStream::connect(door.at).await.expect("connected"));
@@ -989,7 +989,7 @@ async fn silent_connections_keep_nobody_out() {
     for path in ["/readyz", "/healthz", "/api/v1/status"] {
         assert_eq!(door.get(path).await.0, 200, "{path}");
     }
-    assert_eq!(asked_on(&mut kept, door.at).await, 200, "it was let in");
+    assert_eq!(asked_on(&mut kept, door.at, "").await, 200, "it was let in");
     let gone = silent[0].read(&mut [0]).await;
     assert!(!matches!(gone, Ok(1..)), "{gone:?}");
     let turned_away = door.parts.counters.turned_away.load(Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The running parts, as the admin sees them.
 
 use super::front::Front;
+use super::logging;
 use super::reload::Reload;
 use super::runtime::Threads;
 use crate::admin::{House, Mirror, NotReloaded, Ready, Reloaded, Seen, Sessions, Tee as TeeCounts};
@@ -328,6 +329,7 @@ impl House for Running {
             ("understudy_logins_held_total", count.logins_held.value()),
             ("understudy_client_bytes_total", count.bytes_up.value()),
             ("understudy_primary_bytes_total", count.bytes_down.value()),
+            ("understudy_process_log_dropped_total", logging::let_go()),
         ];
         counters.extend(self.reload.counters());
         counters

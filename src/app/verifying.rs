@@ -157,7 +157,8 @@ impl Around for Surroundings {
             let roles = self.roles.borrow().clone();
             if roles.shadow.fed_by == FedBy::Replication {
                 let replicated = self.replicated(roles);
-                replicated.wait(CATCH_UP).await?;
+                let on = [sought.on.primary, sought.on.shadow];
+                replicated.wait(on, CATCH_UP).await?;
                 return Ok(sureness(&replicated));
             }
             if sought.concludes {

@@ -27,6 +27,7 @@ mod watch;
 mod whole;
 mod words;
 
+use crate::app;
 use crate::words::harmless;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::Write;
@@ -180,7 +181,9 @@ impl From<ClientError> for Trouble {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
-    let done = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    let serves = matches!(command, Command::Serve(_));
+    let done = match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
@@ -206,9 +209,14 @@ pub fn run() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(trouble) => {
-            // Nobody is left to be told where even stderr is gone.
-            let words = harmless(&trouble.words);
-            let _ = writeln!(std::io::stderr(), "understudy: {words}");
+            let words = format!("understudy: {}", harmless(&trouble.words));
+            if serves {
+                // Whoever starts it again waits for its end, and may not for who reads stderr.
+                app::say_last(words);
+            } else {
+                // Nobody is left to be told where even stderr is gone.
+                let _ = writeln!(std::io::stderr(), "{words}");
+            }
             ExitCode::from(trouble.code)
         }
     }

@@ -31,7 +31,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::load(&arguments.config).map_err(Trouble::usage)?;
-    app::log_to_stderr(&config.log.filter.whole());
+    // To the end, whatever that is.
+    let _log = app::log_to_stderr(&config.log.filter.whole());
     let how = How {
         primary: arguments.primary.as_deref(),
         take_over: arguments.take_over,

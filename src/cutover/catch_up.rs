@@ -115,6 +115,19 @@ impl Way {
     /// # Errors
     /// It does not, or nobody can say, by the deadline; a dark write went wrong on the way.
     pub(super) async fn wait(&self, until: Instant) -> Result<(), String> {
+        self.wait_on([None; 2], until).await
+    }
+
+    /// The same of this primary and of this shadow, by their own word ([`crate::ask::Asker::identity`]), where they have
+    /// one: an address may lead to several. What the mirror or a hook says is of no one server.
+    ///
+    /// # Errors
+    /// As [`Way::wait`]; another one was asked.
+    pub(super) async fn wait_on(
+        &self,
+        on: [Option<&str>; 2],
+        until: Instant,
+    ) -> Result<(), String> {
         match self {
             Self::Mirror(mirror) => drained(mirror, until).await,
             Self::Heartbeat {
@@ -122,8 +135,8 @@ impl Way {
                 shadow,
                 table,
                 row,
-            } => heartbeat(primary, shadow, (table, *row), until).await,
-            Self::Gtid { primary, shadow } => gtid(primary, shadow, until).await,
+            } => heartbeat([primary, shadow], on, (table, *row), until).await,
+            Self::Gtid { primary, shadow } => gtid([primary, shadow], on, until).await,
             Self::Hook { command, told } => {
                 let told: Vec<(&str, &str)> = told
                     .iter()
@@ -244,8 +257,8 @@ async fn drained(mirror: &Mirror, until: Instant) -> Result<(), String> {
 
 /// Both sides have the table, or this fails at its first step.
 async fn heartbeat(
-    primary: &Questions,
-    shadow: &Questions,
+    [primary, shadow]: [&Questions; 2],
+    [on, on_shadow]: [Option<&str>; 2],
     (table, row): (&str, u32),
     until: Instant,
 ) -> Result<(), String> {
@@ -254,14 +267,14 @@ async fn heartbeat(
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         format!("the heartbeat in {table} cannot be {what}: {error}")
     };
-    match timeout_at(until, primary.ask(&write)).await {
+    match timeout_at(until, primary.ask_of(&write, on)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return Err(failed("written to the primary", &error)),
         Err(late) => return Err(failed("written to the primary", &late)),
     }
     let read = format!("SELECT beat FROM {table} WHERE id = {row}");
     loop {
-        let seen = match timeout_at(until, shadow.ask(&read)).await {
+        let seen = match timeout_at(until, shadow.ask_of(&read, on_shadow)).await {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => return Err(failed("read from the shadow", &error)),
             Err(_) => break,
@@ -291,9 +304,14 @@ pub(super) fn row_of(name: Option<&str>) -> u32 {
     folded + 2
 }
 
-async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result<(), String> {
+async fn gtid(
+    [primary, shadow]: [&Questions; 2],
+    [on, on_shadow]: [Option<&str>; 2],
+    until: Instant,
+) -> Result<(), String> {
     const INSTEAD: &str = "use cutover.catch_up = \"heartbeat\" or \"hook\"";
-    let asked = timeout_at(until, primary.ask("SELECT @@GLOBAL.gtid_executed")).await;
+    let asked = primary.ask_of("SELECT @@GLOBAL.gtid_executed", on);
+    let asked = timeout_at(until, asked).await;
     let asked = asked.map_err(|late| format!("the primary's GTIDs cannot be read: {late}"))?;
     let rows = asked.map_err(|error| match error {
         AskError::Refused { code: position::UNKNOWN_VARIABLE, .. } => format!(
@@ -316,7 +334,7 @@ async fn gtid(primary: &Questions, shadow: &Questions, until: Instant) -> Result
     let left = until.saturating_duration_since(Instant::now());
     let left = left.as_secs_f64().max(0.001);
     let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {left:.3})");
-    let asked = timeout_at(until, shadow.ask(&wait)).await;
+    let asked = timeout_at(until, shadow.ask_of(&wait, on_shadow)).await;
     let asked = asked.map_err(|_| NOT_THERE.to_owned())?;
     let rows = asked.map_err(|error| match error {
         AskError::Refused { code: position::UNKNOWN_FUNCTION, .. } => format!(

@@ -288,10 +288,10 @@ impl Ledger {
         }
     }
 
-    /// Listens to commands as they get their verdicts; `None` while [`LISTENERS_MAX`] others do.
+    /// Listens to commands as they get their verdicts; `None` while `most` others do, or [`LISTENERS_MAX`].
     #[must_use]
-    pub fn listen(&self, filter: QueryFilter) -> Option<Listener> {
-        self.inner.querylog.listen(filter)
+    pub fn listen(&self, filter: QueryFilter, most: usize) -> Option<Listener> {
+        self.inner.querylog.listen(filter, most)
     }
 
     /// How the ledger's file is.

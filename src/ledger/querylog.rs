@@ -266,8 +266,8 @@ impl QueryLog {
         }
     }
 
-    /// One more listener, unless there are [`LISTENERS_MAX`].
-    pub(super) fn listen(self: &Arc<Self>, filter: QueryFilter) -> Option<Listener> {
+    /// One more listener, where there are fewer than `most` then, which is [`LISTENERS_MAX`] or less.
+    pub(super) fn listen(self: &Arc<Self>, filter: QueryFilter, most: usize) -> Option<Listener> {
         let ear = Arc::new(Ear {
             filter,
             lines: ArrayQueue::new(ROOM),
@@ -276,7 +276,7 @@ impl QueryLog {
         });
         let _changing = self.changing.lock();
         let mut ears = Vec::clone(&self.ears.load());
-        if ears.len() >= LISTENERS_MAX {
+        if ears.len() >= most.min(LISTENERS_MAX) {
             return None;
         }
         ears.push(Arc::clone(&ear));
@@ -349,7 +349,7 @@ mod tests {
 
     fn wanting(filter: QueryFilter) -> (Ledger, Listener) {
         let ledger = ledger();
-        let listener = ledger.listen(filter).unwrap();
+        let listener = ledger.listen(filter, LISTENERS_MAX).unwrap();
         (ledger, listener)
     }
 
@@ -463,15 +463,31 @@ mod tests {
     fn so_many_listen_at_once_and_who_leaves_makes_room() {
         let ledger = ledger();
         let mut all: Vec<Listener> = (0..LISTENERS_MAX)
-            .map(|_| ledger.listen(QueryFilter::default()).unwrap())
+            .map(|_| {
+                ledger
+                    .listen(QueryFilter::default(), LISTENERS_MAX)
+                    .unwrap()
+            })
             .collect();
-        assert!(ledger.listen(QueryFilter::default()).is_none());
+        assert!(
+            ledger
+                .listen(QueryFilter::default(), LISTENERS_MAX)
+                .is_none()
+        );
         all.pop();
-        let last = ledger.listen(QueryFilter::default()).unwrap();
+        let last = ledger
+            .listen(QueryFilter::default(), LISTENERS_MAX)
+            .unwrap();
         ledger.record(observation("SELECT ?", Verdict::Match));
         for listener in all.iter().chain([&last]) {
             assert_eq!(shapes(listener), ["SELECT ?"]);
         }
+        let fewer = ledger.listen(QueryFilter::default(), LISTENERS_MAX - 2);
+        assert!(fewer.is_none(), "more listen than that");
+        all.truncate(LISTENERS_MAX - 4);
+        let fewer = ledger.listen(QueryFilter::default(), LISTENERS_MAX - 2);
+        assert!(fewer.is_some());
+        drop(fewer);
         drop((all, last));
         assert!(!ledger.inner.querylog.is_heard.load(Ordering::Relaxed));
     }

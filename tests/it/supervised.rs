@@ -1,7 +1,9 @@
 //! What a supervisor hears of a real process, over a socket as systemd has one: that it is ready once the primary
-//! has answered and not before, that it lives, that it drains. The primary is a thread that says a greeting.
+//! has answered and not before, that it lives, that it drains. The primary is a thread that says a greeting. And that
+//! none of it waits for who reads the log.
 
-use std::io::Write;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use std::io::{PipeReader, PipeWriter, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
@@ -74,7 +76,7 @@ impl Drop for Serving {
 }
 
 impl Serving {
-    fn start(primary: &str, dir: &std::path::Path, told: &std::path::Path) -> Self {
+    fn start(primary: &str, dir: &std::path::Path, told: &std::path::Path, stderr: Stdio) -> Self {
         let dir_text = dir.display();
         let config = format!(
             "[listen]\naddress = \"127.0.0.1:0\"\ndrain_timeout_s = 7\n\
@@ -91,6 +93,7 @@ impl Serving {
             .env("NOTIFY_SOCKET", told)
             .env("WATCHDOG_USEC", "3000000")
             .stdin(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("understudy starts");
         Self(child)
@@ -122,7 +125,7 @@ fn systemd_hears_that_it_is_ready_that_it_lives_and_that_it_drains() {
     let ear = UnixDatagram::bind(&told).expect("a socket");
     ear.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     let primary = Primary::start();
-    let mut serving = Serving::start(&primary.address, dir.path(), &told);
+    let mut serving = Serving::start(&primary.address, dir.path(), &told, Stdio::inherit());
 
     let begun = heard(&ear);
     assert!(
@@ -165,4 +168,68 @@ fn systemd_hears_that_it_is_ready_that_it_lives_and_that_it_drains() {
         assert!(fields.contains(&field), "{stopping}");
     }
     assert_eq!(serving.exit_code(), Some(0));
+}
+
+/// A pipe that takes nothing more, and its end that nobody reads.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (unread, mut full) = std::io::pipe().expect("a pipe");
+    let flags = fcntl_getfl(&full).expect("its flags");
+    fcntl_setfl(&full, flags | OFlags::NONBLOCK).expect("it can be filled");
+    for piece in [&[b'.'; 4096][..], b"."] {
+        while full.write(piece).is_ok() {}
+    }
+    fcntl_setfl(&full, flags).expect("whoever writes to it waits");
+    (unread, full)
+}
+
+#[test]
+fn who_reads_the_log_and_has_stopped_holds_nothing_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let told = dir.path().join("notify");
+    let ear = UnixDatagram::bind(&told).expect("a socket");
+    ear.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let primary = Primary::start();
+    primary.may_greet.store(true, Ordering::SeqCst);
+    let (unread, full) = full_pipe();
+    let mut serving = Serving::start(&primary.address, dir.path(), &told, full.into());
+    while !heard(&ear).starts_with("READY=1") {}
+    // Each of the relay's threads has run since it said that it serves.
+    while heard(&ear) != "WATCHDOG=1" {}
+    let pid = i32::try_from(serving.0.id()).expect("a pid");
+    crate::lab::signal(pid, "TERM");
+    while !heard(&ear).contains("STOPPING=1") {}
+    assert_eq!(serving.exit_code(), Some(0));
+    drop(unread);
+}
+
+#[test]
+fn nor_does_it_keep_a_start_that_fails_from_ending() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let somebody = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = somebody.local_addr().expect("an address");
+    let path = dir.path().join("understudy.db");
+    // What is wrong is seen before there is a log, and behind it.
+    for (text, code) in [
+        ("[listen]\nadress = \"127.0.0.1:0\"\n".to_owned(), 2),
+        (
+            format!(
+                "[listen]\naddress = \"127.0.0.1:0\"\n[ledger]\npath = {path:?}\nlog = \"\"\n\
+                 [admin]\naddress = \"{taken}\"\nconsole = \"\"\n"
+            ),
+            1,
+        ),
+    ] {
+        let file = dir.path().join("understudy.toml");
+        std::fs::write(&file, text).expect("the config is written");
+        let (unread, full) = full_pipe();
+        let child = Command::new(env!("CARGO_BIN_EXE_understudy"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stderr(full)
+            .spawn()
+            .expect("understudy starts");
+        assert_eq!(Serving(child).exit_code(), Some(code));
+        drop(unread);
+    }
 }

@@ -8,10 +8,12 @@ use super::answer;
 use super::ask::Fault;
 use super::chatter;
 use super::session::{Ended, Line};
-use super::{Shared, count};
+use super::{CONNECTIONS_MAX, Shared, count};
 use crate::admin::access::guessed;
+use crate::admin::few::open_to;
+use crate::admin::places::LetIn;
 use crate::admin::who::Caller;
-use crate::config::Secret;
+use crate::config::{Role, Secret};
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::NONCE_LEN;
 use crate::wire::login::{AUTH_MORE, AUTH_SWITCH, FAST_AUTH_OK, Login, SslRequest};
@@ -42,7 +44,12 @@ const CACHING_SHA2: &str = "caching_sha2_password";
 const COLLATION: u8 = 45;
 
 /// Greets a client and lets it in, or tells it why not. Who it is.
-pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Result<Caller, Ended> {
+pub(super) async fn log_in(
+    line: &mut Line,
+    shared: &Shared,
+    number: u32,
+    let_in: &LetIn,
+) -> Result<Caller, Ended> {
     let random = rustls::crypto::ring::default_provider().secure_random;
     let Some(nonce) = nonce(|bytes| random.fill(bytes).is_ok()) else {
         tracing::error!("this machine gives no random bytes, so nobody can log in to the console");
@@ -89,6 +96,10 @@ pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Res
     {
         return refuse(line, seq, &fault).await;
     }
+    if !let_in.set(caller.role()) {
+        count(&shared.counters.refused);
+        return refuse(line, seq, &too_many_viewers()).await;
+    }
     seq = seq.wrapping_add(1);
     // Whoever sent no password expects OK, and else that its proof was found good.
     if plugin == CACHING_SHA2 && proof.len() == proof_len(plugin) {
@@ -101,6 +112,16 @@ pub(super) async fn log_in(line: &mut Line, shared: &Shared, number: u32) -> Res
 /// A proof is made of the token itself: who has its SHA-256 alone could not tell it from another one, or would need
 /// no more than that to log in.
 const DENIED: &str = "Access denied: the password is the admin's token (admin.token_file, or one that admin.tokens_file has as `token`, not as `sha256`)";
+
+/// What is told to a viewer for whom there is no place.
+fn too_many_viewers() -> Fault {
+    let open = open_to(Role::Viewer, CONNECTIONS_MAX);
+    let kept = CONNECTIONS_MAX - open;
+    let text = format!(
+        "Too many connections: viewers have {open} of the console's {CONNECTIONS_MAX} places, the other {kept} are for operators"
+    );
+    Fault::new(1040, b"08004", text)
+}
 
 async fn refuse<T>(line: &mut Line, seq: u8, fault: &Fault) -> Result<T, Ended> {
     answer::fault(line.out(), seq.wrapping_add(1), fault);

@@ -5,6 +5,7 @@ use super::ask::{self, Described, Fault, Rows};
 use super::chatter::{self, Reply};
 use super::login::{self, CAPABILITIES};
 use super::{Shared, count};
+use crate::admin::places::LetIn;
 use crate::admin::who::Caller;
 use crate::wire::command::Command;
 use crate::wire::execute::{Execute, Shape, Type, Value as Bound, long_parameter, statement_id};
@@ -133,13 +134,18 @@ impl Line {
 }
 
 /// Serves one client until it leaves.
-pub(super) async fn serve(stream: TcpStream, shared: &Arc<Shared>, number: u32) -> Ended {
+pub(super) async fn serve(
+    stream: TcpStream,
+    shared: &Arc<Shared>,
+    number: u32,
+    let_in: &LetIn,
+) -> Ended {
     let _ = stream.set_nodelay(true);
     let mut line = Line {
         stream: BufReader::new(stream),
         out: Vec::new(),
     };
-    let login = login::log_in(&mut line, shared, number);
+    let login = login::log_in(&mut line, shared, number, let_in);
     let caller = match tokio::time::timeout(LOGIN_TIMEOUT, login).await {
         Ok(Ok(caller)) => caller,
         Ok(Err(ended)) => return ended,

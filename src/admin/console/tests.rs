@@ -888,6 +888,35 @@ async fn one_connection_too_many_is_told_so() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn viewers_keep_no_operator_out() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let alice = "[alice]\nrole = \"operator\"\ntoken = \"alice-alice-alice\"\n";
+    let bob = "[bob]\nrole = \"viewer\"\ntoken = \"bob-bob-bob-bob-bob\"\n";
+    std::fs::write(file.path(), format!("{alice}{bob}")).unwrap();
+    let door = Door::open_with(&format!("[admin]\ntokens_file = {:?}\n", file.path())).await;
+    let log_in = |token: &'static str| mysql_async::Conn::new(door.options().pass(Some(token)));
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_MAX / 4 * 3 {
+        held.push(log_in("bob-bob-bob-bob-bob").await.unwrap());
+    }
+    let refused = log_in("bob-bob-bob-bob-bob").await.unwrap_err();
+    let words = "viewers have 12 of the console's 16 places";
+    assert!(refused.to_string().contains(words), "{refused}");
+    assert_eq!(door.counters.refused.load(Ordering::Relaxed), 1);
+    // Who says nothing leaves for who comes.
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        silent.push(TcpStream::connect(door.at).await.unwrap());
+    }
+    for _ in 0..CONNECTIONS_MAX / 4 {
+        held.push(log_in("alice-alice-alice").await.unwrap());
+    }
+    for client in &mut held {
+        client.query_drop("SELECT 1").await.unwrap();
+    }
+}
+
 const ENDLESS: &[u8] =
     b"\x03WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 

@@ -9,6 +9,7 @@ use super::entry::cookie_name;
 use super::form::cookie;
 use super::seats::Visitor;
 use crate::admin::answer::{Refusal, read};
+use crate::admin::few::{Few, Taken};
 use crate::admin::places::CONNECTIONS_MAX;
 use crate::admin::server::LIFE_MAX;
 use crate::admin::streams::{Stream as Answer, Streams};
@@ -25,7 +26,6 @@ use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// Streams at once: what is left of the connections is for those who ask for something.
@@ -62,14 +62,14 @@ type Look = [u64; PARTS.len()];
 /// The places, and the last look.
 #[derive(Debug)]
 pub(super) struct Watchers {
-    places: Arc<Semaphore>,
+    places: Arc<Few>,
     last: Mutex<Option<(Instant, Look)>>,
 }
 
 impl Watchers {
     pub(super) fn new() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(STREAMS_MAX)),
+            places: Few::new(STREAMS_MAX),
             last: Mutex::new(None),
         }
     }
@@ -88,7 +88,7 @@ struct Stream {
     ends: Instant,
     /// Its connection lives on as long as it does.
     answer: Answer,
-    _place: OwnedSemaphorePermit,
+    _place: Taken,
 }
 
 /// Opens a stream.
@@ -99,7 +99,7 @@ pub(super) async fn stream(
     Extension(streams): Extension<Streams>,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(place) = Arc::clone(&page.events.places).try_acquire_owned() else {
+    let Some(place) = page.events.places.take(visitor.caller.role()) else {
         let refusal =
             Refusal::unavailable("too many pages are open; this one looks by itself now and then");
         return ([(header::RETRY_AFTER, "30")], refusal).into_response();

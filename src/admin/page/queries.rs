@@ -101,7 +101,7 @@ pub(super) async fn view(
     let asked = tidied(asked?.0);
     let filter = asked.clone().filter()?;
     let content = if wanted.whole() {
-        let lines = match listened(&parts, filter) {
+        let lines = match listened(&parts, &visitor.caller, filter) {
             Ok(listener) => Ok(first(&listener).await),
             Err(refusal) => Err(refusal),
         };
@@ -267,7 +267,7 @@ pub(super) async fn stream(
     Asked(asked): Asked<Filter>,
 ) -> Result<Response, Refusal> {
     let asked = tidied(asked);
-    let listener = listened(&parts, asked.clone().filter()?)?;
+    let listener = listened(&parts, &visitor.caller, asked.clone().filter()?)?;
     let seat = cookie(&headers, &cookie_name(parts.config.admin.address.port()));
     let tail = Tail {
         page,

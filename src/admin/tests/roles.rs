@@ -1,6 +1,7 @@
 //! Who may do what: the roles of the tokens' file, the names that stand in records, and seats that end with their token.
 
 use super::page::{asked, logged_in_by};
+use super::querylog::Ear;
 use super::*;
 
 pub(super) const ALICE: &str = "authorization: Bearer alice-alice-alice\r\n";
@@ -176,4 +177,53 @@ async fn a_seat_ends_with_the_token_that_it_was_taken_by() {
     );
     assert_eq!(asked(&door, "GET", "/ui/", &operator, "").await.status, 200);
     assert_eq!(door.ask("GET", "/api/v1/status", GRAFANA, "").await.0, 401);
+}
+
+#[tokio::test]
+async fn viewers_take_no_place_at_what_lasts_that_is_kept_for_operators() {
+    let (door, _file) = named().await;
+    let seat = logged_in_by(&door, "grafana-grafana-1").await;
+    let operators = logged_in_by(&door, "alice-alice-alice").await;
+    for (path, viewer, operator, places) in [
+        ("/api/v1/querylog", GRAFANA, ALICE, 8),
+        ("/api/v1/events", GRAFANA, ALICE, 8),
+        ("/ui/events", seat.as_str(), operators.as_str(), 16),
+    ] {
+        let mut ears = Vec::new();
+        for (headers, places) in [(viewer, places / 4 * 3), (operator, places / 4)] {
+            for nth in 0..places {
+                let (ear, head) = Ear::ask(&door, path, headers).await;
+                assert!(head[0].contains("200"), "{path}, {nth}: {head:?}");
+                ears.push(ear);
+            }
+            let (status, body) = door.ask("GET", path, headers, "").await;
+            assert_eq!(status, 503, "{path}: {body}");
+        }
+        if path == "/api/v1/querylog" {
+            // The page's live queries are among them.
+            let page = asked(&door, "GET", "/ui/queries", &seat, "").await;
+            page.has("the last 2 of the 8 places are for operators");
+        }
+    }
+}
+
+#[tokio::test]
+async fn viewers_keep_no_operator_out_of_the_door() {
+    let (door, _file) = named().await;
+    let mut kept = Vec::new();
+    for nth in 0..2 * places::CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(door.at).await.expect("connected");
+        assert_eq!(asked_on(&mut stream, door.at, GRAFANA).await, 200, "{nth}");
+        kept.push(stream);
+    }
+    let mut operator = TcpStream::connect(door.at).await.expect("connected");
+    assert_eq!(asked_on(&mut operator, door.at, ALICE).await, 200);
+    for _ in 0..places::CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(door.at).await.expect("connected");
+        assert_eq!(asked_on(&mut stream, door.at, GRAFANA).await, 200);
+        kept.push(stream);
+    }
+    let again = asked_on(&mut operator, door.at, ALICE).await;
+    assert_eq!(again, 200, "it keeps its place");
+    assert_eq!(asked_on(&mut kept[0], door.at, GRAFANA).await, 200);
 }

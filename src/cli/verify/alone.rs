@@ -260,7 +260,8 @@ impl Around for Alone {
         Box::pin(async move {
             if let Some(replicated) = &self.replicated {
                 tokio::time::sleep(QUIET).await;
-                replicated.wait(REPLICATION_MAX).await?;
+                let on = [sought.on.primary, sought.on.shadow];
+                replicated.wait(on, REPLICATION_MAX).await?;
                 return Ok(app::sureness(replicated));
             }
             match &self.still {
