@@ -360,7 +360,7 @@ pub const RELAY: [Metric; 43] = [
     ),
     counter(
         "understudy_process_log_dropped_total",
-        "Lines of the process's log that were let go, as whoever reads stderr was too slow.",
+        "Lines missing from the process's log, as whoever reads stderr was too slow or away.",
     ),
 ];
 

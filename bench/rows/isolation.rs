@@ -93,7 +93,11 @@ fn idle_ones(bench: &Bench) -> Result<Outcome> {
                 &rounds,
                 &contender.name,
                 how,
-                coverage(contender)?,
+                if contender.name == AGAIN {
+                    String::new()
+                } else {
+                    coverage(contender)?
+                },
             );
         }
         let title = format!("isolation, 8 connections, {how}");

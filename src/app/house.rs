@@ -329,7 +329,7 @@ impl House for Running {
             ("understudy_logins_held_total", count.logins_held.value()),
             ("understudy_client_bytes_total", count.bytes_up.value()),
             ("understudy_primary_bytes_total", count.bytes_down.value()),
-            ("understudy_process_log_dropped_total", logging::let_go()),
+            ("understudy_process_log_dropped_total", logging::missing()),
         ];
         counters.extend(self.reload.counters());
         counters

@@ -1,57 +1,36 @@
 //! The log: lines for people on stderr, as many as `log.filter` says. What it says may change while the process runs.
 //!
-//! Nobody who logs waits for who reads stderr, the relay's threads above all: a thread of the log's own writes, behind a
-//! queue. Lines for which it has no room are let go, counted, and told of once there is room again.
+//! Nobody who logs waits for who reads stderr, the relay's threads above all: what is said goes into a queue (`outlet`).
+
+mod outlet;
+
+pub use outlet::Log;
 
 use jiff::Timestamp;
+use outlet::{END_MAX, Missing, WAITING_MAX, aside, queue};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::OnceLock;
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Lines that wait for whoever reads stderr, at most: of about a hundred bytes each.
-const WAITING_MAX: usize = 8192;
-
-/// At the end of the process whoever reads stderr is waited for so long.
-const END_MAX: Duration = Duration::from_millis(1500);
-
 /// Has the process' log go by another filter; none before it has begun.
 static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
-/// Lines of the process' log that were let go; none before it has begun.
-static LET_GO: OnceLock<ErrorCounter> = OnceLock::new();
-
-/// The process' log. Dropped, it has what waits written, and takes nothing more.
-#[derive(Debug)]
-#[must_use = "the log ends where it is dropped"]
-pub struct Log {
-    writing: Option<WorkerGuard>,
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        // Where nobody reads, this might say so on stdout, which nobody may read either.
-        if let Some(writing) = self.writing.take() {
-            aside(END_MAX, move || drop(writing));
-        }
-    }
-}
+/// Lines that are missing from the process' log; none before it has begun.
+static MISSING: OnceLock<Missing> = OnceLock::new();
 
 /// Begins. `filter` is in the words of `RUST_LOG`; an empty one is for what that says, or `info` where it says nothing.
 /// From here on a panic is told in the log, too.
 pub fn log_to_stderr(filter: &str) -> Log {
     let ranked = is_journals();
-    let (waiting, log) = queue(io::stderr(), ranked, WAITING_MAX);
-    let _first = LET_GO.set(waiting.error_counter());
+    let (waiting, log, missing) = queue(io::stderr(), ranked, WAITING_MAX);
+    let _first = MISSING.set(missing);
     let of_panics = waiting.clone();
     std::panic::set_hook(Box::new(move |panic| {
         let _it_never_fails = of_panics.clone().write_all(told(ranked, panic).as_bytes());
@@ -77,89 +56,36 @@ pub fn log_to_stderr(filter: &str) -> Log {
     log
 }
 
-/// Lines that were let go since the start, as whoever reads stderr was too slow.
-pub(super) fn let_go() -> u64 {
-    LET_GO.get().map_or(0, |lines| lines.dropped_lines() as u64)
+/// Lines that are missing from the log since the start: whoever reads stderr was too slow, or has left.
+pub(super) fn missing() -> u64 {
+    MISSING.get().map_or(0, Missing::count)
 }
 
 /// Says on stderr why a process ends that serves no more, and waits no longer than a moment for whoever reads it.
-pub fn say_last(words: String) {
+pub fn say_last(words: &str) {
+    let mut said = words.to_owned();
+    if is_journals() {
+        said = ranked_lines(Level::ERROR, words);
+    }
     aside(END_MAX, move || {
-        let _nobody_is_left_to_be_told = writeln!(io::stderr(), "{words}");
+        let _nobody_is_left_to_be_told = writeln!(io::stderr(), "{said}");
     });
 }
 
-/// Does what may hang on a thread of its own; the process ends without it.
-fn aside(at_most: Duration, work: impl FnOnce() + Send + 'static) {
-    let (ends, ended) = sync_channel::<()>(0);
-    let begun = std::thread::Builder::new()
-        .name("last words".to_owned())
-        .spawn(move || {
-            let _ends = ends;
-            work();
-        });
-    if begun.is_ok() {
-        let _in_time = ended.recv_timeout(at_most);
-    }
-}
-
-/// What waits to be written there, so many lines at most, and who writes it.
-fn queue(to: impl Write + Send + Sync + 'static, ranked: bool, most: usize) -> (NonBlocking, Log) {
-    let let_go = Arc::new(OnceLock::new());
-    let outlet = Outlet {
-        to,
-        ranked,
-        let_go: Arc::clone(&let_go),
-        told: 0,
-    };
-    let (waiting, writing) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(most)
-        .thread_name("log")
-        .finish(outlet);
-    let _first = let_go.set(waiting.error_counter());
-    let writing = Some(writing);
-    (waiting, Log { writing })
-}
-
-/// Where lines are written, and told of that were not.
-struct Outlet<W> {
-    to: W,
-    ranked: bool,
-    let_go: Arc<OnceLock<ErrorCounter>>,
-    /// Of these it was said.
-    told: usize,
-}
-
-impl<W: Write> Write for Outlet<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.to.write(bytes)
-    }
-
-    /// All that waited was written.
-    fn flush(&mut self) -> io::Result<()> {
-        let let_go = self.let_go.get().map_or(0, ErrorCounter::dropped_lines);
-        let more = let_go.saturating_sub(self.told);
-        if more > 0 {
-            self.told = let_go;
-            let text = format!(
-                "{more} lines of this log are missing before this one: whoever reads stderr was too slow, and nobody waits for that; {let_go} since the start"
-            );
-            let line = line(self.ranked, Level::WARN, &text);
-            self.to.write_all(line.as_bytes())?;
-        }
-        self.to.flush()
-    }
+/// The journal reads a priority from each line.
+fn ranked_lines(level: Level, text: &str) -> String {
+    let rank = format!("<{}>", priority(level));
+    let lines: Vec<String> = text.lines().map(|line| format!("{rank}{line}")).collect();
+    lines.join("\n")
 }
 
 /// A line as the others are, of what does not come by them.
 fn line(ranked: bool, level: Level, text: &str) -> String {
-    let rank = if ranked {
-        format!("<{}>", priority(level))
-    } else {
-        String::new()
-    };
-    format!("{rank}{:.6} {level:>5} {text}\n", Timestamp::now())
+    let line = format!("{:.6} {level:>5} {text}", Timestamp::now());
+    if ranked {
+        return ranked_lines(level, &line) + "\n";
+    }
+    line + "\n"
 }
 
 /// The line of a panic.
@@ -237,21 +163,7 @@ fn meant(filter: &str) -> EnvFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use parking_lot::Mutex;
-    use std::sync::mpsc::{Receiver, SyncSender};
-
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use outlet::tests::Kept;
 
     fn said(ranked: bool) -> Vec<String> {
         let kept = Kept::default();
@@ -291,74 +203,6 @@ mod tests {
         assert!(said(false).iter().all(|line| line.starts_with("20")));
     }
 
-    /// A reader that takes nothing until it is let.
-    struct Stopped {
-        goes_on: Mutex<Receiver<()>>,
-        kept: Kept,
-    }
-
-    impl Write for Stopped {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _it_goes_on_for_good = self.goes_on.lock().recv();
-            self.kept.write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn stopped() -> (Stopped, SyncSender<()>, Kept) {
-        let (go_on, goes_on) = sync_channel(0);
-        let kept = Kept::default();
-        let reader = Stopped {
-            goes_on: Mutex::new(goes_on),
-            kept: kept.clone(),
-        };
-        (reader, go_on, kept)
-    }
-
-    #[test]
-    fn nobody_waits_for_a_reader_that_has_stopped_and_what_is_missing_is_told() {
-        let (reader, go_on, kept) = stopped();
-        let (mut waiting, log) = queue(reader, true, 4);
-        for nth in 0..100 {
-            waiting.write_all(format!("{nth}\n").as_bytes()).unwrap();
-        }
-        let let_go = waiting.error_counter().dropped_lines();
-        // One may have been taken out by who cannot write it.
-        assert!(let_go == 95 || let_go == 96, "{let_go}");
-        drop(go_on);
-        let written = || String::from_utf8(kept.0.lock().clone()).unwrap();
-        for _ in 0..6_000 {
-            if written().contains("missing") {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        drop(log);
-        let written = written();
-        let lines: Vec<&str> = written.lines().collect();
-        assert_eq!(lines.len(), 100 - let_go + 1, "{written}");
-        let told = lines[lines.len() - 1];
-        assert!(told.starts_with("<4>20"), "{told}");
-        let wanted = format!(" WARN {let_go} lines of this log are missing");
-        assert!(told.contains(&wanted), "{told}");
-    }
-
-    #[test]
-    fn the_end_waits_for_no_reader_either() {
-        let (reader, go_on, kept) = stopped();
-        let (mut waiting, log) = queue(reader, false, 4);
-        for _ in 0..9 {
-            waiting.write_all(b"a line\n").unwrap();
-        }
-        // It would never return.
-        drop(log);
-        assert!(kept.0.lock().is_empty());
-        drop(go_on);
-    }
-
     #[test]
     fn a_line_that_comes_by_itself_looks_like_the_others() {
         let whole = said(false);
@@ -367,5 +211,16 @@ mod tests {
         let text = |line: &str| line.split_once('Z').map(|(_, text)| text.to_owned());
         assert_eq!(text(own.trim_end()), text(&whole[1]));
         assert_eq!(own.trim_end().len(), whole[1].len(), "{own} {}", whole[1]);
+    }
+
+    #[test]
+    fn each_line_of_what_is_said_last_has_its_priority() {
+        let said = ranked_lines(Level::ERROR, "it broke\nat the end");
+        assert_eq!(said, "<3>it broke\n<3>at the end");
+        let own = line(true, Level::ERROR, "panicked\n   0: somewhere");
+        assert!(
+            own.starts_with("<3>20") && own.ends_with("\n<3>   0: somewhere\n"),
+            "{own}"
+        );
     }
 }

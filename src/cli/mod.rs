@@ -212,7 +212,7 @@ pub fn run() -> ExitCode {
             let words = format!("understudy: {}", harmless(&trouble.words));
             if serves {
                 // Whoever starts it again waits for its end, and may not for who reads stderr.
-                app::say_last(words);
+                app::say_last(&words);
             } else {
                 // Nobody is left to be told where even stderr is gone.
                 let _ = writeln!(std::io::stderr(), "{words}");

@@ -15,6 +15,7 @@ use crate::admin::server::LIFE_MAX;
 use crate::admin::streams::{Stream as Answer, Streams};
 use crate::admin::who::Caller;
 use crate::admin::{House, Parts};
+use crate::config::Role;
 use crate::cutover::machine::Rest;
 use axum::Extension;
 use axum::body::Body;
@@ -100,8 +101,12 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Response {
     let Some(place) = page.events.places.take(visitor.caller.role()) else {
+        let whose = match visitor.caller.role() {
+            Role::Viewer => "too many pages of viewers are open",
+            Role::Operator => "too many pages are open",
+        };
         let refusal =
-            Refusal::unavailable("too many pages are open; this one looks by itself now and then");
+            Refusal::unavailable(format!("{whose}; this one looks by itself now and then"));
         return ([(header::RETRY_AFTER, "30")], refusal).into_response();
     };
     let seat = cookie(&headers, &cookie_name(parts.config.admin.address.port()));
