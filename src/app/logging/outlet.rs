@@ -66,7 +66,7 @@ pub(super) fn queue(
 ) -> (Entrance, Log, Missing) {
     let missing = Missing::default();
     let outlet = Outlet {
-        to,
+        to: Patient(to),
         ranked,
         missing: missing.clone(),
         told: 0,
@@ -126,30 +126,36 @@ impl<'a> MakeWriter<'a> for Entrance {
     }
 }
 
+/// Waits where what it writes to will not.
+struct Patient<W>(W);
+
+impl<W: Write> Write for Patient<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(fault) if fault.kind() == ErrorKind::WouldBlock => std::thread::sleep(AGAIN),
+                done => return done,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Where lines are written, and told of that were not.
 struct Outlet<W> {
-    to: W,
+    to: Patient<W>,
     ranked: bool,
     missing: Missing,
     /// Of these it was said.
     told: u64,
 }
 
-impl<W: Write> Outlet<W> {
-    /// As `write`, but it waits where that will not.
-    fn waits(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.to.write(bytes) {
-                Err(fault) if fault.kind() == ErrorKind::WouldBlock => std::thread::sleep(AGAIN),
-                done => return done,
-            }
-        }
-    }
-}
-
 impl<W: Write> Write for Outlet<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let done = self.waits(bytes);
+        let done = self.to.write(bytes);
         if matches!(&done, Err(fault) if fault.kind() != ErrorKind::Interrupted) {
             self.missing.unwritten.fetch_add(1, Ordering::Relaxed);
         }
@@ -165,11 +171,7 @@ impl<W: Write> Write for Outlet<W> {
                 "{more} lines of this log are missing before this one: whoever reads stderr was too slow or away, and nobody waits for that; {missing} since the start"
             );
             let line = line(self.ranked, Level::WARN, &text);
-            let mut rest = line.as_bytes();
-            while !rest.is_empty() {
-                let written = self.waits(rest)?;
-                rest = rest.get(written..).unwrap_or_default();
-            }
+            self.to.write_all(line.as_bytes())?;
             self.told = missing;
         }
         self.to.flush()
@@ -279,21 +281,21 @@ pub(super) mod tests {
             }
         }
         let mut outlet = Outlet {
-            to: Away(
+            to: Patient(Away(
                 vec![ErrorKind::BrokenPipe, ErrorKind::WouldBlock],
                 Vec::new(),
-            ),
+            )),
             ranked: false,
             missing: Missing::default(),
             told: 0,
         };
         assert!(outlet.write_all(b"one\n").is_err());
-        outlet.to.0 = vec![ErrorKind::WouldBlock; 3];
+        outlet.to.0.0 = vec![ErrorKind::WouldBlock; 3];
         outlet.write_all(b"two\n").unwrap();
         assert_eq!(outlet.missing.count(), 1);
         outlet.flush().unwrap();
         outlet.flush().unwrap();
-        let written = String::from_utf8(outlet.to.1).unwrap();
+        let written = String::from_utf8(outlet.to.0.1).unwrap();
         let lines: Vec<&str> = written.lines().collect();
         assert_eq!(lines.len(), 2, "{written}");
         assert!(
