@@ -186,8 +186,9 @@ async fn a_transaction_that_stays_open_is_not_waited_for_beyond_the_bound() {
     assert_eq!(told["run"]["outcome"], "equal", "{told:#}");
     let (good, vain) = holds(&told);
     assert_eq!(good.len(), 1, "{told:#}");
+    // Given up 5 ms before the bound, so that everybody has gone on within it.
     assert!(
-        vain.iter().any(|ms| *ms >= 150.0),
+        vain.iter().any(|ms| *ms >= 145.0),
         "it was waited for: {told:#}"
     );
     assert!(vain.iter().all(|ms| *ms < 400.0), "{told:#}");
