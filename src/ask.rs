@@ -23,6 +23,10 @@ use tokio::time::Instant;
 /// The longest answer that is looked at, in bytes.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
+/// A question whose answer is longer than this, in bytes, is given up, and its connection: a server that floods is not
+/// read until the time is over.
+const GIVEN_UP_BYTES: u64 = 64 << 20;
+
 /// A question is answered within this time, or not at all.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -211,7 +215,7 @@ impl Asker {
     pub async fn ask(&mut self, statement: &str) -> Result<Vec<Row>, AskError> {
         let mut payload = vec![Command::QUERY.0];
         payload.extend_from_slice(statement.as_bytes());
-        rows(&self.answer(&payload).await?)
+        rows(&self.within(&payload, GIVEN_UP_BYTES).await?)
     }
 
     /// The answer to a command (its payload) as the server gave it, an error of the server's
@@ -220,7 +224,14 @@ impl Asker {
     /// # Errors
     /// The connection is no longer good.
     pub async fn answer(&mut self, payload: &[u8]) -> Result<Answer, AskError> {
-        tokio::time::timeout(TIMEOUT, self.exchange(payload))
+        self.within(payload, u64::MAX).await
+    }
+
+    /// The same; a longer answer is given up as soon as it is.
+    async fn within(&mut self, payload: &[u8], bytes_max: u64) -> Result<Answer, AskError> {
+        let stream = &mut self.connection.stream;
+        let asked = exchange(stream, &mut self.tracker, payload, bytes_max);
+        tokio::time::timeout(TIMEOUT, asked)
             .await
             .unwrap_or(Err(AskError::Timeout))
     }
@@ -231,10 +242,6 @@ impl Asker {
             Some(statement) => self.ask(&statement).await.map(drop),
             None => Ok(()),
         }
-    }
-
-    async fn exchange(&mut self, payload: &[u8]) -> Result<Answer, AskError> {
-        exchange(&mut self.connection.stream, &mut self.tracker, payload).await
     }
 
     /// Leaves as a client should.
@@ -253,6 +260,7 @@ async fn exchange(
     stream: &mut Stream,
     tracker: &mut AnswerTracker,
     payload: &[u8],
+    bytes_max: u64,
 ) -> Result<Answer, AskError> {
     let mut packets = Vec::new();
     write_packet(&mut packets, 0, payload);
@@ -268,6 +276,7 @@ async fn exchange(
             return Err(AskError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
         }
         match tracker.feed(piece.get(..n).unwrap_or_default(), &mut answer) {
+            Progress::More if answer.bytes > bytes_max => return Err(AskError::Answer),
             Progress::More => {}
             Progress::Ended { .. } => return Ok(answer),
             Progress::ClientTurn { .. } | Progress::Unsure => return Err(AskError::Answer),
@@ -292,7 +301,8 @@ pub async fn ask_over(
     }
     payload.extend_from_slice(statement.as_bytes());
     let mut tracker = AnswerTracker::new(capabilities, ANSWER_BYTES_MAX);
-    tokio::time::timeout(TIMEOUT, exchange(stream, &mut tracker, &payload))
+    let asked = exchange(stream, &mut tracker, &payload, GIVEN_UP_BYTES);
+    tokio::time::timeout(TIMEOUT, asked)
         .await
         .unwrap_or(Err(AskError::Timeout))
 }
@@ -429,7 +439,8 @@ impl Questions {
         let mut payload = vec![Command::QUERY.0];
         payload.extend_from_slice(statement.as_bytes());
         let manner = Manner::default();
-        rows(&self.answer_of(server, &manner, &[], &payload).await?)
+        let answer = self.answer_of(server, &manner, &[], &payload, GIVEN_UP_BYTES);
+        rows(&answer.await?)
     }
 
     /// The answer to a command, on a connection of this manner after these statements were run on
@@ -444,7 +455,9 @@ impl Questions {
         before: &[String],
         payload: &[u8],
     ) -> Result<Answer, AskError> {
-        self.answer_of(None, manner, before, payload).await
+        let whatever_it_takes = u64::MAX;
+        self.answer_of(None, manner, before, payload, whatever_it_takes)
+            .await
     }
 
     async fn answer_of(
@@ -453,6 +466,7 @@ impl Questions {
         manner: &Manner,
         before: &[String],
         payload: &[u8],
+        bytes_max: u64,
     ) -> Result<Answer, AskError> {
         let mut state = self.state.lock().await;
         if let Some(next) = state.next {
@@ -467,7 +481,7 @@ impl Questions {
             asker.ask(statement).await?;
         }
         let mut unanswered = self.unanswered(&asker);
-        let answer = asker.answer(payload).await;
+        let answer = asker.within(payload, bytes_max).await;
         if answer.is_ok() {
             unanswered.answered();
         }
@@ -656,5 +670,36 @@ mod tests {
             let told = opened.unwrap().identity().await.unwrap();
             assert_eq!(told.as_deref(), Some("this one"), "{known}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_without_an_end_is_given_up_and_not_read_until_the_time_is_over() {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let mut stream = Stream::Memory(near);
+        let floods = async {
+            let mut packets = Vec::new();
+            write_packet(&mut packets, 1, &[1]);
+            let column = b"\x03def\0\0\0\x04body\0\x0c\x21\0\0\0\0\0\xfd\0\0\0\0\0";
+            write_packet(&mut packets, 2, column);
+            write_packet(&mut packets, 3, &[0xfe, 0, 0, 2, 0]);
+            let mut row = vec![0xfc, 0, 0x40];
+            row.resize(row.len() + 0x4000, b'x');
+            for seq in (4..=u8::MAX).chain((0..=u8::MAX).cycle()) {
+                if far.write_all(&packets).await.is_err() {
+                    return;
+                }
+                packets.clear();
+                write_packet(&mut packets, seq, &row);
+            }
+        };
+        let began = Instant::now();
+        let asks = async {
+            let answer = ask_over(&mut stream, Capabilities::PROTOCOL_41, "SELECT 1").await;
+            drop(stream);
+            answer
+        };
+        let (answer, ()) = tokio::join!(asks, floods);
+        assert!(matches!(answer, Err(AskError::Answer)), "{answer:?}");
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

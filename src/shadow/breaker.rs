@@ -7,6 +7,9 @@ use tokio::time::Instant;
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// Floods further apart than this take little from anybody.
+const FLOODS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Why mirroring was suspended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -24,7 +27,7 @@ impl std::fmt::Display for Cause {
             Self::Errors(count, last) => {
                 write!(
                     f,
-                    "{count} errors of the shadow's connection in a row, the last: {last}"
+                    "{count} errors of the shadow's connections in a row, the last: {last}"
                 )
             }
             Self::Lag(age) => write!(f, "the shadow is {:.1} s behind", age.as_secs_f64()),
@@ -38,6 +41,8 @@ impl std::fmt::Display for Cause {
 pub(super) struct Breaker {
     limits: Live<config::Breaker>,
     errors: u32,
+    /// When the shadow last flooded.
+    flooded: Option<Instant>,
     state: State,
     /// The next suspension's pause: longer each time until the mirror has run well for a while.
     pause: Duration,
@@ -64,6 +69,7 @@ impl Breaker {
             pause: limits.now().pause,
             limits,
             errors: 0,
+            flooded: None,
             state,
             times: 0,
         }
@@ -92,6 +98,15 @@ impl Breaker {
         self.errors = self.errors.saturating_add(1);
         if self.errors >= self.limits.now().errors {
             self.suspend(Cause::Errors(self.errors, what.to_owned()), now);
+        }
+    }
+
+    /// An answer of the shadow's was given up for its length, where the primary's was short. Soon after another one
+    /// that is an error like those of a connection: they take network and processors from clients.
+    pub(super) fn flooded(&mut self, what: &str, now: Instant) {
+        let before = self.flooded.replace(now);
+        if before.is_some_and(|before| now.duration_since(before) <= FLOODS_WITHIN) {
+            self.failed(what, now);
         }
     }
 
@@ -172,6 +187,29 @@ mod tests {
         breaker.failed("refused", now);
         breaker.failed("refused", now);
         assert_eq!(breaker.cause(), Some(&Cause::Errors(3, "refused".into())));
+    }
+
+    #[test]
+    fn floods_suspend_where_one_follows_the_other_soon_and_nothing_is_answered() {
+        let (mut breaker, mut now) = (breaker(), Instant::now());
+        for _ in 0..20 {
+            breaker.flooded("too long", now);
+            now += FLOODS_WITHIN + Duration::from_millis(1);
+        }
+        assert_eq!(breaker.cause(), None, "now and then");
+        for _ in 0..20 {
+            breaker.flooded("too long", now);
+            breaker.flooded("too long", now);
+            breaker.answered();
+        }
+        assert_eq!(breaker.cause(), None, "some are answered");
+        now += FLOODS_WITHIN * 2;
+        for _ in 0..4 {
+            assert_eq!(breaker.cause(), None);
+            breaker.flooded("too long", now);
+            now += FLOODS_WITHIN;
+        }
+        assert_eq!(breaker.cause(), Some(&Cause::Errors(3, "too long".into())));
     }
 
     #[test]

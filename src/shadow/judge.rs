@@ -2,6 +2,7 @@
 
 use super::job::{Mode, Run};
 use super::line::Ticket;
+use super::link::Trouble;
 use super::order::{Part, Request, Scope};
 use super::recent::Recent;
 use super::shared::Shared;
@@ -110,6 +111,18 @@ pub(super) fn judge(
         excuse(shared, run, reply, circumstances.owed, &mut judgement);
     }
     judgement
+}
+
+/// Whether the shadow gave no answer for it answers far more than the primary did: where it does so again and
+/// again, it takes the network and the processors that clients need, and is unwell.
+pub(super) fn is_flood(shared: &Shared, run: &Run, trouble: &Trouble) -> bool {
+    let limit = shared.config.mirror.answer_bytes_max.now();
+    let primary = run.primary();
+    matches!(trouble, Trouble::TooLarge)
+        && primary.bytes < limit / 2
+        // What a cursor would bring is no answer on the primary, and a plan none to the statement.
+        && !has_cursor(primary)
+        && run.mode != Mode::Plan
 }
 
 /// The client asked for a cursor and got one: its rows were not in the answer.

@@ -6,7 +6,7 @@ use super::carried::Carried;
 use super::errand::Rested;
 use super::job::{End, Job, Mode, Run, Skip};
 use super::journal::{Entry, Journal};
-use super::judge::{Circumstances, Glimpse, Judgement, judge, raced};
+use super::judge::{Circumstances, Glimpse, Judgement, is_flood, judge, raced};
 use super::likeness::{Fate, Likeness};
 use super::line::{Ticket, Turn, YIELD_AFTER};
 use super::link::{Link, Trouble};
@@ -336,6 +336,10 @@ impl Replay {
         tracing::debug!(session = self.facts.session, %trouble, "not run on the shadow");
         if trouble.is_the_shadows() {
             shared.failed(&trouble.to_string());
+        } else if is_flood(&shared, run, &trouble) {
+            shared.flooded(&format!(
+                "{trouble}, and the primary's less than half of that"
+            ));
         }
         Err(reason)
     }

@@ -445,6 +445,11 @@ impl Lasting {
         self.breaker(|breaker| breaker.failed(what, Instant::now()));
     }
 
+    /// The shadow answered far more than the primary.
+    pub(super) fn flooded(&self, what: &str) {
+        self.breaker(|breaker| breaker.flooded(what, Instant::now()));
+    }
+
     /// Tells the log once of a shape that cannot be mirrored exactly.
     pub(super) fn warn_once(&self, digest: u64, cause: &str) {
         if self.warned.lock().put(digest, ()).is_none() {

@@ -463,6 +463,51 @@ async fn without_a_shadow_production_is_served_and_the_status_says_so() {
     assert!(status["servers"]["vitess"]["error"].is_string(), "{status}");
 }
 
+/// A shadow that answers everything with far more than the primary is unwell; one that answers a little more is not.
+#[tokio::test]
+async fn a_shadow_that_floods_suspends_the_mirror() {
+    let lab = Lab::get();
+    for (primary, shadow, floods) in [(10, 200_000, true), (50_000, 200_000, false)] {
+        let table = table(&lab).await;
+        for (address, bytes) in [(lab.legacy(), primary), (lab.shadow(), shadow)] {
+            let mut direct = connect(&address, "scratch").await;
+            let insert = format!("INSERT INTO {table} (id, body) VALUES (1, REPEAT('x', {bytes}))");
+            direct.query_drop(insert).await.expect("the row is there");
+            direct.disconnect().await.expect("it closes");
+        }
+        let setup = Setup {
+            mirror: "writes = \"apply\"\nanswer_bytes_max = \"64KiB\"\nbreaker_errors = 3\n\
+                     breaker_pause_ms = 5000",
+            ..Setup::default()
+        };
+        let proxy = Proxy::start_with(&lab, &setup);
+        let mut app = connect(&proxy.address, "scratch").await;
+        let read = format!("SELECT body FROM {table} WHERE id = 1");
+        let mut mirror = Value::Null;
+        for reads in 1..=12 {
+            let body: Option<Vec<u8>> = app.query_first(&read).await.expect("served");
+            assert_eq!(body.map(|body| body.len()), Some(primary));
+            let coverage = proxy.settled();
+            assert_eq!(reason(&coverage, "too_large"), reads, "{coverage}");
+            mirror = proxy.get("/api/v1/status")["mirror"].clone();
+            if mirror["state"] != "running" {
+                break;
+            }
+        }
+        app.disconnect().await.expect("it closes");
+        if floods {
+            assert_eq!(mirror["state"], "suspended", "{mirror}");
+            let why = mirror["reason"].as_str().unwrap_or_default();
+            assert!(
+                why.contains("3 errors") && why.contains("answer_bytes_max"),
+                "{mirror}"
+            );
+        } else {
+            assert_eq!(mirror["state"], "running", "{mirror}");
+        }
+    }
+}
+
 /// After a cutover: vtgate prepares a BEGIN, a 5.6 does not.
 #[tokio::test]
 async fn a_transaction_whose_control_the_shadow_cannot_prepare_is_carried_all_the_same() {
