@@ -47,15 +47,20 @@ pub struct Rounds {
     of: Vec<(String, Vec<Figures>)>,
 }
 
-/// Runs all contenders in turn, at a rate or as fast as they can.
+/// Runs all contenders in turn, at a rate or as fast as they can: there and back, so that whatever a run leaves to the
+/// one behind it, and whoever comes first has of it, falls to each alike.
 pub fn alternate(contenders: &mut [Contender], pace: Pace, rate: Option<f64>) -> Result<Rounds> {
     for contender in contenders.iter_mut() {
         contender.measure(pace.warm_up, rate)?;
     }
     let names = contenders.iter().map(|contender| contender.name.clone());
     let mut of: Vec<(String, Vec<Figures>)> = names.map(|name| (name, Vec::new())).collect();
-    for _ in 0..pace.rounds {
-        for (at, contender) in contenders.iter_mut().enumerate() {
+    for round in 0..pace.rounds {
+        let mut order: Vec<_> = contenders.iter_mut().enumerate().collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for (at, contender) in order {
             let figures = contender.measure(pace.seconds, rate)?;
             if let Some((_, all)) = of.get_mut(at) {
                 all.push(figures);

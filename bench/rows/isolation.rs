@@ -1,8 +1,8 @@
 //! What clients notice of a shadow that is stopped, dead, slow, or answers 1 GiB to every statement: nothing
 //! that can be measured, says the goal, against a mirror that is off and the same work beside it.
 //!
-//! A second understudy with its mirror off is measured with them, last in each round: what it differs by from
-//! the first is what two that are equal differ by, and no other row is told more finely.
+//! A second understudy with its mirror off is measured with them: what it differs by from the first is what two that
+//! are equal differ by, and no other row is told more finely.
 //!
 //! Only the flood makes work. What it costs the machine (the flooding server's own CPU, and that of who reads
 //! it) is put beside the mirror that is off, too: a reader of a canned server's, as fast as the flood was.
