@@ -13,7 +13,7 @@ const FLOODS_WITHIN: Duration = Duration::from_secs(5);
 /// Why mirroring was suspended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The connection to the shadow failed, so many times in a row, the last with this text.
+    /// The connection to the shadow failed, or it flooded, so many times in a row, the last with this text.
     Errors(u32, String),
     /// The oldest waiting exchange is this old.
     Lag(Duration),
